@@ -1,0 +1,56 @@
+"""scratchnet: deep learning from scratch, in NumPy.
+
+`Tensor` is a NumPy array that can be differentiated; `byhand` has the same systems
+derived on paper; `testing` checks either kind of gradient. Start with tensor.py.
+"""
+
+from scratchnet import derivatives as _derivatives  # noqa: F401  fills the table
+from scratchnet.functions import (
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+)
+from scratchnet.tensor import (
+    GraphError,
+    NoRuleError,
+    Tensor,
+    changed,
+    constant,
+    grad,
+    no_grad,
+    primitive,
+    rewrite,
+    rule,
+    rule_each,
+    value_and_grad,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GraphError",
+    "NoRuleError",
+    "Tensor",
+    "changed",
+    "constant",
+    "grad",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "no_grad",
+    "primitive",
+    "relu",
+    "rewrite",
+    "rule",
+    "rule_each",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "value_and_grad",
+]

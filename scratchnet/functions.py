@@ -1,0 +1,99 @@
+"""The few functions that NumPy lacks, each beside its derivative.
+
+All of them are finite, forward and backward, for inputs of any size. They take plain
+arrays as well as Tensors, as does any function of yours that is marked the same way.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from scratchnet.tensor import primitive, rule
+
+# --- Activations --------------------------------------------------------------------
+
+
+@primitive
+def relu(x: Any) -> Any:
+    """Return max(x, 0); its derivative at 0 is taken as 0."""
+    return np.maximum(x, 0)
+
+
+rule(relu, lambda g, y, x: g * (x > 0))
+
+
+@primitive
+def leaky_relu(x: Any, slope: float = 0.2) -> Any:
+    """Return x where it is positive, else slope * x (Maas et al. 2013)."""
+    return np.where(x > 0, x, slope * x)
+
+
+rule(leaky_relu, lambda g, y, x, slope=0.2: np.where(x > 0, g, slope * g))
+
+
+@primitive
+def sigmoid(x: Any) -> Any:
+    """Return 1 / (1 + exp(-x)), in the form whose exponential cannot overflow."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, e) / (1 + e)
+
+
+rule(sigmoid, lambda g, y, x: g * y * (1 - y))
+
+
+@primitive
+def softplus(x: Any) -> Any:
+    """Return log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+rule(softplus, lambda g, y, x: g * sigmoid(x))
+
+
+def log_sigmoid(x: Any) -> Any:
+    """Return log(sigmoid(x)) = -softplus(-x)."""
+    return -softplus(-x)
+
+
+# --- Along an axis ------------------------------------------------------------------
+
+
+@primitive
+def logsumexp(x: Any, axis: int | tuple[int, ...] | None = -1,
+              keepdims: bool = False) -> Any:  # fmt: skip
+    """Return log(sum(exp(x))) along the axis, the largest x taken out first."""
+    largest = np.max(x, axis=axis, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0.0)
+    total = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
+    return total if keepdims else np.squeeze(total, axis=axis)
+
+
+def _logsumexp(g: Any, y: Any, x: Any, axis: int | tuple[int, ...] | None = -1,
+               keepdims: bool = False) -> Any:  # fmt: skip
+    if not keepdims:
+        kept = (1,) * x.ndim
+        g, y = (np.reshape(v, kept) if axis is None else np.expand_dims(v, axis)
+                for v in (g, y))  # fmt: skip
+    return g * np.exp(x - y)
+
+
+rule(logsumexp, _logsumexp)
+
+
+@primitive
+def softmax(x: Any, axis: int = -1) -> Any:
+    """Return exp(x) / sum(exp(x)) along the axis."""
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+# dy_j/dx_i = y_j ([i = j] - y_i): the sum is what the off-diagonal terms come to.
+rule(
+    softmax,
+    lambda g, y, x, axis=-1: y * (g - np.sum(g * y, axis=axis, keepdims=True)),
+)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """Return log(softmax(x)) = x - logsumexp(x)."""
+    return x - logsumexp(x, axis=axis, keepdims=True)

@@ -1,0 +1,658 @@
+"""What a step by the engine and a step by hand share, down to the last bit.
+
+Initialisers, flat buffers, the updates of SGD and Adam, activations in place, and
+the checks of what comes in. Everything that runs in a training step writes into
+arrays that exist already: plain NumPy calls with `out=`, nothing allocated. What
+changes from step to step (Adam's t, the learning rate) is kept in arrays too, so
+that a recorded step can be replayed without asking Python again.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import backend
+from scratchnet.backend import Array
+
+Initialiser = Callable[..., Array]
+
+# --- Initialisers -------------------------------------------------------------------
+#
+# `(rng, (d_in, d_out), dtype) -> W`. Each is drawn in float64 and then cast, so a
+# float32 and a float64 model of one seed start from the same numbers.
+
+
+def glorot_uniform(
+    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
+) -> Array:
+    """Draw W from U(-r, r), r = √(6 / (d_in + d_out)).
+
+    The variance 2 / (d_in + d_out) is a compromise that keeps the size of values on
+    the way forward, and of gradients on the way back, about the same in all layers
+    (Glorot & Bengio 2010, equation 16).
+    """
+    d_in, d_out = shape
+    r = math.sqrt(6 / (d_in + d_out))
+    return backend.asarray(rng.uniform(-r, r, shape), dtype)
+
+
+def glorot_normal(
+    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
+) -> Array:
+    """Draw W from N(0, 2 / (d_in + d_out)) (Glorot & Bengio 2010, equation 12)."""
+    d_in, d_out = shape
+    std = math.sqrt(2 / (d_in + d_out))
+    return backend.asarray(rng.normal(0.0, std, shape), dtype)
+
+
+def he_uniform(
+    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
+) -> Array:
+    """Draw W from U(-r, r), r = √(6 / d_in): the variance of `he_normal`."""
+    r = math.sqrt(6 / shape[0])
+    return backend.asarray(rng.uniform(-r, r, shape), dtype)
+
+
+def he_normal(
+    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
+) -> Array:
+    """Draw W from N(0, 2 / d_in), for layers followed by ReLU.
+
+    ReLU halves the mean square of its input, and the 2 makes up for it (He et al.
+    2015, equation 10).
+    """
+    std = math.sqrt(2 / shape[0])
+    return backend.asarray(rng.normal(0.0, std, shape), dtype)
+
+
+# --- Flat buffers -------------------------------------------------------------------
+
+
+def flat(
+    shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike = np.float32
+) -> tuple[Array, dict[str, Array]]:
+    """Lay out named arrays one after another in a single buffer of zeros.
+
+    One update of the buffer is then an update of every array in it.
+
+    Returns:
+        The buffer (total size,), and for each name its view of that shape.
+
+    """
+    buffer = backend.zeros(sum(math.prod(shape) for shape in shapes.values()), dtype)
+    views = {}
+    start = 0
+    for name, shape in shapes.items():
+        stop = start + math.prod(shape)
+        views[name] = buffer[start:stop].reshape(shape)
+        start = stop
+    return buffer, views
+
+
+# --- State: named arrays, out and back in -------------------------------------------
+
+
+def copy_state(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Copy named arrays to the host."""
+    return {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
+
+
+def load_state(
+    owner: str, arrays: Mapping[str, Array], state: Mapping[str, Any]
+) -> None:
+    """Write the values of `state` into `arrays`, all of them or none.
+
+    Args:
+        owner: who is asking, for the error.
+        arrays: the named arrays to write into.
+        state: for each name an array of the same shape and dtype.
+
+    Raises:
+        TypeError: `state` is not a mapping.
+        ValueError: names are missing or unexpected, or a shape or dtype differs; every
+            difference is listed, and nothing was written.
+
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{owner}: a {type(state).__name__} given, a dict of arrays expected"
+        )
+    wrong = [f"missing: {name}" for name in arrays if name not in state]
+    wrong += [f"unexpected: {name}" for name in state if name not in arrays]
+    for name, a in arrays.items():
+        if name not in state:
+            continue
+        value = state[name]
+        if not backend.is_array(value):
+            wrong.append(f"{name}: a {type(value).__name__} given, an array expected")
+        elif value.shape != a.shape:
+            wrong.append(f"{name}: shape {value.shape} given, {a.shape} expected")
+        elif value.dtype != a.dtype:
+            wrong.append(f"{name}: {value.dtype} given, {a.dtype} expected")
+    if wrong:
+        raise ValueError("\n  ".join([f"{owner}: nothing was loaded", *wrong]))
+    for name, a in arrays.items():
+        a[...] = backend.asarray(state[name])
+
+
+# --- Updates ------------------------------------------------------------------------
+
+# An update passes over its arrays many times. Rows of about this many elements stay
+# in the cache from one pass to the next: a third faster than whole arrays.
+BLOCK = 1 << 16
+
+
+def _rows(a: Array) -> int:
+    """Return how many rows of `a` make a block."""
+    return max(1, BLOCK * len(a) // max(1, a.size))
+
+
+def _blocks(p: Array) -> Iterator[slice]:
+    """Cut the rows of `p` into blocks."""
+    rows = _rows(p)
+    return (slice(i, i + rows) for i in range(0, len(p), rows))
+
+
+def sgd_update(
+    p: Array, g: Array, velocity: Array | None, scratch: Array, lr: Array, momentum: float
+) -> None:
+    """Take one step of gradient descent with momentum, in place.
+
+        velocity ← momentum · velocity + g
+        p        ← p − lr · velocity
+
+    Args:
+        p: the parameters, of any shape but a 0-d one.
+        g: dL/dp, of the same shape; only read.
+        velocity: of the same shape; None stands for no momentum.
+        scratch: at least one block of rows of `p`.
+        lr: the learning rate, a 0-d array of the dtype of `p`.
+        momentum: how much of the velocity stays, in [0, 1).
+
+    """
+    for block in _blocks(p):
+        p_, g_ = p[block], g[block]
+        s = scratch[: len(p_)]
+        if velocity is None:
+            np.multiply(g_, lr, out=s)
+        else:
+            v = velocity[block]
+            np.multiply(v, momentum, out=v)
+            np.add(v, g_, out=v)
+            np.multiply(v, lr, out=s)
+        np.subtract(p_, s, out=p_)
+
+
+def adam_update(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    scratch: Array,
+    lr_t: Array,
+    eps_t: Array,
+    beta1: float,
+    beta2: float,
+) -> None:
+    """Take one step of Adam, in place (Kingma & Ba 2015, Algorithm 1).
+
+        m ← β1·m + (1 − β1)·g                  the gradient's running mean
+        v ← β2·v + (1 − β2)·g²                 its running mean square
+        p ← p − lr · m̂ / (√v̂ + ε)              m̂ = m/c1, v̂ = v/c2, ct = 1 − βt^t
+
+    c1 and c2 are numbers and need no pass over the arrays: with lr_t = lr·√c2/c1 and
+    eps_t = ε·√c2 the last line is p ← p − lr_t · m / (√v + eps_t), exactly (the
+    paper, end of section 2). `adam_scalars` computes both.
+
+    Args:
+        p: the parameters, of any shape but a 0-d one.
+        g: dL/dp, of the same shape; only read.
+        m: the first moment, of the same shape.
+        v: the second moment, of the same shape.
+        scratch: at least one block of rows of `p`.
+        lr_t: a 0-d array of the dtype of `p`.
+        eps_t: a 0-d array of the dtype of `p`.
+        beta1: the decay of m.
+        beta2: the decay of v.
+
+    """
+    for block in _blocks(p):
+        p_, g_, m_, v_ = p[block], g[block], m[block], v[block]
+        s = scratch[: len(p_)]
+        np.multiply(m_, beta1, out=m_)
+        np.multiply(g_, 1 - beta1, out=s)
+        np.add(m_, s, out=m_)
+        np.multiply(v_, beta2, out=v_)
+        np.multiply(g_, g_, out=s)
+        np.multiply(s, 1 - beta2, out=s)
+        np.add(v_, s, out=v_)
+        np.sqrt(v_, out=s)
+        np.add(s, eps_t, out=s)
+        np.divide(m_, s, out=s)
+        np.multiply(s, lr_t, out=s)
+        np.subtract(p_, s, out=p_)
+
+
+def adam_scalars(
+    t: Array,
+    lr: Array,
+    lr_t: Array,
+    eps_t: Array,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Count one step in `t`, and write lr_t = lr·√c2/c1 and eps_t = ε·√c2.
+
+    All are 0-d float64 arrays, written in place; ci = 1 − βi^t.
+    """
+    np.add(t, 1, out=t)
+    np.power(betas[0], t, out=lr_t)
+    np.subtract(1, lr_t, out=lr_t)  # c1
+    np.power(betas[1], t, out=eps_t)
+    np.subtract(1, eps_t, out=eps_t)  # c2
+    np.sqrt(eps_t, out=eps_t)
+    np.divide(eps_t, lr_t, out=lr_t)
+    np.multiply(lr_t, lr, out=lr_t)
+    np.multiply(eps_t, eps, out=eps_t)
+
+
+class Update(Protocol):
+    """What changes parameters: `SGDUpdate`, `AdamUpdate`, or one of your own."""
+
+    lr: float
+
+    def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
+        """Take one step, in place; an array whose gradient is None stays."""
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy what a resumed run needs."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from such a copy, or change nothing and say what differs."""
+
+
+class _Update:
+    """What both updates keep: a learning rate in an array, scratch, and state."""
+
+    def __init__(self, arrays: Iterable[Array], lr: float) -> None:
+        self._state: dict[str, Array] = {"lr": backend.zeros((), np.float64)}
+        self.lr = lr
+        self._scratch = []
+        buffers: dict[Any, Array] = {}
+        # The learning rate, and Adam's lr_t and eps_t, in the dtype of the arrays: a
+        # float64 number in an array would pull a float32 computation up to float64.
+        self._scalars: dict[Any, list[Array]] = {}
+        arrays = list(arrays)
+        for dtype in dict.fromkeys(a.dtype for a in arrays):
+            same = [at_least_1d(a) for a in arrays if a.dtype == dtype]
+            size = max((_rows(a) * a[:1].size for a in same), default=0)
+            buffers[dtype] = backend.empty(size, dtype)
+            self._scalars[dtype] = [backend.zeros((), dtype) for _ in range(2)]
+        for a in map(at_least_1d, arrays):
+            rows = min(len(a), _rows(a))
+            shape = (rows, *a.shape[1:])
+            scratch = buffers[a.dtype][: math.prod(shape)].reshape(shape)
+            self._scratch.append(scratch)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; it may be changed between steps."""
+        return float(backend.to_numpy(self._state["lr"]))
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._state["lr"][...] = _positive(type(self).__name__, "lr", lr)
+
+    def _moments(self, name: str, arrays: Iterable[Array]) -> list[Array]:
+        """Make zeros like each array, and keep them as state."""
+        made = [backend.zeros(a.shape, a.dtype) for a in arrays]
+        self._state.update({f"{name}.{i}": a for i, a in enumerate(made)})
+        return [at_least_1d(a) for a in made]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the learning rate, the moments and the count of steps."""
+        return copy_state(self._state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a copy that `state_dict` made.
+
+        Raises:
+            ValueError: a name, shape or dtype differs; nothing was changed.
+
+        """
+        load_state(f"{type(self).__name__}.load_state_dict", self._state, state)
+
+
+def at_least_1d(a: Array) -> Array:
+    """Return a view of `a` that has rows."""
+    return a if a.ndim else a.reshape(1)
+
+
+class SGDUpdate(_Update):
+    """Gradient descent with momentum, over a list of arrays (see `sgd_update`).
+
+    Args:
+        arrays: what will be updated; only shapes and dtypes are read here.
+        lr: the learning rate, positive.
+        momentum: how much of the velocity stays from step to step, in [0, 1).
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    """
+
+    def __init__(
+        self, arrays: Iterable[Array], lr: float, momentum: float = 0.0
+    ) -> None:
+        arrays = list(arrays)
+        super().__init__(arrays, lr)
+        self.momentum = _fraction("SGDUpdate", "momentum", momentum)
+        self._velocity: list[Array] | None = None
+        if self.momentum > 0:
+            self._velocity = self._moments("velocity", arrays)
+
+    def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
+        """Take one step, in place; an array whose gradient is None stays."""
+        for lr, _ in self._scalars.values():
+            lr[...] = self._state["lr"]
+        for i, (p, g) in enumerate(zip(arrays, gradients, strict=True)):
+            if g is not None:
+                sgd_update(
+                    at_least_1d(p),
+                    at_least_1d(g),
+                    self._velocity[i] if self._velocity else None,
+                    self._scratch[i],
+                    self._scalars[p.dtype][0],
+                    self.momentum,
+                )
+
+
+class AdamUpdate(_Update):
+    """Adam, over a list of arrays (see `adam_update`).
+
+    Args:
+        arrays: what will be updated; only shapes and dtypes are read here.
+        lr: the learning rate, positive.
+        betas: the decays of the two moments, each in [0, 1).
+        eps: added to the root of v̂, positive.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    """
+
+    def __init__(
+        self,
+        arrays: Iterable[Array],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        arrays = list(arrays)
+        super().__init__(arrays, lr)
+        beta1, beta2 = betas
+        self.betas = (
+            _fraction("AdamUpdate", "betas[0]", beta1),
+            _fraction("AdamUpdate", "betas[1]", beta2),
+        )
+        self.eps = _positive("AdamUpdate", "eps", eps)
+        self._state["t"] = backend.zeros((), np.float64)
+        self._lr_t = backend.zeros((), np.float64)
+        self._eps_t = backend.zeros((), np.float64)
+        self._m = self._moments("m", arrays)
+        self._v = self._moments("v", arrays)
+
+    def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
+        """Take one step, in place; an array whose gradient is None stays."""
+        state = self._state
+        adam_scalars(
+            state["t"], state["lr"], self._lr_t, self._eps_t, self.betas, self.eps
+        )
+        for lr_t, eps_t in self._scalars.values():
+            lr_t[...] = self._lr_t
+            eps_t[...] = self._eps_t
+        for i, (p, g) in enumerate(zip(arrays, gradients, strict=True)):
+            if g is not None:
+                adam_update(
+                    at_least_1d(p),
+                    at_least_1d(g),
+                    self._m[i],
+                    self._v[i],
+                    self._scratch[i],
+                    *self._scalars[p.dtype],
+                    *self.betas,
+                )
+
+
+# --- Activations, in place ----------------------------------------------------------
+
+
+class Activation(NamedTuple):
+    """An activation h = f(a) and its derivative, both without new memory.
+
+    `forward(a, scratch)` overwrites a with h. `backward(delta, h)` overwrites delta
+    with delta ⊙ f'(a), f' being written through h alone, and uses up h.
+    """
+
+    forward: Callable[[Array, Array], None]
+    backward: Callable[[Array, Array], None]
+
+
+def _linear(a: Array, scratch: Array) -> None:
+    pass
+
+
+def _linear_backward(delta: Array, h: Array) -> None:
+    pass  # f' = 1
+
+
+def _relu(a: Array, scratch: Array) -> None:
+    np.maximum(a, 0, out=a)
+
+
+def _relu_backward(delta: Array, h: Array) -> None:
+    np.sign(h, out=h)  # f' = 1 where h > 0, else 0
+    np.multiply(delta, h, out=delta)
+
+
+def _leaky_relu(slope: float) -> Activation:
+    def forward(a: Array, scratch: Array) -> None:
+        np.multiply(a, slope, out=scratch)
+        np.maximum(a, scratch, out=a)  # right while slope < 1
+
+    def backward(delta: Array, h: Array) -> None:
+        np.sign(h, out=h)
+        np.maximum(h, slope, out=h)  # f' = 1 where h > 0, else slope
+        np.multiply(delta, h, out=delta)
+
+    return Activation(forward, backward)
+
+
+def _sigmoid(a: Array, scratch: Array) -> None:
+    # exp(-a) becomes inf for a very negative a, and 1 / (1 + inf) = 0 is right.
+    np.negative(a, out=a)
+    with np.errstate(over="ignore"):
+        np.exp(a, out=a)
+    np.add(a, 1, out=a)
+    np.divide(1, a, out=a)
+
+
+def _sigmoid_backward(delta: Array, h: Array) -> None:
+    np.multiply(delta, h, out=delta)
+    np.subtract(1, h, out=h)
+    np.multiply(delta, h, out=delta)  # f' = h (1 - h)
+
+
+def _tanh(a: Array, scratch: Array) -> None:
+    np.tanh(a, out=a)
+
+
+def _tanh_backward(delta: Array, h: Array) -> None:
+    np.multiply(h, h, out=h)
+    np.subtract(1, h, out=h)  # f' = 1 - h²
+    np.multiply(delta, h, out=delta)
+
+
+ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
+
+
+def activation(name: str, slope: float = 0.01) -> Activation:
+    """Return the activation of that name; `slope` is leaky_relu's, in [0, 1).
+
+    Raises:
+        ValueError: there is no activation of that name, or `slope` is out of range.
+
+    """
+    check_choice("activation", "name", name, ACTIVATIONS)
+    if name == "leaky_relu":
+        return _leaky_relu(_fraction("leaky_relu", "slope", slope))
+    return {
+        "linear": Activation(_linear, _linear_backward),
+        "relu": Activation(_relu, _relu_backward),
+        "sigmoid": Activation(_sigmoid, _sigmoid_backward),
+        "tanh": Activation(_tanh, _tanh_backward),
+    }[name]
+
+
+def cross_entropy_sum(
+    logits: Array, target: Array, out: Array, terms: Array, scratch: Array
+) -> None:
+    """Write Σ −x·log σ(a) − (1 − x)·log(1 − σ(a)) into `out`, a 0-d array.
+
+    Each term as max(a, 0) − a·x + log(1 + e^(−|a|)), which no logit overflows.
+
+    Args:
+        logits: a, of any shape; only read.
+        target: x, of the same shape, in [0, 1]; only read.
+        out: a 0-d array.
+        terms: memory of the same shape.
+        scratch: more memory of the same shape.
+
+    """
+    np.absolute(logits, out=terms)
+    np.negative(terms, out=terms)
+    np.exp(terms, out=terms)
+    np.log1p(terms, out=terms)
+    np.maximum(logits, 0, out=scratch)
+    np.add(terms, scratch, out=terms)
+    np.multiply(logits, target, out=scratch)
+    np.subtract(terms, scratch, out=terms)
+    np.sum(terms, out=out)
+
+
+# --- Checks -------------------------------------------------------------------------
+
+
+def _positive(owner: str, name: str, value: float) -> float:
+    if not (0 < value < math.inf):
+        raise ValueError(f"{owner}: {name} is {value}; a positive number expected")
+    return float(value)
+
+
+def _fraction(owner: str, name: str, value: float) -> float:
+    if not (0 <= value < 1):
+        raise ValueError(f"{owner}: {name} is {value}; a number in [0, 1) expected")
+    return float(value)
+
+
+def check_count(owner: str, name: str, value: int) -> None:
+    """Raise TypeError or ValueError unless `value` is a positive int."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(
+            f"{owner}: {name} is {value!r}, a {type(value).__name__}; an int expected"
+        )
+    if value < 1:
+        raise ValueError(f"{owner}: {name} is {value}; at least 1 expected")
+
+
+def check_sizes(owner: str, sizes: Sequence[int]) -> None:
+    """Raise an error unless `sizes` are two or more positive ints."""
+    if isinstance(sizes, int) or len(sizes) < 2:
+        raise ValueError(
+            f"{owner}: sizes is {sizes!r}; two or more expected, from the data's "
+            "columns to the code's length, like (784, 256, 16)"
+        )
+    for i, size in enumerate(sizes):
+        check_count(owner, f"sizes[{i}]", size)
+
+
+def check_autoencoder(sizes: Sequence[int], output: str, loss: str) -> None:
+    """Raise an error unless an autoencoder can be made of these."""
+    check_sizes("Autoencoder", sizes)
+    check_choice("Autoencoder", "output", output, ("sigmoid", "linear"))
+    check_choice("Autoencoder", "loss", loss, ("squared", "cross_entropy"))
+    if loss == "cross_entropy" and output != "sigmoid":
+        raise ValueError(
+            "Autoencoder: loss='cross_entropy' compares probabilities; "
+            f"output='sigmoid' expected, not {output!r}"
+        )
+
+
+def check_choice(owner: str, name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{owner}: {name} is {value!r}; one of {listed} expected")
+
+
+def check_dtype(owner: str, dtype: DTypeLike) -> np.dtype:
+    """Return `dtype` as NumPy knows it; TypeError unless it is float32 or float64."""
+    known = np.dtype(dtype)
+    if known not in (np.float32, np.float64):
+        raise TypeError(f"{owner}: dtype is {known}; float32 or float64 expected")
+    return known
+
+
+def check_rng(owner: str, rng: object) -> None:
+    """Raise TypeError unless `rng` is a NumPy random generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"{owner}: rng is {rng!r}; a np.random.Generator expected, "
+            "like np.random.default_rng(0)"
+        )
+
+
+def check_rows(owner: str, x: Any, columns: int, dtype: DTypeLike) -> None:
+    """Raise an error unless `x` is of shape (n, columns), n ≥ 1, and of that dtype.
+
+    No cast is made in passing: of float64 data it would cost a pass over them at
+    every step, and of integers it would hide that they are not scaled.
+    """
+    shape, given = getattr(x, "shape", None), getattr(x, "dtype", None)
+    if shape is None or given is None:
+        raise TypeError(f"{owner}: a {type(x).__name__} given, an array expected")
+    if len(shape) != 2:
+        raise ValueError(
+            f"{owner}: shape {shape} given; (n, {columns}) expected, a row for each "
+            "sample"
+        )
+    if shape[1] != columns:
+        raise ValueError(
+            f"{owner}: x has {shape[1]} columns, {columns} expected (shape {shape})"
+        )
+    if shape[0] == 0:
+        raise ValueError(f"{owner}: x has no rows (shape {shape})")
+    if given != dtype:
+        want = np.dtype(dtype)
+        scaled = " / 255" if given.kind in "iu" else ""
+        raise TypeError(
+            f"{owner}: x is {given}, the model {want}; pass x.astype(np.{want}){scaled}"
+        )
+
+
+def check_unit_interval(owner: str, x: Array) -> None:
+    """Raise ValueError unless every value is in [0, 1], naming the first that is not.
+
+    The only check that reads values: once for a data set, never in a step.
+    """
+    x = backend.to_numpy(x)
+    bad = ~((x >= 0) & (x <= 1))
+    if bad.any():
+        at = np.unravel_index(int(np.argmax(bad)), x.shape)
+        raise ValueError(
+            f"{owner}: x[{', '.join(map(str, at))}] is {x[at]}; cross-entropy needs "
+            "targets in [0, 1]"
+        )
