@@ -6,6 +6,8 @@ making arrays, copying them to the host, adding into repeated positions, and
 random streams. No other file names an array library beside NumPy.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

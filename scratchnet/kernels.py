@@ -147,7 +147,7 @@ BLOCK = 1 << 16
 
 def _rows(a: Array) -> int:
     """Return how many rows of `a` make a block."""
-    return max(1, BLOCK * len(a) // max(1, a.size))
+    return max(1, BLOCK * len(a) // max(1, int(a.size)))
 
 
 def _blocks(p: Array) -> Iterator[slice]:
@@ -157,7 +157,12 @@ def _blocks(p: Array) -> Iterator[slice]:
 
 
 def sgd_update(
-    p: Array, g: Array, velocity: Array | None, scratch: Array, lr: Array, momentum: float
+    p: Array,
+    g: Array,
+    velocity: Array | None,
+    scratch: Array,
+    lr: Array,
+    momentum: float,
 ) -> None:
     """Take one step of gradient descent with momentum, in place.
 
@@ -284,13 +289,13 @@ class _Update:
         buffers: dict[Any, Array] = {}
         # The learning rate, and Adam's lr_t and eps_t, in the dtype of the arrays: a
         # float64 number in an array would pull a float32 computation up to float64.
-        self._scalars: dict[Any, list[Array]] = {}
+        self._scalars: dict[Any, tuple[Array, Array]] = {}
         arrays = list(arrays)
         for dtype in dict.fromkeys(a.dtype for a in arrays):
             same = [at_least_1d(a) for a in arrays if a.dtype == dtype]
             size = max((_rows(a) * a[:1].size for a in same), default=0)
             buffers[dtype] = backend.empty(size, dtype)
-            self._scalars[dtype] = [backend.zeros((), dtype) for _ in range(2)]
+            self._scalars[dtype] = backend.zeros((), dtype), backend.zeros((), dtype)
         for a in map(at_least_1d, arrays):
             rows = min(len(a), _rows(a))
             shape = (rows, *a.shape[1:])
@@ -416,13 +421,15 @@ class AdamUpdate(_Update):
             eps_t[...] = self._eps_t
         for i, (p, g) in enumerate(zip(arrays, gradients, strict=True)):
             if g is not None:
+                lr_t, eps_t = self._scalars[p.dtype]
                 adam_update(
                     at_least_1d(p),
                     at_least_1d(g),
                     self._m[i],
                     self._v[i],
                     self._scratch[i],
-                    *self._scalars[p.dtype],
+                    lr_t,
+                    eps_t,
                     *self.betas,
                 )
 
@@ -499,7 +506,7 @@ def _tanh_backward(delta: Array, h: Array) -> None:
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
 
 
-def activation(name: str, slope: float = 0.01) -> Activation:
+def activation(name: str, slope: float = 0.2) -> Activation:
     """Return the activation of that name; `slope` is leaky_relu's, in [0, 1).
 
     Raises:

@@ -121,7 +121,7 @@ class Autoencoder:
         rng: np.random.Generator,
         batch_size: int = 128,
         activation: str = "relu",
-        slope: float = 0.01,
+        slope: float = 0.2,
         output: str = "sigmoid",
         loss: str = "squared",
         init: kernels.Initialiser = kernels.glorot_uniform,
@@ -287,7 +287,7 @@ class Autoencoder:
         return float(backend.to_numpy(self._loss)), kernels.copy_state(self.gradients)
 
     def check(self, x: Array) -> None:
-        """Raise an error unless x can be trained on: columns, dtype, range of values."""
+        """Raise an error unless x can be trained on: columns, dtype, values."""
         self._check(x)
         if self.cross_entropy:
             kernels.check_unit_interval("Autoencoder", x)

@@ -41,14 +41,13 @@ RANGE = {  # a factor that the caller does not fix is uniform on this
 LIMIT = {  # a caller may fix a factor within these; far outside RANGE ink is cut off
     "label": (0, 9),
     "rotation": (-2 * math.pi, 2 * math.pi),
-    "thickness": (0.01, 0.25),
+    "thickness": (0.03, 0.2),
     "size": (0.1, 1.0),
     "slant": (-2.0, 2.0),
     "shift": (-1.0, 1.0),
 }
 WOBBLE = 0.7  # how far a point moves at most, right or down, in the units of STYLES
 TOUCHES = 96  # how often the pen touches the paper while it draws one digit
-BLUR = 0.018  # sigma of the Gaussian that stands for one touch, in sides
 PIXELS_AT_ONCE = 2**18  # pictures are drawn in chunks, so that memory stays bounded
 
 # One style a row, in the order of the digits: the digit, then its strokes. A point is
@@ -209,29 +208,34 @@ def _ink(
 
     A pixel is black if its distance d to the path is less than thickness / 2. To look
     for the nearest touch of every pixel would be slow. Instead each touch leaves a
-    Gaussian, and they add up. Beside a long straight line the sum is
+    Gaussian of width sigma, and they add up. Beside a long straight line the sum is
 
-        field = exp(-d**2 / (2 * BLUR**2)) * sqrt(2 * pi) * BLUR / step
+        field = exp(-d**2 / (2 * sigma**2)) * sqrt(2 * pi) * sigma / step
 
     which gives d. (Near a crossing it is larger: ink gathers there, as on paper.) A
     Gaussian of (right, down) is one of right times one of down, so the sums of a
     picture are a product of two matrices, (pixels, TOUCHES) @ (TOUCHES, pixels).
     """
     centre = ((np.arange(pixels) + 0.5) / pixels - 0.5).astype(np.float32)
-    across = _gaussian(right[:, :, None] - centre)  # (m, TOUCHES, pixels)
-    along = _gaussian(down[:, :, None] - centre)
-    unit = math.sqrt(2 * math.pi) * BLUR / step  # the field where d = 0
-    field = (along.transpose(0, 2, 1) @ across) / unit[:, None, None]
-    d = BLUR * np.sqrt(np.maximum(-2 * np.log(field), 0))
+    # Narrow against the line, or its ends would be cut short; but not narrower than a
+    # step, or the touches would show one by one.
+    sigma = np.maximum(thickness / 6, step)[:, None, None]
+    across = _gaussian((right[:, :, None] - centre) / sigma)  # (m, TOUCHES, pixels)
+    along = _gaussian((down[:, :, None] - centre) / sigma)
+    unit = math.sqrt(2 * math.pi) * sigma / step[:, None, None]  # the field at d = 0
+    field = (along.transpose(0, 2, 1) @ across) / unit
+    with np.errstate(divide="ignore"):  # far from the path: log(0), d = inf, no ink
+        d = sigma * np.sqrt(np.maximum(-2 * np.log(field), 0))
     # The edge is a ramp one pixel wide: a pixel that the edge cuts in half is grey.
     ink: Array = np.clip(0.5 + pixels * (thickness[:, None, None] / 2 - d), 0, 1)
     return ink
 
 
-def _gaussian(distance: Array) -> Array:
-    # The floor of exp(-40) keeps products of two above float32's smallest number: no
-    # log of 0, and none of the subnormal numbers that slow a processor down.
-    return np.exp(np.maximum(-0.5 * (distance / BLUR) ** 2, -40))
+def _gaussian(z: Array) -> Array:
+    exponent = -0.5 * z**2
+    # Zero in the tail: the product of two tails would be a subnormal number, and a
+    # processor is slow with those.
+    return np.where(exponent > -40, np.exp(exponent), 0)
 
 
 def _middle(coordinate: Array) -> Array:

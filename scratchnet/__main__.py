@@ -1,0 +1,198 @@
+"""The command line: python -m scratchnet train autoencoder, ... gradcheck."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratchnet import (
+    __version__,
+    backend,
+    byhand,
+    checkpoint,
+    kernels,
+    models,
+    optim,
+)
+from scratchnet.data.digits import draw_digits
+from scratchnet.data.idx import download_mnist, load_mnist
+from scratchnet.metrics import PCA, reconstruction_error
+from scratchnet.training import History, fit
+
+HELD_OUT = 2000  # how many drawn digits are kept for the final figures
+
+
+class Data(NamedTuple):
+    """What to train on, and what to judge by."""
+
+    train: np.ndarray  # (n, d) float32 in [0, 1]
+    held_out: np.ndarray  # (m, d)
+    label: np.ndarray  # (m,) the digits that the held-out images show
+
+
+def load_data(where: str, examples: int | None, rngs: Sequence[Any]) -> Data:
+    """Draw digits ("drawn"), or read MNIST ("mnist" downloads it) from a folder."""
+    if where == "drawn":
+        train = draw_digits(20_000 if examples is None else examples, rngs[0])
+        held_out = draw_digits(HELD_OUT, rngs[1])
+        return Data(train.x, held_out.x, held_out.label)
+    folder = download_mnist() if where == "mnist" else Path(where)
+    mnist = load_mnist(folder, "train")
+    test = load_mnist(folder, "test")
+    if examples is not None and examples > len(mnist.x):
+        raise ValueError(f"--examples {examples}: {folder} has {len(mnist.x)}")
+    return Data(mnist.x[:examples], test.x, test.label)
+
+
+def train_autoencoder(args: argparse.Namespace) -> None:
+    """Train an autoencoder, compare it with PCA, and write weights and pictures."""
+    *data_rngs, init_rng, shuffle_rng = backend.streams(args.seed, 4)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    data = load_data(args.data, args.examples, data_rngs)
+    sizes = (data.train.shape[1], *args.hidden, args.code)
+    pca = PCA(args.code).fit(data.train)
+
+    model: Any
+    optimizer = None
+    if args.engine == "byhand":
+        model = byhand.Autoencoder(
+            sizes,
+            rng=init_rng,
+            batch_size=args.batch_size,
+            optimizer=lambda arrays: kernels.AdamUpdate(arrays, lr=args.lr),
+        )
+    else:
+        model = models.Autoencoder(sizes, rng=init_rng)
+        optimizer = optim.Adam(model.parameters(), lr=args.lr)
+    history = fit(
+        model,
+        data.train,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        rng=shuffle_rng,
+        optimizer=optimizer,
+        validation=data.held_out,
+    )
+    about = {"system": "autoencoder", "sizes": sizes, "seed": args.seed}
+    checkpoint.save(out / "weights.npz", model.state_dict(), **about)
+    (out / "history.json").write_text(json.dumps(asdict(history), indent=1) + "\n")
+
+    ours, theirs = model.reconstruct(data.held_out), pca.reconstruct(data.held_out)
+    error = reconstruction_error(data.held_out, ours)
+    pca_error = reconstruction_error(data.held_out, theirs)
+    draw_autoencoder(out, data, model, pca, history)
+    print(f"pictures: {out}/reconstructions.png, loss.png, codes.png")
+    print(
+        f"squared error per held-out image, {args.code} numbers each: "
+        f"autoencoder {error:.2f}, PCA {pca_error:.2f}, ratio {error / pca_error:.2f}"
+    )
+
+
+def draw_autoencoder(out: Path, data: Data, model: Any, pca: PCA, history: History) -> None:
+    """Write the three pictures of a trained autoencoder into the folder `out`."""
+    from scratchnet import plots  # matplotlib takes half a second to import
+
+    shown = [int(np.argmax(data.label == digit)) for digit in np.unique(data.label)]
+    x = data.held_out[shown]
+    ours, theirs = model.reconstruct(x), pca.reconstruct(x)
+    rows = {"original": x, "autoencoder": ours, "PCA": theirs}
+    plots.save(plots.picture_rows(rows), out / "reconstructions.png")
+    pca_error = reconstruction_error(data.held_out, pca.reconstruct(data.held_out))
+    reference = {f"PCA, {pca.k} numbers": pca_error}
+    curve = plots.loss_curve(history.losses, history.validation_losses, reference)
+    plots.save(curve, out / "loss.png")
+    codes = model.encode(data.held_out)
+    if codes.shape[1] >= 2:
+        codes = PCA(2).fit(codes).encode(codes)
+        pixels = PCA(2).fit(data.held_out).encode(data.held_out)
+        figure = plots.planes(
+            {"the autoencoder's codes": codes[:1000], "the pixels": pixels[:1000]},
+            data.label[:1000],
+            xlabel="first principal component",
+            ylabel="second",
+        )
+        plots.save(figure, out / "codes.png")
+
+
+def gradcheck(args: argparse.Namespace) -> None:
+    """Check every row of the table of derivatives, and print a verdict for each."""
+
+
+def positive(text: str) -> int:
+    """Read a positive whole number."""
+    n = int(text)
+    if n < 1:
+        raise argparse.ArgumentTypeError(f"{n} is not positive")
+    return n
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m scratchnet",
+        description="Deep learning from scratch in NumPy.",
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", help="train a system and draw what it learned")
+    systems = train.add_subparsers(dest="system", required=True)
+    ae = systems.add_parser(
+        "autoencoder",
+        help="squeeze images through a short code, beside PCA",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    ae.set_defaults(run=train_autoencoder)
+    ae.add_argument(
+        "--data",
+        default="drawn",
+        help="'drawn' digits, a folder of MNIST's IDX files, or 'mnist' to download them",
+    )
+    ae.add_argument("--examples", type=positive, help="how many images to train on")
+    ae.add_argument("--code", type=positive, default=16, help="numbers in the code")
+    ae.add_argument(
+        "--hidden",
+        type=positive,
+        nargs="*",
+        default=[256],
+        help="widths of the encoder's hidden layers; the decoder mirrors them",
+    )
+    ae.add_argument("--epochs", type=positive, default=20)
+    ae.add_argument("--batch-size", type=positive, default=128)
+    ae.add_argument("--lr", type=float, default=2e-3, help="Adam's learning rate")
+    ae.add_argument("--seed", type=int, default=0)
+    ae.add_argument(
+        "--engine",
+        choices=["byhand", "autograd"],
+        default="byhand",
+        help="the gradient derived on paper, or by the engine",
+    )
+    ae.add_argument("--out", default="runs/autoencoder", help="folder for the results")
+
+    check = commands.add_parser("gradcheck", help="check the whole table of derivatives")
+    check.set_defaults(run=gradcheck)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        args.run(args)
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"scratchnet: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("scratchnet: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

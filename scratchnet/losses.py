@@ -1,0 +1,108 @@
+"""Losses: one number per sample, summed over its features; then the batch's mean.
+
+All follow that one rule, so that a reconstruction in nats and a KL divergence add up
+to a bound on log p(x). Predictions and targets are (n, ...), a row for each sample;
+shapes must be equal, as broadcasting (n, 1) against (n,) would compare each sample
+with all others.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from scratchnet.functions import sigmoid
+from scratchnet.tensor import primitive, rule
+
+
+def squared_error(prediction: Any, target: Any) -> Any:
+    """Return 1/n Σ_i Σ_j (prediction_ij − target_ij)², with no factor 1/2.
+
+    Args:
+        prediction: (n, ...), a Tensor or an array.
+        target: of the same shape.
+
+    Returns:
+        A single number, in the square of the data's unit.
+
+    Raises:
+        ValueError: the shapes differ, or there are no samples.
+
+    """
+    n = _samples("squared_error", prediction=prediction, target=target)
+    return np.sum(np.square(prediction - target)) / n
+
+
+@primitive
+def _cross_entropy(logits: Any, target: Any) -> Any:
+    # −x·log σ(a) − (1 − x)·log(1 − σ(a)), in a form that no logit a overflows.
+    return np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))
+
+
+# The parts of the formula have kinks at a = 0 that cancel in the sum; and the whole
+# derivative is one difference. (A confident mistake keeps its full gradient.)
+rule(
+    _cross_entropy,
+    lambda g, y, a, x: g * (sigmoid(a) - x),
+    lambda g, y, a, x: -g * a,
+)
+
+
+def binary_cross_entropy(logits: Any, target: Any) -> Any:
+    """Return 1/n Σ_i Σ_j −x·log σ(a) − (1 − x)·log(1 − σ(a)): a logits, x target.
+
+    The negative log-likelihood of the target under independent Bernoulli variables
+    (Kingma & Welling 2014, appendix C.1). Finite for any logits: nothing is clipped.
+
+    Args:
+        logits: (n, ...), a Tensor or an array.
+        target: of the same shape, in [0, 1] (not checked: that would read the values).
+
+    Returns:
+        A single number, in nats.
+
+    Raises:
+        ValueError: the shapes differ, or there are no samples.
+
+    """
+    n = _samples("binary_cross_entropy", logits=logits, target=target)
+    return np.sum(_cross_entropy(logits, target)) / n
+
+
+def gaussian_kl(mu: Any, log_var: Any) -> Any:
+    """Return 1/n Σ_i Σ_j KL(N(mu, σ²) ‖ N(0, 1)), with log_var = log σ².
+
+    KL = ½ (mu² + σ² − 1 − log σ²) (Kingma & Welling 2014, appendix B).
+
+    Args:
+        mu: (n, ...), a Tensor or an array.
+        log_var: of the same shape.
+
+    Returns:
+        A single number, in nats, zero where mu = 0 and log_var = 0.
+
+    Raises:
+        ValueError: the shapes differ, or there are no samples.
+
+    """
+    n = _samples("gaussian_kl", mu=mu, log_var=log_var)
+    # expm1(v) − v keeps the digits that exp(v) − 1 loses near v = 0.
+    return np.sum(np.square(mu) + np.expm1(log_var) - log_var) * (0.5 / n)
+
+
+def _samples(owner: str, **arrays: Any) -> int:
+    """Return the number of samples of two arrays of one shape."""
+    (name, a), (other, b) = arrays.items()
+    shapes = getattr(a, "shape", None), getattr(b, "shape", None)
+    if None in shapes:
+        raise TypeError(
+            f"{owner}: arrays or Tensors expected, {name} is a {type(a).__name__}, "
+            f"{other} a {type(b).__name__}"
+        )
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{owner}: {name} has shape {shapes[0]}, {other} {shapes[1]}; "
+            "they must be equal"
+        )
+    if not shapes[0] or shapes[0][0] == 0:
+        raise ValueError(f"{owner}: no samples in shape {shapes[0]}")
+    return int(shapes[0][0])

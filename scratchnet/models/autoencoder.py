@@ -1,0 +1,118 @@
+"""The autoencoder: squeeze the data through a short code, and get them back.
+
+    z = encoder(x),  x̂ = s(decoder(z)),  loss = mean over samples of ‖x̂ − x‖²
+
+With no hidden layers and everything linear, the best code spans what PCA finds
+(Baldi & Hornik 1989); the hidden layers make it more (Hinton & Salakhutdinov 2006).
+byhand/autoencoder.py is the same system with its gradient derived on paper.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import kernels
+from scratchnet.backend import Array
+from scratchnet.functions import sigmoid
+from scratchnet.losses import binary_cross_entropy, squared_error
+from scratchnet.nn import Dense, Module, ReLU, Sequential, evaluate
+from scratchnet.tensor import Tensor
+
+
+class Autoencoder(Module):
+    """An encoder to a short code, and a decoder that mirrors it.
+
+    Args:
+        sizes: columns of the data, hidden layers, length of the code: (784, 256, 16)
+            decodes by 16 -> 256 -> 784. The code itself has no activation, so that it
+            may take any value.
+        rng: draws the initial weights, layer by layer.
+        activation: called once for each hidden layer: `Tanh`, `lambda: LeakyReLU(0.1)`.
+        output: "sigmoid", or "linear" for data that are not in [0, 1].
+        loss: "squared", or "cross_entropy" for data in [0, 1].
+        init: draws each W; every b starts at zero.
+        dtype: of the parameters, and of the data that the model accepts.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int] = (784, 256, 16),
+        *,
+        rng: np.random.Generator,
+        activation: Callable[[], Module] = ReLU,
+        output: str = "sigmoid",
+        loss: str = "squared",
+        init: kernels.Initialiser = kernels.glorot_uniform,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        kernels.check_rng("Autoencoder", rng)
+        kernels.check_autoencoder(sizes, output, loss)
+        self.sizes = tuple(sizes)
+        self.dtype = kernels.check_dtype("Autoencoder", dtype)
+        self.output = output
+        self.cross_entropy = loss == "cross_entropy"
+
+        def layers(*sizes: int) -> Sequential:
+            made: list[Module] = []
+            for d_in, d_out in pairwise(sizes):
+                made.append(Dense(d_in, d_out, rng=rng, init=init, dtype=dtype))
+                made.append(activation())
+            return Sequential(*made[:-1])  # the last layer has no activation
+
+        self.encoder = layers(*sizes)
+        self.decoder = layers(*reversed(sizes))
+
+    def forward(self, x: Any) -> Any:
+        """Return the logits (n, d) of the reconstruction of x (n, d)."""
+        return self.decoder(self.encoder(x))
+
+    def loss(self, x: Any) -> Tensor:
+        """Return the loss of the samples x (n, d), summed over d, mean over n.
+
+        Raises:
+            TypeError, ValueError: the shape or the dtype of x.
+
+        """
+        self._check(x)
+        logits = self.forward(x)
+        if self.cross_entropy:
+            return binary_cross_entropy(logits, x)  # type: ignore[no-any-return]
+        return squared_error(self._output(logits), x)  # type: ignore[no-any-return]
+
+    def encode(self, x: Any) -> Any:
+        """Return the codes (n, c) of the samples x (n, d).
+
+        A plain array gives a plain array, and nothing is recorded; a Tensor gives a
+        Tensor. So do `decode` and `reconstruct`.
+        """
+        self._check(x)
+        return evaluate(self.encoder, x)
+
+    def decode(self, z: Any) -> Any:
+        """Return the samples (n, d) of the codes z (n, c)."""
+        kernels.check_rows("Autoencoder", z, self.sizes[-1], self.dtype)
+        return evaluate(lambda z: self._output(self.decoder(z)), z)
+
+    def reconstruct(self, x: Any) -> Any:
+        """Return the reconstructions (n, d) of the samples x (n, d)."""
+        self._check(x)
+        return evaluate(lambda x: self._output(self.forward(x)), x)
+
+    def check(self, x: Array) -> None:
+        """Raise an error unless x can be trained on: columns, dtype, values."""
+        self._check(x)
+        if self.cross_entropy:
+            kernels.check_unit_interval("Autoencoder", x)
+
+    def _check(self, x: Any) -> None:
+        kernels.check_rows("Autoencoder", x, self.sizes[0], self.dtype)
+
+    def _output(self, logits: Any) -> Any:
+        return sigmoid(logits) if self.output == "sigmoid" else logits

@@ -1,0 +1,315 @@
+"""Layers: what holds parameters, finds them by name, and says what it is.
+
+A layer is a `Module`: parameters as attributes, and `forward`, which is plain NumPy.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import backend, functions, kernels
+from scratchnet.backend import Array
+from scratchnet.kernels import (
+    Initialiser,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+)
+from scratchnet.tensor import Tensor, changed, no_grad
+
+__all__ = [
+    "Dense",
+    "LeakyReLU",
+    "Module",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "evaluate",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+]
+
+
+class Module:
+    """A function with parameters.
+
+    Assign parameters (`Tensor(array, requires_grad=True)`), other Modules, or lists of
+    either, as attributes; they are found again in the order of assignment, under dotted
+    names: "encoder.0.W". Every Tensor that no function made counts as a parameter. One
+    whose `requires_grad` was switched off is frozen: it is still saved and loaded, and
+    no optimiser moves it. Keep what is not a parameter as a plain array.
+
+    A parameter or Module that is reached by two ways (shared weights) counts once,
+    under the name found first.
+    """
+
+    def __call__(self, *args: Any) -> Any:
+        """Return `forward` of the same arguments."""
+        return self.forward(*args)
+
+    def forward(self, *args: Any) -> Any:
+        """Compute the function; subclasses write it."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """Return the parameters with their dotted names, in the order of assignment.
+
+        A parameter without a name is given this one, for the engine's errors.
+        """
+        found: list[tuple[str, Tensor]] = []
+        seen = {id(self)}
+
+        def collect(module: Module, prefix: str) -> None:
+            for name, item in module._members():
+                if id(item) in seen:
+                    continue
+                seen.add(id(item))
+                if isinstance(item, Module):
+                    collect(item, f"{prefix}{name}.")
+                else:
+                    found.append((prefix + name, item))
+
+        collect(self, "")
+        for name, p in found:
+            if p.name is None:
+                p.name = name
+        return found
+
+    def parameters(self) -> list[Tensor]:
+        """Return the parameters, in the order of assignment."""
+        return [p for _, p in self.named_parameters()]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: `.grad` of every parameter becomes None."""
+        for p in self.parameters():
+            p.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the values of the parameters, by name, into arrays on the host."""
+        return kernels.copy_state(self._arrays())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the values of all parameters, or of none.
+
+        Raises:
+            TypeError: `state` is not a mapping.
+            ValueError: names are missing or unexpected, a shape or a dtype differs;
+                all differences are listed, and nothing was changed.
+
+        """
+        owner = f"{type(self).__name__}.load_state_dict"
+        kernels.load_state(owner, self._arrays(), state)
+        for p in self.parameters():
+            changed(p)
+
+    def __repr__(self) -> str:
+        """Draw the tree of Modules, each with the parameters that it holds itself."""
+        lines = []
+        total = 0
+        seen = {id(self)}
+
+        def draw(module: Module, label: str, depth: int) -> None:
+            nonlocal total
+            own, parts, count = [], [], 0
+            for name, item in module._members():
+                if id(item) in seen:
+                    own.append(f"{name} (shared)")
+                    continue
+                seen.add(id(item))
+                if isinstance(item, Module):
+                    parts.append((name, item))
+                else:
+                    frozen = "" if item.requires_grad else " frozen"
+                    own.append(f"{name} {item.shape}{frozen}")
+                    count += item.size
+            end = [", ".join(own)] * bool(own) + [f"{count:,}"] * bool(count)
+            lines.append("  ".join(["    " * depth + label + module._label(), *end]))
+            total += count
+            for name, part in parts:
+                draw(part, f"{name}: ", depth + 1)
+
+        draw(self, "", 0)
+        return "\n".join([*lines, f"{total:,} parameters"])
+
+    def _items(self) -> Iterable[tuple[Any, Any]]:
+        """Return the names and values among which the members are found."""
+        return vars(self).items()
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """Find the parameters and Modules that this Module holds itself."""
+        waiting = [(str(name), value) for name, value in self._items()]
+        while waiting:
+            name, value = waiting.pop(0)
+            if isinstance(value, (list, tuple)):
+                waiting[:0] = [(f"{name}.{i}", item) for i, item in enumerate(value)]
+            elif isinstance(value, dict):
+                waiting[:0] = [(f"{name}.{key}", item) for key, item in value.items()]
+            elif isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, Tensor) and value._node is None:
+                yield name, value  # with a node it is a result that forward() kept
+
+    def _arrays(self) -> dict[str, Array]:
+        return {name: p.data for name, p in self.named_parameters()}
+
+    def _label(self) -> str:
+        """Return what stands for this Module in a repr and in errors."""
+        return f"{type(self).__name__}()"
+
+
+def evaluate(function: Callable[[Any], Any], x: Any) -> Any:
+    """Return function(x) as what x is: a Tensor for a Tensor, an array for an array.
+
+    An array asks for values and not for gradients, so nothing is recorded for it.
+    """
+    if isinstance(x, Tensor):
+        return function(x)
+    with no_grad():
+        y = function(x)
+    return y.data if isinstance(y, Tensor) else y
+
+
+# --- Layers -------------------------------------------------------------------------
+
+
+class Dense(Module):
+    """The affine map y = x W + b.
+
+    Args:
+        d_in: columns of x (..., d_in).
+        d_out: columns of y (..., d_out).
+        rng: draws W.
+        init: `(rng, (d_in, d_out), dtype) -> W`; b starts at zero.
+        dtype: of W and b, and of the x that is accepted.
+        bias: whether there is a b.
+
+    Raises:
+        TypeError: `rng` is no generator, `dtype` neither float32 nor float64, or x
+            of another dtype.
+        ValueError: a size is not positive, or x has another number of columns.
+
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        *,
+        rng: np.random.Generator,
+        init: Initialiser = glorot_uniform,
+        dtype: DTypeLike = np.float32,
+        bias: bool = True,
+    ) -> None:
+        kernels.check_count("Dense", "d_in", d_in)
+        kernels.check_count("Dense", "d_out", d_out)
+        kernels.check_rng("Dense", rng)
+        dtype = kernels.check_dtype("Dense", dtype)
+        self.W = Tensor(init(rng, (d_in, d_out), dtype), requires_grad=True)
+        zeros = backend.zeros((d_out,), dtype)
+        self.b = Tensor(zeros, requires_grad=True) if bias else None
+
+    def forward(self, x: Any) -> Any:
+        """Return x W + b: x (..., d_in) -> (..., d_out)."""
+        d_in = self.W.shape[0]
+        if not hasattr(x, "shape"):
+            raise TypeError(f"{self._label()}: x is a {type(x).__name__}, not an array")
+        if x.shape[-1:] != (d_in,):
+            raise ValueError(
+                f"{self._label()}: x has {x.shape[-1] if x.shape else 'no'} columns, "
+                f"{d_in} expected (shape {x.shape})"
+            )
+        if x.dtype != self.W.dtype:
+            raise TypeError(
+                f"{self._label()}: x is {x.dtype}, W is {self.W.dtype}; "
+                f"pass x.astype(np.{self.W.dtype})"
+            )
+        y = x @ self.W
+        return y if self.b is None else y + self.b
+
+    def _label(self) -> str:
+        d_in, d_out = self.W.shape
+        return f"Dense({d_in}, {d_out})"
+
+
+class ReLU(Module):
+    """max(x, 0), entry by entry."""
+
+    def forward(self, x: Any) -> Any:
+        """Return max(x, 0), of the shape of x."""
+        return functions.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where it is positive, else slope * x (Maas et al. 2013)."""
+
+    def __init__(self, slope: float = 0.2) -> None:
+        self.slope = slope
+
+    def forward(self, x: Any) -> Any:
+        """Return x or slope * x, of the shape of x."""
+        return functions.leaky_relu(x, self.slope)
+
+    def _label(self) -> str:
+        return f"LeakyReLU({self.slope})"
+
+
+class Sigmoid(Module):
+    """1 / (1 + e^(-x)), entry by entry."""
+
+    def forward(self, x: Any) -> Any:
+        """Return sigmoid(x), of the shape of x."""
+        return functions.sigmoid(x)
+
+
+class Tanh(Module):
+    """tanh(x), entry by entry."""
+
+    def forward(self, x: Any) -> Any:
+        """Return tanh(x), of the shape of x."""
+        return np.tanh(x)
+
+
+class Sequential(Module):
+    """Modules one after another: each takes what the one before returned.
+
+    It can be indexed (a slice is a Sequential over the same Modules), counted with
+    `len`, and iterated over. Its parameters are named by position: "0.W", "2.W".
+
+    Raises:
+        TypeError: an argument is no Module.
+
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        for i, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(
+                    f"Sequential: argument {i} is a {type(module).__name__}, "
+                    "a Module expected"
+                )
+        self._modules = modules
+
+    def forward(self, x: Any) -> Any:
+        """Return the last Module's result."""
+        for module in self._modules:
+            x = module(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules)
+
+    def __getitem__(self, i: int | slice) -> Any:
+        chosen = self._modules[i]
+        return Sequential(*chosen) if isinstance(chosen, tuple) else chosen
+
+    def _items(self) -> Iterable[tuple[Any, Any]]:
+        return enumerate(self._modules)

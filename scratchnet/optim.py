@@ -1,0 +1,177 @@
+"""Optimisers: what changes the parameters once their gradients are there.
+
+    optimizer = Adam(model.parameters(), lr=1e-3)
+
+    optimizer.zero_grad()
+    loss = model.loss(x)
+    loss.backward()
+    optimizer.step()
+
+The arithmetic is in kernels.py, which the steps by hand share.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from scratchnet import kernels
+from scratchnet.tensor import Tensor, changed, plain
+
+
+class Optimizer:
+    """What all optimisers share; `SGD` and `Adam` say which update it is.
+
+    A parameter whose `requires_grad` is switched off is frozen: `step()` leaves it.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        name = type(self).__name__
+        if isinstance(parameters, (Tensor, Mapping)) or not np.iterable(parameters):
+            raise TypeError(
+                f"{name}: a {type(parameters).__name__} given, a list of Tensors "
+                "expected, like model.parameters()"
+            )
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ValueError(f"{name}: no parameters given")
+        seen: dict[int, int] = {}
+        for i, p in enumerate(self.parameters):
+            if not isinstance(p, Tensor):
+                raise TypeError(
+                    f"{name}: parameters[{i}] is a {type(p).__name__}, "
+                    "a Tensor expected"
+                )
+            if p._node is not None or p.dtype.kind != "f":
+                raise ValueError(
+                    f"{name}: {self._label(i)} is no parameter, but "
+                    + ("a result" if p._node is not None else f"made of {p.dtype}")
+                )
+            if id(p) in seen:
+                raise ValueError(
+                    f"{name}: {self._label(i)} is given twice, as parameters"
+                    f"[{seen[id(p)]}] and [{i}]"
+                )
+            seen[id(p)] = i
+        self._arrays = [p.data for p in self.parameters]
+        self._update: kernels.Update
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; it may be changed between steps."""
+        return self._update.lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._update.lr = lr
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: `.grad` of every parameter becomes None."""
+        for p in self.parameters:
+            p.grad = None
+
+    def step(self) -> None:
+        """Move every parameter once, by its `.grad`; or none, if one has no gradient.
+
+        Raises:
+            ValueError: a parameter has no gradient (PyTorch passes over it in silence,
+                and a layer that was forgotten in forward() stays as it was), or one of
+                another shape or dtype. Nothing was changed.
+
+        """
+        gradients: list[Any] = []
+        for i, p in enumerate(self.parameters):
+            g = plain(p.grad)
+            if p.data is not self._arrays[i]:
+                raise ValueError(
+                    f"{type(self).__name__}.step: {self._label(i)} has another array "
+                    "than when this optimiser was made; write p.data[...] = values, "
+                    "or make a new optimiser"
+                )
+            if not p.requires_grad:
+                g = None
+            elif g is None:
+                raise ValueError(
+                    f"{type(self).__name__}.step: {self._label(i)} has no gradient; "
+                    "call backward() on a loss that depends on it, or set its "
+                    "requires_grad to False"
+                )
+            elif g.shape != p.shape or g.dtype != p.dtype:
+                raise ValueError(
+                    f"{type(self).__name__}.step: {self._label(i)} is {p.dtype}, "
+                    f"its gradient {g.dtype} of shape {g.shape}"
+                )
+            gradients.append(g)
+        self._update.apply(self._arrays, gradients)
+        for p, g in zip(self.parameters, gradients, strict=True):
+            if g is not None:
+                changed(p)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the learning rate, the moments and the count of steps."""
+        return self._update.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a copy that `state_dict` made.
+
+        Raises:
+            ValueError: a name, shape or dtype differs; nothing was changed.
+
+        """
+        self._update.load_state_dict(state)
+
+    def _label(self, i: int) -> str:
+        p = self.parameters[i]
+        return f"{p.name or f'parameters[{i}]'} of shape {p.shape}"
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: v ← momentum·v + g, p ← p − lr·v.
+
+    The form of Sutskever et al. (2013) with the learning rate taken out of v, as in
+    PyTorch: the same steps while lr is constant.
+
+    Args:
+        parameters: Tensors that require a gradient; any iterable.
+        lr: the learning rate, positive.
+        momentum: how much of the velocity v stays from step to step, in [0, 1).
+
+    Raises:
+        TypeError, ValueError: a parameter is no Tensor, a result, given twice; there
+            are none; or a number is out of its range.
+
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0
+    ) -> None:
+        super().__init__(parameters)
+        self._update = kernels.SGDUpdate(self._arrays, lr, momentum)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, Algorithm 1), with bias correction.
+
+        m ← β1·m + (1 − β1)·g,  v ← β2·v + (1 − β2)·g²
+        p ← p − lr · m̂ / (√v̂ + ε),  m̂ = m / (1 − β1^t),  v̂ = v / (1 − β2^t)
+
+    Args:
+        parameters: Tensors that require a gradient; any iterable.
+        lr: the learning rate, positive.
+        betas: β1 and β2, each in [0, 1).
+        eps: ε, positive.
+
+    Raises:
+        TypeError, ValueError: as for `SGD`.
+
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(parameters)
+        self._update = kernels.AdamUpdate(self._arrays, lr, betas, eps)

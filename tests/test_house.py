@@ -1,0 +1,118 @@
+"""The rules of the house: who may import whom, and what importing costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "scratchnet"
+
+# Each floor stands on those before it. A file imports from lower floors only, or from
+# its own floor without a circle (Python would say so).
+FLOORS = [
+    {"backend"},
+    {"kernels"},
+    {"tensor"},
+    {"derivatives", "functions"},
+    {"testing", "nn", "losses", "optim"},
+    {"models"},
+    {"training", "checkpoint"},
+    {"__main__"},
+]
+# What stands beside the floors, and on what alone.
+ASIDE = {
+    "byhand": {"backend", "kernels", "byhand"},
+    "data": {"data"},
+    "metrics": {"backend"},
+    "plots": set(),
+}
+STANDARD = set(sys.stdlib_module_names)
+
+
+def modules():
+    """Yield for each file its part of the house and the parts that it imports."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part != "__init__":
+            yield path, part, imports(path)
+
+
+def imports(path):
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "scratchnet":
+                found |= {f"scratchnet.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def parts_of(names):
+    for name in names:
+        if name.startswith("scratchnet.") and not name.endswith("__version__"):
+            yield name.split(".")[1]
+
+
+def test_every_file_has_its_place():
+    known = set().union(*FLOORS) | set(ASIDE)
+    assert {part for _, part, _ in modules()} <= known
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "names"), list(modules()), ids=lambda x: getattr(x, "name", "")
+)
+def test_a_file_imports_from_lower_floors_only(path, part, names):
+    if part in ASIDE:
+        allowed = ASIDE[part]
+    else:
+        floor = next(i for i, floor in enumerate(FLOORS) if part in floor)
+        allowed = set().union(*FLOORS[: floor + 1])
+        if part == "__main__":
+            allowed |= set(ASIDE)
+    assert set(parts_of(names)) <= allowed
+
+
+# Third-party packages, and the only parts that may import them.
+THIRD_PARTY = {
+    "numpy": None,  # anybody
+    "matplotlib": {"plots"},
+    "tqdm": {"training", "data"},
+    "hypothesis": {"testing"},
+    "cupy": {"backend"},
+}
+
+
+def test_third_party_packages_are_imported_where_they_may_be():
+    for path, part, names in modules():
+        for name in {name.split(".")[0] for name in names} - STANDARD - {"scratchnet"}:
+            assert name in THIRD_PARTY, f"{path} imports {name}"
+            assert THIRD_PARTY[name] is None or part in THIRD_PARTY[name], path
+
+
+def test_importing_scratchnet_is_silent_and_imports_numpy_only():
+    code = (
+        "import sys, numpy; before = set(sys.modules); import scratchnet;"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stderr == ""
+    added = set(run.stdout.split()) - STANDARD
+    assert added == {"scratchnet"}
+
+
+def test_by_hand_runs_without_the_engine():
+    code = (
+        "import sys; from scratchnet import byhand;"
+        "import scratchnet.byhand.autoencoder as module;"
+        "names = vars(module); assert 'Tensor' not in names and 'tensor' not in names"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

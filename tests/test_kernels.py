@@ -1,0 +1,375 @@
+"""kernels.py: initialisers, buffers, state, the updates, activations, checks."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from scratchnet import kernels
+
+INITIALISERS = {
+    # name: variance of an entry of W (d_in, d_out)
+    kernels.glorot_uniform: lambda d_in, d_out: 2 / (d_in + d_out),
+    kernels.glorot_normal: lambda d_in, d_out: 2 / (d_in + d_out),
+    kernels.he_uniform: lambda d_in, d_out: 2 / d_in,
+    kernels.he_normal: lambda d_in, d_out: 2 / d_in,
+}
+
+
+# --- Initialisers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("init", "variance"), INITIALISERS.items())
+def test_initialisers_have_their_variance(init, variance):
+    W = init(np.random.default_rng(0), (300, 500), np.float64)
+    assert W.shape == (300, 500)
+    assert W.mean() == pytest.approx(0, abs=4 * W.std() / np.sqrt(W.size))
+    assert W.var() == pytest.approx(variance(300, 500), rel=0.02)
+    if "uniform" in init.__name__:
+        r = np.sqrt(3 * variance(300, 500))
+        assert 0.999 * r < np.abs(W).max() <= r
+    else:
+        assert np.abs(W).max() > 4 * W.std()
+
+
+@pytest.mark.parametrize("init", INITIALISERS)
+def test_float32_starts_where_float64_does(init):
+    double = init(np.random.default_rng(3), (5, 4), np.float64)
+    single = init(np.random.default_rng(3), (5, 4))
+    assert single.dtype == np.float32
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+def test_relu_keeps_the_mean_square_with_he_and_not_with_glorot():
+    def mean_square(init):
+        rng = np.random.default_rng(0)
+        h = rng.standard_normal((500, 200))
+        for _ in range(10):
+            h = np.maximum(h @ init(rng, (200, 200), np.float64), 0)
+        return 2 * np.mean(h**2)
+
+    assert 0.5 < mean_square(kernels.he_normal) < 2
+    assert mean_square(kernels.glorot_normal) < 0.01
+
+
+# --- Buffers and state --------------------------------------------------------------
+
+
+def test_flat_lays_out_views_in_order():
+    shapes = {"W": (2, 3), "b": (3,), "s": ()}
+    buffer, views = kernels.flat(shapes, np.float64)
+    assert buffer.shape == (10,)
+    assert buffer.dtype == np.float64
+    assert list(views) == ["W", "b", "s"]
+    buffer[...] = np.arange(10)
+    np.testing.assert_array_equal(views["W"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(views["b"], [6, 7, 8])
+    assert views["s"] == 9
+    views["b"][1] = -1
+    assert buffer[7] == -1
+
+
+def test_state_is_a_copy_and_loads_back():
+    arrays = {"a": np.arange(3.0), "b": np.ones((2, 2), np.float32)}
+    state = kernels.copy_state(arrays)
+    arrays["a"][:] = 0
+    np.testing.assert_array_equal(state["a"], [0, 1, 2])
+    a = arrays["a"]
+    kernels.load_state("here", arrays, state)
+    assert arrays["a"] is a
+    np.testing.assert_array_equal(a, [0, 1, 2])
+
+
+def test_load_state_lists_every_difference_and_writes_nothing():
+    arrays = {"a": np.zeros(3), "b": np.zeros(2), "c": np.zeros(2), "d": np.zeros(1)}
+    state = {"a": np.ones(3), "b": np.ones(4), "c": np.ones(2, np.float32), "e": 1}
+    with pytest.raises(ValueError, match="nothing was loaded") as caught:
+        kernels.load_state("M.load_state_dict", arrays, state)
+    assert str(caught.value) == (
+        "M.load_state_dict: nothing was loaded\n"
+        "  missing: d\n"
+        "  unexpected: e\n"
+        "  b: shape (4,) given, (2,) expected\n"
+        "  c: float32 given, float64 expected"
+    )
+    assert not arrays["a"].any()
+    with pytest.raises(ValueError, match="a: a list given, an array expected"):
+        kernels.load_state("M", {"a": np.zeros(1)}, {"a": [1.0]})
+    with pytest.raises(TypeError, match="M: a list given, a dict of arrays expected"):
+        kernels.load_state("M", arrays, [1])
+
+
+# --- Updates ------------------------------------------------------------------------
+
+# Three steps of Adam worked by hand: lr 0.1, β1 0.9, β2 0.999, p = 1 and the gradients
+# 0.5, -0.25, 1. For instance the second:
+#   m = 0.9 · 0.05 + 0.1 · (-0.25) = 0.02              m̂ = 0.02 / 0.19 = 0.10526
+#   v = 0.999 · 0.00025 + 0.001 · 0.0625 = 0.00031225  v̂ = 0.00031225 / 0.001999
+GRADIENTS = [0.5, -0.25, 1.0]
+M = [0.05, 0.02, 0.118]
+V = [0.00025, 0.00031225, 0.00131193775]
+P = {
+    1e-8: [0.9000000019999999600, 0.8733662987078461626, 0.8075551396770896156],
+    0.1: [0.9166666666666666667, 0.8954110602303418836, 0.8382407659468464026],
+}
+
+
+@pytest.mark.parametrize("eps", P)
+def test_adam_is_three_steps_worked_by_hand(eps):
+    p = np.ones((2, 3))
+    adam = kernels.AdamUpdate([p], lr=0.1, eps=eps)
+    for i, g in enumerate(GRADIENTS):
+        adam.apply([p], [np.full((2, 3), g)])
+        state = adam.state_dict()
+        assert state["t"] == i + 1
+        np.testing.assert_allclose(state["m.0"], M[i], rtol=1e-14)
+        np.testing.assert_allclose(state["v.0"], V[i], rtol=1e-14)
+        np.testing.assert_allclose(p, P[eps][i], rtol=1e-14)
+
+
+def test_adam_takes_first_steps_of_lr_whatever_the_gradients_scale():
+    for scale in (1e-3, 1.0, 1e3):
+        p = np.zeros(2)
+        kernels.AdamUpdate([p], lr=0.1).apply([p], [np.array([scale, -scale])])
+        np.testing.assert_allclose(p, [-0.1, 0.1], rtol=2e-5)
+
+
+def test_sgd_is_two_steps_worked_by_hand():
+    p = np.array([1.0, 2.0])
+    sgd = kernels.SGDUpdate([p], lr=0.1, momentum=0.5)
+    sgd.apply([p], [np.array([1.0, -2.0])])  # velocity = 1, -2
+    np.testing.assert_allclose(p, [0.9, 2.2], rtol=1e-15)
+    sgd.apply([p], [np.array([2.0, 0.0])])  # velocity = 2.5, -1
+    np.testing.assert_allclose(p, [0.65, 2.3], rtol=1e-15)
+    p = np.array([1.0])
+    kernels.SGDUpdate([p], lr=0.1).apply([p], [np.array([3.0])])
+    np.testing.assert_allclose(p, [0.7], rtol=1e-15)
+
+
+def updates():
+    return [
+        lambda arrays: kernels.AdamUpdate(arrays, lr=0.01),
+        lambda arrays: kernels.SGDUpdate(arrays, lr=0.01, momentum=0.9),
+        lambda arrays: kernels.SGDUpdate(arrays, lr=0.01),
+    ]
+
+
+@pytest.mark.parametrize("make", updates())
+def test_updates_work_in_blocks_on_any_shape_and_layout(make, monkeypatch):
+    rng = np.random.default_rng(0)
+    shapes = [(), (1,), (7,), (3, 5), (2, 3, 4), (10, 1), (4, 0)]
+    starts = [rng.standard_normal(shape) for shape in shapes]
+    starts.append(rng.standard_normal((6, 4)).T)  # not contiguous
+    gradients = [[rng.standard_normal(a.shape) for a in starts] for _ in range(4)]
+
+    def run(block):
+        monkeypatch.setattr(kernels, "BLOCK", block)
+        arrays = [a.copy(order="K") for a in starts]
+        update = make(arrays)
+        for g in gradients:
+            kept = copy.deepcopy(g)
+            update.apply(arrays, g)
+            for a, b in zip(g, kept, strict=True):
+                np.testing.assert_array_equal(a, b)  # gradients are only read
+        return arrays
+
+    whole = run(1 << 16)
+    for a, b in zip(whole, starts, strict=True):
+        assert a.size == 0 or (a != b).all()
+    for block in (1, 4, 6):
+        for a, b in zip(run(block), whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("make", updates())
+def test_updates_keep_dtypes_apart_and_skip_what_has_no_gradient(make):
+    rng = np.random.default_rng(0)
+    single, double = np.ones(5, np.float32), np.ones(5)
+    still = np.ones(5)
+    update = make([single, still, double])
+    for _ in range(3):
+        g = rng.standard_normal(5)
+        update.apply([single, still, double], [g.astype(np.float32), None, g])
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, double, rtol=1e-6)
+    assert (double != 1).all()
+    assert (still == 1).all()
+    state = update.state_dict()
+    for name in set(state) & {"m.0", "v.0", "velocity.0"}:
+        assert state[name].dtype == np.float32
+
+
+@pytest.mark.parametrize("make", updates())
+def test_a_resumed_update_goes_on_to_the_last_bit(make):
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((10, 4))
+    p = np.ones(4)
+    update = make([p])
+    for g in gradients[:5]:
+        update.apply([p], [g])
+    update.lr = 0.005
+    state, q = update.state_dict(), p.copy()
+    for g in gradients[5:]:
+        update.apply([p], [g])
+    other = make([q])
+    other.load_state_dict(state)
+    assert other.lr == 0.005
+    for g in gradients[5:]:
+        other.apply([q], [g])
+    np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("make", updates())
+def test_copied_updates_go_their_own_way(make):
+    p, q = np.ones(4), np.ones(4)
+    update = make([p])
+    update.apply([p], [np.ones(4)])
+    twin = copy.deepcopy(update)
+    before = update.state_dict()
+    twin.apply([q], [np.ones(4)])
+    for name, value in update.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_learning_rate_may_change_between_steps():
+    p = np.zeros(1)
+    sgd = kernels.SGDUpdate([p], lr=1.0)
+    sgd.apply([p], [np.ones(1)])
+    sgd.lr = 0.25
+    sgd.apply([p], [np.ones(1)])
+    assert p == -1.25
+    adam = kernels.AdamUpdate([p], lr=1.0)
+    assert adam.lr == 1.0
+    with pytest.raises(ValueError, match="AdamUpdate: lr is 0; a positive number"):
+        adam.lr = 0
+    assert adam.lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: kernels.SGDUpdate([], lr=-1), "SGDUpdate: lr is -1; a positive"),
+        (lambda: kernels.SGDUpdate([], lr=float("nan")), "lr is nan"),
+        (lambda: kernels.SGDUpdate([], lr=float("inf")), "lr is inf"),
+        (lambda: kernels.SGDUpdate([], lr=1, momentum=1), r"momentum is 1; .*\[0, 1\)"),
+        (lambda: kernels.SGDUpdate([], lr=1, momentum=-0.1), "momentum is -0.1"),
+        (lambda: kernels.AdamUpdate([], betas=(1.0, 0.9)), r"betas\[0\] is 1.0"),
+        (lambda: kernels.AdamUpdate([], betas=(0.9, -1)), r"betas\[1\] is -1"),
+        (lambda: kernels.AdamUpdate([], eps=0), "eps is 0"),
+        (lambda: kernels.activation("gelu"), "'gelu'; one of 'linear', 'relu'"),
+        (lambda: kernels.activation("leaky_relu", slope=1.0), "slope is 1.0"),
+    ],
+)
+def test_numbers_out_of_range_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- Activations --------------------------------------------------------------------
+
+# Written so that complex numbers pass through: a complex step gives the derivative.
+FORMULAS = {
+    "linear": lambda a: a,
+    "relu": lambda a: np.where(a.real > 0, a, 0),
+    "leaky_relu": lambda a: np.where(a.real > 0, a, 0.2 * a),
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    "tanh": np.tanh,
+}
+
+
+@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_and_their_derivatives(name, dtype):
+    rng = np.random.default_rng(0)
+    a = np.append(rng.normal(0, 3, (8, 6)), np.zeros((1, 6)), axis=0).astype(dtype)
+    delta = rng.standard_normal(a.shape).astype(dtype)
+    value = FORMULAS[name](a.astype(np.complex128))
+    slope = FORMULAS[name](a + 1e-30j).imag / 1e-30
+    f = kernels.activation(name)
+    h, scratch = a.copy(), np.full_like(a, np.nan)
+    f.forward(h, scratch)
+    rtol = 1e-14 if dtype is np.float64 else 2e-6
+    np.testing.assert_allclose(h, value.real, rtol=rtol, atol=1e-300)
+    out = delta.copy()
+    f.backward(out, h)
+    atol = 1e-14 if dtype is np.float64 else 1e-6  # of 1 - h near h = 1
+    np.testing.assert_allclose(out, delta * slope, rtol=rtol, atol=atol)
+    assert out.dtype == h.dtype == dtype
+
+
+@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_of_large_values_are_finite_and_silent(name, dtype):
+    a = np.array([-1e4, -1000, -90, 90, 1000, 1e4], dtype)
+    h = a.copy()
+    f = kernels.activation(name)
+    f.forward(h, np.empty_like(h))
+    if name in ("sigmoid", "tanh"):
+        low = 0 if name == "sigmoid" else -1
+        np.testing.assert_allclose(h, [low] * 3 + [1] * 3, atol=1e-38)
+    delta = np.ones_like(a)
+    f.backward(delta, h)
+    assert np.isfinite(delta).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cross_entropy_sum(dtype):
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 4, (5, 7)).astype(dtype)
+    x = rng.random((5, 7)).astype(dtype)
+    s = 1 / (1 + np.exp(-a.astype(np.float64)))
+    expected = np.sum(-x * np.log(s) - (1 - x) * np.log(1 - s))
+    out, kept = np.zeros((), dtype), a.copy()
+    kernels.cross_entropy_sum(a, x, out, np.empty_like(a), np.empty_like(a))
+    np.testing.assert_allclose(out, expected, rtol=1e-13 if dtype is np.float64 else 1e-6)
+    np.testing.assert_array_equal(a, kept)
+    a = np.array([[1000, -1000, 1000, -1000]], dtype)
+    x = np.array([[1, 0, 0, 1]], dtype)
+    kernels.cross_entropy_sum(a, x, out, np.empty_like(a), np.empty_like(a))
+    assert out == 2000
+
+
+# --- Checks -------------------------------------------------------------------------
+
+
+def test_checks_name_what_is_wrong():
+    check = kernels.check_rows
+    x = np.zeros((3, 4), np.float32)
+    check("M", x, 4, np.float32)
+    with pytest.raises(ValueError, match=r"M: x has 4 columns, 5 expected \(shape"):
+        check("M", x, 5, np.float32)
+    with pytest.raises(ValueError, match=r"M: shape \(4,\) given; \(n, 4\) expected"):
+        check("M", x[0], 4, np.float32)
+    with pytest.raises(ValueError, match=r"M: x has no rows \(shape \(0, 4\)\)"):
+        check("M", x[:0], 4, np.float32)
+    with pytest.raises(TypeError, match="M: a list given, an array expected"):
+        check("M", [[0.0] * 4], 4, np.float32)
+    with pytest.raises(TypeError, match=r"x is float32, the model float64; pass x.ast"):
+        check("M", x, 4, np.float64)
+    with pytest.raises(TypeError, match=r"x is uint8.*x.astype\(np.float32\) / 255"):
+        check("M", x.astype(np.uint8), 4, np.float32)
+
+    for value in (2.0, "2", True, None):
+        with pytest.raises(TypeError, match="M: k is .*an int expected"):
+            kernels.check_count("M", "k", value)
+    with pytest.raises(ValueError, match="M: k is 0; at least 1"):
+        kernels.check_count("M", "k", 0)
+    kernels.check_count("M", "k", np.int64(3))
+    for sizes in (5, (5,), ()):
+        with pytest.raises(ValueError, match="M: sizes is"):
+            kernels.check_sizes("M", sizes)
+    with pytest.raises(ValueError, match=r"M: sizes\[1\] is 0"):
+        kernels.check_sizes("M", (5, 0))
+    for rng in (0, None, np.random.RandomState(0)):
+        with pytest.raises(TypeError, match="M: rng is .*np.random.Generator expected"):
+            kernels.check_rng("M", rng)
+    for dtype in (np.float16, np.int64, complex):
+        with pytest.raises(TypeError, match="M: dtype is .*float32 or float64"):
+            kernels.check_dtype("M", dtype)
+
+    good = np.array([[0.0, 1.0], [0.5, 0.25]])
+    kernels.check_unit_interval("M", good)
+    for bad in (-1e-6, 1.0001, np.nan):
+        good[1, 0] = bad
+        with pytest.raises(ValueError, match=rf"M: x\[1, 0\] is {bad}"):
+            kernels.check_unit_interval("M", good)
