@@ -57,7 +57,7 @@ from scratchnet.tensor import (
 EPS = 2.0**-52  # the spacing of float64 at 1
 AIM = 1e-4  # a relative error of this size in any one entry is to be seen
 PROOF = 1e-2  # the same for the real differences that stand behind a complex step
-LIMIT = 3e-3  # an entry known less well than this counts as not checked: noisy
+LIMIT = 5e-3  # an entry known less well than this counts as not checked: noisy
 FLOOR = 1e-6  # entries below this part of the largest are held to its standard
 START = 1 / 8  # the first step, as a part of an entry's size
 TINY = 1e-15  # and the last
@@ -451,6 +451,7 @@ class _Slope:
     kind: str = ""
     left: float = math.nan
     right: float = math.nan
+    step: float = 0.0
 
 
 class _Probe:
@@ -598,7 +599,7 @@ class _Line:
                 new = _best_of(rows[-1], rows[-2], noise)
                 disagrees = abs(new.value - best.value) > new.error + best.error
                 if disagrees or new.error < best.error:
-                    best, bend = new, abs(middle - new.value)
+                    best, bend = replace(new, step=t), abs(middle - new.value)
             if best.error <= target or noise > best.error:
                 s = self._broken_at(best, t, bend, abs(right - left), target, depth)
                 if s is None:
@@ -655,10 +656,29 @@ class _Line:
         if len(seen) < 3:
             return best
         first, last = seen[-3], seen[-1]
+        
         kind = "edge" if last[0] == math.inf else "kink"
         if kind == "kink" and last[0] > 16 * first[0]:
             kind = "jump"
-        return replace(best, kind=kind, left=last[1], right=last[2])
+        return replace(best, kind=kind, left=first[1] + 0.0, right=first[2] + 0.0)
+
+
+    def averaged(self, best: _Slope) -> _Slope:
+        """Fit a line in t^2 to many central differences: their rounding averages out."""
+        t = best.step * np.linspace(0.2, 1.0, 200)
+        ends = np.array([self.sides(s)[:2] for s in t])
+        middle = np.mean(ends, axis=1)
+        if not np.all(np.isfinite(middle)):
+            return best
+        terms = np.stack([np.ones_like(t), t**2 / best.step**2], axis=1)
+        weight = (t / best.step)[:, None]  # the noise of a slope is as 1/t
+        fit, *_ = np.linalg.lstsq(terms * weight, middle * weight[:, 0])
+        rest = (middle - terms @ fit) * weight[:, 0]
+        spread = math.sqrt(np.mean(rest**2) * np.linalg.inv((terms * weight).T @ (terms * weight))[0, 0])
+        value, error = float(fit[0]), 6 * spread
+        if abs(value - best.value) > best.error + error or error > best.error:
+            return best
+        return replace(best, value=value, error=error)
 
 
 def _extrapolate(middle: float, above: list[float]) -> list[float]:
@@ -806,7 +826,10 @@ class _Search:
         """Look at one entry as closely as can be done."""
         d = np.zeros(len(self.size))
         d[i] = unit = self.probe.scale[self.j][i]
-        slope = _Line(self.probe, self.j, d).slope(0.0, depth=6)
+        line = _Line(self.probe, self.j, d)
+        slope = line.slope(0.0, depth=6)
+        if not slope.kind and slope.error + self.doubt[i]*unit > LIMIT * self.size[i] * unit:
+            slope = line.averaged(slope)
         slope = replace(
             slope,
             value=slope.value / unit,

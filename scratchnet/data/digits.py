@@ -119,6 +119,7 @@ class Digits:
     shift: Floats
 
     def __len__(self) -> int:
+        """The number of pictures."""
         return len(self.images)
 
     @property

@@ -1,0 +1,157 @@
+"""losses.py: values, gradients, extremes, and what is refused."""
+
+import numpy as np
+import pytest
+
+from scratchnet import Tensor, grad
+from scratchnet.losses import binary_cross_entropy, gaussian_kl, squared_error
+
+LOSSES = [squared_error, binary_cross_entropy, gaussian_kl]
+
+
+def gradients(loss, a, b):
+    a, b = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+    loss(a, b).backward()
+    return a.grad, b.grad
+
+
+def slope(loss, a, b, i, side, h=1e-6):
+    """Return dLoss/d(entry i of a or b) by central differences."""
+    low, high = [a.copy(), b.copy()], [a.copy(), b.copy()]
+    low[side].flat[i] -= h
+    high[side].flat[i] += h
+    return (loss(*high) - loss(*low)) / (2 * h)
+
+
+# --- Values -------------------------------------------------------------------------
+
+
+def test_values_worked_by_hand():
+    # Two samples of two features: (1 + 4) and (0 + 9), halved by the mean over samples.
+    prediction = np.array([[1.0, 2.0], [3.0, 4.0]])
+    target = np.array([[0.0, 0.0], [3.0, 1.0]])
+    assert squared_error(prediction, target) == 7.0
+    # A logit of log 3 is a probability of 3/4: log 4 in nats if x = 0, log 4/3 if x = 1.
+    logits = np.log(3) * np.array([[1.0, 1.0], [-1.0, 1.0]])
+    target = np.array([[0.0, 1.0], [1.0, 0.5]])
+    by_hand = np.log(4) + np.log(4 / 3) + np.log(4) + (np.log(4) + np.log(4 / 3)) / 2
+    assert binary_cross_entropy(logits, target) == pytest.approx(by_hand / 2, rel=1e-15)
+    # KL(N(1, 1) || N(0, 1)) = 1/2; KL(N(0, 4) || N(0, 1)) = (4 - 1 - log 4) / 2.
+    mu = np.array([[1.0, 0.0]])
+    log_var = np.array([[0.0, np.log(4)]])
+    by_hand = 0.5 + (3 - np.log(4)) / 2
+    assert gaussian_kl(mu, log_var) == pytest.approx(by_hand, rel=1e-15)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_number_per_sample_then_the_mean(loss):
+    rng = np.random.default_rng(0)
+    a, b = rng.random((6, 4)), rng.random((6, 4))
+    each = [loss(a[i : i + 1], b[i : i + 1]) for i in range(6)]
+    assert loss(a, b) == pytest.approx(np.mean(each), rel=1e-14)
+    # The features of a sample add up, whatever their layout.
+    halves = loss(a[:, :1], b[:, :1]) + loss(a[:, 1:], b[:, 1:])
+    assert loss(a, b) == pytest.approx(halves, rel=1e-14)
+    image = loss(a.reshape(6, 2, 2), b.reshape(6, 2, 2))
+    assert loss(a, b) == pytest.approx(image, rel=1e-14)
+    assert loss(a[:, 0], b[:, 0]) == pytest.approx(loss(a[:, :1], b[:, :1]), rel=1e-14)
+
+
+def test_kl_is_the_integral():
+    z = np.linspace(-40, 40, 400_001)
+
+    def log_normal(mu, var):
+        return -((z - mu) ** 2) / (2 * var) - np.log(2 * np.pi * var) / 2
+
+    for mu, log_var in [(0.3, -1.0), (-2.0, 0.7), (1.0, 2.0), (0.0, 0.0)]:
+        q = log_normal(mu, np.exp(log_var))
+        integral = np.trapezoid(np.exp(q) * (q - log_normal(0, 1)), z)
+        closed = gaussian_kl(np.array([[mu]]), np.array([[log_var]]))
+        assert closed == pytest.approx(integral, rel=1e-9, abs=1e-12)
+
+
+def test_kl_near_zero_keeps_its_digits():
+    # v²/4 + v³/12 + ... at mu = 0; exp(v) - 1 - v would keep none of it.
+    for v in (1e-7, -1e-7):
+        kl = gaussian_kl(np.zeros((1, 1)), np.full((1, 1), v))
+        assert kl == pytest.approx(v * v / 4, rel=1e-2)
+    assert gaussian_kl(np.zeros((1, 3)), np.zeros((1, 3))) == 0
+
+
+# --- Gradients ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_for_both_inputs(loss):
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(0, 2, (3, 4)), rng.random((3, 4))
+    for side, g in enumerate(gradients(loss, a, b)):
+        expected = [slope(loss, a, b, i, side) for i in range(12)]
+        np.testing.assert_allclose(g.ravel(), expected, rtol=1e-7, atol=1e-8)
+
+
+def test_gradients_by_formula():
+    rng = np.random.default_rng(2)
+    a, x = rng.normal(0, 2, (5, 3)), rng.random((5, 3))
+    g, _ = gradients(squared_error, a, x)
+    np.testing.assert_allclose(g, 2 * (a - x) / 5, rtol=1e-14)
+    g, _ = gradients(binary_cross_entropy, a, x)
+    np.testing.assert_allclose(g, (1 / (1 + np.exp(-a)) - x) / 5, rtol=1e-13)
+    g_mu, g_log_var = gradients(gaussian_kl, a, x)
+    np.testing.assert_allclose(g_mu, a / 5, rtol=1e-14)
+    np.testing.assert_allclose(g_log_var, (np.exp(x) - 1) / 10, rtol=1e-13)
+
+
+@pytest.mark.parametrize("a", [-30.0, -1.0, 0.0, 0.5, 30.0])
+@pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
+def test_cross_entropy_has_its_second_derivative_at_zero_too(a, x):
+    target = np.full((1, 1), x)
+
+    def loss(a):
+        return binary_cross_entropy(a, target)
+
+    second = grad(lambda a: np.sum(grad(loss)(a)))(np.full((1, 1), a))
+    s = 1 / (1 + np.exp(-a))
+    np.testing.assert_allclose(second, s * (1 - s), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cross_entropy_of_any_logit_is_finite_and_its_gradient_full(dtype):
+    a = np.array([[1000, -1000, 1000, -1000, 0, 90]], dtype)
+    x = np.array([[1, 0, 0, 1, 1, 0.5]], dtype)
+    loss = binary_cross_entropy(a, x)
+    assert loss.dtype == dtype
+    assert loss == pytest.approx(2000 + np.log(2) + 45, rel=1e-6)
+    g, _ = gradients(binary_cross_entropy, a, x)
+    assert g.dtype == dtype
+    np.testing.assert_allclose(g, [[0, 0, 1, -1, -0.5, 0.5]], atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_dtypes_and_kinds(loss):
+    a, b = np.ones((2, 3), np.float32), np.full((2, 3), 0.5, np.float32)
+    assert loss(a, b).dtype == np.float32
+    recorded = loss(Tensor(a, requires_grad=True), b)
+    assert isinstance(recorded, Tensor)
+    assert recorded.dtype == np.float32
+    assert recorded.shape == ()
+    assert recorded.item() == loss(a, b)
+
+
+# --- What is refused ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shapes_must_be_equal(loss):
+    a = np.zeros((4, 1))
+    for other in (np.zeros(4), np.zeros((4, 2)), np.zeros((1, 1)), np.float64(0)):
+        with pytest.raises(ValueError, match=rf"{loss.__name__}: \w+ has shape \(4, 1\)"):
+            loss(a, other)
+        with pytest.raises(ValueError, match="must be equal"):
+            loss(Tensor(other), Tensor(a))
+    with pytest.raises(ValueError, match=r"no samples in shape \(0, 3\)"):
+        loss(np.zeros((0, 3)), np.zeros((0, 3)))
+    with pytest.raises(ValueError, match=r"no samples in shape \(\)"):
+        loss(np.zeros(()), np.zeros(()))
+    with pytest.raises(TypeError, match="arrays or Tensors expected, .* is a list"):
+        loss([[0.0]], a)

@@ -1,0 +1,282 @@
+"""nn.py: how parameters are found, saved and shown, and what each layer computes."""
+
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+from scratchnet import GraphError, Tensor, kernels, no_grad
+from scratchnet.nn import (
+    Dense,
+    LeakyReLU,
+    Module,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    evaluate,
+)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def parameter(*shape):
+    return Tensor(np.ones(shape), requires_grad=True)
+
+
+class Net(Module):
+    """Parameters in every place where they are looked for."""
+
+    def __init__(self):
+        self.scale = parameter(3)
+        self.layers = [Dense(3, 2, rng=rng(), dtype=np.float64), (ReLU(), parameter(2))]
+        self.by_name = {"head": Dense(2, 1, rng=rng(), dtype=np.float64, bias=False)}
+        self.constant = np.ones(3)
+        self.last = parameter()
+
+    def forward(self, x):
+        hidden = self.layers[1][0](self.layers[0](x * self.scale * self.constant))
+        self.hidden = hidden  # a result that is kept, not a parameter
+        return self.by_name["head"](hidden * self.layers[1][1]) * self.last
+
+
+NAMES = ["scale", "layers.0.W", "layers.0.b", "layers.1.1", "by_name.head.W", "last"]
+
+
+# --- Finding parameters -------------------------------------------------------------
+
+
+def test_parameters_are_found_everywhere_in_order_and_named():
+    net = Net()
+    assert [name for name, _ in net.named_parameters()] == NAMES
+    assert [p.name for p in net.parameters()] == NAMES
+    assert net.parameters()[0] is net.scale
+    net.layers[0].named_parameters()
+    assert net.layers[0].W.name == "layers.0.W"  # the first name stays
+
+
+def test_results_that_forward_keeps_are_no_parameters():
+    net = Net()
+    np.sum(net(np.ones((4, 3)))).backward()
+    assert net.hidden.shape == (4, 2)
+    assert [name for name, _ in net.named_parameters()] == NAMES
+    assert all(p.grad is not None for p in net.parameters())
+    net.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_shared_parameters_and_modules_count_once():
+    class Tied(Module):
+        def __init__(self):
+            self.a = Dense(3, 3, rng=rng(), dtype=np.float64)
+            self.again = self.a
+            self.b = Dense(3, 3, rng=rng(), dtype=np.float64)
+            self.b.W = self.a.W
+            self.me = self
+
+    net = Tied()
+    assert [name for name, _ in net.named_parameters()] == ["a.W", "a.b", "b.b"]
+    assert list(net.state_dict()) == ["a.W", "a.b", "b.b"]
+    assert repr(net) == (
+        "Tied()  again (shared), me (shared)\n"
+        "    a: Dense(3, 3)  W (3, 3), b (3,)  12\n"
+        "    b: Dense(3, 3)  W (shared), b (3,)  3\n"
+        "15 parameters"
+    )
+
+
+def test_frozen_parameters_are_still_saved():
+    net = Net()
+    net.scale.requires_grad = False
+    assert "scale" in net.state_dict()
+    assert "scale (3,) frozen" in repr(net)
+
+
+# --- State --------------------------------------------------------------------------
+
+
+def test_state_moves_between_models():
+    one = Sequential(Dense(3, 4, rng=rng(0)), Tanh(), Dense(4, 2, rng=rng(1)))
+    two = Sequential(Dense(3, 4, rng=rng(2)), Tanh(), Dense(4, 2, rng=rng(3)))
+    x = rng(9).random((5, 3), dtype=np.float32)
+    arrays = [p.data for p in two.parameters()]
+    state = one.state_dict()
+    assert list(state) == ["0.W", "0.b", "2.W", "2.b"]
+    assert all(type(a) is np.ndarray for a in state.values())
+    two.load_state_dict(state)
+    np.testing.assert_array_equal(one(x).data, two(x).data)
+    for p, a in zip(two.parameters(), arrays, strict=True):
+        assert p.data is a  # written in place: an optimiser keeps its hold
+    state["0.W"][...] = 7
+    assert (one[0].W.data != 7).all()
+    assert (two[0].W.data != 7).all()
+
+
+def test_loading_is_all_or_nothing_and_lists_what_differs():
+    net = Sequential(Dense(3, 4, rng=rng(0)), Dense(4, 2, rng=rng(1)))
+    before = net.state_dict()
+    state = net.state_dict()
+    state["0.W"] += 1
+    state["0.b"] = np.zeros(5, np.float32)
+    state["1.W"] = state["1.W"].astype(np.float64)
+    state["2.b"] = state.pop("1.b")
+    with pytest.raises(ValueError, match="nothing") as caught:
+        net.load_state_dict(state)
+    assert str(caught.value) == (
+        "Sequential.load_state_dict: nothing was loaded\n"
+        "  missing: 1.b\n"
+        "  unexpected: 2.b\n"
+        "  0.b: shape (5,) given, (4,) expected\n"
+        "  1.W: float64 given, float32 expected"
+    )
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_graph_from_before_loading_is_stale():
+    net = Dense(3, 2, rng=rng())
+    loss = np.sum(net(np.ones((1, 3), np.float32)))
+    net.load_state_dict(net.state_dict())
+    with pytest.raises(GraphError, match=r"'W' of shape \(3, 2\) was changed"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_share_nothing(way):
+    net = Sequential(Dense(3, 2, rng=rng()), ReLU())
+    twin = way(net)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(net(x).data, twin(x).data)
+    twin[0].W.data[...] = 0
+    assert net[0].W.data.any()
+    assert repr(twin) == repr(net)
+
+
+# --- What is shown ------------------------------------------------------------------
+
+
+def test_repr_draws_the_tree():
+    net = Sequential(
+        Dense(784, 256, rng=rng()),
+        Sequential(LeakyReLU(0.1), Dense(256, 16, rng=rng(), bias=False)),
+        Sigmoid(),
+    )
+    assert repr(net) == (
+        "Sequential()\n"
+        "    0: Dense(784, 256)  W (784, 256), b (256,)  200,960\n"
+        "    1: Sequential()\n"
+        "        0: LeakyReLU(0.1)\n"
+        "        1: Dense(256, 16)  W (256, 16)  4,096\n"
+        "    2: Sigmoid()\n"
+        "205,056 parameters"
+    )
+    assert repr(Net()).splitlines()[0] == "Net()  scale (3,), layers.1.1 (2,), last ()  6"
+
+
+# --- Layers -------------------------------------------------------------------------
+
+
+def test_dense_is_x_W_plus_b():
+    layer = Dense(3, 2, rng=rng(), dtype=np.float64)
+    layer.b.data[...] = [10, 20]
+    x = rng(1).random((4, 3))
+    expected = [[sum(x[i, j] * layer.W.data[j, k] for j in range(3)) + 10 * (k + 1)
+                 for k in range(2)] for i in range(4)]  # fmt: skip
+    np.testing.assert_allclose(layer(x).data, expected, rtol=1e-14)
+    np.testing.assert_allclose(layer(x[0]).data, expected[0], rtol=1e-14)
+    np.testing.assert_allclose(layer(x[None]).data, [expected], rtol=1e-14)
+    bare = Dense(3, 2, rng=rng(), dtype=np.float64, bias=False)
+    assert bare.b is None
+    np.testing.assert_allclose(bare(x).data + [10, 20], expected, rtol=1e-14)
+
+
+def test_dense_takes_its_initialiser_and_dtype():
+    layer = Dense(30, 20, rng=rng(5), init=kernels.he_normal)
+    np.testing.assert_array_equal(layer.W.data, kernels.he_normal(rng(5), (30, 20)))
+    assert layer.W.dtype == layer.b.dtype == np.float32
+    assert not layer.b.data.any()
+    y = layer(np.ones((2, 30), np.float32))
+    assert y.dtype == np.float32
+    default = Dense(30, 20, rng=rng(5))
+    np.testing.assert_array_equal(
+        default.W.data, kernels.glorot_uniform(rng(5), (30, 20))
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda d: d(np.ones((32, 100), np.float32)), ValueError,
+         "Dense(784, 256): x has 100 columns, 784 expected (shape (32, 100))"),
+        (lambda d: d(np.float32(1)), ValueError,
+         "Dense(784, 256): x has no columns, 784 expected (shape ())"),
+        (lambda d: d(np.ones((32, 784))), TypeError,
+         "Dense(784, 256): x is float64, W is float32; pass x.astype(np.float32)"),
+        (lambda d: d(np.ones((32, 784), int)), TypeError, "x is int64, W is float32"),
+        (lambda d: d([[1.0] * 784]), TypeError, "x is a list, not an array"),
+        (lambda d: Dense(3, 2, rng=0), TypeError, "Dense: rng is 0; a np.random.Gen"),
+        (lambda d: Dense(0, 2, rng=rng()), ValueError, "Dense: d_in is 0; at least 1"),
+        (lambda d: Dense(3, 2.0, rng=rng()), TypeError, "Dense: d_out is 2.0, a float"),
+        (lambda d: Dense(3, 2, rng=rng(), dtype=int), TypeError, "dtype is int64"),
+        (lambda d: Sequential(d, np.tanh), TypeError, "Sequential: argument 1 is a ufu"),
+        (lambda d: Module()(1), NotImplementedError, "Module has no forward()"),
+    ],
+)  # fmt: skip
+def test_errors(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call(Dense(784, 256, rng=rng()))
+
+
+def test_a_generator_is_required():
+    with pytest.raises(TypeError, match="rng"):
+        Dense(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "formula"),
+    [
+        (ReLU(), lambda x: np.maximum(x, 0)),
+        (LeakyReLU(), lambda x: np.where(x > 0, x, 0.2 * x)),
+        (LeakyReLU(0.01), lambda x: np.where(x > 0, x, 0.01 * x)),
+        (Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+        (Tanh(), np.tanh),
+    ],
+)
+def test_activations(layer, formula):
+    x = rng().normal(0, 2, (4, 5))
+    np.testing.assert_allclose(layer(x), formula(x), rtol=1e-14)
+    y = layer(Tensor(x, requires_grad=True))
+    np.testing.assert_allclose(y.data, formula(x), rtol=1e-14)
+    assert layer.parameters() == []
+
+
+def test_sequential_is_a_list_that_computes():
+    parts = [Dense(3, 4, rng=rng(0)), Tanh(), Dense(4, 2, rng=rng(1))]
+    net = Sequential(*parts)
+    assert len(net) == 3
+    assert list(net) == parts
+    assert net[-1] is parts[2]
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(net(x).data, parts[2](np.tanh(parts[0](x))).data)
+    front = net[:2]
+    assert isinstance(front, Sequential)
+    np.testing.assert_array_equal(front(x).data, np.tanh(parts[0](x)).data)
+    assert front.parameters()[0] is parts[0].W
+    assert Sequential()(x) is x
+
+
+def test_evaluate_returns_what_it_is_given():
+    layer = Dense(3, 2, rng=rng())
+    x = np.ones((1, 3), np.float32)
+    y = evaluate(layer, x)
+    assert type(y) is np.ndarray
+    recorded = evaluate(layer, Tensor(x))
+    assert recorded.requires_grad
+    np.testing.assert_array_equal(recorded.data, y)
+    with no_grad():
+        assert not evaluate(layer, Tensor(x)).requires_grad
+    assert evaluate(lambda x: x, x) is x

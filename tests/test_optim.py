@@ -1,0 +1,207 @@
+"""optim.py: the steps, what is refused, and how a run is resumed."""
+
+import re
+
+import numpy as np
+import pytest
+
+from scratchnet import GraphError, Tensor
+from scratchnet.nn import Dense, Sequential, Tanh
+from scratchnet.optim import SGD, Adam
+
+OPTIMISERS = [
+    lambda parameters: SGD(parameters, lr=0.05),
+    lambda parameters: SGD(parameters, lr=0.05, momentum=0.9),
+    lambda parameters: Adam(parameters, lr=0.05),
+]
+
+
+def parameter(*values, dtype=np.float64, **kwargs):
+    return Tensor(np.array(values, dtype), requires_grad=True, **kwargs)
+
+
+def test_adam_is_three_steps_worked_by_hand():
+    # The same steps as in test_kernels.py.
+    p = parameter(1.0, 1.0)
+    adam = Adam([p], lr=0.1)
+    for g, value in [
+        (0.5, 0.9000000019999999600),
+        (-0.25, 0.8733662987078461626),
+        (1.0, 0.8075551396770896156),
+    ]:
+        adam.zero_grad()
+        np.sum(p * g).backward()
+        adam.step()
+        np.testing.assert_allclose(p.data, value, rtol=1e-14)
+
+
+def test_sgd_is_two_steps_worked_by_hand():
+    p = parameter(1.0)
+    sgd = SGD([p], lr=0.1, momentum=0.5)
+    for g, value in [(1.0, 0.9), (2.0, 0.65)]:
+        sgd.zero_grad()
+        np.sum(p * g).backward()
+        sgd.step()
+        np.testing.assert_allclose(p.data, value, rtol=1e-15)
+
+
+@pytest.mark.parametrize("make", OPTIMISERS)
+def test_they_find_the_minimum(make):
+    target = np.array([3.0, -1.0])
+    p = parameter(0.0, 0.0)
+    optimizer = make([p])
+    for _ in range(300):
+        optimizer.zero_grad()
+        np.sum(np.square(p - target)).backward()
+        optimizer.step()
+    np.testing.assert_allclose(p.data, target, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", OPTIMISERS)
+def test_a_generator_will_do_and_dtypes_stay(make):
+    net = Sequential(Dense(3, 4, rng=np.random.default_rng(0)), Tanh())
+    optimizer = make(p for p in net.parameters())
+    arrays = [p.data for p in net.parameters()]
+    before = net.state_dict()
+    np.sum(net(np.ones((2, 3), np.float32))).backward()
+    optimizer.step()
+    for p, a, old in zip(net.parameters(), arrays, before.values(), strict=True):
+        assert p.data is a
+        assert a.dtype == np.float32
+        assert (a != old).all()
+
+
+def test_zero_grad_forgets():
+    p = parameter(1.0)
+    sgd = SGD([p], lr=1.0)
+    for _ in range(2):
+        np.sum(p * 2.0).backward()
+    assert p.grad == 4  # gradients add up until they are forgotten
+    sgd.zero_grad()
+    assert p.grad is None
+
+
+def test_the_learning_rate_can_be_changed():
+    p = parameter(0.0)
+    sgd = SGD([p], lr=1.0)
+    sgd.lr = 0.5
+    p.grad = np.ones(1)
+    sgd.step()
+    assert sgd.lr == 0.5
+    assert p.data == -0.5
+
+
+def test_a_graph_from_before_the_step_is_stale():
+    p = parameter(1.0, name="discriminator.W")
+    loss = np.sum(p * p)
+    p.grad = np.ones(1)
+    SGD([p], lr=1.0).step()
+    with pytest.raises(GraphError, match="'discriminator.W' of shape .* was changed"):
+        loss.backward()
+
+
+def test_frozen_parameters_stay_and_their_graphs_stay_valid():
+    p, frozen = parameter(1.0), parameter(1.0)
+    frozen.grad = np.ones(1)
+    frozen.requires_grad = False
+    adam = Adam([p, frozen], lr=0.1)
+    loss = np.sum(parameter(1.0) * frozen)
+    p.grad = np.ones(1)
+    adam.step()
+    assert frozen.data == 1
+    assert p.data != 1
+    loss.backward()
+
+
+@pytest.mark.parametrize("make", OPTIMISERS)
+def test_a_step_is_all_or_nothing(make):
+    p, q = parameter(1.0), parameter(1.0, 2.0, name="q")
+    optimizer = make([p, q])
+    before = optimizer.state_dict()
+    p.grad = np.ones(1)
+    for g, message in [
+        (None, r"q of shape \(2,\) has no gradient; call backward\(\)"),
+        (np.ones(1), r"q of shape \(2,\) is float64, its gradient float64 of shape \(1,"),
+        (np.ones(2, np.float32), "is float64, its gradient float32"),
+    ]:
+        q.grad = g
+        with pytest.raises(ValueError, match=message):
+            optimizer.step()
+    q.grad = np.ones(2)
+    q.data = np.ones(3)
+    with pytest.raises(ValueError, match=r"q of shape \(3,\) has another array"):
+        optimizer.step()
+    assert p.data == 1
+    for name, value in optimizer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_gradients_of_a_second_order_graph_will_do():
+    p = parameter(3.0)
+    np.sum(p * p).backward(create_graph=True)
+    SGD([p], lr=0.5).step()
+    assert p.data == 0
+
+
+@pytest.mark.parametrize("make", OPTIMISERS)
+def test_a_resumed_run_goes_on_to_the_last_bit(make):
+    gradients = np.random.default_rng(0).standard_normal((8, 3))
+
+    def run(p, optimizer, gradients):
+        for g in gradients:
+            p.grad = g
+            optimizer.step()
+
+    p = parameter(1.0, 2.0, 3.0)
+    optimizer = make([p])
+    run(p, optimizer, gradients[:4])
+    q = Tensor(p.data.copy(), requires_grad=True)
+    state = optimizer.state_dict()
+    run(p, optimizer, gradients[4:])
+    resumed = make([q])
+    resumed.load_state_dict(state)
+    run(q, resumed, gradients[4:])
+    np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_loading_another_optimisers_state_changes_nothing():
+    adam = Adam([parameter(1.0, 2.0)])
+    state = adam.state_dict()
+    assert list(state) == ["lr", "t", "m.0", "v.0"]
+    state["m.0"] = np.ones(3)
+    state["t"] += 5
+    with pytest.raises(ValueError, match=r"m.0: shape \(3,\) given, \(2,\) expected"):
+        adam.load_state_dict(state)
+    assert adam.state_dict()["t"] == 0
+    with pytest.raises(ValueError, match=r"missing: t.*unexpected: velocity.0") as caught:
+        adam.load_state_dict(SGD([parameter(1.0)], lr=1, momentum=0.5).state_dict())
+    assert "nothing was loaded" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Adam([]), ValueError, "Adam: no parameters given"),
+        (lambda: SGD(iter(()), lr=1), ValueError, "SGD: no parameters given"),
+        (lambda: Adam(parameter(1.0)), TypeError, "Adam: a Tensor given, a list of Ten"),
+        (lambda: Adam(3), TypeError, "Adam: a int given, a list of Tensors expected"),
+        (lambda: Adam({"a": 1}), TypeError, "Adam: a dict given"),
+        (lambda: Adam([parameter(1.0), np.ones(1)]), TypeError,
+         "Adam: parameters[1] is a ndarray, a Tensor expected"),
+        (lambda: Adam(Dense(1, 1, rng=np.random.default_rng(0)).named_parameters()),
+         TypeError, "Adam: parameters[0] is a tuple, a Tensor expected"),
+        (lambda: Adam([parameter(1.0) * 2]), ValueError,
+         "parameters[0] of shape (1,) is no parameter, but a result"),
+        (lambda: Adam([Tensor([1, 2])]), ValueError, "is no parameter, but made of int"),
+        (lambda: Adam([p := parameter(1.0, name="W"), p]), ValueError,
+         "W of shape (1,) is given twice, as parameters[0] and [1]"),
+        (lambda: Adam([parameter(1.0)], lr=0), ValueError, "lr is 0; a positive number"),
+        (lambda: SGD([parameter(1.0)], lr=-1.0), ValueError, "lr is -1.0; a positive"),
+        (lambda: SGD([parameter(1.0)], lr=1, momentum=1.5), ValueError, "momentum is 1.5"),
+        (lambda: Adam([parameter(1.0)], betas=(0.9, 1)), ValueError, "betas[1] is 1;"),
+        (lambda: Adam([parameter(1.0)], eps=0), ValueError, "eps is 0"),
+    ],
+)  # fmt: skip
+def test_errors(make, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        make()
