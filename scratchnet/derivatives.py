@@ -12,13 +12,16 @@ Where a derivative does not exist, a convention stands in, the same in all rows:
 
 - 0 where the slope jumps at zero (abs, norms, std, hypot, arctan2 at the origin);
 - ties of max, min, maximum, minimum share g equally; sort keeps their order;
-- clip passes g on at both its limits; sqrt, cbrt and norms' roots may give infinity.
+- a NaN that makes max or maximum NaN takes g, as if it were the largest;
+- clip passes g on at both its limits; sqrt and cbrt at 0 give infinity.
 """
 
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from scratchnet import backend
 from scratchnet.tensor import (
     Axis,
     Tensor,
@@ -33,6 +36,9 @@ from scratchnet.tensor import (
 )
 
 __all__: list[str] = []  # imported for the rows; nothing here is called by name
+
+# fmt: off
+# The rows are laid out by hand, so that they read as one table.
 
 # --- Arithmetic ---------------------------------------------------------------------
 
@@ -71,6 +77,8 @@ def _power_base(g: Any, y: Any, a: Any, n: Any) -> Any:
 
 def _power_exponent(g: Any, y: Any, a: Any, n: Any) -> Any:
     # y log a, and its limit 0 at a = 0, where log a is infinite.
+    if isinstance(a, (int, float)):
+        return g * y * float(np.log(a or 1))  # a NumPy float64 would make g one too
     return g * y * np.log(np.where(a == 0, 1.0, a))
 
 
@@ -147,21 +155,22 @@ rule(sinc_derivative,    lambda g, y, x, n: g * np.pi * sinc_derivative(x, n + 1
 # --- Choosing -----------------------------------------------------------------------
 
 
-def _larger(g: Any, a: Any, b: Any) -> Any:
-    """Return g where a > b, half of it where they tie, else 0."""
-    return np.where(a > b, g, np.where(a == b, 0.5 * g, 0.0))
+def _larger(g: Any, a: Any, b: Any, sure: Any) -> Any:
+    """Return g where a > b or it is sure, half of g where they tie, else 0."""
+    return np.where((a > b) | sure, g, np.where(a == b, 0.5 * g, 0.0))
 
 
-rule(np.maximum,         lambda g, y, a, b: _larger(g, a, b),
-                         lambda g, y, a, b: _larger(g, b, a))
-rule(np.minimum,         lambda g, y, a, b: _larger(g, b, a),
-                         lambda g, y, a, b: _larger(g, a, b))
-rule(np.fmax,            lambda g, y, a, b: np.where(np.isnan(b), g, _larger(g, a, b)),
-                         lambda g, y, a, b: np.where(np.isnan(a), g, _larger(g, b, a)))
-rule(np.fmin,            lambda g, y, a, b: np.where(np.isnan(b), g, _larger(g, b, a)),
-                         lambda g, y, a, b: np.where(np.isnan(a), g, _larger(g, a, b)))
-rule(np.nan_to_num,      lambda g, y, x, copy=True, nan=0.0, posinf=None, neginf=None:
-                         g * np.isfinite(x))
+# maximum and minimum let a NaN win, fmax and fmin let it lose.
+rule(np.maximum,         lambda g, y, a, b: _larger(g, a, b, np.isnan(a)),
+                         lambda g, y, a, b: _larger(g, b, a, np.isnan(b)))
+rule(np.minimum,         lambda g, y, a, b: _larger(g, b, a, np.isnan(a)),
+                         lambda g, y, a, b: _larger(g, a, b, np.isnan(b)))
+rule(np.fmax,            lambda g, y, a, b: _larger(g, a, b, np.isnan(b)),
+                         lambda g, y, a, b: _larger(g, b, a, np.isnan(a)))
+rule(np.fmin,            lambda g, y, a, b: _larger(g, b, a, np.isnan(b)),
+                         lambda g, y, a, b: _larger(g, a, b, np.isnan(a)))
+rule(np.nan_to_num,      lambda g, y, x, *, nan=0.0, posinf=None, neginf=None:
+                         np.where(np.isfinite(x), g, 0.0))
 
 
 @primitive
@@ -183,20 +192,27 @@ def clip(x: Any, lo: Any, hi: Any) -> Any:
     return np.clip(x, lo, hi)
 
 
-def _inside(x: Any, lo: Any, hi: Any) -> Any:
-    above = True if lo is None else x >= lo
-    return above & (True if hi is None else x <= hi)
+def _clip(g: Any, x: Any, lo: Any, hi: Any, which: int) -> Any:
+    lo = -np.inf if lo is None else lo
+    hi = np.inf if hi is None else hi
+    high = (x > hi) | (lo > hi)
+    return np.where((~((x < lo) | high), (x < lo) & ~high, high)[which], g, 0.0)
 
 
-rule(clip,               lambda g, y, x, lo, hi: np.where(_inside(x, lo, hi), g, 0.0),
-                         lambda g, y, x, lo, hi:
-                         np.where((x < lo) & _inside(lo, None, hi), g, 0.0),
-                         lambda g, y, x, lo, hi:
-                         np.where(~_inside(x, None, hi) | ~_inside(lo, None, hi), g, 0.0)
-                         if lo is not None else np.where(x > hi, g, 0.0))
-rewrite(np.clip,         lambda a, a_min=None, a_max=None, *, min=None, max=None:
-                         clip(a, min if a_min is None else a_min,
-                              max if a_max is None else a_max))
+rule(clip,               lambda g, y, x, lo, hi: _clip(g, x, lo, hi, 0),
+                         lambda g, y, x, lo, hi: _clip(g, x, lo, hi, 1),
+                         lambda g, y, x, lo, hi: _clip(g, x, lo, hi, 2))
+
+
+def _clip_by_name(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None,
+                  max: Any = None) -> Any:
+    new = min is not None or max is not None
+    if new and (a_min is not None or a_max is not None):
+        raise ValueError("np.clip: give either a_min and a_max, or min and max")
+    return clip(a, min, max) if new else clip(a, a_min, a_max)
+
+
+rewrite(np.clip,         _clip_by_name)
 
 # --- Reductions ---------------------------------------------------------------------
 # Each gives a new axis of length 1 to g where it took one away, and then uses it for
@@ -219,20 +235,24 @@ def _mean(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False) 
 
 
 def _var(g: Any, y: Any, a: Any, axis: Axis = None, *, ddof: float = 0,
-         keepdims: bool = False) -> Any:  # fmt: skip
+         keepdims: bool = False) -> Any:
     from_mean = a - np.mean(a, axis=axis, keepdims=True)
-    return _restore(g, a, axis, keepdims) * from_mean * (2 / (a.size / y.size - ddof))
+    freedom = max(a.size / max(y.size, 1) - ddof, 0)
+    return _restore(g, a, axis, keepdims) * 2 * from_mean / freedom
 
 
 def _std(g: Any, y: Any, a: Any, axis: Axis = None, *, ddof: float = 0,
-         keepdims: bool = False) -> Any:  # fmt: skip
+         keepdims: bool = False) -> Any:
+    # Equal numbers deviate by 0, or by what their mean was rounded by: no slope either.
+    mean = np.mean(plain(a), axis=axis, keepdims=keepdims)
+    y = np.where(y > 4 * np.finfo(a.dtype).eps * np.abs(mean), y, 0.0)
     return _var(_ratio(g, 2 * y), y, a, axis, ddof=ddof, keepdims=keepdims)
 
 
 def _extreme(g: Any, y: Any, a: Any, axis: Axis = None, *,
-             keepdims: bool = False) -> Any:  # fmt: skip
-    best = a == _restore(y, a, axis, keepdims)
-    ties = np.maximum(np.sum(best, axis=axis, keepdims=True), 1)
+             keepdims: bool = False) -> Any:
+    best = (a == _restore(y, a, axis, keepdims)) | np.isnan(a)
+    ties = np.maximum(np.sum(best, axis=axis, dtype=a.dtype, keepdims=True), 1)
     return np.where(best, _restore(g, a, axis, keepdims) / ties, 0.0)
 
 
@@ -303,34 +323,39 @@ def _unsort(g: Any, a: Any, axis: int | None) -> Any:
     return np.take_along_axis(g, np.argsort(order, axis=axis, kind="stable"), axis)
 
 
-def _average(a: Any, axis: Axis = None, weights: Any = None, *,
-             keepdims: bool = False) -> Any:  # fmt: skip
+def _average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = False, *,
+             keepdims: bool = False) -> Any:
+    if returned:
+        raise TypeError("np.average: 'returned' is not supported for Tensors")
     if weights is None:
         return np.mean(a, axis=axis, keepdims=keepdims)
     if np.shape(weights) != np.shape(a):
-        if not isinstance(axis, int) or np.shape(weights) != (np.shape(a)[axis],):
+        axes = normalize_axis_tuple(() if axis is None else axis, np.ndim(a))
+        if np.shape(weights) != tuple(np.shape(a)[i] for i in axes):
             raise ValueError(
                 f"np.average: weights of shape {np.shape(weights)} for shape "
-                f"{np.shape(a)} and axis {axis}; one weight for each element of an axis"
+                f"{np.shape(a)} and axis {axis}; give one for each element of the axes"
             )
-        shape = [1] * np.ndim(a)
-        shape[axis] = -1
-        weights = np.broadcast_to(np.reshape(weights, tuple(shape)), np.shape(a))
+        order = sorted(range(len(axes)), key=axes.__getitem__)
+        shape = tuple(n if i in axes else 1 for i, n in enumerate(np.shape(a)))
+        weights = np.reshape(np.transpose(weights, order), shape)
+        weights = np.broadcast_to(weights, np.shape(a))
     total = np.sum(a * weights, axis=axis, keepdims=keepdims)
     return total / np.sum(weights, axis=axis, keepdims=keepdims)
 
 
 def _diff(a: Any, n: int = 1, axis: int = -1) -> Any:
+    if n < 0:
+        raise ValueError(f"np.diff: n = {n} is negative")
     for _ in range(n):
-        length = np.shape(a)[axis]
         later = _along(a, slice(1, None), axis)
-        a = later - _along(a, slice(0, max(length - 1, 0)), axis)
+        a = later - _along(a, slice(0, later.shape[axis]), axis)
     return a
 
 
 def _along(a: Any, key: Any, axis: int) -> Any:
     """Return a[:, ..., key, ...] with `key` at the axis."""
-    return a[(slice(None),) * (axis % a.ndim) + (key,)]
+    return a[(slice(None),) * normalize_axis_index(axis, a.ndim) + (key,)]
 
 
 rewrite(np.average,      _average)
@@ -339,11 +364,12 @@ rewrite(np.ptp,          lambda a, axis=None, *, keepdims=False:
                          np.max(a, axis=axis, keepdims=keepdims)
                          - np.min(a, axis=axis, keepdims=keepdims))
 rewrite(np.nansum,       lambda a, axis=None, *, keepdims=False:
-                         np.sum(np.where(np.isnan(a), 0.0, a), axis=axis,
+                         np.sum(np.where(np.isnan(a), 0, a), axis=axis,
                                 keepdims=keepdims))
 rewrite(np.nanmean,      lambda a, axis=None, *, keepdims=False:
                          np.nansum(a, axis=axis, keepdims=keepdims)
-                         / np.sum(~np.isnan(a), axis=axis, keepdims=keepdims))
+                         / np.sum(~np.isnan(a), axis=axis, dtype=a.dtype,
+                                  keepdims=keepdims))
 
 # --- Products -----------------------------------------------------------------------
 
@@ -397,13 +423,10 @@ def _inner(a: Any, b: Any) -> Any:
 
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     a, b = _at_least(a, 0), _at_least(b, 0)
-    if isinstance(axes, int):
-        pair_a = list(range(a.ndim - axes, a.ndim))
-        pair_b = list(range(axes))
-    else:
-        pair_a, pair_b = ([x] if isinstance(x, int) else list(x) for x in axes)
-    pair_a = [i % a.ndim for i in pair_a]
-    pair_b = [i % b.ndim for i in pair_b]
+    if isinstance(axes, (int, np.integer)):
+        axes = range(a.ndim - axes, a.ndim), range(axes)
+    pair_a = list(normalize_axis_tuple(axes[0], a.ndim))
+    pair_b = list(normalize_axis_tuple(axes[1], b.ndim))
     if [a.shape[i] for i in pair_a] != [b.shape[i] for i in pair_b]:
         raise ValueError(
             f"np.tensordot of shapes {a.shape}, {b.shape}: axes {pair_a} and {pair_b} "
@@ -424,17 +447,17 @@ def _kron(a: Any, b: Any) -> Any:
     a, b = _at_least(a, ndim), _at_least(b, ndim)
     each_a = np.reshape(a, [n for m in a.shape for n in (m, 1)])
     each_b = np.reshape(b, [n for m in b.shape for n in (1, m)])
-    return np.reshape(each_a * each_b, [m * n for m, n in zip(a.shape, b.shape)])
+    return np.reshape(each_a * each_b, np.multiply(a.shape, b.shape))
 
 
 def _at_least(x: Any, ndim: int) -> Any:
     """Return x with axes of length 1 put in front until it has `ndim`."""
-    x = x if isinstance(x, Tensor) else np.asarray(x)
+    x = x if isinstance(x, Tensor) else backend.asarray(x)
     return x if x.ndim >= ndim else np.reshape(x, (1,) * (ndim - x.ndim) + x.shape)
 
 
 def _cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1,
-           axis: int | None = None) -> Any:  # fmt: skip
+           axis: int | None = None) -> Any:
     if axis is not None:
         axisa, axisb, axisc = axis, axis, axis
     a = np.moveaxis(_at_least(a, 1), axisa, -1)
@@ -444,8 +467,9 @@ def _cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1,
             f"np.cross: vectors of length {a.shape[-1]} and {b.shape[-1]}; only "
             "vectors of length 3 are supported"
         )
-    c = np.roll(a, -1, -1) * np.roll(b, -2, -1) - np.roll(a, -2, -1) * np.roll(b, -1, -1)
-    return np.moveaxis(c, -1, axisc)
+    a1, a2 = np.roll(a, -1, -1), np.roll(a, -2, -1)
+    b1, b2 = np.roll(b, -1, -1), np.roll(b, -2, -1)
+    return np.moveaxis(a1 * b2 - a2 * b1, -1, axisc)
 
 
 @primitive
@@ -455,60 +479,70 @@ def contract(operands: Any, subscripts: str, optimize: Any = False) -> Any:
 
 
 def _contract(g: Any, y: Any, i: int, operands: Any, subscripts: str,
-              optimize: Any = False) -> Any:  # fmt: skip
+              optimize: Any = False) -> Any:
     inputs, output = subscripts.split("->")
     terms = inputs.split(",")
     mine = terms.pop(i)
     partners = [x for j, x in enumerate(operands) if j != i]
     found = "".join(c for c in mine if c in output or any(c in t for t in terms))
     dx = np.einsum(",".join([output, *terms]) + "->" + found, g, *partners,
-                   optimize=optimize)  # fmt: skip
-    # A letter found nowhere else was summed over alone: dx is the same along it.
+                   optimize=optimize)
+    # A letter found nowhere else was summed over alone: dx is the same along it, and
+    # along one that only had length 1 elsewhere.
     dx = dx[tuple(slice(None) if c in found else None for c in mine)]
-    x = operands[i]
-    return np.broadcast_to(
-        dx, [dx.shape[k] if c in found else x.shape[k] for k, c in enumerate(mine)]
-    )
+    return np.broadcast_to(dx, np.broadcast_shapes(dx.shape, operands[i].shape))
 
 
 rule_each(contract, _contract)
 
 
 def _einsum(*operands: Any, optimize: Any = False) -> Any:
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     if not isinstance(operands[0], str):  # operand, list of numbers, operand, ...
         def spell(numbers: Any) -> str:
             return "".join("..." if n is ... else letters[n] for n in numbers)
 
-        output = ["->" + spell(operands[-1])] if len(operands) % 2 else []
-        terms = [spell(s) for s in operands[1::2]]
-        operands = (",".join(terms) + "".join(output), *operands[: 2 * len(terms) : 2])
+        spelt = ",".join(spell(numbers) for numbers in operands[1::2])
+        if len(operands) % 2:
+            spelt += "->" + spell(operands[-1])
+        operands = (spelt, *operands[: len(operands) // 2 * 2 : 2])
     subscripts = operands[0].replace(" ", "")
     arrays = [_at_least(x, 0) for x in operands[1:]]
     inputs, arrow, output = subscripts.partition("->")
     terms = inputs.split(",")
     if len(terms) != len(arrays):
         raise ValueError(
-            f"np.einsum: {subscripts!r} names {len(terms)} operands, {len(arrays)} given"
+            f"np.einsum: {subscripts!r} names {len(terms)} operands, not {len(arrays)}"
         )
+    # "..." is written out: in letters that are free, aligned at the right.
     spare = [c for c in letters if c not in subscripts]
-    hidden = [x.ndim - len(t.replace("...", "")) for t, x in zip(terms, arrays)]
-    widest = max((n for t, n in zip(terms, hidden) if "..." in t), default=0)
-    dots = "".join(spare[:widest])
-    terms = [t.replace("...", dots[widest - n :]) for t, n in zip(terms, hidden)]
+    hidden = [
+        x.ndim - len(t.replace("...", "")) if "..." in t else 0
+        for t, x in zip(terms, arrays, strict=True)
+    ]
+    dots = "".join(spare[: max(0, *hidden)])
+    if dots and arrow and "..." not in output:
+        raise ValueError(f"np.einsum: {subscripts!r}: '...' is missing from the output")
+    terms = [
+        t.replace("...", dots[len(dots) - n :])
+        for t, n in zip(terms, hidden, strict=True)
+    ]
     if arrow:
         output = output.replace("...", dots)
     else:
         counted = "".join(terms)
-        once = sorted(c for c in set(counted) if counted.count(c) == 1 and c not in dots)
-        output = dots + "".join(once)
-    for k, (term, x) in enumerate(zip(terms, arrays)):
+        output = dots + "".join(
+            c for c in sorted(counted) if counted.count(c) == 1 and c not in dots
+        )
+    for k, (term, x) in enumerate(zip(terms, arrays, strict=True)):
         if len(term) != x.ndim:
-            raise ValueError(f"np.einsum: operand {k} has {x.ndim} axes, not {len(term)}")
+            raise ValueError(f"np.einsum: operand {k} has shape {x.shape} for {term!r}")
         for c in sorted(set(term)):
             while term.count(c) > 1:  # "ii" is the diagonal
                 i = term.index(c)
                 j = term.index(c, i + 1)
+                if x.shape[i] != x.shape[j]:
+                    raise ValueError(f"np.einsum: {c!r} is two lengths of {x.shape}")
                 x = np.diagonal(x, 0, i, j)
                 term = term[:i] + term[i + 1 : j] + term[j + 1 :] + c
         terms[k], arrays[k] = term, x
@@ -570,8 +604,7 @@ rule(np.rot90,           lambda g, y, m, k=1, axes=(0, 1): np.rot90(g, -k, axes)
 rule(np.tril,            lambda g, y, m, k=0: np.tril(g, k))
 rule(np.triu,            lambda g, y, m, k=0: np.triu(g, k))
 rewrite(np.matrix_transpose, _swap)
-if hasattr(np, "astype"):  # from NumPy 2.1 on
-    rewrite(np.astype,   lambda x, dtype, *, copy=True: cast(x, dtype))
+rewrite(np.astype,       lambda x, dtype, *, copy=True: cast(x, dtype))
 
 
 def _each(reshaped: Any) -> Any:
@@ -599,11 +632,13 @@ rewrite(np.broadcast_arrays, lambda *args: tuple(
 
 
 def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False,
-              indexing: str = "xy") -> Any:  # fmt: skip
+              indexing: str = "xy") -> Any:
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"np.meshgrid: indexing {indexing!r}; use 'xy' or 'ij'")
     n = len(xi)
     order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
     grids = []
-    for x, axis in zip(xi, order):
+    for x, axis in zip(xi, order, strict=True):
         shape = [1] * n
         shape[axis] = -1
         grids.append(np.reshape(x, tuple(shape)))
@@ -654,6 +689,8 @@ def _block(arrays: Any) -> Any:
     ndim = max(depth, widest(arrays))
 
     def join(x: Any, level: int) -> Any:
+        if isinstance(x, list) != (level < depth):
+            raise ValueError(f"np.block: the lists are not all {depth} deep")
         if not isinstance(x, list):
             return _at_least(x, ndim)
         return np.concatenate([join(v, level + 1) for v in x], axis=level - depth)
@@ -683,51 +720,51 @@ rewrite(np.array_split,  lambda ary, indices_or_sections, axis=0:
 rewrite(np.vsplit,       lambda ary, indices_or_sections:
                          _splits(np.split, ary, indices_or_sections, 0))
 rewrite(np.hsplit,       lambda ary, indices_or_sections:
-                         _splits(np.split, ary, indices_or_sections, min(1, ary.ndim - 1)))
+                         _splits(np.split, ary, indices_or_sections, int(ary.ndim > 1)))
+rewrite(np.dsplit,       lambda ary, indices_or_sections:
+                         _splits(np.split, ary, indices_or_sections, 2))
 
 # --- Picking and repeating ----------------------------------------------------------
-# All are indexing, whose derivative is `scatter` (tensor.py).
+# All are indexing, whose derivative is `scatter` (tensor.py): it adds each element of g
+# in where the element of y came from.
 
 
 def _positions(n: int, like: Any) -> Any:
     return np.arange(n, like=plain(like))
 
 
-def _take(a: Any, indices: Any, axis: int | None = None) -> Any:
-    a = _at_least(a, 0)
-    indices = plain(indices)
-    if isinstance(indices, (list, tuple)):  # a tuple would be read as several axes
-        indices = np.asarray(indices)
-    return _along(np.reshape(a, (-1,)) if axis is None else a, indices, axis or 0)
+def _take(g: Any, y: Any, a: Any, indices: Any, axis: int | None = None) -> Any:
+    flat = np.reshape(a, (-1,)) if axis is None else a
+    # + 0: NumPy takes True for the index 1 here, and not for a mask.
+    key = np.asarray(plain(indices), like=plain(a)) + 0
+    before = (slice(None),) * normalize_axis_index(axis or 0, flat.ndim)
+    return np.reshape(scatter(g, (*before, key), flat), a.shape)
 
 
-def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
-    if axis is None:
-        arr, axis = np.reshape(arr, (-1,)), 0
-    axis = axis % arr.ndim
+def _take_along_axis(g: Any, y: Any, arr: Any, indices: Any,
+                     axis: int | None = -1) -> Any:
+    flat = np.reshape(arr, (-1,)) if axis is None else arr
     grid = [
-        np.reshape(_positions(n, arr), [-1 if j == i else 1 for j in range(arr.ndim)])
-        for i, n in enumerate(arr.shape)
+        np.reshape(_positions(n, arr), [-1 if j == i else 1 for j in range(flat.ndim)])
+        for i, n in enumerate(flat.shape)
     ]
-    grid[axis] = plain(indices)
-    return arr[tuple(grid)]
+    grid[axis or 0] = plain(indices)
+    return np.reshape(scatter(g, tuple(grid), flat), arr.shape)
 
 
 def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
     a = np.reshape(a, (-1,)) if axis is None else a
     positions = _positions(a.shape[axis or 0], a)
-    return _along(a, np.repeat(positions, repeats), axis or 0)
+    return _along(a, np.repeat(positions, plain(repeats)), axis or 0)
 
 
 def _tile(A: Any, reps: Any) -> Any:
-    reps = tuple(reps) if np.ndim(reps) else (int(reps),)
+    reps = tuple(plain(reps)) if np.ndim(reps) else (int(reps),)
     A = _at_least(A, len(reps))
     reps = (1,) * (A.ndim - len(reps)) + reps
     blocks = np.reshape(A, [n for m in A.shape for n in (1, m)])
-    copies = [n for r, m in zip(reps, A.shape) for n in (r, m)]
-    return np.reshape(
-        np.broadcast_to(blocks, copies), [r * m for r, m in zip(reps, A.shape)]
-    )
+    copies = [n for r, m in zip(reps, A.shape, strict=True) for n in (r, m)]
+    return np.reshape(np.broadcast_to(blocks, copies), np.multiply(reps, A.shape))
 
 
 @primitive
@@ -736,17 +773,22 @@ def pad_constant(array: Any, pad_width: Any, constant_values: Any = 0) -> Any:
     return np.pad(array, pad_width, constant_values=constant_values)
 
 
+def _unpad(g: Any, y: Any, array: Any, pad_width: Any, constant_values: Any = 0) -> Any:
+    pairs = zip(_pairs(pad_width, array.ndim), array.shape, strict=True)
+    return g[tuple(slice(before, before + n) for (before, _), n in pairs)]
+
+
 def _pairs(pad_width: Any, ndim: int) -> Any:
     return np.broadcast_to(pad_width, (ndim, 2)).tolist()
 
 
-rule(pad_constant,       lambda g, y, array, pad_width, constant_values=0: g[tuple(
-                         slice(before, before + n) for (before, _), n
-                         in zip(_pairs(pad_width, array.ndim), array.shape))])
-
-
 def _pad(array: Any, pad_width: Any, mode: Any = "constant", *,
-         constant_values: Any = 0) -> Any:  # fmt: skip
+         constant_values: Any = 0) -> Any:
+    if isinstance(pad_width, dict) or isinstance(constant_values, Tensor):
+        raise TypeError(
+            "np.pad: pad_width as a dictionary and constant_values as a Tensor are not "
+            "supported for Tensors"
+        )
     if mode == "constant":
         return pad_constant(array, pad_width, constant_values)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
@@ -754,41 +796,39 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", *,
             f"np.pad: mode {mode!r} is not supported for Tensors; use 'constant', "
             "'edge', 'reflect', 'symmetric' or 'wrap'"
         )
-    pairs = _pairs(pad_width, array.ndim)
     picked = (
         np.pad(_positions(n, array), pair, mode=mode)
-        for n, pair in zip(array.shape, pairs)
+        for n, pair in zip(array.shape, _pairs(pad_width, array.ndim), strict=True)
     )
     return array[np.ix_(*picked)]
 
 
+rule(pad_constant,       _unpad)
+
+
 def _diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     x = np.moveaxis(a, (axis1, axis2), (-2, -1))
-    i, j = _band(x.shape[-2], x.shape[-1], offset, x)
-    return x[..., i, j]
+    return x[(..., *_band(x, offset))]
 
 
-def _band(rows: int, columns: int, offset: int, like: Any) -> Any:
-    """Return the row and column numbers of a diagonal."""
+def _band(x: Any, offset: int) -> Any:
+    """Return the row and column numbers of a diagonal of matrices."""
     down, right = max(-offset, 0), max(offset, 0)
-    i = _positions(max(0, min(rows - down, columns - right)), like)
+    i = _positions(max(0, min(x.shape[-2] - down, x.shape[-1] - right)), x)
     return i + down, i + right
 
 
-def _diag(v: Any, k: int = 0) -> Any:
-    if v.ndim != 1:
-        return np.diagonal(v, k)
-    n = v.size + abs(k)
-    return scatter(v, _band(n, n, k, v), np.zeros_like(plain(v), shape=(n, n)))
+def _diag(g: Any, y: Any, v: Any, k: int = 0) -> Any:
+    return np.diagonal(g, k) if v.ndim == 1 else scatter(g, _band(v, k), v)
 
 
-rewrite(np.take,         _take)
-rewrite(np.take_along_axis, _take_along_axis)
+rule(np.take,            _take,                        None)
+rule(np.take_along_axis, _take_along_axis,             None)
+rule(np.diag,            _diag)
 rewrite(np.repeat,       _repeat)
 rewrite(np.tile,         _tile)
 rewrite(np.pad,          _pad)
 rewrite(np.diagonal,     _diagonal)
-rewrite(np.diag,         _diag)
 rewrite(np.trace,        lambda a, offset=0, axis1=0, axis2=1:
                          np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1))
 
@@ -798,7 +838,9 @@ rule(np.linalg.inv,      lambda g, y, a: -_swap(y) @ g @ _swap(y))
 rule(np.linalg.solve,    lambda g, y, a, b: -_outer(_solve_transposed(a, g, b), y, b),
                          lambda g, y, a, b: _solve_transposed(a, g, b))
 rule(np.linalg.det,      lambda g, y, a: g[..., None, None] * _cofactors(a, y))
-rule(np.linalg.cholesky, lambda g, y, a: _cholesky(g, y))
+rule(np.linalg.cholesky, lambda g, y, a, *, upper=False:
+                         _swap(_cholesky(_swap(g), _swap(y))) if upper
+                         else _cholesky(g, y))
 
 
 def _solve_transposed(a: Any, g: Any, b: Any) -> Any:
@@ -812,15 +854,17 @@ def _outer(u: Any, v: Any, b: Any) -> Any:
 
 
 def _cofactors(a: Any, y: Any) -> Any:
-    """Return d det(a)/da: det(a) inv(a)^T, and by minors where that is 0 inf."""
-    if np.all(y != 0):
-        return y[..., None, None] * _swap(np.linalg.inv(a))
+    """Return d det(a)/da: det(a) inv(a)^T, by minors where a is nearly singular."""
     n = a.shape[-1]
-    kept = [[j for j in range(n) if j != i] for i in range(n)]
-    kept = np.array(kept, dtype=int, like=plain(a)).reshape(n, n - 1)
+    # The inverse loses as many digits as cond(a) has, and its derivative twice as many.
+    limit = np.finfo(a.dtype).eps ** (-1 / 3)
+    if a.size == 0 or np.all(np.linalg.cond(plain(a)) < limit):
+        return y[..., None, None] * _swap(np.linalg.inv(a))
+    others = [[j for j in range(n) if j != i] for i in range(n)]
+    kept = np.array(others, dtype=int, like=plain(a)).reshape(n, n - 1)
     minors = a[..., kept[:, None, :, None], kept[None, :, None, :]]
-    i = _positions(n, a)
-    return np.linalg.det(minors) * (1 - 2 * ((i[:, None] + i) % 2))
+    sign = (-1.0) ** _positions(n, a)
+    return np.linalg.det(minors) * (sign[:, None] * sign).astype(a.dtype)
 
 
 def _cholesky(g: Any, y: Any) -> Any:
@@ -890,12 +934,9 @@ rule(eigenvectors,       _eigenvectors)
 
 
 def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
-    if axis is None:
-        axes = tuple(range(x.ndim))
-    else:
-        axes = tuple(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     size = None
-    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
+    if ord is None or (ord, len(axes)) in ((2, 1), ("fro", 2)):
         size = two_norm(x, axes)
     elif ord in (1, np.inf, -np.inf) and len(axes) in (1, 2):
         size = np.absolute(x)
@@ -911,18 +952,19 @@ def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) ->
         size = np.expand_dims(size, axes)
     if size is None:
         raise ValueError(
-            f"np.linalg.norm: ord={ord!r} over {len(axes)} axes has no derivative here; "
-            "use None, 1, 2, inf or -inf, and 'fro' for matrices"
+            f"np.linalg.norm: ord={ord!r} over {len(axes)} axes is not supported for "
+            "Tensors; use None, 1, 2, inf or -inf, and 'fro' for matrices"
         )
     return size if keepdims else np.squeeze(size, axis=axes)
 
 
 def _vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False,
-                 ord: Any = 2) -> Any:  # fmt: skip
+                 ord: Any = 2) -> Any:
     if axis is not None and not isinstance(axis, tuple):
         return _norm(x, ord, axis, keepdims)
     flat, _ = _one_axis(x, axis)
-    return _restore(_norm(flat, ord, -1), x, axis, False) if keepdims else _norm(flat, ord, -1)
+    size = _norm(flat, ord, -1)
+    return _restore(size, x, axis, False) if keepdims else size
 
 
 rewrite(np.linalg.norm,  _norm)
@@ -932,10 +974,11 @@ rewrite(np.linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
 
 # NumPy 2 keeps these as functions of their own beside those of the same name.
 rewrite(np.linalg.matmul,    lambda x1, x2: np.matmul(x1, x2))
-rewrite(np.linalg.outer,     lambda x1, x2: np.outer(x1, x2))
+rewrite(np.linalg.outer,     lambda x1, x2: np.einsum("i,j->ij", x1, x2))
 rewrite(np.linalg.cross,     lambda x1, x2, *, axis=-1: np.cross(x1, x2, axis=axis))
 rewrite(np.linalg.tensordot, lambda x1, x2, *, axes=2: np.tensordot(x1, x2, axes))
-rewrite(np.linalg.vecdot,    lambda x1, x2, *, axis=-1: np.vecdot(x1, x2, axis=axis))
+rewrite(np.linalg.vecdot,    lambda x1, x2, *, axis=-1:
+                             np.vecdot(x1, x2, axis=axis))  # type: ignore[call-overload]
 rewrite(np.linalg.diagonal,  lambda x, *, offset=0: np.diagonal(x, offset, -2, -1))
 rewrite(np.linalg.trace,     lambda x, *, offset=0: np.trace(x, offset, -2, -1))
 rewrite(np.linalg.matrix_transpose, _swap)
@@ -945,18 +988,25 @@ rewrite(np.linalg.matrix_transpose, _swap)
 constant(
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
     np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
+    np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
     np.isfinite, np.isinf, np.isnan, np.isneginf, np.isposinf, np.signbit,
+    np.isreal, np.iscomplex, np.iscomplexobj, np.isrealobj,
     np.isclose, np.allclose, np.array_equal, np.array_equiv, np.any, np.all, np.isin,
     np.sign, np.floor, np.ceil, np.trunc, np.rint, np.fix, np.round, np.around,
     np.floor_divide, np.heaviside,
     np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition,
     np.argwhere, np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted,
-    np.digitize, np.lexsort,
-    np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj, np.isrealobj,
+    np.digitize, np.lexsort, np.tril_indices_from, np.triu_indices_from,
+    np.shape, np.ndim, np.size, np.result_type, np.linalg.matrix_rank,
     np.zeros_like, np.ones_like, np.empty_like, np.shares_memory, np.may_share_memory,
-)  # fmt: skip
-rewrite(np.full_like,    lambda a, fill_value, dtype=None, *, shape=None:
-                         cast(np.broadcast_to(fill_value, shape or np.shape(a)),
-                              dtype or a.dtype)
-                         if isinstance(fill_value, Tensor)
-                         else np.full_like(plain(a), fill_value, dtype, shape=shape))
+)
+
+
+def _full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
+    if not isinstance(fill_value, Tensor):
+        return np.full_like(plain(a), fill_value, dtype, shape=shape)
+    filled = np.broadcast_to(fill_value, np.shape(a) if shape is None else shape)
+    return cast(filled, a.dtype if dtype is None else dtype)
+
+
+rewrite(np.full_like,    _full_like)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.tensor import primitive, rule
+from scratchnet.tensor import plain, primitive, rule
 
 # --- Activations --------------------------------------------------------------------
 
@@ -19,7 +19,7 @@ def relu(x: Any) -> Any:
     return np.maximum(x, 0)
 
 
-rule(relu, lambda g, y, x: g * (x > 0))
+rule(relu, lambda g, y, x: np.where(x > 0, g, 0.0))
 
 
 @primitive
@@ -28,7 +28,11 @@ def leaky_relu(x: Any, slope: float = 0.2) -> Any:
     return np.where(x > 0, x, slope * x)
 
 
-rule(leaky_relu, lambda g, y, x, slope=0.2: np.where(x > 0, g, slope * g))
+rule(
+    leaky_relu,
+    lambda g, y, x, slope=0.2: np.where(x > 0, g, slope * g),
+    lambda g, y, x, slope=0.2: np.where(x > 0, 0.0, x * g),
+)
 
 
 @primitive
@@ -61,10 +65,14 @@ def log_sigmoid(x: Any) -> Any:
 @primitive
 def logsumexp(x: Any, axis: int | tuple[int, ...] | None = -1,
               keepdims: bool = False) -> Any:  # fmt: skip
-    """Return log(sum(exp(x))) along the axis, the largest x taken out first."""
+    """Return log(sum(exp(x))) along the axis, the largest x taken out first.
+
+    An x of -inf counts as nothing, in the value and in the gradient.
+    """
     largest = np.max(x, axis=axis, keepdims=True)
     largest = np.where(np.isfinite(largest), largest, 0.0)
-    total = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
+    with np.errstate(divide="ignore"):  # log 0 = -inf, where all are -inf
+        total = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
     return total if keepdims else np.squeeze(total, axis=axis)
 
 
@@ -74,7 +82,7 @@ def _logsumexp(g: Any, y: Any, x: Any, axis: int | tuple[int, ...] | None = -1,
         kept = (1,) * x.ndim
         g, y = (np.reshape(v, kept) if axis is None else np.expand_dims(v, axis)
                 for v in (g, y))  # fmt: skip
-    return g * np.exp(x - y)
+    return g * np.exp(x - np.where(y == -np.inf, 0.0, y))
 
 
 rule(logsumexp, _logsumexp)
@@ -95,5 +103,10 @@ rule(
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """Return log(softmax(x)) = x - logsumexp(x)."""
+    """Return log(softmax(x)) = x - logsumexp(x).
+
+    Only the gaps between the x matter. The largest is taken out before, too, so that
+    small gaps between large x keep their digits; the gradient does not notice.
+    """
+    x = x - np.max(plain(x), axis=axis, keepdims=True)
     return x - logsumexp(x, axis=axis, keepdims=True)

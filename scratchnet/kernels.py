@@ -8,7 +8,7 @@ that a recorded step can be replayed without asking Python again.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -282,7 +282,9 @@ class Update(Protocol):
 class _Update:
     """What both updates keep: a learning rate in an array, scratch, and state."""
 
-    def __init__(self, arrays: Iterable[Array], lr: float) -> None:
+    _name: str  # in errors
+
+    def __init__(self, arrays: Sequence[Array], lr: float) -> None:
         self._state: dict[str, Array] = {"lr": backend.zeros((), np.float64)}
         self.lr = lr
         self._scratch = []
@@ -290,7 +292,6 @@ class _Update:
         # The learning rate, and Adam's lr_t and eps_t, in the dtype of the arrays: a
         # float64 number in an array would pull a float32 computation up to float64.
         self._scalars: dict[Any, tuple[Array, Array]] = {}
-        arrays = list(arrays)
         for dtype in dict.fromkeys(a.dtype for a in arrays):
             same = [at_least_1d(a) for a in arrays if a.dtype == dtype]
             size = max((_rows(a) * a[:1].size for a in same), default=0)
@@ -309,9 +310,9 @@ class _Update:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        self._state["lr"][...] = _positive(type(self).__name__, "lr", lr)
+        self._state["lr"][...] = _positive(self._name, "lr", lr)
 
-    def _moments(self, name: str, arrays: Iterable[Array]) -> list[Array]:
+    def _moments(self, name: str, arrays: Sequence[Array]) -> list[Array]:
         """Make zeros like each array, and keep them as state."""
         made = [backend.zeros(a.shape, a.dtype) for a in arrays]
         self._state.update({f"{name}.{i}": a for i, a in enumerate(made)})
@@ -328,7 +329,7 @@ class _Update:
             ValueError: a name, shape or dtype differs; nothing was changed.
 
         """
-        load_state(f"{type(self).__name__}.load_state_dict", self._state, state)
+        load_state(f"{self._name}.load_state_dict", self._state, state)
 
 
 def at_least_1d(a: Array) -> Array:
@@ -349,12 +350,13 @@ class SGDUpdate(_Update):
 
     """
 
+    _name = "SGD"
+
     def __init__(
-        self, arrays: Iterable[Array], lr: float, momentum: float = 0.0
+        self, arrays: Sequence[Array], lr: float, momentum: float = 0.0
     ) -> None:
-        arrays = list(arrays)
         super().__init__(arrays, lr)
-        self.momentum = _fraction("SGDUpdate", "momentum", momentum)
+        self.momentum = _fraction(self._name, "momentum", momentum)
         self._velocity: list[Array] | None = None
         if self.momentum > 0:
             self._velocity = self._moments("velocity", arrays)
@@ -389,21 +391,22 @@ class AdamUpdate(_Update):
 
     """
 
+    _name = "Adam"
+
     def __init__(
         self,
-        arrays: Iterable[Array],
+        arrays: Sequence[Array],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        arrays = list(arrays)
         super().__init__(arrays, lr)
         beta1, beta2 = betas
         self.betas = (
-            _fraction("AdamUpdate", "betas[0]", beta1),
-            _fraction("AdamUpdate", "betas[1]", beta2),
+            _fraction(self._name, "betas[0]", beta1),
+            _fraction(self._name, "betas[1]", beta2),
         )
-        self.eps = _positive("AdamUpdate", "eps", eps)
+        self.eps = _positive(self._name, "eps", eps)
         self._state["t"] = backend.zeros((), np.float64)
         self._lr_t = backend.zeros((), np.float64)
         self._eps_t = backend.zeros((), np.float64)

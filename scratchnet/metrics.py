@@ -56,7 +56,8 @@ class PCA:
         if k < 1:
             raise ValueError(f"PCA: k is {k}; at least 1 expected")
         self.k = k
-        self.mean: np.ndarray | None = None
+        self.mean = np.zeros(0)
+        self.components = np.zeros((k, 0))
 
     def fit(self, x: Array) -> "PCA":
         """Find the components of the samples x (n, d), and return self.
@@ -86,25 +87,24 @@ class PCA:
 
     def encode(self, x: Array) -> np.ndarray:
         """Return the codes (n, k) of the samples x (n, d)."""
-        mean = self._fitted(x, "d", self.components.shape[1])
-        codes: np.ndarray = (backend.to_numpy(x) - mean) @ self.components.T
+        self._check(x, "d", len(self.mean))
+        codes: np.ndarray = (backend.to_numpy(x) - self.mean) @ self.components.T
         return codes.astype(self.dtype)
 
     def decode(self, z: Array) -> np.ndarray:
         """Return the samples (n, d) of the codes z (n, k)."""
-        mean = self._fitted(z, "k", self.k)
-        samples: np.ndarray = backend.to_numpy(z) @ self.components + mean
+        self._check(z, "k", self.k)
+        samples: np.ndarray = backend.to_numpy(z) @ self.components + self.mean
         return samples.astype(self.dtype)
 
     def reconstruct(self, x: Array) -> np.ndarray:
         """Return decode(encode(x))."""
         return self.decode(self.encode(x))
 
-    def _fitted(self, x: Array, letter: str, columns: int) -> np.ndarray:
-        if self.mean is None:
+    def _check(self, x: Array, letter: str, columns: int) -> None:
+        if not len(self.mean):
             raise ValueError("PCA: call fit(x) first")
         if x.ndim != 2 or x.shape[1] != columns:
             raise ValueError(
                 f"PCA: shape {x.shape} given, (n, {letter}) = (n, {columns}) expected"
             )
-        return self.mean

@@ -9,25 +9,25 @@
       worst of 784 entries; 12 differ; they share row 17
       rule: np.multiply, argument 1
 
-How it works. A function f of arrays is made a number by a random cotangent c:
-phi(x) = sum(c * f(x)). Along a direction d the gradient a claims the slope a . d, and
-an *oracle*, which sees only values of f, measures it:
+How it works. A random cotangent c makes a number of f: phi(x) = sum(c * f(x)). Along a
+direction d the gradient a claims the slope a . d, and an *oracle*, which sees only
+values of f, measures it:
 
-- real differences (phi(x + td) - phi(x - td)) / 2t, extrapolated to t -> 0. They hold
-  for any function and are good to about 1e-10;
+- real differences (phi(x + td) - phi(x - td)) / 2t, extrapolated to t = 0 (Ridders
+  1982). They hold for any function, and are good to about 1e-10;
 - the complex step, Im phi(x + ihd) / h (Squire & Trapp 1998), good to about 1e-13
-  because nothing is subtracted. It holds for analytic functions only and is silently
-  wrong for the others (np.abs, np.var, a cast), so it is believed only for an input
-  along which real differences agree with it.
+  because nothing is subtracted. It holds for analytic functions only, and is silently
+  wrong for others (np.abs, np.var, a cast); so it is believed only of an input along
+  which real differences agree with the gradient that it confirms.
 
-One direction can check many entries: a single wrong one shows in the slope if the
-oracle's error is below its contribution. Where the error is above, the entries are
-split into blocks of like magnitude, down to single ones; where a block disagrees, it
-is split until the entry is found. Nothing is called wrong on a block's word or on the
-complex step's: only a real difference along that very entry decides.
+One direction checks many entries: a single wrong one shows in the slope if what it
+adds is above the oracle's error. Where it would not show, the entries are split into
+blocks of like magnitude, down to single ones; where the slopes differ, down to the
+entry at fault. Nothing is called wrong on the word of a block or of the complex step:
+only real differences along the very entry decide.
 
-No tolerance is a constant. It is the oracle's error bound plus the rounding of f and of
-the gradient, which are both measured (`_roughness`).
+No tolerance is a constant. It is the oracle's error bound and the rounding of f and of
+the gradient, all measured (see `_Probe.measure_rounding`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,22 +57,23 @@ from scratchnet.tensor import (
 EPS = 2.0**-52  # the spacing of float64 at 1
 AIM = 1e-4  # a relative error of this size in any one entry is to be seen
 PROOF = 1e-2  # the same for the real differences that stand behind a complex step
-LIMIT = 5e-3  # an entry known less well than this counts as not checked: noisy
-FLOOR = 1e-6  # entries below this part of the largest are held to its standard
-START = 1 / 8  # the first step, as a part of an entry's size
+LIMIT = 5e-3  # an entry that could be off by more than this is not known: noisy
+FLOOR = 1e-6  # entries below this part of the largest need not be known so well
+START = 1 / 8  # the first step, in units of the entries' size
 TINY = 1e-15  # and the last
 STEP = 1e-100  # the complex step
-ONE_BY_ONE = 64  # up to so many entries, each is checked alone
+ALONE = 8  # up to so many entries, each is checked by itself
 SPLIT = 8  # into how many blocks a block is split
 MOST = 64  # so many wrong entries are located; a trusted complex step counts the rest
 COUNTED = 4096  # ... in gradients of up to this size
-BUDGET = 50_000  # evaluations of f for one input, before the rest is given up
+BUDGET = 50_000  # evaluations of f for one input, after which the rest is left
+NODES = 300  # calls in a graph that are searched for a wrong rule
 
-NODES = 300  # functions of a graph that are searched for a wrong rule
-COTANGENT = "its cotangent"
 COMPLEX, RIDDERS = "complex step", "Ridders"
+COTANGENT = "its cotangent"
 VERDICTS = ("nondeterministic", "wrong", "kink", "noisy", "vacuous", "pass")
 Function = Callable[..., Any]
+Rng = int | np.random.Generator
 
 
 # --- What comes out -----------------------------------------------------------------
@@ -80,25 +81,29 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What a check found; `str(report)` is the message, `bool(report)` is `ok`.
+    """What a check found. `str(report)` is the message, `bool(report)` is `ok`.
 
     Attributes:
-        verdict: "pass"; "wrong"; "kink" (f has no derivative there: its one-sided
-            slopes stay apart however small the step); "noisy" (f is not accurate
+        verdict: "pass"; "wrong"; "kink" (f has no derivative there: the slopes of its
+            two sides stay apart however small the step); "noisy" (f is not accurate
             enough to tell); "nondeterministic" (two calls differ); "vacuous" (the
-            gradient is zero everywhere, and so is the slope: nothing was checked).
+            gradient of an input is zero, and so is the slope: nothing was checked).
         ok: the verdict is "pass", or one that the caller allowed.
-        message: the report as text, one line for each fact.
+        message: the report in words.
         input: the name of the input in question.
         index: the worst entry in it.
         analytic: the gradient under test at that entry.
-        numeric: what the oracle says instead.
+        numeric: what the oracle measured there.
         error: a bound on the error of `numeric`.
         oracle: "complex step" or "Ridders".
-        entries: how many entries that input has.
-        differ: how many of them were found wrong (of a large input, at least).
+        entries: how many entries were checked (if not "pass": of that input).
+        differ: how many of them have this verdict (of a large input, at least).
         pattern: what the wrong entries have in common, if anything.
         rule: the function of the graph whose own rule is wrong, and its argument.
+        blind: of a pass, the relative error of one entry (not below 1e-6 of the
+            largest) that might not have been seen.
+        cotangent: c, if `analytic` and `numeric` belong to sum(c * f).
+        exception: what the gradient raised.
         calls: how often f was evaluated.
 
     """
@@ -116,20 +121,26 @@ class GradientReport:
     differ: int = 0
     pattern: str | None = None
     rule: str | None = None
+    blind: float | None = None
+    cotangent: Array | None = field(default=None, repr=False, compare=False)
+    exception: Exception | None = field(default=None, repr=False, compare=False)
     calls: int = 0
 
     def __str__(self) -> str:
+        """Return the message."""
         return self.message
 
     def __bool__(self) -> bool:
+        """Return `ok`."""
         return self.ok
 
 
 class GradientError(AssertionError):
-    """Raised by `assert_gradients`; `.report` is the whole GradientReport."""
+    """Raised by `assert_gradients` and `assert_detects`; `.report` says it all."""
 
-    def __init__(self, report: GradientReport) -> None:
-        super().__init__(report.message)
+    def __init__(self, message: str, report: GradientReport) -> None:
+        """Keep the report beside the message."""
+        super().__init__(message)
         self.report = report
 
 
@@ -137,17 +148,41 @@ class GradientError(AssertionError):
 
 
 class _Problem:
-    """A function with its gradient, both of a list of float64 arrays.
+    """A function and its gradient, both of a list `xs` of float64 arrays.
 
     `value(xs)` is an array; `gradient(xs, c)` is, for each x, the array
     d sum(c * value)/dx, or None if no gradient reached it.
     """
 
-    names: list[str]
-    xs: list[Array]
-    dtypes: list[Any]
-    may_be_zero: list[bool]  # a gradient of zero is nothing unusual
     label = "sum(c * f)"
+    alone = ALONE
+
+    def __init__(self, f: Function, inputs: Any) -> None:
+        """Take the inputs: the floating ones are differentiated, in float64."""
+        several = hasattr(inputs, "__iter__") and not isinstance(
+            inputs, (np.ndarray, np.generic, Tensor)
+        )
+        self.f = f
+        self.inputs = list(inputs) if several else [inputs]
+        self.constants = [np.asarray(plain(x)) for x in self.inputs]
+        names = _names(f, self.inputs)
+        for name, x in zip(names, self.constants, strict=True):
+            if x.dtype.kind not in "biuf":
+                raise TypeError(f"gradcheck: {name} is {x.dtype}; inputs must be real")
+        self.places = [
+            i
+            for i, x in enumerate(self.constants)
+            if x.dtype.kind == "f" and getattr(self.inputs[i], "requires_grad", True)
+        ]
+        if not self.places:
+            raise TypeError(
+                "gradcheck: no input can be differentiated; "
+                "pass at least one floating array (np.asarray(x, float))"
+            )
+        self.names = [names[i] for i in self.places]
+        self.xs = [self.constants[i].astype(np.float64) for i in self.places]
+        self.dtypes = [self.constants[i].dtype for i in self.places]
+        self.may_be_zero = [False] * len(self.xs)
 
     def value(self, xs: list[Array]) -> Array:
         raise NotImplementedError
@@ -156,136 +191,77 @@ class _Problem:
         raise NotImplementedError
 
     def blame(self) -> str | None:
-        """Name the function of the graph whose own rule is wrong."""
+        """Name the function in the graph whose own rule is wrong."""
         return None
 
-    def _take(self, f: Function, inputs: Any) -> None:
-        """Read the inputs: the floating ones are differentiated, in float64."""
-        self.f = f
-        single = not isinstance(inputs, (tuple, list)) and not _iterable(inputs)
-        self.inputs = [inputs] if single else list(inputs)
-        arrays = [x.data if isinstance(x, Tensor) else x for x in self.inputs]
-        self.constants = [np.asarray(x) for x in arrays]
-        kinds = [x.dtype.kind for x in self.constants]
-        for x, name in zip(self.constants, self._all_names(), strict=True):
-            if x.dtype.kind not in "biuf":
-                raise TypeError(f"gradcheck: {name} is {x.dtype}; inputs must be real")
-        self.places = [
-            i
-            for i, (x, kind) in enumerate(zip(self.inputs, kinds, strict=True))
-            if kind == "f" and not (isinstance(x, Tensor) and not x.requires_grad)
-        ]
-        if not self.places:
+
+def _names(f: Function, inputs: list[Any]) -> list[str]:
+    """Name each input by its Tensor's name, else as f names it, else by position."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):  # a built-in
+        parameters = []
+    names = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    rest = [p.name for p in parameters if p.kind == p.VAR_POSITIONAL]
+    first = len(names)
+    for i in range(first, len(inputs)):
+        names.append(f"{rest[0]}[{i - first}]" if rest else f"input {i}")
+    given = [x.name if isinstance(x, Tensor) else None for x in inputs]
+    return [name or other for name, other in zip(given, names, strict=False)]
+
+
+def _array(y: Any) -> Array:
+    """Return what f returned as an array of floats (complex, along a complex step)."""
+    y = plain(y)
+    if not isinstance(y, (tuple, list)) and np.asarray(y).dtype.kind in "fc":
+        return np.array(y)
+    kind = getattr(y, "dtype", type(y).__name__)
+    raise TypeError(f"gradcheck: f returned {kind}; it must return one array of floats")
+
+
+class _Pair(_Problem):
+    """Two functions of plain arrays: f, and its gradient or its vjp."""
+
+    def __init__(self, f: Function, gradient: Function, inputs: Any) -> None:
+        super().__init__(f, inputs)
+        self.derivative = gradient
+        n, shape = len(self.inputs), self.value(self.xs).shape
+        self.plain = shape == () and _takes(gradient, n)
+        if not self.plain and not _takes(gradient, n + 1):
             raise TypeError(
-                "gradcheck: none of the inputs can be differentiated; "
-                "pass at least one floating array (np.asarray(x, float))"
+                f"gradcheck: f takes {n} inputs and returns shape {shape}, so the "
+                "second of the pair must be "
+                + ("gradient(*inputs)" if shape == () else "")
+                + ("" if shape == () else "vjp(g, *inputs), g = dL/df of that shape")
             )
-        names = self._all_names()
-        self.names = [names[i] for i in self.places]
-        self.xs = [self.constants[i].astype(np.float64) for i in self.places]
-        self.dtypes = [self.constants[i].dtype for i in self.places]
-        self.may_be_zero = [False] * len(self.xs)
 
-    def _all_names(self) -> list[str]:
-        try:
-            parameters = list(inspect.signature(self.f).parameters.values())
-        except (TypeError, ValueError):
-            parameters = []
-        names: list[str] = []
-        for i, x in enumerate(self.inputs):
-            p = parameters[min(i, len(parameters) - 1)] if parameters else None
-            if isinstance(x, Tensor) and x.name is not None:
-                names.append(x.name)
-            elif p is None or p.kind is p.KEYWORD_ONLY or p.kind is p.VAR_KEYWORD:
-                names.append(f"input {i}")
-            elif p.kind is p.VAR_POSITIONAL:
-                names.append(f"{p.name}[{i - len(parameters) + 1}]")
-            else:
-                names.append(p.name if i < len(parameters) else f"input {i}")
-        return names
-
-    def _merge(self, xs: list[Array]) -> list[Array]:
-        """Put fresh copies of `xs` among the constant inputs: f may write into them."""
-        args = list(self.constants)
+    def _arguments(self, xs: list[Array]) -> list[Array]:
+        args = [x.copy() for x in self.constants]  # f may write into what it is given
         for i, x in zip(self.places, xs, strict=True):
             args[i] = x.copy()
         return args
 
-
-def _flat(gradients: list[Any], xs: list[Array]) -> Array:
-    """Return the gradients in one row, zeros for those that are missing."""
-    return np.concatenate(
-        [
-            np.zeros(x.size) if g is None else np.ravel(g)
-            for g, x in zip(gradients, xs, strict=True)
-        ]
-    )
-
-
-def _iterable(x: Any) -> bool:
-    """Say whether `x` is a collection of inputs, such as `model.parameters()`."""
-    return hasattr(x, "__iter__") and not isinstance(x, (np.ndarray, np.generic, Tensor))
-
-
-def _result(y: Any) -> Array:
-    y = np.asarray(plain(y)) if not isinstance(y, (tuple, list)) else y
-    if not isinstance(y, np.ndarray) or y.dtype.kind not in "fc":
-        kind = y.dtype if isinstance(y, np.ndarray) else type(y).__name__
-        raise TypeError(f"gradcheck: f returned {kind}; it must return one float array")
-    return y
-
-
-class _Pair(_Problem):
-    """Two functions of plain arrays: f, and its gradient or vjp."""
-
-    def __init__(self, f: Function, gradient: Function, inputs: Any) -> None:
-        self._take(f, inputs)
-        self.derivative = gradient
-        n = len(self.inputs)
-        self.scalar = self.value(self.xs).ndim == 0
-        takes, takes_c = _binds(gradient, n), _binds(gradient, n + 1)
-        if not (takes_c or (takes and self.scalar)):
-            shape = self.value(self.xs).shape
-            raise TypeError(
-                f"gradcheck: f returns shape {shape} of {n} inputs, so the second of "
-                + ("the pair must be gradient(*inputs)" if self.scalar else
-                   "the pair must be vjp(g, *inputs), with g = dL/df of that shape")
-            )  # fmt: skip
-        self.with_cotangent = not (takes and self.scalar)
-
     def value(self, xs: list[Array]) -> Array:
-        return _result(self.f(*self._merge(xs)))
+        return _array(self.f(*self._arguments(xs)))
 
     def gradient(self, xs: list[Array], c: Array) -> list[Any]:
-        args = self._merge(xs)
-        if self.with_cotangent:
-            found = self.derivative(c.copy(), *args)
-        else:
-            found = self.derivative(*args)
-            found = _scaled(found, float(c))
-        if not isinstance(found, (tuple, list)):
-            found = [found]
+        args = self._arguments(xs)
+        args_c = args if self.plain else [c.copy(), *args]
+        found = self.derivative(*args_c)
+        several = isinstance(found, (tuple, list))
+        found = list(found) if several else [found]
         if len(found) == len(args):
             found = [found[i] for i in self.places]
         if len(found) != len(xs):
-            raise _WrongCount(len(found), len(args))
-        return [None if g is None else np.array(plain(g)) for g in found]
+            raise ValueError(f"{len(found)} gradients returned for {len(xs)} inputs")
+        found = [None if g is None else np.array(plain(g)) for g in found]
+        return [g if g is None or not self.plain else g * float(c) for g in found]
 
 
-class _WrongCount(Exception):
-    """The gradient has not one array for each input."""
-
-
-def _scaled(found: Any, c: float) -> Any:
-    if isinstance(found, (tuple, list)):
-        return [_scaled(g, c) for g in found]
-    return None if found is None else np.asarray(plain(found)) * c
-
-
-def _binds(f: Function, n: int) -> bool:
+def _takes(f: Function, n: int) -> bool:
     try:
         inspect.signature(f).bind(*[None] * n)
-    except ValueError:  # a built-in without a signature: let the call itself tell
+    except ValueError:  # a built-in, which has no signature: the call itself will tell
         return True
     except TypeError:
         return False
@@ -295,68 +271,63 @@ def _binds(f: Function, n: int) -> bool:
 class _Recorded(_Problem):
     """A function of Tensors, with the engine's gradient.
 
-    Arrays are handed to f as new Tensors. An input that is a Tensor itself (a
-    parameter of a model, which f may reach without being given it) keeps its identity:
-    its values are exchanged during a call, and put back.
+    Arrays are given to f as new Tensors. An input that is a Tensor itself (a parameter
+    of a model, which f may reach without being given it) stays the same object: its
+    values are exchanged during a call, and put back.
     """
 
     def __init__(self, f: Function, inputs: Any) -> None:
-        self._take(f, inputs)
+        super().__init__(f, inputs)
         tensors = [x for x in self.inputs if isinstance(x, Tensor)]
         if len(set(tensors)) < len(tensors):
-            raise ValueError("gradcheck: the same Tensor is given twice as an input")
+            raise ValueError("gradcheck: one Tensor is given twice as an input")
 
     @contextlib.contextmanager
-    def _with_values(self, xs: list[Array], record: bool) -> Iterator[list[Tensor]]:
-        """Yield the arguments of f, those that are the caller's own lent for a while."""
+    def call(self, xs: list[Array], record: bool) -> Iterator[tuple[Any, list[Tensor]]]:
+        """Yield f's result at `xs` and the Tensors that it was computed from."""
+        values = list(self.constants)
+        for i, x in zip(self.places, xs, strict=True):
+            values[i] = x
+        lent = [(x, x._data, x._version) for x in self.inputs if isinstance(x, Tensor)]
         args: list[Tensor] = []
-        lent = []
-        values = dict(zip(self.places, xs, strict=True))
         try:
             for i, x in enumerate(self.inputs):
-                value = values.get(i, self.constants[i])
                 if isinstance(x, Tensor):
-                    lent.append((x, x._data, x._version))
-                    # Not by `.data =`: that marks the caller's own graphs as stale.
-                    x._data, x._version = np.array(value), None
+                    # Not by `.data =`, which would make the caller's graphs stale.
+                    x._data, x._version = np.array(values[i]), None
                     args.append(x)
                 else:
-                    args.append(Tensor(np.array(value), record and i in values))
-            yield args
+                    wanted = record and i in self.places
+                    args.append(Tensor(np.array(values[i]), requires_grad=wanted))
+            with _recording_set_to(True) if record else no_grad():
+                yield self.f(*args), [args[i] for i in self.places]
         finally:
             for x, data, version in lent:
                 x._data, x._version = data, version
 
     def value(self, xs: list[Array]) -> Array:
-        with no_grad(), self._with_values(xs, record=False) as args:
-            return np.array(_result(self.f(*args)))
+        with self.call(xs, record=False) as (y, _):
+            return _array(y)
 
     def gradient(self, xs: list[Array], c: Array) -> list[Any]:
-        with _recording_set_to(True), self._with_values(xs, record=True) as args:
-            variables = [args[i] for i in self.places]
-            found = _pull(self.f(*args), c, variables)
-            return [None if g is None else np.array(g) for g in found]
+        with self.call(xs, record=True) as (y, variables):
+            return [g if g is None else np.array(g) for g in _pull(y, c, variables)]
 
-    def nodes(self) -> list[Any]:
-        """Return the recorded calls of one forward pass, oldest first."""
-        with _recording_set_to(True), self._with_values(self.xs, record=True) as args:
-            y = self.f(*args)
-            graph = _graph(y, None)[0] if isinstance(y, Tensor) else []
-            return [(_alone(t._node), _arrays(t._node), t._node) for t in graph]
-
-    def blame(self) -> str | None:
-        return self._blame(lambda node: node)
-
-    def _blame(self, order: Callable[[_Recorded], _Problem]) -> str:
-        for call, arrays, node in self.nodes()[:NODES]:
-            problem = order(_Recorded(call, arrays))
-            report = _check(problem, 0, "auto", (), find_rule=False)
+    def blame(self, order: Callable[[_Recorded], _Problem] | None = None) -> str | None:
+        with self.call(self.xs, record=True) as (y, _):
+            graph = _graph(y, None)[0] if isinstance(y, Tensor) and y._node else []
+            nodes: list[Any] = [t._node for t in graph[:NODES]]
+            alone = [(_alone(n), [x.data.copy() for _, x in n.inputs()]) for n in nodes]
+        for node, (function, arrays) in zip(nodes, alone, strict=True):
+            single = _Recorded(function, arrays)
+            problem = order(single) if order else single
+            report = _check(problem, 0, find_rule=False)
             if report.verdict == "wrong":
                 name = name_of(node.function)
-                if report.input not in problem.names or report.input == COTANGENT:
+                if report.input not in single.names:
                     return name
-                place = problem.names.index(report.input)
-                return f"{name}, argument {node.inputs()[place][0]}"
+                place, _ = node.inputs()[single.names.index(report.input)]
+                return f"{name}, argument {place}"
         return "each function is right by itself; is a link cut (.data, detach)?"
 
 
@@ -375,55 +346,49 @@ def _pull(y: Any, c: Any, variables: list[Tensor], keep: bool = False) -> list[A
 
 
 def _alone(node: Any) -> Function:
-    """Make a function of its differentiable inputs from one recorded call."""
-    given, places = node.args, [i for i, _ in node.inputs()]
+    """Make a function of its differentiated inputs from one recorded call."""
+    given, kwargs, inputs = node.args, node.kwargs, list(node.row.inputs(node.args))
+    places = [i for i, _ in node.inputs()]
 
-    def call(*variables: Any) -> Any:
-        args = list(node.row.inputs(given))
+    def function(*variables: Any) -> Any:
+        args = list(inputs)
         for i, x in zip(places, variables, strict=True):
             args[i] = x
         if isinstance(node.row, _RuleEach):
-            return node.function(tuple(args), *given[1:], **node.kwargs)
-        return node.function(*args, *given[len(args) :], **node.kwargs)
+            return node.function(tuple(args), *given[1:], **kwargs)
+        return node.function(*args, *given[len(args) :], **kwargs)
 
-    return call
-
-
-def _arrays(node: Any) -> list[Array]:
-    return [np.array(x.data) for _, x in node.inputs()]
+    return function
 
 
 class _Second(_Problem):
-    """The gradient as a function: (xs, cotangent) -> d sum(c * f)/dx, all in a row.
+    """The gradient as a function: (xs, cotangent) -> d sum(c * f)/dx, all in one row.
 
-    Its own gradient is taken by the engine through the recorded walk. The cotangent is
-    an input too: for a linear f it is the only one that the gradient depends on.
+    Its own gradient is the engine's, through the recorded walk. The cotangent is an
+    input too: for a linear f it is the only one that the gradient depends on.
     """
 
+    label = "sum(c * gradient of f)"
+    alone = 1  # each value is a backward pass
+
     def __init__(self, first: _Recorded) -> None:
+        c = _signs(np.random.default_rng(1), first.value(first.xs).shape)
         self.first = first
-        c = np.random.default_rng(1).normal(size=first.value(first.xs).shape)
         self.xs = [*first.xs, c]
         self.names = [*first.names, COTANGENT]
         self.dtypes = [x.dtype for x in self.xs]
         self.may_be_zero = [True] * len(first.xs) + [False]
-        self.label = "sum(c * gradient of f)"
 
     def value(self, xs: list[Array]) -> Array:
-        *xs, c = xs
-        found = self.first.gradient(xs, c)
-        return _flat(found, xs)
+        return _flat(self.first.gradient(xs[:-1], xs[-1]), xs[:-1])
 
     def gradient(self, xs: list[Array], c: Array) -> list[Any]:
-        *xs, inner = xs
-        total: list[Any] = [None] * (len(xs) + 1)
-        record = _recording_set_to(True)
-        with record, self.first._with_values(xs, record=True) as args:
-            variables = [args[i] for i in self.first.places]
-            seed = Tensor(np.array(inner), requires_grad=True)
-            first = _pull(self.first.f(*args), seed, variables)
-            parts = np.split(c, np.cumsum([x.size for x in xs])[:-1])
-            for g, x, part in zip(first, xs, parts, strict=True):
+        total: list[Any] = [None] * len(xs)
+        with self.first.call(xs[:-1], record=True) as (y, variables):
+            seed = Tensor(xs[-1].copy(), requires_grad=True)
+            first = _pull(y, seed, variables)
+            parts = np.split(c, np.cumsum([x.size for x in xs[:-1]])[:-1])
+            for g, x, part in zip(first, xs, parts, strict=False):
                 found = _pull(g, part.reshape(x.shape), [*variables, seed], keep=True)
                 for i, dx in enumerate(found):
                     if dx is not None:
@@ -431,7 +396,21 @@ class _Second(_Problem):
         return total
 
     def blame(self) -> str | None:
-        return self.first._blame(_Second)
+        return self.first.blame(_Second)
+
+
+def _flat(gradients: list[Any], xs: list[Array]) -> Array:
+    """Return the gradients in one row, zeros for those that are missing."""
+    parts = [
+        np.zeros(x.size) if g is None else np.ravel(g)
+        for g, x in zip(gradients, xs, strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def _signs(rng: np.random.Generator, shape: Any) -> Array:
+    """Return random weights of either sign, of like size but never equal."""
+    return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
 
 
 # --- Oracles ------------------------------------------------------------------------
@@ -448,131 +427,173 @@ class _Slope:
 
     value: float = math.nan
     error: float = math.inf
+    step: float = 0.0
     kind: str = ""
     left: float = math.nan
     right: float = math.nan
-    step: float = 0.0
 
 
 class _Probe:
-    """A problem with its cotangent: base values, measured rounding, evaluations."""
+    """A problem, a cotangent for it, and what was measured at its inputs."""
 
     def __init__(self, problem: _Problem, rng: np.random.Generator) -> None:
         self.problem = problem
         self.rng = rng
         self.calls = 0
-        self.why = ""  # the last exception that f raised at a nearby point
-        self.base = np.array(problem.value(problem.xs), dtype=np.float64)
-        # Away from 0, so that no output is left out of the sum.
-        size = rng.uniform(0.5, 1.5, self.base.shape)
-        self.c = size * rng.choice([-1.0, 1.0], self.base.shape)
-        number = self.base.size == 1 and not isinstance(problem, _Second)
-        self.label = "f" if number else problem.label
-        # A step in proportion to an entry, and to the others where the entry is small.
-        self.scale = []
-        for x in problem.xs:
-            typical = math.sqrt(np.mean(x * x)) if x.size else 0.0
-            self.scale.append(np.maximum(np.abs(x), 0.1 * typical or 1.0).ravel())
+        self.why = ""  # what f raised at a point nearby
+        self.base = problem.value(problem.xs)
+        if self.base.dtype.kind != "f":
+            raise TypeError(f"gradcheck: f returned {self.base.dtype}; it must be real")
+        self.base = self.base.astype(np.float64)
+        self.c = _signs(rng, self.base.shape)  # never 0: each output has a part
+        # Of a single number the cotangent is only a factor: report d f, not d (c f).
+        self.number = self.base.size == 1 and not isinstance(problem, _Second)
+        self.unit = float(self.c.ravel()[0]) if self.number else 1.0
+        self.label = "f" if self.number else problem.label
+        # Steps are in proportion to an entry, or to its neighbours if it is small.
+        self.scale = [
+            np.maximum(np.abs(x), 0.5 * np.abs(x).sum() / max(x.size, 1) or 1.0).ravel()
+            for x in problem.xs
+        ]
 
-    def change(self, j: int, step: Array) -> float:
-        """Return phi(x + step) - phi(x), NaN where f is not defined."""
+    def _value(self, j: int, step: Array) -> Array | None:
+        """Return f with input j moved by a step, None outside f's domain."""
         xs = list(self.problem.xs)
         xs[j] = xs[j] + step.reshape(xs[j].shape)
         self.calls += 1
         try:
             y = self.problem.value(xs)
-        except Exception as error:  # f(x) itself did not raise: x + step is outside
+        except Exception as error:  # f(x) did not raise, so this is about the step
             self.why = f"{type(error).__name__}: {error}"
+            return None
+        return y if y.shape == self.base.shape else None
+
+    def change(self, j: int, step: Array, moved: Array) -> float:
+        """Return phi(x + step) - phi(x) for a step in input j, NaN outside f's domain.
+
+        Note in `moved` the outputs that changed. The outputs are subtracted before they
+        are summed, so that the others add no rounding.
+        """
+        y = self._value(j, step)
+        if y is None:
             return math.nan
-        if y.shape != self.base.shape:
-            return math.nan
-        return float(np.vdot(self.c, y - self.base))
+        change = y - self.base
+        moved |= change != 0
+        return float(np.vdot(self.c, change))
 
     def imaginary(self, j: int, d: Array) -> float:
-        """Return the complex step's slope along d, NaN where f takes no complex x."""
-        xs = list(self.problem.xs)
-        xs[j] = xs[j] + 1j * STEP * d.reshape(xs[j].shape)
-        self.calls += 1
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # NumPy warns when it drops Im
-                y = self.problem.value(xs)
-        except Exception:
-            return math.nan
-        if y.shape != self.base.shape:
-            return math.nan
-        return float(np.vdot(self.c, np.imag(y))) / STEP
+        """Return the complex step's slope, NaN where f takes no complex numbers."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns when it drops Im
+            y = self._value(j, 1j * STEP * d)
+        return math.nan if y is None else float(np.vdot(self.c, np.imag(y))) / STEP
 
     def measure_rounding(self, gradient: list[Any]) -> None:
-        """Measure how rounding blurs phi (`noise`) and each entry of the gradient."""
+        """Measure how rounding blurs f (`blur`) and each gradient (`rounding`)."""
 
-        def values(xs: list[Array], c: Array) -> Array:
-            y = np.asarray(self.problem.value(xs), dtype=np.float64).ravel()
-            weighted = self.c.ravel() * y
+        def terms(xs: list[Array], c: Array) -> Array:
+            weighted = (self.c * self.problem.value(xs)).ravel()
             return np.append(weighted, weighted.sum())
 
         def gradients(xs: list[Array], c: Array) -> Array:
-            found = self.problem.gradient(xs, c)
-            return _flat(found, xs)
+            return _flat(self.problem.gradient(xs, c), xs)
 
-        blur = self._roughness(values)
-        size = float(np.linalg.norm(self.c * self.base))
-        self.noise = 3 * max(float(np.linalg.norm(blur[:-1])), blur[-1]) + EPS * size
+        blur = self._roughness(terms)
+        # That of each output; and by how much more, being related, they blur the sum.
+        self.blur = 4 * blur[:-1] + EPS / 2 * np.abs(self.c * self.base).ravel()
+        self.blur = self.blur.reshape(self.base.shape)
+        self.spread = max(1.0, float(4 * blur[-1]) / (_length(self.blur) or 1.0))
+        self.noise = self.noise_of(np.ones(self.base.shape, dtype=bool))
         blur = self._roughness(gradients)
         ends = np.cumsum([x.size for x in self.problem.xs])[:-1]
-        flat = np.abs(np.nan_to_num(_flat(gradient, self.problem.xs)))
+        whole = _finite_size(_flat(gradient, self.problem.xs))
         self.rounding = [
             8 * part + 4 * EPS * (g + np.max(g, initial=0.0))
-            for part, g in zip(np.split(blur, ends), np.split(flat, ends), strict=True)
+            for part, g in zip(np.split(blur, ends), np.split(whole, ends), strict=True)
         ]
+
+    def noise_of(self, moved: Array) -> float:
+        """Bound the rounding of the sum over some of the outputs; of all if of none."""
+        return self.spread * _length(self.blur[moved] if np.any(moved) else self.blur)
 
     def _roughness(self, f: Function) -> Array:
         """Estimate the rounding error of each element of f(xs, c).
 
-        Over nine points on a tiny segment a smooth function is a polynomial of low
+        Over eleven points on a tiny segment a smooth function is a polynomial of low
         degree: its sixth differences vanish, and what they show is rounding (Hamming
-        1973; More and Wild 2011). The steps are a few spacings of float32, so that
+        1973; Moré and Wild 2011). The steps are a few spacings of float32, so that
         float32 arithmetic inside f shows too. A kink inside the segment looks like
-        noise; so where the first segment is noisy, the middle of three counts.
+        noise; so where there is much of it, the quietest of several segments counts,
+        also one of far smaller steps if it has the same slope (on the staircase that
+        float32 makes of a function, it has not). If nothing moves at all, there may be
+        a coarser staircase: the first larger steps that climb it show its height.
         """
-        found = [self._segment(f, 0.0)]
-        exact = 100 * EPS * np.abs(f(self.problem.xs, self.c))
-        if np.any(found[0] > exact):
-            found += [self._segment(f, 0.01), self._segment(f, -0.02)]
-        return np.asarray(np.nan_to_num(np.median(found, axis=0)))
+        quiet, slope = self._segment(f, 0.0, 3e-7)
+        largest = np.max(np.abs(f(self.problem.xs, self.c)), initial=0.0)
+        if not np.any(slope):
+            for step in (1e-5, 1e-4, 1e-3):
+                if not np.any(quiet):
+                    _, slope = self._segment(f, 0.0, step)
+                    quiet = np.abs(slope) * 10 * step / 4
+        elif not np.all(quiet <= 100 * EPS * largest):
+            for shift in (0.01, -0.02):
+                quiet = np.fmin(quiet, self._segment(f, shift, 3e-7)[0])
+            near, steep = self._segment(f, 0.0, 1e-9)
+            alike = np.abs(steep - slope) <= 0.1 * np.abs(slope) + near / 1e-9
+            quiet = np.fmin(quiet, np.where(alike, near, np.inf))
+        return np.asarray(np.where(np.isfinite(quiet), quiet, 0.0))
 
-    def _segment(self, f: Function, shift: float) -> Array:
+    def _segment(self, f: Function, shift: float, step: float) -> tuple[Array, Array]:
+        """Return how rough each element of f is along a segment, and how steep."""
+        rng = np.random.default_rng(7)  # the same direction for each segment
         point = [*self.problem.xs, self.c]
-        at = [x * (1 + shift * self.rng.uniform(0.5, 1, x.shape)) for x in point]
-        to = [x * 3e-7 * self.rng.uniform(0.5, 1, x.shape) for x in point]
+        sides = [x * rng.uniform(0.5, 1, x.shape) for x in point]
         samples = []
-        for k in range(-4, 5):
-            *xs, c = (x + k * d for x, d in zip(at, to, strict=True))
+        for k in range(-5, 6):
             self.calls += 1
+            t = shift + k * step
+            *xs, c = (x + t * d for x, d in zip(point, sides, strict=True))
             try:
                 samples.append(f(xs, c))
             except Exception:  # outside the domain: this segment tells nothing
-                samples.append(f(self.problem.xs, self.c))
-        # 924 is the sum of the squares of the sixth difference's coefficients.
+                samples.append(np.nan * f(self.problem.xs, self.c))
         bends = np.diff(samples, 6, axis=0)
-        return np.asarray(np.sqrt(np.mean(bends * bends, axis=0) / 924))
+        # 924 is the sum of the squares of the coefficients of a sixth difference.
+        rough = np.sqrt(np.mean(bends * bends, axis=0) / 924)
+        return rough, (samples[-1] - samples[0]) / (10 * step)
+
+
+def _length(v: Array) -> float:
+    """Return sqrt(sum(v * v)), without overflow."""
+    largest = float(np.max(np.abs(v), initial=0.0))
+    return largest and largest * float(np.linalg.norm((v / largest).ravel()))
+
+
+def _finite_size(g: Array) -> Array:
+    return np.where(np.isfinite(g), np.abs(g), 0.0)
 
 
 class _Line:
-    """Slopes of phi along one direction d of input j, by real differences."""
+    """Slopes of phi along a direction d in input j, by real differences.
 
-    def __init__(self, probe: _Probe, j: int, d: Array) -> None:
+    `unit` is the size of a step t along d that changes the entries by about their own.
+    """
+
+    def __init__(self, probe: _Probe, j: int, d: Array, unit: float) -> None:
         self.probe = probe
         self.j = j
         self.d = d
+        self.unit = unit
+        self.moved = np.zeros(probe.base.shape, dtype=bool)
 
     def sides(self, t: float) -> tuple[float, float, float]:
         """Return the slopes over the steps -t and t, and what rounding does to them."""
-        left = -self.probe.change(self.j, -t * self.d) / t
-        right = self.probe.change(self.j, t * self.d) / t
+        left = -self.probe.change(self.j, -t * self.d, self.moved) / t
+        right = self.probe.change(self.j, t * self.d, self.moved) / t
         steepest = max(abs(v) if math.isfinite(v) else 0.0 for v in (left, right))
         # f is rounded, and so is x + td.
-        return left, right, 2 * (self.probe.noise + 2 * EPS * steepest) / t
+        noise = self.probe.noise_of(self.moved) + 2 * EPS * self.unit * steepest
+        return left, right, noise / t
 
     def slope(self, target: float, depth: int) -> _Slope:
         """Measure the slope, to within `target` where that is possible.
@@ -586,8 +607,8 @@ class _Line:
         """
         best, bend = _Slope(), 0.0
         rows: list[list[float]] = []
-        t = START
-        last = TINY if depth > 1 else 1e-5  # a block is split sooner than searched
+        t = START * self.unit
+        last = (TINY if depth > 1 else 1e-5) * self.unit  # split blocks early
         while t > last:
             left, right, noise = self.sides(t)
             middle = (left + right) / 2
@@ -596,10 +617,10 @@ class _Line:
                 continue
             rows.append(_extrapolate(middle, rows[-1] if rows else []))
             if len(rows) > 2:
-                new = _best_of(rows[-1], rows[-2], noise)
+                new = _steadiest(rows[-1], rows[-2], noise, t)
                 disagrees = abs(new.value - best.value) > new.error + best.error
                 if disagrees or new.error < best.error:
-                    best, bend = replace(new, step=t), abs(middle - new.value)
+                    best, bend = new, abs(middle - new.value)
             if best.error <= target or noise > best.error:
                 s = self._broken_at(best, t, bend, abs(right - left), target, depth)
                 if s is None:
@@ -611,15 +632,9 @@ class _Line:
         return self._at_kink(best) if depth > 1 else replace(best, kind="broken")
 
     def _broken_at(
-        self,
-        best: _Slope,
-        t: float,
-        bend: float,
-        gap: float,
-        target: float,
-        depth: int,
+        self, best: _Slope, t: float, bend: float, gap: float, target: float, depth: int
     ) -> float | None:
-        """Return the far smaller step at which `best`, found at t, fails: 0 at a kink.
+        """Return the far smaller step at which `best`, found at t, fails; 0 at a kink.
 
         `bend` and `gap` are the error of the plain central difference at t, and the
         difference of its two sides. On a smooth function both are smaller here.
@@ -628,75 +643,107 @@ class _Line:
         for k in range(depth):
             s /= 256
             left, right, noise = self.sides(s)
+            off = abs((left + right) / 2 - best.value)
             if k > 0 and noise > 0.05 * abs(best.value) + best.error:
                 break  # rounding would hide anything
-            off = abs((left + right) / 2 - best.value)
-            if not off <= best.error + noise + bend / 64:
+            if off > best.error + noise + bend / 64:
                 return s
-            if abs(right - left) > 0.5 * gap + 2 * noise + max(target, best.error):
+            if abs(right - left) > 0.5 * gap + 4 * noise + max(target, best.error):
                 return 0.0
         return None
 
     def _at_kink(self, best: _Slope) -> _Slope:
         """Return `best` with the slopes of the two sides, if they stay apart."""
         seen: list[tuple[float, float, float]] = []
-        t = 1e-3
-        while t > TINY:
+        t = 1e-3 * self.unit
+        while t > TINY * self.unit:
             left, right, noise = self.sides(t)
+            gap = abs(right - left)
             if math.isfinite(left) != math.isfinite(right):
-                seen.append((math.inf, left, right))
-            else:
-                gap = abs(right - left)
-                if seen and gap + noise < 0.5 * seen[0][0]:
-                    return best  # they do come together
-                if not noise < gap / 8:
-                    break
-                seen.append((gap, left, right))
+                gap = math.inf
+            elif seen and gap + noise < 0.5 * seen[0][0]:
+                return best  # they do come together
+            elif not noise < gap / 8:
+                break
+            seen.append((gap, left + 0.0, right + 0.0))
             t /= 64
         if len(seen) < 3:
             return best
-        first, last = seen[-3], seen[-1]
-        
-        kind = "edge" if last[0] == math.inf else "kink"
-        if kind == "kink" and last[0] > 16 * first[0]:
-            kind = "jump"
-        return replace(best, kind=kind, left=first[1] + 0.0, right=first[2] + 0.0)
+        (first, left, right), last = seen[-3], seen[-1][0]
+        kind = "jump" if last > 16 * first else "kink"
+        kind = "edge" if last == math.inf else kind
+        return replace(best, kind=kind, left=left, right=right)
 
+    def closer(self, best: _Slope, enough: float) -> _Slope:
+        """Return the slope to within `enough`, if the mean of many gives that."""
+        mean = self._mean(best.step, 200)
+        if enough < mean.error < 4 * enough:
+            mean = self._mean(best.step, 4000)
+        agree = abs(mean.value - best.value) <= mean.error + best.error
+        return mean if agree and mean.error < best.error else best
 
-    def averaged(self, best: _Slope) -> _Slope:
-        """Fit a line in t^2 to many central differences: their rounding averages out."""
-        t = best.step * np.linspace(0.2, 1.0, 200)
-        ends = np.array([self.sides(s)[:2] for s in t])
-        middle = np.mean(ends, axis=1)
+    def certain(self, best: _Slope, claimed: float) -> _Slope:
+        """Return the slope, its error no smaller than what is beyond doubt.
+
+        That it is not the claimed one has to show at steps far below that of `best`;
+        or, where rounding would hide it there, in the mean of very many.
+        """
+        off = abs(best.value - claimed)
+        if not math.isfinite(off):
+            return best
+        shown, s = 0, best.step / 4
+        while s > TINY * self.unit:
+            left, right, noise = self.sides(s)
+            middle = (left + right) / 2
+            if not noise < off / 4:
+                break
+            if not abs(middle - best.value) < abs(middle - claimed):
+                shown = 0
+                break
+            shown, s = shown + 1, s / 4
+        if shown > 1:
+            return best
+        mean, near = self._mean(best.step, 200), self._mean(best.step / 4, 4000)
+        if abs(mean.value - near.value) <= mean.error + near.error:
+            return near
+        return replace(best, error=max(best.error, off))
+
+    def _mean(self, step: float, n: int) -> _Slope:
+        """Fit n central differences up to `step`, so that their rounding averages out.
+
+        They are fitted as polynomials in t^2 of two terms and of three: where these
+        agree, the steps are small enough.
+        """
+        t = np.linspace(0.2, 1.0, n)
+        ends = np.array([self.sides(step * s)[:2] for s in t])
+        powers = np.stack([t, t**3, t**5], axis=1)  # times t, as the noise is as 1/t
+        middle = np.mean(ends, axis=1) * t
         if not np.all(np.isfinite(middle)):
-            return best
-        terms = np.stack([np.ones_like(t), t**2 / best.step**2], axis=1)
-        weight = (t / best.step)[:, None]  # the noise of a slope is as 1/t
-        fit, *_ = np.linalg.lstsq(terms * weight, middle * weight[:, 0])
-        rest = (middle - terms @ fit) * weight[:, 0]
-        spread = math.sqrt(np.mean(rest**2) * np.linalg.inv((terms * weight).T @ (terms * weight))[0, 0])
-        value, error = float(fit[0]), 6 * spread
-        if abs(value - best.value) > best.error + error or error > best.error:
-            return best
-        return replace(best, value=value, error=error)
+            return _Slope()
+        two = float(np.linalg.lstsq(powers[:, :2], middle)[0][0])
+        three = np.linalg.lstsq(powers, middle)[0]
+        rest = middle - powers @ three
+        spread = np.mean(rest**2) * np.linalg.inv(powers.T @ powers)[0, 0]
+        error = 6 * math.sqrt(spread) + 2 * abs(two - float(three[0]))
+        return _Slope(two, error, step)
 
 
 def _extrapolate(middle: float, above: list[float]) -> list[float]:
-    """Return the next row of Neville's table for steps that halve."""
+    """Return the next row of Neville's table, for steps that halve."""
     row = [middle]
     for k, old in enumerate(above[:6]):
         row.append(row[k] + (row[k] - old) / (4 ** (k + 1) - 1))
     return row
 
 
-def _best_of(row: list[float], above: list[float], noise: float) -> _Slope:
-    """Return the value of a row that changed least, from its left and from above."""
+def _steadiest(row: list[float], above: list[float], noise: float, t: float) -> _Slope:
+    """Return the value of a row that its neighbours in the table differ least from."""
     changes = [
-        max(abs(row[k] - row[k - 1]), abs(row[k] - above[k - 1]))
+        max(abs(row[k] - v) for v in (row[k - 1], *above[k - 1 : k + 1]))
         for k in range(1, len(row))
     ]
-    k = changes.index(min(changes))
-    return _Slope(row[k + 1], changes[k] + noise)
+    least = min(changes)
+    return _Slope(row[changes.index(least) + 1], least + noise, t)
 
 
 # --- The search ---------------------------------------------------------------------
@@ -704,13 +751,17 @@ def _best_of(row: list[float], above: list[float], noise: float) -> _Slope:
 
 @dataclass
 class _Entry:
-    """An entry that is wrong, or at a kink, or that cannot be told."""
+    """An entry that is wrong, or at a kink, or that is not known well enough."""
 
     i: int
     analytic: float
     slope: _Slope
     doubt: float  # the rounding of the analytic value
     oracle: str = RIDDERS
+
+    @property
+    def off(self) -> float:
+        return _distance(self.analytic, self.slope.value)
 
     @property
     def verdict(self) -> str:
@@ -722,14 +773,14 @@ class _Entry:
             return "kink" if low <= self.analytic <= high else "wrong"
         if s.kind:
             return "kink"
-        if not math.isfinite(s.value):
+        if not math.isfinite(s.value) or self.off <= s.error + self.doubt:
             return "noisy"
-        return "noisy" if self.off <= s.error + self.doubt else "wrong"
+        return "wrong"
 
-    @property
-    def off(self) -> float:
-        off = abs(self.analytic - self.slope.value)
-        return off if math.isfinite(off) else math.inf
+
+def _distance(analytic: float, numeric: float) -> float:
+    off = abs(analytic - numeric)
+    return off if math.isfinite(off) else math.inf
 
 
 class _Search:
@@ -740,136 +791,142 @@ class _Search:
         self.j = j
         self.analytic = analytic
         self.doubt = probe.rounding[j]
-        self.unclear = 0
-        size = np.where(np.isfinite(analytic), np.abs(analytic), 0.0)
-        self.largest = float(np.max(size))
+        self.scale = probe.scale[j]
+        self.blind = 0.0  # the largest error of one entry that may have gone unseen
+        self.lost = 0  # entries that noise hides
+        self.left = 0  # entries that the budget did not allow
+        size = _finite_size(analytic)
+        floor = FLOOR * float(np.max(size))
         # What a slope of zero may look like to the differences.
-        zero = 8 * probe.noise / START / probe.scale[j] + 4 * self.doubt
+        zero = 4 * probe.noise / START / self.scale + 4 * self.doubt
         self.zero = bool(np.all(size <= 8 * zero))
         # What the error of each entry is held against.
-        floor = zero / AIM if self.zero else FLOOR * self.largest
-        self.size = np.maximum(size, floor)
-        # Like magnitudes together: the small do not have to show beside the large.
+        size = np.where(size < floor, 10 * floor, size)
+        self.size = zero / AIM if self.zero else size
+        # Like magnitudes together: the small need not show beside the large.
         self.order = np.argsort(-self.size, kind="stable")
 
-    def measure(self, block: Array, oracle: str, aim: float) -> tuple[_Slope, bool, float]:
-        """Measure the slope along the entries of a block, each with a random weight.
-
-        Return it, whether the gradient agrees, and how large a relative error of a
-        single one of the entries could have gone unseen.
-        """
-        d = np.zeros(len(self.size))
-        if oracle == COMPLEX:  # no step to be kept small: each counts alike
-            d[block] = np.max(self.size) / self.size[block]
-        else:
-            d[block] = self.probe.scale[self.j][block]
-        if len(block) > 1:
-            d[block] *= _signs(self.probe.rng, len(block))
-        reach = float(np.min(np.abs(d[block]) * self.size[block]))
-        doubt = float(np.abs(d[block]) @ self.doubt[block])
-        claimed = float(d[block] @ self.analytic[block])
-        if oracle == COMPLEX:
-            slope = _Slope(self.probe.imaginary(self.j, d), 0.0)
-        else:
-            depth = 3 if len(block) == 1 else 1
-            slope = _Line(self.probe, self.j, d).slope(aim * reach / 4, depth)
-        agrees = abs(slope.value - claimed) <= slope.error + doubt and not slope.kind
-        return slope, agrees, (slope.error + doubt) / reach
-
     def disputed(self, most: int) -> list[int] | None:
-        """Return up to `most` entries at which the complex step says otherwise.
+        """Return up to `most` entries of which the complex step says otherwise.
 
         None if f does not take complex numbers.
         """
         if math.isnan(self.probe.imaginary(self.j, self.size)):
             return None
-        blocks = self._first_blocks(len(self.order) <= ONE_BY_ONE)
+        weight = np.max(self.size) / self.size  # no step to keep small: all count alike
+        blocks = self._blocks(True)
         found: list[int] = []
+        self.blind = 0.0
         while blocks and len(found) < most:
             block = blocks.pop()
-            _, agrees, blind = self.measure(block, COMPLEX, AIM)
-            if len(block) == 1 and not agrees:
+            d = self._direction(block, weight)
+            slope = _Slope(self.probe.imaginary(self.j, d), 0.0)
+            agrees, blind = self._compare(slope, d)
+            if agrees and (blind <= AIM or len(block) == 1):
+                self.blind = max(self.blind, blind)
+            elif len(block) == 1:
                 found.append(int(block[0]))
-            elif len(block) > 1 and not (agrees and blind <= AIM):
+            else:
                 blocks += _split(block)
         return found
 
     def look(self, aim: float, budget: int) -> list[_Entry]:
         """Return the entries that real differences do not confirm, to within `aim`.
 
-        At most MOST wrong ones. `unclear` counts those that could not be looked at.
+        At most MOST wrong ones; `lost` and `left` count those not looked at.
         """
-        blocks = self._first_blocks(len(self.order) <= ONE_BY_ONE and aim == AIM)
+        blocks = self._blocks(aim == AIM)
         found: list[_Entry] = []
         wrong = 0
         until = self.probe.calls + budget
         while blocks and wrong < MOST:
             block = blocks.pop()
             if self.probe.calls > until:
-                self.unclear += len(block)
+                self.left += len(block)
                 continue
-            _, agrees, blind = self.measure(block, RIDDERS, aim)
-            if agrees and blind <= aim:
-                continue
-            if len(block) > 1 and agrees and self._hopeless(block):
-                self.unclear += len(block)
-            elif len(block) > 1:
-                blocks += _split(block)
-            elif not agrees or blind > max(aim, LIMIT):
+            d = self._direction(block, self.scale)
+            reach = np.abs(d[block]) * self.size[block]
+            line = _Line(self.probe, self.j, d, 1.0)
+            depth = 3 if len(block) == 1 else 1
+            agrees, blind = self._compare(line.slope(aim * np.min(reach) / 4, depth), d)
+            # The best that rounding permits, in the smallest entry and in the largest.
+            noise = self.probe.noise / START
+            if agrees and blind <= max(aim, min(LIMIT, 4 * noise / np.min(reach))):
+                self.blind = max(self.blind, blind)
+            elif len(block) == 1 and agrees and blind <= LIMIT:
+                self.blind = max(self.blind, blind)
+            elif len(block) == 1:
                 entry = self.entry(int(block[0]))
-                if entry.verdict != "noisy" or self._unknown(entry):
+                known = entry.slope.error + entry.doubt <= LIMIT * self.size[entry.i]
+                if entry.verdict != "noisy" or not known:
                     found.append(entry)
                     wrong += entry.verdict == "wrong"
+            elif agrees and noise > LIMIT * np.max(reach):
+                self.lost += len(block)
+            else:
+                blocks += _split(block)
         return found
+
+    def _blocks(self, alone: bool) -> list[Array]:
+        n = len(self.order)
+        alone = alone and n <= self.probe.problem.alone
+        return np.array_split(self.order, n if alone else 1)[::-1]
+
+    def _direction(self, block: Array, weight: Array) -> Array:
+        d = np.zeros(len(self.size))
+        d[block] = weight[block]
+        if len(block) > 1:
+            d[block] *= _signs(self.probe.rng, len(block))
+        return d
+
+    def _compare(self, slope: _Slope, d: Array) -> tuple[bool, float]:
+        """Say whether the gradient has this slope along d, within error and rounding.
+
+        And how large a relative error of a single entry could hide there.
+        """
+        on = d != 0
+        margin = slope.error + float(np.abs(d[on]) @ self.doubt[on])
+        agrees = abs(slope.value - float(d[on] @ self.analytic[on])) <= margin
+        least = float(np.min(np.abs(d * self.size)[on]))
+        return agrees and not slope.kind, margin / least
 
     def entry(self, i: int) -> _Entry:
         """Look at one entry as closely as can be done."""
-        d = np.zeros(len(self.size))
-        d[i] = unit = self.probe.scale[self.j][i]
-        line = _Line(self.probe, self.j, d)
+        claimed, doubt = float(self.analytic[i]), float(self.doubt[i])
+        enough = LIMIT * self.size[i]
+        line = _Line(self.probe, self.j, self._unit(i), self.scale[i])
         slope = line.slope(0.0, depth=6)
-        if not slope.kind and slope.error + self.doubt[i]*unit > LIMIT * self.size[i] * unit:
-            slope = line.averaged(slope)
-        slope = replace(
-            slope,
-            value=slope.value / unit,
-            error=slope.error / unit,
-            left=slope.left / unit,
-            right=slope.right / unit,
-        )
-        return _Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
+        size = abs(float(self.probe.problem.xs[self.j].ravel()[i]))
+        if (slope.kind or slope.error > enough) and 0.0 < size < line.unit / 100:
+            # Small among large entries: perhaps f changes over steps of its own size.
+            own = _Line(self.probe, self.j, self._unit(i), size)
+            again = own.slope(0.0, depth=6)
+            if not again.kind and again.error <= enough:
+                line, slope = own, again
+        if math.isfinite(slope.value) and not slope.kind:
+            if slope.error > enough:
+                slope = line.closer(slope, enough)
+            if not abs(slope.value - claimed) <= slope.error + doubt:
+                slope = line.certain(slope, claimed)
+        return _Entry(i, claimed, slope, doubt)
 
-    def complex_entry(self, i: int) -> float:
-        """Return the complex step's value of one entry."""
+    def _unit(self, i: int) -> Array:
         d = np.zeros(len(self.size))
         d[i] = 1.0
-        return self.probe.imaginary(self.j, d)
+        return d
+
+    def imaginary(self, i: int) -> float:
+        """Return the complex step's value of one entry."""
+        return self.probe.imaginary(self.j, self._unit(i))
 
     def sharpen(self, entry: _Entry) -> bool:
-        """Put the complex step's value for the real differences', if they agree."""
-        value = self.complex_entry(entry.i)
-        if not abs(value - entry.slope.value) <= entry.slope.error or entry.slope.kind:
+        """Put the complex step's value for the differences', if the two agree."""
+        value = self.imaginary(entry.i)
+        if entry.slope.kind or not abs(value - entry.slope.value) <= entry.slope.error:
             return False
         entry.slope = _Slope(value, entry.doubt + 8 * EPS * abs(value))
         entry.oracle = COMPLEX
         return True
-
-    def _unknown(self, entry: _Entry) -> bool:
-        return entry.slope.error + entry.doubt > LIMIT * self.size[entry.i]
-
-    def _first_blocks(self, alone: bool) -> list[Array]:
-        n = len(self.order)
-        return np.array_split(self.order, n if alone else 1)[::-1]
-
-    def _hopeless(self, block: Array) -> bool:
-        """Say whether noise alone hides every entry, so that no split would help."""
-        reach = np.max(self.probe.scale[self.j][block] * self.size[block])
-        return 2 * self.probe.noise / START > LIMIT * reach
-
-
-def _signs(rng: np.random.Generator, n: int) -> Array:
-    """Return random weights of either sign; of like size, but never equal."""
-    return rng.uniform(0.5, 1.5, n) * rng.choice([-1.0, 1.0], n)
 
 
 def _split(block: Array) -> list[Array]:
@@ -881,105 +938,107 @@ def _split(block: Array) -> list[Array]:
 
 @dataclass
 class _Finding:
-    """What was found of one input."""
+    """What was found of one input, or of all if `name` is empty."""
 
     verdict: str
-    name: str
-    shape: tuple[int, ...]
-    worst: _Entry | None = None
+    name: str = ""
+    shape: tuple[int, ...] = ()
     detail: str = ""
+    worst: _Entry | None = None
     differ: int = 0
     pattern: str = ""
     oracle: str = RIDDERS
-    error: float = 0.0
+    blind: float = 0.0
+    exception: Exception | None = None
 
 
 def _examine(probe: _Probe, j: int, g: Array | None, oracle: str) -> _Finding:
     """Check the gradient `g` of input j."""
-    name, shape = probe.problem.names[j], probe.problem.xs[j].shape
-    analytic = np.zeros(math.prod(shape)) if g is None else g.ravel()
-    finding = _Finding("pass", name, shape)
-    if not analytic.size:
-        return replace(finding, verdict="vacuous", detail=f"{name} has no entries")
-    search = _Search(probe, j, analytic)
+    name, x = probe.problem.names[j], probe.problem.xs[j]
+    found = _Finding("pass", name, x.shape)
+    if not x.size:
+        return replace(found, verdict="vacuous", detail=f"{name} has no entries")
+    search = _Search(probe, j, np.zeros(x.size) if g is None else g.ravel())
     disputed = None if oracle == "ridders" else search.disputed(1)
     proven = disputed == []
-    entries = search.look(PROOF, 5_000) if proven else search.look(AIM, BUDGET)
-    if disputed and not entries and not search.unclear:
-        # Either the complex step does not hold for f, or it sees a smaller error.
-        closer = [search.entry(i) for i in search.disputed(8) or []]
-        entries = [e for e in closer if e.verdict == "wrong"]
-    if proven:  # what the differences left open the complex step has settled
+    if proven:
+        found.oracle, found.blind = COMPLEX, search.blind
+        entries = search.look(PROOF, BUDGET // 10)
+        # What the differences leave open the complex step has settled.
         entries = [e for e in entries if e.verdict != "noisy"]
-        search.unclear = 0
-        finding.oracle = COMPLEX
-    finding.error = float(np.max(search.doubt))
-    groups = {v: [e for e in entries if e.verdict == v] for v in VERDICTS}
-    if groups["wrong"]:
-        return _wrong(finding, search, groups["wrong"], disputed is not None)
-    if groups["kink"]:
-        finding.worst = groups["kink"][0]
-        finding.differ = len(groups["kink"])
-        return replace(finding, verdict="kink")
-    if groups["noisy"] or search.unclear:
-        finding.worst = groups["noisy"][0] if groups["noisy"] else search.entry(0)
-        finding.differ = len(groups["noisy"]) + search.unclear
-        return replace(finding, verdict="noisy")
+        search.lost = search.left = 0
+    else:
+        entries = search.look(AIM, BUDGET)
+        found.blind = search.blind
+    if disputed and not entries:
+        # Either the complex step does not hold for f, or it sees a smaller error.
+        closer = [search.entry(i) for i in search.disputed(SPLIT) or []]
+        entries = [e for e in closer if e.verdict == "wrong"]
+    for verdict in ("wrong", "kink", "noisy"):
+        some = [e for e in entries if e.verdict == verdict]
+        if some:
+            found.verdict = verdict
+            found.worst, found.differ = max(some, key=lambda e: e.off), len(some)
+            if verdict == "wrong":
+                _describe(found, search, some, disputed is not None)
+            elif verdict == "noisy":
+                found.differ += search.lost
+            return found
+    if search.lost or search.left:
+        return replace(found, verdict="noisy", detail=_unseen(search, name))
     if oracle == "complex" and not proven:
-        detail = 'the complex step does not hold for f; use oracle="auto"'
-        return replace(finding, verdict="noisy", detail=detail)
+        detail = f'the complex step does not hold for f and {name}; use oracle="auto"'
+        return replace(found, verdict="noisy", detail=detail)
     if search.zero and not probe.problem.may_be_zero[j]:
-        detail = (
-            f"no gradient reached {name}, and f does not change with it"
-            if g is None
-            else f"the gradient of {name} is zero in each entry, and so is the slope of f"
+        what = f"no gradient reached {name}" if g is None else f"{name}'s gradient is 0"
+        return replace(found, verdict="vacuous", detail=f"{what}, and so is f's slope")
+    return found
+
+
+def _unseen(search: _Search, name: str) -> str:
+    if search.lost:
+        return (
+            f"{search.lost} entries of {name} cannot be told: f is accurate to "
+            f"{search.probe.noise:.0e} only"
         )
-        return replace(finding, verdict="vacuous", detail=detail)
-    return finding
+    return f"{search.left} entries of {name} were left after {BUDGET} evaluations of f"
 
 
-def _wrong(
-    finding: _Finding, search: _Search, entries: list[_Entry], try_complex: bool
-) -> _Finding:
-    """Name the worst of the wrong entries, count them, and say what they share."""
+def _describe(
+    found: _Finding, search: _Search, entries: list[_Entry], try_complex: bool
+) -> None:
+    """Count the wrong entries, name the worst, and say what they share."""
     located = {e.i: e.slope.value for e in entries}
-    at_least = "at least " if len(entries) >= MOST else ""
+    partial = len(entries) >= MOST
     if try_complex and all([search.sharpen(e) for e in entries]):
         counted = _count(search)
-        if counted is not None and counted.keys() >= located.keys():
-            located, at_least = counted, ""
-    worst = max(located, key=lambda i: _distance(search.analytic[i], located[i]))
-    finding.worst = next((e for e in entries if e.i == worst), None)
-    if finding.worst is None:
-        finding.worst = search.entry(worst)
-        search.sharpen(finding.worst)
-    finding.differ = len(located)
-    finding.detail = f"{at_least}{len(located)} differ"
-    finding.pattern = _pattern(finding.shape, search.analytic, located, at_least != "")
-    return replace(finding, verdict="wrong")
+        if counted.keys() >= located.keys():
+            located, partial = counted, False
+    i = max(located, key=lambda i: _distance(search.analytic[i], located[i]))
+    if all(e.i != i for e in entries):
+        entries.append(search.entry(i))
+        search.sharpen(entries[-1])
+    found.worst = next(e for e in entries if e.i == i)
+    found.differ = len(located)
+    found.detail = f"{'at least ' if partial else ''}{len(located)} differ"
+    found.pattern = _pattern(found.shape, search.analytic, located, partial)
 
 
-def _count(search: _Search) -> dict[int, float] | None:
-    """Return what the complex step says of every entry that is wrong.
+def _count(search: _Search) -> dict[int, float]:
+    """Return what the complex step says of each wrong entry of a gradient.
 
-    None if the gradient is large, or if real differences contradict it somewhere.
+    Nothing if the gradient is large, or if real differences contradict it somewhere.
     """
-    n = len(search.analytic)
-    if n > COUNTED:
-        return None
-    numeric = np.array([search.complex_entry(i) for i in range(n)])
+    if len(search.analytic) > COUNTED:
+        return {}
+    numeric = np.array([search.imaginary(i) for i in range(len(search.analytic))])
     margin = 4 * search.doubt + 1e-9 * np.maximum(np.abs(numeric), search.size)
     wrong = np.flatnonzero(~(np.abs(search.analytic - numeric) <= margin))
     for i in search.probe.rng.permutation(wrong)[:4]:
         slope = search.entry(int(i)).slope
         if not abs(slope.value - numeric[i]) <= slope.error + margin[i]:
-            return None
+            return {}
     return {int(i): float(numeric[i]) for i in wrong}
-
-
-def _distance(analytic: float, numeric: float) -> float:
-    off = abs(analytic - numeric)
-    return off if math.isfinite(off) else math.inf
 
 
 def _pattern(
@@ -988,19 +1047,16 @@ def _pattern(
     """Say what the wrong entries have in common."""
     if len(located) < 2:
         return ""
-    where = np.array(list(located))
-    numeric = np.array(list(located.values()))
+    where, numeric = np.array(list(located)), np.array(list(located.values()))
     claimed = analytic[where]
     said = []
     if len(located) == len(analytic):
         said.append("it is all of them")
-    else:
-        axes = np.array(np.unravel_index(where, shape))
-        words = {1: [""], 2: ["row", "column"]}.get(len(shape))
-        for k, places in enumerate(axes):
-            if len(shape) > 1 and np.all(places == places[0]):
-                word = words[k] if words else f"index {places[0]} of axis {k}"
-                said.append(f"they share {word}" + (f" {places[0]}" if words else ""))
+    elif len(shape) > 1:
+        for axis, places in enumerate(np.unravel_index(where, shape)):
+            if np.all(places == places[0]):
+                word = ("row", "column")[axis] if len(shape) == 2 else f"axis {axis} at"
+                said.append(f"they share {word} {places[0]}")
     if not np.any(claimed):
         said.append("each is 0")
     elif np.all(numeric != 0) and np.all(np.isfinite(claimed)):
@@ -1011,156 +1067,146 @@ def _pattern(
         truth = analytic.copy()
         truth[where] = numeric
         if np.allclose(analytic.reshape(shape).T.ravel(), truth, rtol=1e-5):
-            said.append("it is the transpose of the right gradient")
+            said.append("it is the transpose of what is right")
     return "; ".join(said)
 
 
 def _check(
     problem: _Problem,
-    rng: int | np.random.Generator,
-    oracle: str,
-    allow: Sequence[str],
+    rng: Rng,
+    oracle: str = "auto",
+    allow: Sequence[str] = (),
     find_rule: bool = True,
 ) -> GradientReport:
-    """Check all inputs of a problem and write the report."""
-    if oracle not in ("auto", "complex", "ridders"):
-        raise ValueError(
-            f'gradcheck: oracle={oracle!r}; it is "auto", "complex" or "ridders"'
-        )
-    for verdict in allow:
-        if verdict not in VERDICTS:
-            raise ValueError(f"gradcheck: allow={verdict!r} is none of {VERDICTS}")
+    """Check all inputs of a problem and report."""
     probe = _Probe(problem, np.random.default_rng(rng))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         findings = _findings(probe, oracle)
         findings.sort(key=lambda f: VERDICTS.index(f.verdict))
-        wrong = findings[0].verdict == "wrong"
+        wrong = findings[0].verdict == "wrong" and findings[0].worst is not None
         rule = problem.blame() if wrong and find_rule else None
     return _report(probe, findings, rule, allow)
 
 
 def _findings(probe: _Probe, oracle: str) -> list[_Finding]:
-    """Look at what makes entries not worth looking at; then at the entries."""
+    """Look at what would make the entries not worth looking at; then at the entries."""
     problem = probe.problem
-    whole = _Finding("noisy", "", ())
     if not np.all(np.isfinite(probe.base)):
-        at = np.argwhere(~np.isfinite(probe.base))[0]
-        text = f"f itself is {probe.base[tuple(at)]} at {_place('its output', at)}"
-        return [replace(whole, detail=text)]
-    again = np.asarray(problem.value(problem.xs))
-    if again.shape != probe.base.shape or _differ(again, probe.base):
-        text = f"f gave {_first(probe.base)} and then {_first(again)} for the same inputs"
-        return [replace(whole, verdict="nondeterministic", detail=text)]
+        at = tuple(np.argwhere(~np.isfinite(probe.base))[0])
+        return [_Finding("noisy", detail=f"f{_at(at)} itself is {probe.base[at]}")]
+    again = problem.value(problem.xs)
+    if _differ(again, probe.base):
+        text = f"f gave {_first(probe.base)}, then {_first(again)}, for the same inputs"
+        return [_Finding("nondeterministic", detail=text)]
     try:
         given = problem.gradient(problem.xs, probe.c)
-    except _WrongCount as error:
-        return [replace(whole, verdict="wrong", detail=str(error))]
-    bad = [_misshapen(problem, j, g) for j, g in enumerate(given)]
-    if any(bad):
-        return [f for f in bad if f is not None]
-    gradients = [None if g is None else np.asarray(g, np.float64) for g in given]
-    repeated = problem.gradient(problem.xs, probe.c)
-    for name, g, h in zip(problem.names, gradients, repeated, strict=True):
-        if g is not None and (h is None or _differ(np.asarray(h), g)):
-            text = f"the gradient of {name} differs from call to call"
-            return [replace(whole, verdict="nondeterministic", name=name, detail=text)]
-    probe.measure_rounding(gradients)
-    found = [_examine(probe, j, g, oracle) for j, g in enumerate(gradients)]
+        repeated = problem.gradient(problem.xs, probe.c)
+    except Exception as error:
+        text = f"the gradient raised {type(error).__name__}: {error}"
+        return [_Finding("wrong", detail=text, exception=error)]
+    unfit = []
+    for name, x, g in zip(problem.names, problem.xs, given, strict=True):
+        if g is not None and (g.shape != x.shape or g.dtype.kind not in "biuf"):
+            what = f"shape {g.shape}" if g.shape != x.shape else f"dtype {g.dtype}"
+            text = f"the gradient of {name} has {what}; {name} has shape {x.shape}"
+            unfit.append(_Finding("wrong", name, x.shape, text))
+    if unfit:
+        return unfit
+    for name, g, h in zip(problem.names, given, repeated, strict=True):
+        if (g is None) != (h is None) or (g is not None and _differ(h, g)):
+            text = f"the gradient of {name} changes from call to call"
+            return [_Finding("nondeterministic", name, detail=text)]
+    probe.measure_rounding(given)
+    found = [_examine(probe, j, g, oracle) for j, g in enumerate(given)]
     if all(f.verdict == "pass" for f in found):
-        found += _in_low_precision(probe, gradients)
+        found += _in_own_precision(probe, given)
     return found
-
-
-def _misshapen(problem: _Problem, j: int, g: Any) -> _Finding | None:
-    name, shape = problem.names[j], problem.xs[j].shape
-    if g is None or (g.shape == shape and g.dtype.kind in "biuf"):
-        return None
-    what = f"shape {g.shape}" if g.shape != shape else f"dtype {g.dtype}"
-    detail = f"the gradient of {name} has {what}; {name} has shape {shape}"
-    return _Finding("wrong", name, shape, detail=detail)
 
 
 def _differ(a: Array, b: Array) -> bool:
     """Say whether two results of one call differ by more than the order of a sum."""
+    if a.shape != b.shape:
+        return True
     largest = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
-    same = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= 1e-6 * largest)
-    return not bool(np.all(same))
+    return not np.allclose(a, b, rtol=0, atol=1e-6 * largest, equal_nan=True)
 
 
 def _first(y: Array) -> str:
     return f"{y.ravel()[0]:.7g}" if y.size else "nothing"
 
 
-def _in_low_precision(probe: _Probe, gradients: list[Array | None]) -> list[_Finding]:
-    """Compare the gradient in the dtype of the inputs with itself in float64.
+def _in_own_precision(probe: _Probe, gradients: list[Any]) -> list[_Finding]:
+    """Compare the gradient in float32, if the inputs are that, with it in float64.
 
-    What float32 may cost is measured: by what a change of the inputs in their last
-    digit does to the gradient.
+    What float32 may cost is measured: what a change of the inputs in their last digit
+    does to the gradient.
     """
     problem = probe.problem
-    eps = max(float(np.finfo(d).eps) for d in problem.dtypes)
+    eps = max(float(np.finfo(dtype).eps) for dtype in problem.dtypes)
     if eps <= EPS:
         return []
-    low = [x.astype(d) for x, d in zip(problem.xs, problem.dtypes, strict=True)]
-    found = problem.gradient(low, probe.c)
-    sway = [np.zeros(x.shape) for x in problem.xs]
+    low = [x.astype(dtype) for x, dtype in zip(problem.xs, problem.dtypes, strict=True)]
+    found = problem.gradient(low, probe.c.astype(problem.dtypes[0]))
+    sway = np.zeros(sum(x.size for x in problem.xs))
+    whole = _flat(gradients, problem.xs)
     for _ in range(4):
         *xs, c = (
             x * (1 + eps * probe.rng.choice([-1.0, 1.0], x.shape))
             for x in [*problem.xs, probe.c]
         )
-        for j, (g, h) in enumerate(zip(problem.gradient(xs, c), gradients, strict=True)):
-            if g is not None and h is not None:
-                sway[j] = np.maximum(sway[j], np.abs(g - h))
+        moved = _flat(problem.gradient(xs, c), xs)
+        sway = np.maximum(sway, np.abs(moved - whole))
+    ends = np.cumsum([x.size for x in problem.xs])[:-1]
     findings = []
-    for j, (g, h) in enumerate(zip(found, gradients, strict=True)):
+    sways = np.split(sway, ends)
+    for name, g, h, s in zip(problem.names, found, gradients, sways, strict=True):
         if g is None or h is None:
             continue
-        margin = 100 * (sway[j] + eps * (np.abs(h) + np.max(np.abs(h), initial=0.0)))
+        s = s.reshape(h.shape)
+        margin = 100 * (s + eps * (np.abs(h) + np.max(np.abs(h), initial=0.0)))
         off = ~(np.abs(g - h) <= margin)
         if np.any(off):
-            at = np.argwhere(off)[0]
-            detail = (
-                f"at {_place(problem.names[j], at)} the gradient is {g[tuple(at)]:.7g} "
-                f"in {g.dtype} and {h[tuple(at)]:.7g} in float64: rounding has eaten it"
+            at = tuple(np.argwhere(off)[0])
+            text = (
+                f"d f/d {name}{_at(at)} is {g[at]:.7g} in {g.dtype} and {h[at]:.7g} in "
+                "float64: right, but lost to rounding"
             )
-            findings.append(_Finding("noisy", problem.names[j], h.shape, detail=detail))
+            findings.append(_Finding("noisy", name, h.shape, text))
     return findings
 
 
 # --- The message --------------------------------------------------------------------
 
 
-def _place(name: str, index: Any) -> str:
-    return f"{name}[{', '.join(str(int(i)) for i in index)}]" if len(index) else name
+def _at(index: Any) -> str:
+    return f"[{', '.join(str(int(i)) for i in index)}]" if len(index) else ""
 
 
 def _report(
     probe: _Probe, findings: list[_Finding], rule: str | None, allow: Sequence[str]
 ) -> GradientReport:
     """Put the most serious finding into words."""
-    f = findings[0]
-    ok = f.verdict == "pass" or f.verdict in allow
-    if f.verdict == "pass":
-        return _passed(probe, findings)
+    f, entry = findings[0], findings[0].worst
     report = GradientReport(
         f.verdict,
-        ok,
+        f.verdict == "pass" or f.verdict in allow,
         "",
         input=f.name or None,
         entries=math.prod(f.shape),
         differ=f.differ,
         pattern=f.pattern or None,
         rule=rule,
+        cotangent=None if probe.number else probe.c,
+        exception=f.exception,
         calls=probe.calls,
     )
+    if f.verdict == "pass":
+        return _passed(report, probe, findings)
     head, lines = f.detail, []
-    if f.worst is not None:
-        # Of a single number the cotangent is only a factor: report d f, not d (c f).
-        unit = float(probe.c.ravel()[0]) if probe.label == "f" else 1.0
-        entry, s = f.worst, f.worst.slope
+    if entry is not None:
         index = tuple(int(i) for i in np.unravel_index(entry.i, f.shape))
+        s, unit = entry.slope, probe.unit
         report = replace(
             report,
             index=index,
@@ -1169,102 +1215,115 @@ def _report(
             error=s.error / abs(unit),
             oracle=entry.oracle,
         )
-        head = f"d {probe.label}/d {_place(f.name, index)}"
+        head = f"d {probe.label}/d {f.name}{_at(index)}"
         a, n = _digits(entry.analytic / unit, s.value / unit)
-        lines = [f"analytic   {a}"]
+        lines.append(f"analytic   {a}")
         if s.kind:
-            lines.append(f"one-sided  {s.left / unit:.7g} and {s.right / unit:.7g}")
+            sides = s.left / unit, s.right / unit
+            lines.append(f"one-sided  {sides[0]:.7g} below, {sides[1]:.7g} above")
         else:
-            lines.append(f"numeric    {n}  ({entry.oracle}, error < {report.error:.0e})")
-        lines.append(_explanation(f, probe))
+            error = f"{entry.oracle}, error < {report.error:.0e}"
+            lines.append(f"numeric    {n}  ({error})")
+        lines.append(_explained(f, entry, probe))
     lines += [f"rule: {rule}"] if rule else []
-    lines += [f"also wrong: {g.name}, {g.detail}" for g in findings[1:] if g.verdict == "wrong"]
+    others = [g for g in findings[1:] if g.verdict == "wrong"]
+    lines += [f"also wrong: {g.name} ({g.detail})" for g in others]
     head = f"gradcheck: {f.verdict.upper()}  {head}"
     return replace(report, message="\n  ".join([head, *lines]))
 
 
-def _passed(probe: _Probe, findings: list[_Finding]) -> GradientReport:
+def _passed(
+    report: GradientReport, probe: _Probe, findings: list[_Finding]
+) -> GradientReport:
     entries = sum(math.prod(f.shape) for f in findings)
     oracle = RIDDERS if any(f.oracle == RIDDERS for f in findings) else COMPLEX
-    error = max(f.error for f in findings)
+    blind = max(f.blind for f in findings)
     names = ", ".join(f.name for f in findings)
-    message = f"gradcheck: pass  d {probe.label}/d ({names}), {entries} entries ({oracle})"
-    return GradientReport(
-        "pass",
-        True,
-        message,
-        error=error,
-        oracle=oracle,
-        entries=entries,
-        calls=probe.calls,
+    message = (
+        f"gradcheck: pass  d {probe.label}/d ({names}): "
+        f"none of {entries} entries is off by {blind:.0e} ({oracle})"
+    )
+    return replace(
+        report, message=message, input=None, oracle=oracle, entries=entries, blind=blind
     )
 
 
 def _digits(a: float, b: float) -> tuple[str, str]:
     """Write two numbers with as many digits as show their difference."""
-    if not (math.isfinite(a) and math.isfinite(b)) or a == b:
-        return f"{a:.7g}", f"{b:.7g}"
-    apart = abs(a - b) / max(abs(a), abs(b))
-    digits = min(16, max(7, 3 - math.floor(math.log10(apart))))
+    digits = 7
+    if math.isfinite(a) and math.isfinite(b) and a != b:
+        apart = abs(a - b) / max(abs(a), abs(b))
+        digits = min(16, max(7, 3 - math.floor(math.log10(apart))))
     return f"{a:.{digits}g}", f"{b:.{digits}g}"
 
 
-def _explanation(f: _Finding, probe: _Probe) -> str:
-    """Return the line that says of how many entries this is the worst."""
+def _explained(f: _Finding, worst: _Entry, probe: _Probe) -> str:
+    """Say of how many entries this is the worst, and what can be done."""
     entries = math.prod(f.shape)
-    worst = f.worst
-    assert worst is not None
     if f.verdict == "wrong":
-        text = f"worst of {entries} entries; {f.detail}" if entries > 1 else "the only entry"
-        kink = "; f has a kink here" if worst.slope.kind else ""
-        return text + (f"; {f.pattern}" if f.pattern else "") + kink
+        kink = "f has a kink here, but no such slope" if worst.slope.kind else ""
+        facts = [f"worst of {entries} entries", f.detail, f.pattern, kink]
+        return "; ".join(fact for fact in facts if fact)
     if f.verdict == "kink":
-        what = {
-            "kink": "f has no derivative here: its two sides have different slopes",
-            "jump": "f has no derivative here: it jumps, or its slope is infinite",
+        why = {
+            "kink": "f has no derivative here: its two sides differ",
+            "jump": "f has no derivative here: it jumps, or is infinitely steep",
             "edge": "f is defined on one side of this point only",
         }[worst.slope.kind]
-        return f"{what} ({f.differ} of {entries} entries); move the point"
-    why = f"; f raised {probe.why}" if probe.why and math.isnan(worst.slope.value) else ""
-    return (
-        f"{f.differ} of {entries} entries cannot be told: f is only accurate to "
-        f"{probe.noise:.0e}{why}"
-    )
+        return f"{why} ({f.differ} of {entries} entries); move the point"
+    text = f"{f.differ} of {entries} entries cannot be told"
+    if probe.why and math.isnan(worst.slope.value):
+        return f"{text}; nearby, f raised {probe.why}"
+    return f"{text}: f is accurate to {probe.noise:.0e} only"
 
 
 # --- The interface ------------------------------------------------------------------
-
-
-def _problem(f: Any, inputs: Any, order: int) -> _Problem:
-    if order not in (1, 2):
-        raise ValueError(f"gradcheck: order={order!r}; it is 1 or 2")
-    if isinstance(f, (tuple, list)):
-        if len(f) != 2 or not all(map(callable, f)):
-            raise TypeError("gradcheck: a pair is (f, gradient), two functions")
-        if order == 2:
-            raise ValueError(
-                "gradcheck: order=2 needs a function of Tensors; of a pair, check the "
-                "gradient itself as a function: (gradient, its vjp)"
-            )
-        return _Pair(f[0], f[1], inputs)
-    if not callable(f):
-        raise TypeError("gradcheck: f is a function of Tensors, or a pair of functions")
-    return _Recorded(f, inputs)
 
 
 def gradcheck(
     f: Any,
     inputs: Any,
     order: int = 1,
-    rng: int | np.random.Generator = 0,
+    rng: Rng = 0,
     oracle: str = "auto",
     allow: Sequence[str] = (),
 ) -> GradientReport:
-    problem = _problem(f, inputs, order)
-    report = _check(problem, rng, oracle, allow)
-    if order == 2 and isinstance(problem, _Recorded):
-        if report.verdict in ("pass", "vacuous"):
-            return _check(_Second(problem), rng, oracle, allow)
+    """Check the gradient of f at `inputs`; never raise about what it finds.
+
+    Args:
+        f: a function of Tensors, whose gradient the engine takes; or a pair of
+            functions of plain arrays: `(f, gradient)` if f returns a number, with
+            `gradient(*inputs)` returning its gradient with respect to the input, or a
+            tuple of them, one for each; `(f, vjp)` if f returns an array, with
+            `vjp(g, *inputs)` returning the same of sum(g * f).
+        inputs: an array, or several in a tuple or list. The floating ones are
+            differentiated, integers are constants. Best in float64; float32 is
+            checked in float64, and then against itself in float64. A Tensor that
+            requires a gradient is checked in place, whether f takes it as an
+            argument or reaches it otherwise:
+            `gradcheck(lambda *_: model.loss(x), model.parameters())`.
+        order: 2 checks the gradient of the gradient too (functions of Tensors only).
+        rng: a seed, or a generator, for the cotangent and the directions.
+        oracle: "auto"; "ridders", real differences only; "complex", which does not
+            accept a function that the complex step does not hold for.
+        allow: verdicts to accept beside "pass". An input with gradient zero is
+            "vacuous", and not accepted, for a check that checks nothing is mostly a
+            mistake; say allow=("vacuous",) where zero is right.
+
+    Raises:
+        TypeError, ValueError: the arguments make no sense. What f itself raises at
+            `inputs` is not caught.
+
+    """
+    if oracle not in ("auto", "complex", "ridders"):
+        raise ValueError(f"gradcheck: oracle={oracle!r}; say auto, complex or ridders")
+    if not set(allow) <= set(VERDICTS) or isinstance(allow, str):
+        raise ValueError(f"gradcheck: allow={allow!r}; say some of {VERDICTS}")
+    report = GradientReport("vacuous", False, "")
+    for problem in _problems(f, inputs, order):
+        report = _check(problem, rng, oracle, allow)
+        if report.verdict != "vacuous" and not report:
+            break
     return report
 
 
@@ -1272,10 +1331,190 @@ def assert_gradients(
     f: Any,
     inputs: Any,
     order: int = 1,
-    rng: int | np.random.Generator = 0,
+    rng: Rng = 0,
     oracle: str = "auto",
     allow: Sequence[str] = (),
 ) -> None:
+    """Raise GradientError, with the report as its message, unless gradcheck is ok."""
     report = gradcheck(f, inputs, order, rng, oracle, allow)
-    if not report.ok:
-        raise GradientError(report)
+    if not report:
+        raise GradientError(report.message, report) from report.exception
+
+
+def assert_detects(
+    f: Any, inputs: Any, order: int = 1, rng: Rng = 0, oracle: str = "auto"
+) -> None:
+    """Check that a wrong gradient of f would be noticed.
+
+    The gradient has to pass as it is. Then each input's is changed in turn: its sign,
+    a factor of 1.001, one entry by 1 %, transposed (a square matrix), all zero. Each
+    has to be found wrong, and the one entry named.
+
+    Raises:
+        GradientError: the gradient does not pass, or a change was not noticed.
+
+    """
+    assert_gradients(f, inputs, order, rng, oracle, allow=("vacuous",))
+    problem = _problems(f, inputs, order)[-1]
+    probe = _Probe(problem, np.random.default_rng(rng))
+    tried = 0
+    for j, g in enumerate(problem.gradient(problem.xs, probe.c)):
+        for change, mutate in _mutations(g, probe.rng).items():
+            tried += 1
+            mutant = _Mutant(problem, j, mutate)
+            report = _check(mutant, rng, oracle, find_rule=False)
+            named = report.verdict == "wrong" and report.input == problem.names[j]
+            if "at " in change:
+                named = named and change.endswith(_at(report.index or ()))
+            if not named:
+                raise GradientError(
+                    f"assert_detects: the gradient of {problem.names[j]} was changed "
+                    f"({change}) and this was found:\n{report}",
+                    report,
+                )
+    if not tried:
+        report = GradientReport("vacuous", False, "assert_detects: each gradient is 0")
+        raise GradientError(report.message, report)
+
+
+def _mutations(g: Any, rng: np.random.Generator) -> dict[str, Callable[[Array], Array]]:
+    """Return ways to make the gradient g wrong, by name; none if it is zero."""
+    if g is None or not np.any(g):
+        return {}
+    large = np.argwhere(np.abs(g) >= 1e-3 * np.max(np.abs(g)))
+    at = tuple(large[rng.integers(len(large))])
+    one = np.ones(g.shape)
+    one[at] = 1.01
+    changes: dict[str, Callable[[Array], Array]] = {
+        "sign": lambda g: -g,
+        "factor 1.001": lambda g: g * 1.001,
+        f"1 % at {_at(at)}": lambda g: g * one,
+        "all zero": lambda g: 0.0 * g,
+    }
+    if g.ndim == 2 and g.shape[0] == g.shape[1] and not np.allclose(g, g.T, rtol=1e-2):
+        changes["transposed"] = lambda g: g.T
+    return changes
+
+
+class _Mutant(_Problem):
+    """A problem whose gradient of input j has been made wrong."""
+
+    def __init__(
+        self, problem: _Problem, j: int, mutate: Callable[[Array], Array]
+    ) -> None:
+        self.problem = problem
+        self.j = j
+        self.mutate = mutate
+        self.names, self.xs, self.dtypes = problem.names, problem.xs, problem.dtypes
+        self.may_be_zero = [True] * len(self.xs)
+        self.label = problem.label
+
+    def value(self, xs: list[Array]) -> Array:
+        return self.problem.value(xs)
+
+    def gradient(self, xs: list[Array], c: Array) -> list[Any]:
+        found = list(self.problem.gradient(xs, c))
+        found[self.j] = self.mutate(found[self.j])
+        return found
+
+
+def _problems(f: Any, inputs: Any, order: int) -> list[_Problem]:
+    if order not in (1, 2):
+        raise ValueError(f"gradcheck: order={order!r}; it is 1 or 2")
+    if callable(f):
+        first = _Recorded(f, inputs)
+        return [first] if order == 1 else [first, _Second(first)]
+    if not isinstance(f, (tuple, list)) or len(f) != 2 or not all(map(callable, f)):
+        raise TypeError(
+            "gradcheck: f must be a function of Tensors, or a pair (f, gradient)"
+        )
+    if order == 2:
+        raise ValueError(
+            "gradcheck: order=2 needs a function of Tensors; of a pair, check the "
+            "gradient as a function by itself: (gradient, its vjp)"
+        )
+    return [_Pair(f[0], f[1], inputs)]
+
+
+# --- Inputs to check at -------------------------------------------------------------
+
+
+class strategies:
+    """Hypothesis strategies for the inputs of gradient checks.
+
+    Values come from a generator with a drawn seed. Hypothesis's own floats favour
+    zeros, ties and extremes: points where few functions have a derivative. Hypothesis
+    is imported when one of these is called.
+    """
+
+    @staticmethod
+    def shapes(min_dims: int = 0, max_dims: int = 3, max_side: int = 4) -> Any:
+        """Draw shapes without empty axes."""
+        from hypothesis.extra.numpy import array_shapes
+
+        return array_shapes(
+            min_dims=min_dims, max_dims=max_dims, min_side=1, max_side=max_side
+        )
+
+    @staticmethod
+    def broadcastable(n: int = 2, max_dims: int = 3, max_side: int = 4) -> Any:
+        """Draw tuples of n shapes that broadcast together."""
+        from hypothesis.extra.numpy import mutually_broadcastable_shapes
+
+        shapes = mutually_broadcastable_shapes(
+            num_shapes=n, max_dims=max_dims, min_side=1, max_side=max_side
+        )
+        return shapes.map(lambda found: tuple(found.input_shapes))
+
+    @staticmethod
+    def axes(ndim: int, several: bool = True) -> Any:
+        """Draw an `axis` of an array with ndim axes: None, an int, or several."""
+        from hypothesis import strategies as st
+
+        if ndim == 0:
+            return st.none()
+        one = st.integers(-ndim, ndim - 1)
+        some = st.lists(one, min_size=1, max_size=ndim, unique_by=lambda i: i % ndim)
+        return st.one_of(st.none(), one, *([some.map(tuple)] if several else []))
+
+    @staticmethod
+    def arrays(
+        shape: Any,
+        lo: float = -2.0,
+        hi: float = 2.0,
+        avoid: Sequence[float] = (),
+        margin: float = 0.05,
+        distinct: bool = False,
+        dtype: Any = np.float64,
+    ) -> Any:
+        """Draw arrays of a shape, which may be a strategy, with values in [lo, hi].
+
+        None is nearer than `margin` to a point of `avoid`, where f may have a kink.
+        With `distinct`, no two are nearer than half their mean distance: no ties.
+        """
+        from hypothesis import strategies as st
+
+        ends = [lo, *(p + s * margin for p in sorted(avoid) for s in (-1, 1)), hi]
+        cuts = zip(ends[::2], ends[1::2], strict=True)
+        pieces = [(max(a, lo), min(b, hi)) for a, b in cuts]
+        pieces = [(a, b) for a, b in pieces if a < b]
+        if not pieces:
+            raise ValueError(f"arrays: nothing is left of [{lo}, {hi}] beside {avoid}")
+
+        def draw(shape: tuple[int, ...], seed: int) -> Array:
+            rng = np.random.default_rng(seed)
+            n = math.prod(shape)
+            part = rng.random(n)
+            if distinct:
+                part = (rng.permutation(n) + 0.25 + 0.5 * part) / max(n, 1)
+            # Lay the pieces end to end, and find the piece that each part falls into.
+            starts, lengths = np.array([(a, b - a) for a, b in pieces]).T
+            at = part * np.sum(lengths)
+            ends = np.cumsum(lengths)
+            k = np.minimum(np.searchsorted(ends, at), len(ends) - 1)
+            values = starts[k] + at - (ends - lengths)[k]
+            return values.reshape(shape).astype(dtype)
+
+        if not isinstance(shape, st.SearchStrategy):
+            shape = st.just(tuple(shape))
+        return st.builds(draw, shape, st.integers(0, 2**32 - 1))

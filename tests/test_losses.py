@@ -31,7 +31,7 @@ def test_values_worked_by_hand():
     prediction = np.array([[1.0, 2.0], [3.0, 4.0]])
     target = np.array([[0.0, 0.0], [3.0, 1.0]])
     assert squared_error(prediction, target) == 7.0
-    # A logit of log 3 is a probability of 3/4: log 4 in nats if x = 0, log 4/3 if x = 1.
+    # A logit of log 3 is a probability of 3/4: log 4 in nats if x = 0, log 4/3 if 1.
     logits = np.log(3) * np.array([[1.0, 1.0], [-1.0, 1.0]])
     target = np.array([[0.0, 1.0], [1.0, 0.5]])
     by_hand = np.log(4) + np.log(4 / 3) + np.log(4) + (np.log(4) + np.log(4 / 3)) / 2
@@ -145,7 +145,9 @@ def test_dtypes_and_kinds(loss):
 def test_shapes_must_be_equal(loss):
     a = np.zeros((4, 1))
     for other in (np.zeros(4), np.zeros((4, 2)), np.zeros((1, 1)), np.float64(0)):
-        with pytest.raises(ValueError, match=rf"{loss.__name__}: \w+ has shape \(4, 1\)"):
+        with pytest.raises(
+            ValueError, match=rf"{loss.__name__}: \w+ has shape \(4, 1\)"
+        ):
             loss(a, other)
         with pytest.raises(ValueError, match="must be equal"):
             loss(Tensor(other), Tensor(a))
@@ -153,5 +155,5 @@ def test_shapes_must_be_equal(loss):
         loss(np.zeros((0, 3)), np.zeros((0, 3)))
     with pytest.raises(ValueError, match=r"no samples in shape \(\)"):
         loss(np.zeros(()), np.zeros(()))
-    with pytest.raises(TypeError, match="arrays or Tensors expected, .* is a list"):
+    with pytest.raises(TypeError, match=r"arrays or Tensors expected, .* is a list"):
         loss([[0.0]], a)

@@ -96,7 +96,7 @@ def test_a_graph_from_before_the_step_is_stale():
     loss = np.sum(p * p)
     p.grad = np.ones(1)
     SGD([p], lr=1.0).step()
-    with pytest.raises(GraphError, match="'discriminator.W' of shape .* was changed"):
+    with pytest.raises(GraphError, match=r"'discriminator.W' of shape .* was changed"):
         loss.backward()
 
 
@@ -121,7 +121,10 @@ def test_a_step_is_all_or_nothing(make):
     p.grad = np.ones(1)
     for g, message in [
         (None, r"q of shape \(2,\) has no gradient; call backward\(\)"),
-        (np.ones(1), r"q of shape \(2,\) is float64, its gradient float64 of shape \(1,"),
+        (
+            np.ones(1),
+            r"q of shape \(2,\) is float64, its gradient float64 of shape \(1,",
+        ),
         (np.ones(2, np.float32), "is float64, its gradient float32"),
     ]:
         q.grad = g
@@ -173,9 +176,10 @@ def test_loading_another_optimisers_state_changes_nothing():
     with pytest.raises(ValueError, match=r"m.0: shape \(3,\) given, \(2,\) expected"):
         adam.load_state_dict(state)
     assert adam.state_dict()["t"] == 0
-    with pytest.raises(ValueError, match=r"missing: t.*unexpected: velocity.0") as caught:
+    with pytest.raises(ValueError, match="nothing was loaded") as caught:
         adam.load_state_dict(SGD([parameter(1.0)], lr=1, momentum=0.5).state_dict())
-    assert "nothing was loaded" in str(caught.value)
+    assert "missing: t" in str(caught.value)
+    assert "unexpected: velocity.0" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +187,7 @@ def test_loading_another_optimisers_state_changes_nothing():
     [
         (lambda: Adam([]), ValueError, "Adam: no parameters given"),
         (lambda: SGD(iter(()), lr=1), ValueError, "SGD: no parameters given"),
-        (lambda: Adam(parameter(1.0)), TypeError, "Adam: a Tensor given, a list of Ten"),
+        (lambda: Adam(parameter(1.0)), TypeError, "Adam: a Tensor given, a list"),
         (lambda: Adam(3), TypeError, "Adam: a int given, a list of Tensors expected"),
         (lambda: Adam({"a": 1}), TypeError, "Adam: a dict given"),
         (lambda: Adam([parameter(1.0), np.ones(1)]), TypeError,
@@ -192,12 +196,12 @@ def test_loading_another_optimisers_state_changes_nothing():
          TypeError, "Adam: parameters[0] is a tuple, a Tensor expected"),
         (lambda: Adam([parameter(1.0) * 2]), ValueError,
          "parameters[0] of shape (1,) is no parameter, but a result"),
-        (lambda: Adam([Tensor([1, 2])]), ValueError, "is no parameter, but made of int"),
+        (lambda: Adam([Tensor([1, 2])]), ValueError, "is no parameter, but made of"),
         (lambda: Adam([p := parameter(1.0, name="W"), p]), ValueError,
          "W of shape (1,) is given twice, as parameters[0] and [1]"),
-        (lambda: Adam([parameter(1.0)], lr=0), ValueError, "lr is 0; a positive number"),
+        (lambda: Adam([parameter(1.0)], lr=0), ValueError, "lr is 0; a positive"),
         (lambda: SGD([parameter(1.0)], lr=-1.0), ValueError, "lr is -1.0; a positive"),
-        (lambda: SGD([parameter(1.0)], lr=1, momentum=1.5), ValueError, "momentum is 1.5"),
+        (lambda: SGD([parameter(1.0)], lr=1, momentum=1.5), ValueError, "tum is 1.5"),
         (lambda: Adam([parameter(1.0)], betas=(0.9, 1)), ValueError, "betas[1] is 1;"),
         (lambda: Adam([parameter(1.0)], eps=0), ValueError, "eps is 0"),
     ],

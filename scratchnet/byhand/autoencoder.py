@@ -27,6 +27,9 @@ or, where x is in [0, 1] and s is the sigmoid, the cross-entropy
 
     Loss = 1/n Σ_i Σ_j -x_ij log x̂_ij - (1 - x_ij) log(1 - x̂_ij)         (4')
 
+Each term of (4') is max(a, 0) - a x + log(1 + e^(-|a|)), a being the logit, and is
+computed so: this stays finite where x̂ is rounded to 0 or 1.
+
 
 The gradient
 
@@ -48,9 +51,9 @@ W_jc occurs once for every sample i, with the factor h_ij; b_c likewise, with th
 factor 1; h_ij occurs once for every column c, with the factor W_jc. By the chain
 rule, a sum over all places where each occurs:
 
-    dLoss/dW_jc = Σ_i h_ij δ_ic     that is   dLoss/dW_k = h_{k-1}ᵀ δ_k    (6)
-    dLoss/db_c  = Σ_i δ_ic          that is   dLoss/db_k = Σ_i δ_k         (7)
-    dLoss/dh_ij = Σ_c δ_ic W_jc     that is   dLoss/dh_{k-1} = δ_k W_kᵀ    (8)
+    dLoss/dW_jc = Σ_i h_ij δ_ic    that is   dLoss/dW_k = h_{k-1}ᵀ δ_k   (6)
+    dLoss/db_c  = Σ_i δ_ic         that is   dLoss/db_k = Σ_i δ_k        (7)
+    dLoss/dh_ij = Σ_c δ_ic W_jc    that is   dLoss/dh_{k-1} = δ_k W_kᵀ   (8)
 
 and by (2), one layer down,
 
@@ -207,11 +210,9 @@ class Autoencoder:
         e = self.delta[L]  # it becomes δ_L on the way back
         if self.cross_entropy:
             kernels.cross_entropy_sum(a, x, self._loss, e, self._terms[:n])  # (4')
-            self.s.forward(a, e)  # (3)
-            np.subtract(a, x, out=e)  # (3)
-        else:
-            self.s.forward(a, e)  # (3)
-            np.subtract(a, x, out=e)  # (3)
+        self.s.forward(a, e)  # (3): a becomes x̂
+        np.subtract(a, x, out=e)  # (3)
+        if not self.cross_entropy:
             np.dot(e.reshape(-1), e.reshape(-1), out=self._loss)  # (4)
         np.divide(self._loss, n, out=self._loss)  # (4), (4')
         return self._loss

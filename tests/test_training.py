@@ -1,0 +1,334 @@
+"""training.py: what fit does with the samples, what it reports, what it refuses."""
+
+import io
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from scratchnet import Tensor, byhand, models
+from scratchnet.nn import Module
+from scratchnet.optim import SGD, Adam
+from scratchnet.training import History, fit
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def samples(n=50, d=6, dtype=np.float64):
+    return rng(1).random((n, d)).astype(dtype)
+
+
+class Recorder:
+    """A model by hand that learns nothing and remembers what it was shown."""
+
+    def __init__(self, losses=None):
+        self.batches = []
+        self.validated = []
+        self.losses = losses
+
+    def step(self, x):
+        self.batches.append(x)
+        value = x.mean() if self.losses is None else next(self.losses)
+        return np.array(value)
+
+    def loss(self, x):
+        self.validated.append(x)
+        return np.array(x.mean())
+
+
+class Mean(Module):
+    """An engine model with one parameter: the mean of the data."""
+
+    def __init__(self, start=0.0):
+        self.mu = Tensor(np.array(start), requires_grad=True)
+
+    def loss(self, x):
+        return np.mean(np.square(x - self.mu))
+
+
+def hand(batch_size=16, seed=0, **kwargs):
+    return byhand.Autoencoder(
+        (6, 5, 2), rng=rng(seed), batch_size=batch_size, dtype=np.float64, **kwargs
+    )
+
+
+def engine(seed=0):
+    return models.Autoencoder((6, 5, 2), rng=rng(seed), dtype=np.float64)
+
+
+# --- Minibatches --------------------------------------------------------------------
+
+
+def test_every_epoch_visits_every_sample_once_in_an_order_of_its_own():
+    x = np.arange(50.0)[:, None]
+    model = Recorder()
+    fit(model, x, epochs=3, batch_size=16, rng=rng(), progress=False)
+    assert [len(b) for b in model.batches] == [16, 16, 16, 2] * 3
+    orders = np.concatenate(model.batches).reshape(3, 50)
+    for order in orders:
+        assert sorted(order) == list(range(50))
+        # Samples are shuffled, not only the starts of minibatches.
+        assert np.abs(np.diff(order)).mean() > 5
+    assert (orders[0] != orders[1]).any()
+    assert (orders[1] != orders[2]).any()
+
+
+def test_the_order_comes_from_rng_alone():
+    def run(seed):
+        model = Recorder()
+        fit(model, samples(), epochs=2, batch_size=7, rng=rng(seed), progress=False)
+        return np.concatenate(model.batches)
+
+    np.testing.assert_array_equal(run(3), run(3))
+    assert (run(3) != run(4)).any()
+
+
+def test_no_buffer_is_used_twice_and_the_data_stay():
+    x = samples()
+    kept = x.copy()
+    model = Recorder()
+    fit(model, x, epochs=1, batch_size=16, rng=rng(), progress=False)
+    for i, batch in enumerate(model.batches):
+        assert not np.shares_memory(batch, x)
+        assert not any(np.shares_memory(batch, b) for b in model.batches[:i])
+    np.testing.assert_array_equal(x, kept)
+
+
+# --- What is reported ---------------------------------------------------------------
+
+
+def test_losses_are_means_over_samples_not_over_minibatches():
+    x = samples()
+    model = Recorder()
+    history = fit(
+        model, x, epochs=2, batch_size=16, rng=rng(), validation=x[:9], progress=False
+    )
+    assert history.losses == pytest.approx([x.mean()] * 2, rel=1e-14)
+    assert history.validation_losses == pytest.approx([x[:9].mean()] * 2, rel=1e-14)
+    assert len(history.seconds) == 2
+    assert all(0 <= s < 60 for s in history.seconds)
+    model = Recorder()
+    history = fit(
+        model, x, epochs=1, batch_size=20, rng=rng(), validation=x, progress=False
+    )
+    assert [len(v) for v in model.validated] == [20, 20, 10]
+    assert history.validation_losses == pytest.approx([x.mean()], rel=1e-14)
+
+
+def test_the_first_loss_is_that_of_the_untrained_model():
+    x = samples()
+    expected = engine().loss(x).item()
+    model = engine()
+    history = fit(
+        model,
+        x,
+        epochs=1,
+        batch_size=50,
+        rng=rng(),
+        optimizer=Adam(model.parameters()),
+        progress=False,
+    )
+    assert history.losses == pytest.approx([expected], rel=1e-14)
+
+
+def test_callback_sees_the_history_grow():
+    seen = []
+    history = fit(
+        Recorder(),
+        samples(),
+        epochs=3,
+        batch_size=16,
+        rng=rng(),
+        validation=samples(),
+        progress=False,
+        callback=lambda h: seen.append((len(h.losses), len(h.validation_losses), h)),
+    )
+    assert [entry[:2] for entry in seen] == [(1, 1), (2, 2), (3, 3)]
+    assert seen[-1][2] is history
+    assert History() == History([], [], [])
+
+
+def test_the_bar_is_for_terminals(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def shown(stream, progress):
+        monkeypatch.setattr(sys, "stderr", stream)
+        model, x = Recorder(), samples()
+        fit(model, x, epochs=2, batch_size=16, rng=rng(), progress=progress)
+        return stream.getvalue()
+
+    bar = shown(Terminal(), True)
+    assert "8/8" in bar
+    assert "epoch=2, loss=0.491" in bar
+    assert shown(Terminal(), False) == ""
+    assert shown(io.StringIO(), True) == ""
+
+
+# --- Training -----------------------------------------------------------------------
+
+
+def test_one_seed_gives_both_kinds_of_model_the_same_weights():
+    x = samples()
+    one, two = hand(), engine()
+    options = {"epochs": 25, "batch_size": 16, "validation": x[:20], "progress": False}
+    by_hand = fit(one, x, rng=rng(5), **options)
+    by_engine = fit(
+        two, x, rng=rng(5), optimizer=Adam(two.parameters(), lr=1e-3), **options
+    )
+    np.testing.assert_allclose(by_hand.losses, by_engine.losses, rtol=1e-10)
+    np.testing.assert_allclose(
+        by_hand.validation_losses, by_engine.validation_losses, rtol=1e-10
+    )
+    end = two.state_dict()
+    for name, a in one.state_dict().items():
+        np.testing.assert_allclose(a, end[name], rtol=0, atol=1e-10 * abs(a).max())
+    assert by_hand.losses[-1] < by_hand.losses[0]
+
+
+@pytest.mark.parametrize("make", [hand, engine])
+def test_two_runs_with_one_seed_are_the_same_to_the_last_bit(make):
+    def run():
+        model = make()
+        optimizer = Adam(model.parameters()) if make is engine else None
+        history = fit(
+            model,
+            samples(),
+            epochs=3,
+            batch_size=16,
+            rng=rng(),
+            optimizer=optimizer,
+            validation=samples(20),
+            progress=False,
+        )
+        return model.state_dict(), history
+
+    (a, one), (b, two) = run(), run()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+    assert one.losses == two.losses
+    assert one.validation_losses == two.validation_losses
+
+
+def test_any_model_with_a_loss_will_do():
+    x = samples(64)
+    model = Mean()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    fit(model, x, epochs=40, batch_size=32, rng=rng(), optimizer=optimizer)
+    assert model.mu.data == pytest.approx(x.mean(), abs=0.02)
+    assert model.mu.grad.shape == ()
+
+
+def test_validation_leaves_no_trace():
+    x = samples()
+    one, two = engine(), engine()
+    for model, validation in ((one, None), (two, samples(33))):
+        fit(
+            model,
+            x,
+            epochs=2,
+            batch_size=16,
+            rng=rng(),
+            optimizer=Adam(model.parameters()),
+            validation=validation,
+            progress=False,
+        )
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        np.testing.assert_array_equal(a.data, b.data)
+        np.testing.assert_array_equal(a.grad, b.grad)
+
+
+# --- What is refused ----------------------------------------------------------------
+
+
+def with_nan():
+    x = samples()
+    x[[7, 30], 2] = np.nan, np.inf
+    return x
+
+
+X = samples()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": X[:0]}, ValueError, "fit: x has shape (0, 6); (n, d), a row for each"),
+        ({"x": X[0]}, ValueError, "fit: x has shape (6,)"),
+        ({"x": X.reshape(50, 2, 3)}, ValueError, "fit: x has shape (50, 2, 3)"),
+        ({"x": X.tolist()}, TypeError, "fit: x is a list, an array expected"),
+        ({"x": (X * 255).astype(np.uint8)}, TypeError,
+         "x is uint8, floats expected; for pixels pass x.astype(np.float32) / 255"),
+        ({"x": with_nan()}, ValueError,
+         "fit: x has values that are not finite, in 2 of 50 rows, row 7 first"),
+        ({"x": X[:, :4]}, ValueError, "Autoencoder: x has 4 columns, 6 expected"),
+        ({"x": X.astype(np.float32)}, TypeError, "x is float32, the model float64"),
+        ({"validation": with_nan()}, ValueError, "fit: validation has values that are"),
+        ({"validation": X[:, :4]}, ValueError, "x has 4 columns, 6 expected"),
+        ({"epochs": 0}, ValueError, "fit: epochs is 0; at least 1 expected"),
+        ({"epochs": 1.5}, TypeError, "fit: epochs is 1.5, a float; an int expected"),
+        ({"batch_size": 0}, ValueError, "fit: batch_size is 0; at least 1 expected"),
+        ({"batch_size": 51}, ValueError, "fit: batch_size is 51, and x has 50 rows"),
+        ({"batch_size": "16"}, TypeError, "fit: batch_size is '16', a str"),
+        ({"rng": 0}, TypeError, "fit: rng is 0; a np.random.Generator expected"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("make", [hand, engine])
+def test_errors_come_before_the_first_step(make, change, error, message):
+    model = make()
+    before = model.state_dict()
+    options = {"x": X, "epochs": 2, "batch_size": 16, "rng": rng(), "progress": False}
+    if make is engine:
+        options["optimizer"] = Adam(model.parameters())
+    options |= change
+    with pytest.raises(error, match=re.escape(message)):
+        fit(model, options.pop("x"), **options)
+    for name, a in model.state_dict().items():
+        np.testing.assert_array_equal(a, before[name])
+
+
+def test_the_optimizer_belongs_to_one_kind_of_model():
+    options = {"epochs": 1, "batch_size": 16, "rng": rng()}
+    with pytest.raises(TypeError, match=r"fit: optimizer is missing, like optim.Adam"):
+        fit(engine(), X, **options)
+    adam = Adam(engine().parameters())
+    with pytest.raises(TypeError, match="fit: Autoencoder steps by itself"):
+        fit(hand(), X, optimizer=adam, **options)
+    with pytest.raises(TypeError, match="fit: a object has neither loss nor step"):
+        fit(object(), X, **options)
+    with pytest.raises(ValueError, match=r"batch_size is 16, and .* for batch_size=8"):
+        fit(hand(batch_size=8), X, **options)
+
+
+def test_cross_entropy_looks_at_the_data_first():
+    model = hand(loss="cross_entropy")
+    with pytest.raises(ValueError, match=r"x\[0, 0\] is 1\..*targets in \[0, 1\]"):
+        fit(model, X + 1, epochs=1, batch_size=16, rng=rng(), progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    values = iter([1.0, 2.0, 3.0, 4.0, 1.0, np.inf, np.nan, 0.0])
+    seen = []
+    with pytest.raises(FloatingPointError, match="became inf in epoch 2, step 2 of 4"):
+        fit(
+            Recorder(values),
+            X,
+            epochs=5,
+            batch_size=16,
+            rng=rng(),
+            progress=False,
+            callback=lambda h: seen.append(h.losses[:]),
+        )
+    assert len(seen) == 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_learning_rate_far_too_high_ends_in_that_error():
+    model = Mean(1.0)
+    sgd = SGD(model.parameters(), lr=1e200)
+    with pytest.raises(FloatingPointError, match="a smaller learning rate may help"):
+        fit(model, X, epochs=3, batch_size=16, rng=rng(), optimizer=sgd, progress=False)
