@@ -94,7 +94,9 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     )
 
 
-def draw_autoencoder(out: Path, data: Data, model: Any, pca: PCA, history: History) -> None:
+def draw_autoencoder(
+    out: Path, data: Data, model: Any, pca: PCA, history: History
+) -> None:
     """Write the three pictures of a trained autoencoder into the folder `out`."""
     from scratchnet import plots  # matplotlib takes half a second to import
 
@@ -175,7 +177,9 @@ def parser() -> argparse.ArgumentParser:
     )
     ae.add_argument("--out", default="runs/autoencoder", help="folder for the results")
 
-    check = commands.add_parser("gradcheck", help="check the whole table of derivatives")
+    check = commands.add_parser(
+        "gradcheck", help="check the whole table of derivatives"
+    )
     check.set_defaults(run=gradcheck)
     return top
 

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 # Okabe & Ito 2008: told apart with any kind of colour blindness. The digits are drawn
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DIGIT_COLOURS = (*COLOURS, "#000000", "#7F3C8D", "#8B6D00", "#7F7F7F")
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib types the keys by a list of all settings
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
@@ -87,7 +88,9 @@ def picture_rows(rows: Mapping[str, Sequence[ArrayLike]], notes: str = "") -> Fi
 
     """
     n = max(len(pictures) for pictures in rows.values())
-    figure = Figure(figsize=(1.6 + 0.8 * n, 0.86 * len(rows) + (0.35 if notes else 0.1)))
+    figure = Figure(
+        figsize=(1.6 + 0.8 * n, 0.86 * len(rows) + (0.35 if notes else 0.1))
+    )
     axes = figure.subplots(len(rows), n, squeeze=False)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax, picture in zip(line, pictures, strict=True):
@@ -135,7 +138,7 @@ def loss_curve(
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
     ax.set_ylabel(ylabel)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.98))

@@ -35,7 +35,7 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_nothing(tmp_path, arrays):
     before = path.read_bytes()
     with pytest.raises(TypeError):
         checkpoint.save(path, arrays, about=object())
-    with pytest.raises(ValueError, match="about.json"):
+    with pytest.raises(ValueError, match=r"about\.json"):
         checkpoint.save(path, {"about.json": np.zeros(1)})
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["w.npz"]

@@ -27,6 +27,7 @@ from scratchnet import (
     tensor,
 )
 from scratchnet.tensor import TABLE, name_of, plain
+from scratchnet.testing import gradcheck
 
 SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # named arguments anew
 
@@ -317,7 +318,7 @@ def clip_by_keyword(d, f):
     ]
     return d.choose(
         (lambda x, lo: f(x, a_min=lo, a_max=None), [x, lo]),
-        (lambda x: f(x, -5, 5.0), [10 * x]),
+        (lambda x: f(x, -6, 6.0), [10 * x]),
         *(new if SINCE_2_1 else []),
     )
 
@@ -1406,6 +1407,27 @@ def test_first_and_second_derivatives(function):
 
     check()
     assert count >= EXAMPLES
+
+
+@rows()
+def test_gradcheck_passes(function):
+    """The product itself, on one call of each row that has a gradient to check."""
+    for problem in tries(function, 10):
+        # An input that is 0, empty or infinite all over is no input to check with.
+        used = [i for i, g in enumerate(problem.first()) if np.any(g)]
+        if used and all(np.all(np.isfinite(x)) for x in problem.inputs):
+            inputs = [Tensor(x) for x in problem.inputs]
+
+            def loss(*some: Any, used=used, inputs=inputs, problem=problem) -> Any:
+                for i, x in zip(used, some, strict=True):
+                    inputs[i] = x
+                return problem.loss(*inputs)
+
+            checked = [Tensor(problem.inputs[i], requires_grad=True) for i in used]
+            report = gradcheck(loss, checked)
+            assert report.verdict == "pass", f"{problem.log}: {report}"
+            return
+    pytest.fail("no call has a gradient")
 
 
 @rows()

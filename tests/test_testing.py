@@ -426,3 +426,612 @@ def test_random_right_gradients_pass(seed):
     with np.errstate(over="ignore"):
         report = gradcheck((lambda x: np.asarray(f(x)), df), x, rng=seed)
     assert report.verdict == ("pass" if shape else "pass") or "takes" in str(report)
+
+
+# --- Wrong gradients ----------------------------------------------------------------
+
+N, D, K = 6, 4, 4
+DATA, TARGET = R.normal(size=(N, D)), R.normal(size=(N, K))
+WEIGHTS, BIAS = R.normal(size=(D, K)), R.normal(size=K)
+
+
+def mean_squared(W):
+    return np.mean((DATA @ W - TARGET) ** 2)
+
+
+def mean_squared_gradient(W):
+    return 2 * DATA.T @ (DATA @ W - TARGET) / TARGET.size
+
+
+def softmax_vjp(g, x):
+    y = functions.softmax(x)
+    return y * (g - np.sum(g * y, axis=-1, keepdims=True))
+
+
+def detached(W):
+    """The target is a constant, although it was computed with W."""
+    return np.mean((DATA @ W - np.tanh(DATA @ WEIGHTS)) ** 2)
+
+
+def undetached_gradient(W):
+    off = 2 * (DATA @ W - np.tanh(DATA @ WEIGHTS)) / TARGET.size
+    return DATA.T @ (off - off / np.cosh(DATA @ WEIGHTS) ** 2)
+
+
+# name: (function, right gradient or vjp, classic bug in it, inputs)
+BUGS = {
+    "lost 1/N": (
+        mean_squared,
+        mean_squared_gradient,
+        lambda W: mean_squared_gradient(W) * TARGET.size,
+        (WEIGHTS,),
+    ),
+    "sigma for sigma (1 - sigma)": (
+        sigmoid,
+        lambda g, x: g * sigmoid(x) * (1 - sigmoid(x)),
+        lambda g, x: g * sigmoid(x),
+        (X,),
+    ),
+    "missing transpose": (
+        lambda x, W: x @ W,
+        lambda g, x, W: (g @ W.T, x.T @ g),
+        lambda g, x, W: (g @ W, x.T @ g),
+        (DATA, WEIGHTS),
+    ),
+    "missing un-broadcast": (
+        lambda x, b: x + b,
+        lambda g, x, b: (g, g.sum(axis=0)),
+        lambda g, x, b: (g, g[0]),
+        (TARGET, BIAS),
+    ),
+    "un-broadcast left to the caller": (
+        lambda x, b: x * b,
+        lambda g, x, b: (g * b, (g * x).sum(axis=0)),
+        lambda g, x, b: (g * b, g * x),
+        (TARGET, BIAS),
+    ),
+    "missing detach": (
+        detached,
+        lambda W: 2 * DATA.T @ (DATA @ W - np.tanh(DATA @ WEIGHTS)) / TARGET.size,
+        undetached_gradient,
+        (WEIGHTS,),
+    ),
+    "softmax without the off-diagonal": (
+        functions.softmax,
+        softmax_vjp,
+        lambda g, x: g * functions.softmax(x) * (1 - functions.softmax(x)),
+        (X,),
+    ),
+    "sign": (
+        lambda a, b: a - b,
+        lambda g, a, b: (g, -g),
+        lambda g, a, b: (g, g),
+        (X, X + 1),
+    ),
+    "one branch of a product": (
+        lambda x: x * np.exp(x),
+        lambda g, x: g * (1 + x) * np.exp(x),
+        lambda g, x: g * np.exp(x),
+        (X,),
+    ),
+    "gradient of the flipped condition": (
+        lambda x: np.where(x > 0, x, 0.1 * x),
+        lambda g, x: g * np.where(x > 0, 1, 0.1),
+        lambda g, x: g * np.where(x > 0, 0.1, 1),
+        (X,),
+    ),
+    "0.1 % in one entry": (
+        np.exp,
+        lambda g, x: g * np.exp(x),
+        lambda g, x: g * np.exp(x) * np.where(X == X[2, 3], 1.001, 1),
+        (X,),
+    ),
+    "0.1 % in one entry, not analytic": (
+        lambda x: np.abs(x) ** 1.5,
+        lambda g, x: 1.5 * g * np.sign(x) * np.abs(x) ** 0.5,
+        lambda g, x: g * 1.5 * np.sign(x) * abs(x) ** 0.5 * np.where(x == X[2, 3], 0.999, 1),
+        (X,),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("oracle", ["auto", "ridders"])
+@pytest.mark.parametrize("name", BUGS)
+def test_classic_bugs_in_pairs(name, oracle):
+    f, right, bug, inputs = BUGS[name]
+    assert_gradients((f, right), inputs, oracle=oracle)
+    report = gradcheck((f, bug), inputs, oracle=oracle)
+    assert report.verdict == "wrong", report
+    if "0.1 %" in name:
+        assert report.index == (2, 3)
+        assert report.differ == 1
+    if name == "lost 1/N":
+        assert f"analytic / numeric = {TARGET.size} in each" in str(report)
+    with pytest.raises(GradientError, match="WRONG"):
+        assert_gradients((f, bug), inputs, oracle=oracle)
+    with pytest.raises(AssertionError):
+        assert_detects((f, bug), inputs)
+
+
+@pytest.mark.parametrize("name", [n for n in BUGS if n not in ("lost 1/N", "missing detach")])
+def test_classic_bugs_in_rules_are_found_and_the_rule_is_named(name):
+    f, right, bug, inputs = BUGS[name]
+
+    def function_with(vjp):
+        @primitive
+        def mine(*xs):
+            return f(*xs)
+
+        def pull(i):
+            def one(g, y, *xs):
+                found = vjp(g, *xs)
+                return found[i] if isinstance(found, tuple) else found
+
+            return one
+
+        # The table reads the supported arguments from a signature.
+        if len(inputs) == 1:
+            rule(mine, lambda g, y, x: pull(0)(g, y, x))
+        else:
+            rule(mine, lambda g, y, a, b: pull(0)(g, y, a, b),
+                 lambda g, y, a, b: pull(1)(g, y, a, b))  # fmt: skip
+        return lambda *xs: np.sum(np.tanh(mine(*xs)) * 2)
+
+    assert_gradients(function_with(right), inputs)
+    if name == "un-broadcast left to the caller":
+        assert_gradients(function_with(bug), inputs)  # in a rule this is no bug
+        return
+    report = gradcheck(function_with(bug), inputs)
+    assert report.verdict == "wrong"
+    assert report.rule.startswith("mine, argument ")
+
+
+def test_a_lost_detach_in_a_graph():
+    """The engine's gradient is right for what was written; the pair says it is not."""
+
+    def loss(W, target):
+        return np.mean((DATA @ W - target) ** 2)
+
+    kept = lambda W: grad(lambda W: loss(W, np.tanh(DATA @ W)))(W)
+    cut = lambda W: grad(lambda W: loss(W, np.tanh(DATA @ W.detach().numpy())))(
+        Tensor(W, requires_grad=True)
+    )
+    assert gradcheck((detached, kept), WEIGHTS).verdict == "wrong"
+    with no_grad():
+        assert_gradients((detached, cut), WEIGHTS)
+
+
+def test_a_cut_link_in_a_graph_is_suspected():
+    report = gradcheck(lambda x: np.sum(np.exp(x.detach() * x)), X)
+    assert report.verdict == "wrong"
+    assert "each function is right by itself" in report.rule
+
+
+def test_exp_of_log_var_has_a_right_gradient_and_only_a_forward_check_finds_it():
+    """The gradient of the wrong model is right; the sampler's variance is not."""
+    eps = R.normal(size=(20_000, 2))
+    mu, log_var = np.array([0.3, -1.0]), np.array([-2.0, 1.0])
+
+    def right(mu, log_var):
+        return mu + np.exp(log_var / 2) * eps
+
+    def wrong(mu, log_var):
+        return mu + np.exp(log_var) * eps
+
+    for sampler in (right, wrong):
+        small = lambda mu, log_var, sampler=sampler: sampler(mu, log_var)[:3]
+        assert_gradients(small, (mu, log_var))
+    scatter = np.exp(log_var) * 4 * np.sqrt(2 / len(eps))
+    assert np.all(np.abs(np.var(right(mu, log_var), axis=0) - np.exp(log_var)) < scatter)
+    assert np.all(np.abs(np.var(wrong(mu, log_var), axis=0) - np.exp(log_var)) > scatter)
+
+
+def test_what_the_complex_step_and_the_gradient_both_overlook_is_found():
+    """x[3] passes through a cast: no imaginary part, and no gradient either."""
+
+    def f(x):
+        y = np.exp(x)
+        y[3] += np.sin(np.real(x[3]))
+        return np.sum(y)
+
+    assert_gradients((f, lambda x: np.exp(x) + (np.arange(20) == 3) * np.cos(x)), X.ravel())
+    report = gradcheck((f, np.exp), X.ravel())
+    assert (report.verdict, report.index) == ("wrong", (3,))
+    large = R.normal(size=10_000)
+    report = gradcheck((f, np.exp), large)
+    assert (report.verdict, report.index) == ("wrong", (3,))
+
+
+def test_errors_far_below_a_percent_are_found_in_smooth_functions():
+    bad = lambda x: np.exp(x) * np.where(np.arange(20).reshape(5, 4) == 7, 1 + 1e-8, 1)
+    report = gradcheck((lambda x: np.sum(np.exp(x)), bad), X)
+    assert (report.verdict, report.index) == ("wrong", (1, 3))
+
+
+# --- One wrong entry among 10,000 ---------------------------------------------------
+
+
+def needle(kind, seed):
+    """A function with a gradient of 10,000 entries over six orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=10_000)
+    c = np.exp(rng.uniform(np.log(1e-6), 0, x.size))
+    if kind == "analytic":
+        return x, lambda x: np.sum(c * np.tanh(x)), lambda x: c / np.cosh(x) ** 2
+    if kind == "abs":
+        return x, lambda x: np.sum(c * np.abs(x)), lambda x: c * np.sign(x)
+    f = lambda x: np.sum(c * np.logaddexp(x, 0.3) * np.abs(x))
+    df = lambda x: c * (
+        sigmoid(x - 0.3) * np.abs(x) + np.logaddexp(x, 0.3) * np.sign(x)
+    )
+    return x, f, df
+
+
+def spoilt(gradient, x, seed):
+    """Put an error of 1 % into one entry of at least 1e-6 of the largest."""
+    rng = np.random.default_rng(seed)
+    size = np.abs(gradient(x))
+    i = int(rng.choice(np.flatnonzero(size >= 1e-6 * np.max(size))))
+    factor = np.ones(x.size)
+    factor[i] += rng.choice([-0.01, 0.01])
+    return i, lambda x: gradient(x) * factor
+
+
+def needle_experiment(kind, trials):
+    for seed in range(trials):
+        x, f, gradient = needle(kind, seed)
+        report = gradcheck((f, gradient), x, rng=seed)
+        assert report.verdict == "pass", f"{kind}, seed {seed}: {report}"
+        i, bad = spoilt(gradient, x, seed)
+        report = gradcheck((f, bad), x, rng=seed)
+        assert report.verdict == "wrong", f"{kind}, seed {seed}: {report}"
+        assert (report.index, report.differ) == ((i,), 1)
+
+
+@pytest.mark.parametrize(("kind", "trials"), [("analytic", 5), ("abs", 2), ("mixed", 1)])
+def test_one_wrong_entry_in_10000(kind, trials):
+    needle_experiment(kind, trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["analytic", "abs", "mixed"])
+def test_one_wrong_entry_in_10000_a_hundred_times(kind):
+    needle_experiment(kind, 100)
+
+
+def test_a_large_check_of_a_cheap_function_takes_seconds():
+    x, f, gradient = needle("abs", 0)
+    start = time.perf_counter()
+    gradcheck((f, gradient), x)
+    assert time.perf_counter() - start < 10
+
+
+def test_a_large_gradient_that_is_all_wrong_is_not_searched_to_the_end():
+    x, f, gradient = needle("abs", 0)
+    report = gradcheck((f, lambda x: -gradient(x)), x)
+    assert report.verdict == "wrong"
+    assert "at least 64 differ" in str(report)
+    assert "analytic / numeric = -1" in str(report)
+    assert report.calls < 10_000
+
+
+# --- float32 ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f", [np.tanh, np.abs, functions.softmax])
+def test_float32_inputs_are_checked_in_float64_and_against_it(f):
+    x = X.astype(np.float32)
+    assert_gradients(f, x)
+    report = gradcheck(f, x)
+    assert report.blind < 1e-3
+    assert gradcheck((np.tanh, lambda g, x: g * (1.0005 - np.tanh(x) ** 2)), x).verdict == "wrong"
+
+
+def test_float32_rounding_that_eats_the_gradient_is_noisy():
+    """1 - cos x for small x is all rounding in float32."""
+
+    def gradient(x):
+        return 2 * (1 - np.cos(x)) / x**2 + 0 * x
+
+    def f(x):  # an antiderivative of (1 - cos x) / x^2, twice, near 0
+        return np.sum(x - x**3 / 36 + x**5 / 1800)
+
+    x = np.array([1e-4, 2e-4])
+    assert gradcheck((f, gradient), x).verdict == "pass"
+    report = gradcheck((f, gradient), x.astype(np.float32))
+    assert report.verdict == "noisy"
+    assert "lost to rounding" in str(report)
+
+
+def test_a_function_that_computes_in_float32_passes_to_its_own_accuracy():
+    buffer = np.empty((5, 4), np.float32)
+
+    def f(x):
+        np.tanh(x, out=buffer, casting="same_kind")
+        return np.sum(buffer * buffer)
+
+    def gradient(x):
+        y = np.tanh(x)
+        return 2 * y * (1 - y * y)
+
+    x = R.uniform(0.3, 1, size=(5, 4))
+    assert_gradients((f, gradient), x)
+    assert gradcheck((f, lambda x: gradient(x) * 1.05), x).verdict == "wrong"
+
+
+# --- Tensors, models, second order --------------------------------------------------
+
+
+class Model:
+    def __init__(self):
+        self.W = Tensor(WEIGHTS.copy(), requires_grad=True, name="W")
+        self.b = Tensor(BIAS.astype(np.float32), requires_grad=True)
+
+    def parameters(self):
+        yield self.W
+        yield self.b
+
+    def loss(self, x):
+        return np.mean(functions.softplus(x @ self.W + self.b))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_model_is_checked_in_place_and_left_as_it_was(order):
+    model = Model()
+    before = [(p._data, p._data.copy(), p._version) for p in model.parameters()]
+    pending = model.loss(DATA)
+    before = [(p._data, p._data.copy(), p._version) for p in model.parameters()]
+    assert_gradients(lambda *_: model.loss(DATA), model.parameters(), order=order)
+    for p, (data, values, version) in zip(model.parameters(), before, strict=True):
+        assert p._data is data
+        assert p._version is version
+        assert p.grad is None
+        np.testing.assert_array_equal(data, values)
+    pending.backward()  # the caller's own graph is not stale
+    report = gradcheck(lambda *_: model.loss(DATA) * 2.0, model.parameters())
+    assert "(W, _[1])" in str(report)
+
+
+def test_tensors_are_put_back_when_f_raises():
+    model = Model()
+    data = model.W._data
+
+    def f(*_):
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        gradcheck(f, model.parameters())
+    assert model.W._data is data
+
+
+def test_frozen_tensors_and_integers_are_constants():
+    labels = np.array([0, 2, 1, 3, 0, 1])
+    frozen = Tensor(BIAS, name="frozen")
+    f = lambda W, b, labels: np.sum(functions.log_softmax(DATA @ W + b)[np.arange(6), labels])
+    report = gradcheck(f, (WEIGHTS, frozen, labels))
+    assert report.ok
+    assert "(W)" in str(report)
+    pair = (lambda x, k: np.sum(x**k), lambda x, k: (k * x ** (k - 1.0), None))
+    assert_gradients(pair, (X, 3))
+    assert_gradients((pair[0], lambda x, k: k * x ** (k - 1.0)), (X, 3))
+
+
+def test_works_under_no_grad_and_records_nothing_itself():
+    with no_grad():
+        assert_gradients(np.tanh, X)
+        assert gradcheck(lambda x: x.detach() * 1.0, X).verdict == "wrong"
+
+
+def test_second_order_sees_a_rule_that_cannot_be_differentiated():
+    @primitive
+    def sine(x):
+        return np.sin(x)
+
+    rule(sine, lambda g, y, x: g * np.cos(x.data if isinstance(x, Tensor) else x))
+    f = lambda x: np.sum(np.exp(sine(x)))
+    assert_gradients(f, X)
+    report = gradcheck(f, X, order=2)
+    assert report.verdict == "wrong"
+    assert report.rule == "sine, argument 0"
+    assert "gradient of f" in str(report)
+
+
+def test_second_order_of_a_linear_function_is_not_vacuous():
+    @primitive
+    def double(x):
+        return 2 * x
+
+    rule(double, lambda g, y, x: 2 * (g.data if isinstance(g, Tensor) else g))
+    assert_gradients(lambda x: 3 * x, X, order=2)
+    report = gradcheck(double, X, order=2)
+    assert report.verdict == "wrong"
+    assert report.input == "its cotangent"
+
+
+def test_first_order_faults_are_reported_first():
+    report = gradcheck(lambda x: np.sum(x.detach() * x), X, order=2)
+    assert "gradient of f" not in str(report)
+    assert report.verdict == "wrong"
+
+
+# --- assert_detects -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_detects_on_tensors(order):
+    assert_detects(lambda x, W: np.tanh(x @ W), (DATA, WEIGHTS), order=order)
+    assert_detects(lambda x: np.abs(x) * x, X, order=order)
+
+
+def test_detects_on_pairs():
+    assert_detects((mean_squared, mean_squared_gradient), WEIGHTS)
+    assert_detects((functions.softmax, softmax_vjp), X, oracle="ridders")
+    x, f, gradient = needle("analytic", 3)
+    assert_detects((f, gradient), x)
+
+
+def test_detects_says_which_change_went_unnoticed(monkeypatch):
+    def blind(f, *args, **kwargs):
+        return GradientReport("pass", True, "nothing seen")
+
+    monkeypatch.setattr(testing, "_check", blind)
+    with pytest.raises(GradientError, match=r"was changed \(sign\)"):
+        assert_detects((mean_squared, mean_squared_gradient), WEIGHTS)
+
+
+def test_detects_refuses_a_check_that_cannot_fail():
+    with pytest.raises(GradientError, match="is 0"):
+        assert_detects((lambda x: np.sum(0 * x), np.zeros_like), X)
+
+
+# --- Manners ------------------------------------------------------------------------
+
+
+def test_probing_is_silent_and_leaves_warnings_alone():
+    def f(x):
+        if np.any(np.asarray(x) != X):
+            warnings.warn("off the point", RuntimeWarning, stacklevel=1)
+        return np.log(np.abs(x)) + np.abs(x) / x
+
+    filters = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_gradients((f, lambda g, x: g / x), X)
+        assert_gradients((np.log, lambda g, x: g / x), np.array([1e-3, 2.0]))
+    assert list(warnings.filters) == filters
+
+
+def test_f_may_write_into_its_arguments():
+    def f(x):
+        x *= x
+        return np.sum(x)
+
+    kept = X.copy()
+    assert_gradients((f, lambda x: 2 * x), X)
+    np.testing.assert_array_equal(X, kept)
+
+
+def test_the_same_seed_gives_the_same_report():
+    wrong = (quadratic, lambda x: quadratic_gradient(x) * 1.001)
+    a, b = gradcheck(wrong, X, rng=5), gradcheck(wrong, X, rng=np.random.default_rng(5))
+    assert a == b
+    assert gradcheck(wrong, X, rng=6).index is not None
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: gradcheck(3, X), TypeError, "a function of Tensors, or a pair"),
+        (lambda: gradcheck((np.exp,), X), TypeError, "pair"),
+        (lambda: gradcheck(np.exp, 1), TypeError, "no input can be differentiated"),
+        (lambda: gradcheck(np.exp, X + 1j), TypeError, "must be real"),
+        (lambda: gradcheck(lambda x: (x, x), X), TypeError, "one array"),
+        (lambda: gradcheck(np.argmax, X), TypeError, "int64"),
+        (lambda: gradcheck((np.exp, np.exp), X), TypeError, r"vjp\(g, \*inputs\)"),
+        (lambda: gradcheck((np.sum, lambda: 0), X), TypeError, r"gradient\(\*inputs\)"),
+        (lambda: gradcheck(np.exp, X, order=3), ValueError, "1 or 2"),
+        (lambda: gradcheck((np.sum, np.ones_like), X, order=2), ValueError, "order=2"),
+        (lambda: gradcheck(np.exp, X, oracle="magic"), ValueError, "magic"),
+        (lambda: gradcheck(np.exp, X, allow=("fine",)), ValueError, "fine"),
+        (lambda: gradcheck(np.exp, X, allow="kink"), ValueError, "kink"),
+        (lambda: gradcheck(np.add, [TWICE, TWICE]), ValueError, "twice"),
+    ],
+)
+def test_misuse_is_an_error_that_says_so(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+TWICE = Tensor(X, requires_grad=True)
+
+
+def test_a_forced_complex_step_says_when_it_does_not_hold():
+    pair = (lambda x: np.sum(np.abs(x) ** 3), lambda x: 3 * x * np.abs(x))
+    report = gradcheck(pair, X, oracle="complex")
+    assert report.verdict == "noisy"
+    assert "complex step does not hold" in str(report)
+    assert gradcheck((quadratic, quadratic_gradient), X, oracle="complex").ok
+
+
+def test_an_empty_input_is_vacuous():
+    report = gradcheck(lambda a, b: np.sum(a) + np.sum(b), (X, np.zeros((0, 3))))
+    assert report.verdict == "vacuous"
+    assert "no entries" in str(report)
+
+
+def test_importing_testing_does_not_import_hypothesis():
+    code = (
+        "import sys, scratchnet.testing as t; t.strategies; "
+        "sys.exit('hypothesis' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- The oracle's own bound ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 3, 6])
+def test_the_error_bound_of_real_differences_is_honest(depth):
+    """Against exact slopes: no bound is broken by an order, few are broken at all."""
+    rng = np.random.default_rng(0)
+    functions = [
+        (np.exp, np.exp),
+        (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
+        (lambda x: np.sin(30 * x), lambda x: 30 * np.cos(30 * x)),
+        (np.cbrt, lambda x: np.cbrt(x) / x / 3),
+        (lambda x: 1e6 + np.abs(x), np.sign),
+        (lambda x: 1 / (1 + 25 * x * x), lambda x: -50 * x / (1 + 25 * x * x) ** 2),
+    ]
+    broken = 0
+    for k in range(300):
+        f, df = functions[k % len(functions)]
+        x = np.array(rng.normal() * 10.0 ** rng.uniform(-3, 1))
+        problem = testing._Pair(lambda x, f=f: np.asarray(f(x)), df, x)
+        with np.errstate(all="ignore"):
+            probe = testing._Probe(problem, rng)
+            probe.measure_rounding(problem.gradient([x], probe.c))
+            line = testing._Line(probe, 0, np.ones(1), probe.scale[0][0])
+            truth = float(df(x)) * float(probe.c)
+            found = line.slope(abs(truth) * 10.0 ** rng.uniform(-12, -2), depth)
+        if found.kind == "broken":
+            continue
+        off = abs(found.value - truth)
+        broken += off > found.error
+        assert off <= 10 * found.error + 1e-13 * abs(truth)
+    assert broken <= 3
+
+
+# --- Strategies ---------------------------------------------------------------------
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_strategies(data):
+    shape = data.draw(strategies.shapes(max_dims=3))
+    assert len(shape) <= 3
+    assert all(1 <= n <= 4 for n in shape)
+    x = data.draw(strategies.arrays(shape, -1, 3, avoid=(0.0, 1.0), margin=0.1))
+    assert x.shape == shape
+    assert np.all((x >= -1) & (x <= 3))
+    assert np.all(np.abs(x) >= 0.1 - 1e-12)
+    assert np.all(np.abs(x - 1) >= 0.1 - 1e-12)
+    many = data.draw(strategies.arrays(strategies.shapes(1, 2), distinct=True))
+    gaps = np.diff(np.sort(many.ravel()))
+    assert np.all(gaps >= 0.49 * 4 / many.size)
+    a, b = data.draw(strategies.broadcastable())
+    np.broadcast_shapes(a, b)
+    axis = data.draw(strategies.axes(len(shape)))
+    np.sum(x, axis=axis)
+    low = data.draw(strategies.arrays((2,), dtype=np.float32))
+    assert low.dtype == np.float32
+
+
+def test_strategies_refuse_an_interval_with_nothing_left():
+    with pytest.raises(ValueError, match="nothing is left"):
+        strategies.arrays((2,), -0.01, 0.01, avoid=(0.0,))
+
+
+@given(strategies.arrays(strategies.shapes(1, 2), avoid=(0.0,), distinct=True))
+@settings(max_examples=30, deadline=None)
+def test_strategies_give_points_where_the_checker_can_work(x):
+    assert_gradients(lambda x: np.max(np.abs(x), axis=0) + functions.relu(x), x)

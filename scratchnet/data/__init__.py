@@ -1,0 +1,1 @@
+"""The data: digits drawn from strokes, and MNIST from its files."""
