@@ -154,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
     ae.add_argument(
         "--data",
         default="drawn",
-        help="'drawn' digits, a folder of MNIST's IDX files, or 'mnist' to download them",
+        help="'drawn', a folder of MNIST's files, or 'mnist' to download them",
     )
     ae.add_argument("--examples", type=positive, help="how many images to train on")
     ae.add_argument("--code", type=positive, default=16, help="numbers in the code")

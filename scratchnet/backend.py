@@ -46,17 +46,23 @@ def to_numpy(x: Array) -> np.ndarray:
 
 
 def scatter_add(target: Array, index: Any, values: Array) -> None:
-    """Add `values` into `target[index]` in place, repeated positions once each.
+    """Add `values` into `target[index]` in place, once for each time it is named.
 
-    `target[index] += values` would count a repeated position only once. Slices and
-    integers cannot repeat one, and there the plain addition is many times faster.
+    `target[index] += values` would add to a repeated position only once. Where none
+    can be repeated, it is many times faster.
     """
     parts = index if isinstance(index, tuple) else (index,)
-    if all(isinstance(part, (slice, int, np.integer, type(None), type(...)))
-           for part in parts):  # fmt: skip
+    if all(map(_names_once, parts)):
         target[index] += values
     else:
         np.add.at(target, index, values)
+
+
+def _names_once(part: Any) -> bool:
+    """Say whether a part of an index is a slice, an integer, a mask, None or `...`."""
+    if isinstance(part, (slice, int, np.integer, type(None), type(...))):
+        return True
+    return getattr(part, "dtype", None) == np.bool_
 
 
 def streams(seed: int, n: int) -> list[np.random.Generator]:

@@ -196,7 +196,8 @@ def _clip(g: Any, x: Any, lo: Any, hi: Any, which: int) -> Any:
     lo = -np.inf if lo is None else lo
     hi = np.inf if hi is None else hi
     high = (x > hi) | (lo > hi)
-    return np.where((~((x < lo) | high), (x < lo) & ~high, high)[which], g, 0.0)
+    low = (x < lo) & ~high
+    return np.where((~(low | high), low, high)[which], g, 0.0)
 
 
 rule(clip,               lambda g, y, x, lo, hi: _clip(g, x, lo, hi, 0),
@@ -323,10 +324,8 @@ def _unsort(g: Any, a: Any, axis: int | None) -> Any:
     return np.take_along_axis(g, np.argsort(order, axis=axis, kind="stable"), axis)
 
 
-def _average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = False, *,
+def _average(a: Any, axis: Axis = None, weights: Any = None, *,
              keepdims: bool = False) -> Any:
-    if returned:
-        raise TypeError("np.average: 'returned' is not supported for Tensors")
     if weights is None:
         return np.mean(a, axis=axis, keepdims=keepdims)
     if np.shape(weights) != np.shape(a):

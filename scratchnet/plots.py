@@ -72,7 +72,7 @@ def as_image(x: ArrayLike) -> np.ndarray:
     side = round(x.size**0.5)
     if side * side != x.size:
         raise ValueError(
-            f"plots: {x.size} pixels are no square picture; pass them as (rows, columns)"
+            f"plots: {x.size} pixels are no square picture; pass (rows, columns)"
         )
     return x.reshape(side, side)
 
@@ -131,7 +131,9 @@ def loss_curve(
     if len(held_out):
         ax.plot(epochs, held_out, color=COLOURS[1], marker=marker, ms=4, ls="--",
                 label="held out")  # fmt: skip
-    for (name, value), colour in zip((references or {}).items(), COLOURS[2:]):
+    for (name, value), colour in zip(
+        (references or {}).items(), COLOURS[2:], strict=False
+    ):
         ax.axhline(value, color=colour, ls=":")
         ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="right", color=colour)  # fmt: skip

@@ -19,12 +19,13 @@ The table itself, NumPy function -> derivative, is in derivatives.py.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -34,6 +35,7 @@ from scratchnet.backend import Array
 
 Axis = int | tuple[int, ...] | None
 Function = Callable[..., Any]
+Operator = Callable[["Tensor", Any], Any]
 
 
 class NoRuleError(TypeError):
@@ -47,9 +49,12 @@ class GraphError(ValueError):
 # Whether functions of Tensors are recorded, for each thread on its own.
 _recording: ContextVar[bool] = ContextVar("scratchnet_recording", default=True)
 
-# A Tensor is made after its inputs, so numbers in order of making are a
-# topological order of every graph. Process-wide: the numbers only order.
+# A result is numbered after its inputs, so the order of numbers is a topological
+# order of every graph. One count for the process: the numbers only order.
 _numbers = itertools.count()
+
+# Held while something is changed that threads share: `.grad`, the last write.
+_lock = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -69,42 +74,6 @@ def no_grad() -> contextlib.AbstractContextManager[None]:
     return _recording_set_to(False)
 
 
-# --- Stale values -------------------------------------------------------------------
-
-
-class _Version:
-    """How often the memory of some Tensors has been written since they were made."""
-
-    __slots__ = ("__weakref__", "number")
-
-    def __init__(self) -> None:
-        self.number = 0
-
-
-# One cell for one piece of memory, found by the array that owns it. The Tensors hold
-# the cell and the memory, so an entry lives as long as the address stays theirs.
-_versions: WeakValueDictionary[int, _Version] = WeakValueDictionary()
-
-
-def _version(tensor: Tensor) -> _Version:
-    if tensor._version is None:
-        owner = tensor._data
-        while isinstance(owner.base, type(owner)):
-            owner = owner.base
-        tensor._version = _versions.setdefault(id(owner), _Version())
-    return tensor._version
-
-
-def changed(tensor: Tensor) -> None:
-    """Say that the memory of `tensor` was written in place.
-
-    Whoever writes a Tensor's `.data` (an optimiser, `load_state_dict`) calls this
-    afterwards. A graph that read the old values then refuses to be walked, instead
-    of giving gradients of a mixture of old and new.
-    """
-    _version(tensor).number += 1
-
-
 # --- The graph ----------------------------------------------------------------------
 
 
@@ -115,30 +84,24 @@ class Node:
     cycle: when the last Tensor over it goes, it is freed at once.
     """
 
-    __slots__ = ("args", "function", "kwargs", "number", "row", "versions")
+    __slots__ = ("args", "function", "kwargs", "number", "row")
 
     def __init__(
-        self, row: _Differentiable, function: Function, args: Any, kwargs: Any
+        self, row: _Recorded, function: Function, args: Any, kwargs: Any
     ) -> None:
+        """Note the call, and give it its place in the order."""
         self.number = next(_numbers)
         self.row = row
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        # A Tensor that a function made needs no check of its own: the memory that it
-        # may share with a leaf was read by its own node too.
-        self.versions = [
-            (x, _version(x), _version(x).number)
-            for x in row.inputs(args)
-            if isinstance(x, Tensor) and x._node is None
-        ]
 
     def inputs(self) -> list[tuple[int, Tensor]]:
         """Return the inputs that a gradient flows to, each with its position."""
         return [
             (i, x)
             for i, x in enumerate(self.row.inputs(self.args))
-            if isinstance(x, Tensor) and x.requires_grad
+            if isinstance(x, Tensor) and x._requires_grad
         ]
 
     def pull(self, i: int, g: Any, y: Any, args: Any) -> Any:
@@ -150,7 +113,7 @@ class Node:
         dx = self.row.pull(i, g, y, args, self.kwargs)
         if dx is None:
             return None
-        x = self.row.inputs(args)[i]
+        x = self.row.inputs(self.args)[i]
         try:
             return _fit(dx, x.shape, x.dtype)
         except ValueError as error:
@@ -165,8 +128,7 @@ class Node:
 
     def free(self) -> None:
         """Let go of the inputs; a walk that meets this node again is an error."""
-        self.args = None
-        self.versions = []
+        self.args = self.kwargs = None
 
 
 def _fit(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -179,15 +141,20 @@ def _fit(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     if not isinstance(g, Tensor):
         g = backend.asarray(g)
     if g.shape != shape:
-        extra = g.ndim - len(shape)
-        stretched = (i for i, n in enumerate(shape, extra) if n == 1 != g.shape[i])
-        g = np.sum(g, axis=(*range(extra), *stretched))
-        g = np.reshape(g, shape)
+        if np.broadcast_shapes(shape, g.shape) != g.shape:
+            raise ValueError("not a shape that the input was broadcast to")
+        padded = (1,) * (g.ndim - len(shape)) + shape
+        copied = (i for i, n in enumerate(padded) if n != g.shape[i])
+        g = np.reshape(np.sum(g, axis=tuple(copied)), shape)
     return g if g.dtype == dtype else g.astype(dtype)
 
 
-def _graph(output: Tensor, wanted: set[Tensor] | None) -> tuple[list[Tensor], bool]:
-    """Collect the recorded Tensors between `output` and the leaves, oldest first.
+# One step of the way back: a result, its node, and the inputs to send gradients to.
+_Step = tuple["Tensor", Node, list[tuple[int, "Tensor"]]]
+
+
+def _steps_back(output: Tensor, wanted: set[Tensor]) -> tuple[list[_Step], bool]:
+    """Collect the steps from `output` back to the leaves, oldest first.
 
     With `wanted`, only those on a way to a wanted Tensor; the flag says whether the
     graph also reaches something else that requires a gradient. The stack is ours and
@@ -195,40 +162,43 @@ def _graph(output: Tensor, wanted: set[Tensor] | None) -> tuple[list[Tensor], bo
     """
     seen = {output}
     stack = [output]
-    found: list[Tensor] = []
+    steps: list[_Step] = []
     outside = False
     while stack:
         t = stack.pop()
-        stop = wanted is not None and t in wanted
-        if t._node is None or stop:
-            outside = outside or not stop or t._node is not None
+        node = t._node
+        if node is None or t in wanted:
+            outside = outside or node is not None or t not in wanted
             continue
-        if t._node.args is None:
+        if node.args is None:
             raise GraphError(
-                f"backward: the graph through {name_of(t._node.function)} was freed "
+                f"backward: the graph through {name_of(node.function)} was freed "
                 "by an earlier backward(); pass retain_graph=True to the first one, "
                 "or compute the loss again"
             )
-        found.append(t)
-        for _, x in t._node.inputs():
+        inputs = node.inputs()
+        steps.append((t, node, inputs))
+        for _, x in inputs:
             if x not in seen:
                 seen.add(x)
                 stack.append(x)
-    found.sort(key=lambda t: t._node.number)  # type: ignore[union-attr]
-    if wanted is not None:
+    steps.sort(key=lambda step: step[1].number)
+    if wanted:
         leads = set(wanted)
-        for t in found:
-            if any(x in leads for _, x in t._node.inputs()):  # type: ignore[union-attr]
+        on_a_way = []
+        for t, node, inputs in steps:
+            inputs = [(i, x) for i, x in inputs if x in leads]
+            if inputs:
                 leads.add(t)
-        found = [t for t in found if t in leads]
-    return found, outside
+                on_a_way.append((t, node, inputs))
+        steps = on_a_way
+    return steps, outside
 
 
-def _walk(
+def _walk_back(
     output: Tensor,
-    gradient: Array,
-    graph: list[Tensor],
-    wanted: set[Tensor] | None,
+    gradient: Any,
+    steps: list[_Step],
     create_graph: bool,
     retain_graph: bool,
 ) -> dict[Tensor, Any]:
@@ -240,37 +210,89 @@ def _walk(
     a walk in any other order might, would hand on a 1, and later another 1 or a 2. A
     function's inputs are older than its result, so newest first is always in time.
     """
-    for t in graph:
-        for x, version, number in t._node.versions:  # type: ignore[union-attr]
-            if version.number != number:
-                raise GraphError(
-                    f"backward: {x._label()} was changed in place after the graph read "
-                    f"it (in {name_of(t._node.function)}); "  # type: ignore[union-attr]
-                    "compute the loss again after the change, or call backward() "
-                    "before optimizer.step()"
-                )
-    on_the_way = None if wanted is None else set(graph) | wanted
-    gradients: dict[Tensor, Any] = {output: gradient}
+    _check_unchanged(steps)
+    gradients = {output: gradient}
     # An infinite derivative (sqrt at 0) is a value, not an accident.
     with _recording_set_to(create_graph), np.errstate(divide="ignore"):
-        while graph:
-            t = graph.pop()  # newest; popped, so that its memory is free when done
-            node = t._node
+        while steps:
+            t, node, inputs = steps.pop()  # newest; popped: its memory may go
             g = gradients.pop(t, None)
-            if node is None or g is None:
-                continue
-            y = t if create_graph else t._data
-            args = node.args if create_graph else node.plain_args()
-            for i, x in node.inputs():
-                if on_the_way is not None and x not in on_the_way:
-                    continue
-                dx = node.pull(i, g, y, args)
-                if dx is not None:
-                    # Never in place: dx may be g itself, which others hold too.
-                    gradients[x] = gradients[x] + dx if x in gradients else dx
-            if not retain_graph:
+            if g is not None:
+                y = t if create_graph else t._data
+                args = node.args if create_graph else node.plain_args()
+                for i, x in inputs:
+                    dx = node.pull(i, g, y, args)
+                    if dx is not None:
+                        # Never in place: dx may be g itself, which others hold too.
+                        gradients[x] = gradients[x] + dx if x in gradients else dx
+            if not (retain_graph or create_graph):
                 node.free()
+    return _separate(gradients, create_graph)
+
+
+def _separate(gradients: dict[Tensor, Any], as_tensors: bool) -> dict[Tensor, Any]:
+    """Give every leaf memory of its own: of `a + b` both gradients are one array."""
+    taken: set[int] = set()
+    for leaf, g in gradients.items():
+        if as_tensors:  # which nobody writes
+            gradients[leaf] = g if isinstance(g, Tensor) else _tensor(g)
+        elif g.base is not None or id(g) in taken:
+            gradients[leaf] = g.copy()
+        taken.add(id(g))
     return gradients
+
+
+# --- Stale values -------------------------------------------------------------------
+
+# When an array was last written, and when a Tensor was last given another one, on the
+# count that numbers the nodes, by address. An address that is used again does no harm:
+# whatever is there now was made, and read, after the number found.
+_written: dict[int, int] = {}
+_last_write = -1
+
+
+def changed(tensor: Tensor) -> None:
+    """Say that the memory of `tensor` was written in place.
+
+    Whoever writes a Tensor's `.data` (an optimiser, `load_state_dict`) calls this
+    afterwards. A graph that read the old values, through this Tensor or any other
+    over the same memory, then refuses to be walked, instead of giving gradients of a
+    mixture of old and new.
+    """
+    _note_write(_memory(tensor._data))
+
+
+def _note_write(address: int) -> None:
+    global _last_write
+    with _lock:
+        _last_write = _written[address] = next(_numbers)
+
+
+def _memory(array: Any) -> int:
+    """Return the address of the object that owns the memory of an array, or view."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return id(array)
+
+
+def _check_unchanged(steps: list[_Step]) -> None:
+    """Find, before the first rule runs, anything written since the graph read it."""
+    for t, node, _ in steps:
+        if node.number > _last_write:
+            continue
+        for x in (*node.row.inputs(node.args), t):
+            places = (id(x), _memory(plain(x)))
+            if any(_written.get(place, -1) > node.number for place in places):
+                raise GraphError(
+                    f"backward: {_label(x)} was changed in place after the graph read "
+                    f"it (in {name_of(node.function)}); compute the loss again after "
+                    "the change, or call backward() before optimizer.step()"
+                )
+
+
+def _label(x: Any) -> str:
+    name = getattr(x, "name", None)
+    return f"{repr(name) if name else f'a {type(x).__name__}'} of shape {np.shape(x)}"
 
 
 # --- The table ----------------------------------------------------------------------
@@ -279,112 +301,142 @@ def _walk(
 class _Row:
     """What the table knows of one function: how to call it with Tensors."""
 
-    def __init__(self, function: Function, skip: int, arity: int) -> None:
-        """Read from the signature of `function` which arguments a call may have."""
-        code = function.__code__
-        count = code.co_argcount
-        self.arity = arity
-        self.most = 999 if code.co_flags & 0x04 else count - skip  # 0x04: has *args
-        self.names = code.co_varnames[skip : count + code.co_kwonlyargcount]
+    # How many arguments a usual call has, by position and none a list. Any other call
+    # passes through `accept` first.
+    usual = -1
+    call: Function  # (function, args, kwargs) -> result
 
-    def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        raise TypeError
+    def __init__(self, definition: Function, skip: int = 0) -> None:
+        """Take from a signature, after its first few, the arguments supported."""
+        self.signature = inspect.signature(definition)
+        self.skip = skip
+        self.accepted: set[tuple[Any, ...]] = set()
 
     def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
-        """Refuse, at the call, the arguments that the derivative does not cover."""
-        name = name_of(function)
-        if any(_holds_tensor(v) for v in kwargs.values()):
-            args, kwargs = _bind(function, args, kwargs)
-        kwargs = {k: v for k, v in kwargs.items() if k in self.names or not _unset(v)}
-        for key, v in kwargs.items():
-            if key not in self.names:
-                raise TypeError(
-                    f"{name}: the argument {key!r} is not supported for Tensors"
-                    + (f" (supported: {', '.join(self.names)})" if self.names else "")
-                )
-            if _holds_tensor(v) and not isinstance(self, _Rewrite):
-                raise TypeError(f"{name}: {key!r} cannot be a Tensor")
-        if len(args) > self.most:
+        """Bring a call into the usual form; refuse what the row does not cover."""
+        if kwargs.get("out") is not None:
             raise TypeError(
-                f"{name}: {len(args)} positional arguments, and with a Tensor at most "
-                f"{self.most} are supported"
+                f"{name_of(function)}: out= cannot be used with Tensors; write "
+                "h = h + t instead of h += t, and bind the result to a new name"
             )
+        if kwargs:
+            given = (k for k in kwargs if not _is_default(function, k, kwargs[k]))
+            kwargs = {k: kwargs[k] for k in given}
+        by_keyword = _holds_tensor((*kwargs.values(),))
+        form = (len(args), *kwargs)
+        if by_keyword or form not in self.accepted:
+            try:
+                if by_keyword:
+                    bound = _signature(function).bind(*args, **kwargs)
+                    args, kwargs = bound.args, bound.kwargs
+                self.signature.bind(*(None,) * self.skip, *args, **kwargs)
+            except TypeError:
+                names = list(self.signature.parameters)[self.skip :]
+                what = ", ".join(repr(k) for k in kwargs if k not in names)
+                what = what or f"a call with {len(args)} positional arguments"
+                raise TypeError(
+                    f"{name_of(function)}: {what} is not supported with Tensors; it "
+                    f"takes {', '.join(names)}"
+                ) from None
+            self.accepted.add(form)
         return args, kwargs
 
 
-class _Differentiable(_Row):
-    """A row whose calls are recorded; subclasses say where the inputs are."""
+class _Recorded(_Row):
+    """A row whose calls are recorded; its two kinds say where in a call inputs are."""
 
-    def inputs(self, args: Any) -> Sequence[Any]:
-        raise TypeError
+    inputs: Function  # args -> the array inputs, of which there may be derivatives
+    others: Function  # args -> the rest
+    plain: Function  # args -> the same with plain arrays for Tensors
+    without_lists: Function  # args -> the same with arrays for lists
+    pull: Function  # see Node.pull
 
-    def plain(self, args: Any) -> Any:
-        raise TypeError
-
-    def pull(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
-        raise TypeError
+    def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
+        args, kwargs = super().accept(function, args, kwargs)
+        if _holds_tensor((*self.others(args), *kwargs.values())):
+            raise TypeError(
+                f"{name_of(function)}: a Tensor was given for an argument that has no "
+                "derivative; pass its value, .detach().numpy()"
+            )
+        return self.without_lists(args), kwargs
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
+        inputs = self.inputs(args)
         try:
             data = function(*self.plain(args), **kwargs)
         except (ValueError, TypeError) as error:
-            raise _with_shapes(error, function, self.inputs(args)) from error
+            raise _with_shapes(error, function, inputs) from error
         result = _tensor(data)
-        if _recording.get():
-            for x in self.inputs(args):
-                if isinstance(x, Tensor) and x.requires_grad:
-                    kind = result._data.dtype.kind
-                    if kind == "f":
-                        result._node = Node(self, function, args, kwargs)
-                        result.requires_grad = True
-                    elif kind == "c":
-                        raise TypeError(
-                            f"{name_of(function)}: the result is complex; only real "
-                            "functions can be differentiated"
-                        )
-                    break
+        if _recording.get() and _any_requires_grad(inputs):
+            kind = result._data.dtype.kind
+            if kind == "f":
+                result._node = Node(self, function, args, kwargs)
+                result._requires_grad = True
+            elif kind == "c":
+                raise TypeError(
+                    f"{name_of(function)}: the result is complex; only real functions "
+                    "can be differentiated"
+                )
         return result
 
 
-class _Rule(_Differentiable):
-    def __init__(self, rules: tuple[Function | None, ...]) -> None:
-        written = next(r for r in rules if r is not None)
-        super().__init__(written, skip=2, arity=len(rules))
+class _Rule(_Recorded):
+    """f(a, b, ...), with one rule for each input."""
+
+    def __init__(self, rules: Sequence[Function | None]) -> None:
+        super().__init__(next(r for r in rules if r is not None), skip=2)
+        self.usual = len(rules)
         self.rules = rules
 
-    def inputs(self, args: Any) -> Sequence[Any]:
-        return args[: self.arity]  # type: ignore[no-any-return]
+    def inputs(self, args: Any) -> Any:
+        return args[: self.usual]
+
+    def others(self, args: Any) -> Any:
+        return args[self.usual :]
 
     def plain(self, args: Any) -> Any:
         return [x._data if isinstance(x, Tensor) else x for x in args]
+
+    def without_lists(self, args: Any) -> Any:
+        if _LISTS.isdisjoint(map(type, self.inputs(args))):
+            return args
+        pairs = zip(self.rules, args, strict=False)
+        inputs = (x if r is None else _no_list(x) for r, x in pairs)
+        return (*inputs, *self.others(args))
 
     def pull(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
         rule = self.rules[i]
         return None if rule is None else rule(g, y, *args, **kwargs)
 
 
-class _RuleEach(_Differentiable):
+class _RuleEach(_Recorded):
+    """f([a, b, ...], ...), with one rule that is told which input is meant."""
+
     def __init__(self, rule: Function) -> None:
-        super().__init__(rule, skip=3, arity=1)
+        super().__init__(rule, skip=3)
         self.rule = rule
 
-    def inputs(self, args: Any) -> Sequence[Any]:
-        return args[0]  # type: ignore[no-any-return]
+    def inputs(self, args: Any) -> Any:
+        return args[0]
+
+    def others(self, args: Any) -> Any:
+        return args[1:]
 
     def plain(self, args: Any) -> Any:
-        arrays = [x._data if isinstance(x, Tensor) else x for x in args[0]]
-        return [arrays, *args[1:]]
+        return [[plain(x) for x in args[0]], *args[1:]]
+
+    def without_lists(self, args: Any) -> Any:
+        return (tuple(map(_no_list, args[0])), *args[1:])
 
     def pull(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
         return self.rule(g, y, i, *args, **kwargs)
 
-    def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        return super().call(function, (tuple(args[0]), *args[1:]), kwargs)
-
 
 class _Rewrite(_Row):
+    """A function that is made of others."""
+
     def __init__(self, definition: Function) -> None:
-        super().__init__(definition, skip=0, arity=-1)
+        super().__init__(definition)
         self.definition = definition
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
@@ -392,15 +444,13 @@ class _Rewrite(_Row):
 
 
 class _Constant(_Row):
-    def __init__(self) -> None:
-        self.arity = -1
+    """A function that passes no gradient on."""
 
-    def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
-        return args, kwargs
+    def __init__(self) -> None:
+        super().__init__(lambda *args, **kwargs: None)
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        args = [plain(x) for x in args]
-        return function(*args, **{k: plain(v) for k, v in kwargs.items()})
+        return function(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
 
 
 TABLE: dict[Function, _Row] = {}
@@ -417,7 +467,15 @@ def rule(function: Function, *rules: Function | None) -> None:
             may return the shape that the input was broadcast to. It is plain NumPy
             too, so that it can be differentiated itself.
 
+    Raises:
+        ValueError: there is no rule among `rules`.
+
     """
+    if not any(rules):
+        raise ValueError(
+            f"rule: no derivative is given for {name_of(function)}; if it is zero "
+            "everywhere, use constant()"
+        )
     TABLE[function] = _Rule(rules)
 
 
@@ -446,6 +504,8 @@ def constant(*functions: Function) -> None:
 def primitive(forward: Function) -> Function:
     """Let a function of plain arrays take Tensors; `rule` then says its derivative.
 
+    For example::
+
         @primitive
         def cube(x):
             return x * x * x
@@ -455,7 +515,7 @@ def primitive(forward: Function) -> Function:
 
     @wraps(forward)
     def function(*args: Any, **kwargs: Any) -> Any:
-        if any(map(_holds_tensor, args)) or any(map(_holds_tensor, kwargs.values())):
+        if _holds_tensor(args) or (kwargs and _holds_tensor((*kwargs.values(),))):
             return apply(function, args, kwargs)
         return forward(*args, **kwargs)
 
@@ -468,32 +528,34 @@ def apply(function: Function, args: Any, kwargs: Any) -> Any:
     if row is None:
         name = name_of(function)
         raise NoRuleError(
-            f"{name} has no rule in the table of derivatives; add one with "
-            f"scratchnet.rule({name}, lambda g, y, x: ...), or pass plain arrays "
-            "(tensor.detach().numpy()) if no gradient is needed"
+            f"{name} has no rule in the table of derivatives (shapes {_shapes(args)}); "
+            f"add one with scratchnet.rule({name}, lambda g, y, x: ...), or pass plain "
+            "arrays (tensor.detach().numpy()) if no gradient is needed"
         )
-    if kwargs or len(args) != row.arity:
-        if kwargs.get("out") is not None:
-            raise TypeError(
-                f"{name_of(function)}: out= cannot be used with Tensors; write "
-                "h = h + t instead of h += t, and bind the result to a new name"
-            )
+    if kwargs or len(args) != row.usual or not _LISTS.isdisjoint(map(type, args)):
         args, kwargs = row.accept(function, args, kwargs)
     return row.call(function, args, kwargs)
 
 
 def name_of(function: Function) -> str:
     """Return the name that a reader would type: np.linalg.inv, sigmoid."""
-    module = getattr(function, "__module__", None) or ""
     name = getattr(function, "__name__", repr(function))
-    if isinstance(function, np.ufunc) or module == "numpy":
+    module = getattr(function, "__module__", None) or ""
+    if vars(np).get(name) is function:
         return f"np.{name}"
-    return f"np.linalg.{name}" if module == "numpy.linalg" else name
+    return f"np{module[5:]}.{name}" if module.startswith("numpy.") else name
 
 
-def _unset(v: Any) -> bool:
-    """Say whether an argument has the value that means "not given"."""
-    return v is None or v is True or v is np._NoValue  # type: ignore[attr-defined]
+_LISTS = frozenset((list, tuple))
+
+
+def plain(x: Any) -> Any:
+    """Replace each Tensor in `x`, also inside lists and tuples, by its array."""
+    if isinstance(x, Tensor):
+        return x._data
+    if isinstance(x, (list, tuple)) and _holds_tensor(x):
+        return type(x)(map(plain, x))
+    return x
 
 
 def _holds_tensor(x: Any) -> bool:
@@ -502,44 +564,72 @@ def _holds_tensor(x: Any) -> bool:
     return isinstance(x, Tensor)
 
 
-def plain(x: Any) -> Any:
-    """Replace each Tensor in `x`, also inside lists and tuples, by its array."""
-    if isinstance(x, Tensor):
-        return x._data
-    if isinstance(x, (list, tuple)) and _holds_tensor(x):
-        return type(x)(plain(v) for v in x)
-    return x
+def _no_list(x: Any) -> Any:
+    return backend.asarray(x) if isinstance(x, (list, tuple)) else x
 
 
-def _bind(function: Function, args: Any, kwargs: Any) -> Any:
-    """Move what was passed by keyword to its position, by NumPy's own signature."""
-    import inspect  # only here, so that importing scratchnet need not
+def _any_requires_grad(inputs: Sequence[Any]) -> bool:
+    for x in inputs:  # a loop, as any() of a generator is several times slower
+        if isinstance(x, Tensor) and x._requires_grad:
+            return True
+    return False
 
+
+@cache
+def _signature(function: Function) -> inspect.Signature:
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs)
-    except ValueError:
-        names = [k for k, v in kwargs.items() if _holds_tensor(v)]
-        raise TypeError(
-            f"{name_of(function)}: pass the Tensor {', '.join(names)} by position"
-        ) from None
-    return bound.args, bound.kwargs
+        return inspect.signature(function)
+    except ValueError:  # some of NumPy's functions in C do not say
+        return inspect.Signature()
+
+
+def _is_default(function: Function, key: str, v: Any) -> bool:
+    """Say whether a keyword has the value that means "not given", like where=True."""
+    known = _signature(function).parameters
+    return key in known and v is known[key].default
+
+
+def _shapes(args: Any) -> str:
+    """Write the shapes of the arrays in `args`, also in a list among them."""
+    items = itertools.chain(*(x if type(x) in _LISTS else (x,) for x in args))
+    return ", ".join(str(x.shape) for x in items if hasattr(x, "shape"))
 
 
 def _with_shapes(error: Exception, function: Function, inputs: Any) -> Exception:
-    """Say in an error of NumPy's which shapes met where."""
-    shapes = [np.shape(x) for x in inputs if isinstance(x, Tensor) or np.ndim(x)]
-    if function is np.matmul and all(shapes) and isinstance(error, ValueError):
-        a, b = shapes
+    """Say in an error of NumPy's which function it was, and which shapes met."""
+    message = f"{name_of(function)} of shapes {_shapes(inputs)}: {error}"
+    if function is np.matmul and all(np.ndim(x) for x in inputs):
+        a, b = (x.shape for x in inputs)
         inner = b[-2] if len(b) > 1 else b[-1]
         if a[-1] != inner:
-            return ValueError(
-                f"matmul: {a} @ {b}: inner sizes {a[-1]} and {inner} differ"
-            )
-    named = type(error) if type(error) in (ValueError, TypeError) else ValueError
-    return named(f"{name_of(function)} of shapes {shapes}: {error}")
+            message = f"matmul: {a} @ {b}: inner sizes {a[-1]} and {inner} differ"
+    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, ValueError, TypeError)
+    return next(kind(message) for kind in kinds if isinstance(error, kind))
 
 
 # --- The Tensor ---------------------------------------------------------------------
+
+
+def _operators(function: Function) -> tuple[Operator, Operator]:
+    """Make the methods for `self op other` and `other op self`."""
+
+    def operator(self: Tensor, other: Any) -> Any:
+        return apply(function, (self, other), {})
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        return apply(function, (other, self), {})
+
+    return operator, reflected
+
+
+def _method(function: Function) -> Function:
+    """Make the method that is a NumPy function of the Tensor."""
+
+    @wraps(function)
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return apply(function, (self, *args), kwargs)
+
+    return method
 
 
 class Tensor:
@@ -568,26 +658,21 @@ class Tensor:
 
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_data",
-        "_node",
-        "_version",
-        "grad",
-        "name",
-        "requires_grad",
-    )
+    __slots__ = ("__weakref__", "_data", "_node", "_requires_grad", "grad", "name")
 
-    _data: Array
+    _data: np.ndarray  # or the backend's array, which answers the same calls
     _node: Node | None
-    _version: _Version | None
+    _requires_grad: bool
     grad: Any  # None, an array, or a Tensor after backward(create_graph=True)
     name: str | None
-    requires_grad: bool
 
     def __init__(
-        self, data: ArrayLike | Tensor, requires_grad: bool = False, name: str | None = None
+        self,
+        data: ArrayLike | Tensor,
+        requires_grad: bool = False,
+        name: str | None = None,
     ) -> None:
+        """Make a leaf, as the class says."""
         if isinstance(data, Tensor):
             data = data._data
         array = backend.asarray(data)
@@ -595,14 +680,8 @@ class Tensor:
             raise TypeError(f"Tensor: data of dtype {array.dtype} is not numeric")
         if array.dtype.kind == "f" and not backend.is_array(data):
             array = array.astype(np.float32)
-        if requires_grad and array.dtype.kind != "f":
-            raise TypeError(
-                f"Tensor: data of dtype {array.dtype} has no gradient; "
-                "use floats, or leave requires_grad off"
-            )
         self._data = array
         self._node = None
-        self._version = None
         self.grad = None
         self.name = name
         self.requires_grad = requires_grad
@@ -616,14 +695,33 @@ class Tensor:
 
     @data.setter
     def data(self, array: Array) -> None:
-        changed(self)
-        self._data = Tensor(array, self.requires_grad)._data
-        self._version = None
+        self._data = Tensor(array, self._requires_grad)._data
+        _note_write(id(self))
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient flows to it; may be set for a leaf, to freeze it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
+        if on and self._data.dtype.kind != "f":
+            raise TypeError(
+                f"Tensor: data of dtype {self.dtype} has no gradient; "
+                "use floats, or leave requires_grad off"
+            )
+        if self._node is not None and not on:
+            raise GraphError(
+                f"requires_grad: {_label(self)} was made by "
+                f"{name_of(self._node.function)}; only a leaf can be frozen, use "
+                ".detach()"
+            )
+        self._requires_grad = bool(on)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return self._data.shape  # type: ignore[no-any-return]
+        return self._data.shape
 
     @property
     def dtype(self) -> Any:
@@ -633,17 +731,17 @@ class Tensor:
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self._data.ndim  # type: ignore[no-any-return]
+        return self._data.ndim
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self._data.size  # type: ignore[no-any-return]
+        return self._data.size
 
     @property
-    def T(self) -> Tensor:
+    def T(self) -> Any:
         """The Tensor with its axes in reverse order."""
-        return np.transpose(self)  # type: ignore[call-overload, no-any-return]
+        return apply(np.transpose, (self,), {})
 
     def item(self) -> Any:
         """Return the only element as a Python number."""
@@ -656,21 +754,21 @@ class Tensor:
             TypeError: the Tensor requires a gradient.
 
         """
-        return backend.to_numpy(self.__array__())
+        self._refuse_if_gradient()
+        return backend.to_numpy(self._data)
 
     def detach(self) -> Tensor:
         """Return a Tensor over the same memory that has no history."""
-        return Tensor(self._data)
+        return Tensor(self._data, name=self.name)
 
-    def _label(self) -> str:
-        kind = "a Tensor" if self.name is None else f"{self.name!r}"
-        return f"{kind} of shape {self.shape}"
+    _version = property(lambda self: None, lambda self, _: None)  # see the end
 
     # NumPy's protocols
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any
     ) -> Any:
+        """Answer NumPy's elementwise functions (NEP 13), and arrays left of us."""
         if method != "__call__":
             instead = {
                 "reduce": "np.sum, np.prod, np.max or np.min",
@@ -678,30 +776,38 @@ class Tensor:
                 "outer": "a[:, None] and broadcasting",
             }.get(method, "indexing, np.where or np.concatenate")
             raise TypeError(
-                f"np.{ufunc.__name__}.{method} does not take Tensors; use {instead}"
+                f"np.{ufunc.__name__}.{method} of shapes {_shapes(inputs)} does not "
+                f"take Tensors; use {instead}"
             )
         return apply(ufunc, inputs, kwargs)
 
     def __array_function__(
         self, function: Function, types: Any, args: Any, kwargs: Any
     ) -> Any:
+        """Answer NumPy's other functions (NEP 18)."""
         return apply(function, args, kwargs)
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Any:
-        if self.requires_grad:
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> Any:
+        """Become a plain array, unless that would lose a gradient."""
+        self._refuse_if_gradient()
+        return np.asarray(self._data, dtype=dtype, copy=copy)
+
+    def _refuse_if_gradient(self) -> None:
+        if self._requires_grad:
             raise TypeError(
-                "a Tensor that requires a gradient was about to become a plain array, "
-                "and the gradient lost; for a list of Tensors use np.stack(list) or "
-                "np.concatenate(list) first, for its value .detach().numpy()"
+                f"{_label(self)} that requires a gradient was about to become a plain "
+                "array, and the gradient lost; for a list of Tensors use "
+                "np.stack(list) or np.concatenate(list) first, for its value "
+                ".detach().numpy()"
             )
-        array = self._data if dtype is None else self._data.astype(dtype)
-        return array.copy() if copy else array
 
     # The gradient
 
     def backward(
         self,
-        gradient: ArrayLike | None = None,
+        gradient: ArrayLike | Tensor | None = None,
         retain_graph: bool = False,
         create_graph: bool = False,
     ) -> None:
@@ -713,18 +819,20 @@ class Tensor:
             retain_graph: keep the graph, to walk it again. By default it is freed
                 during the walk, so that memory falls as the walk proceeds.
             create_graph: record the walk itself, so that `.grad` is a Tensor that can
-                be differentiated again. It keeps the graph.
+                be differentiated again. It keeps the graph, and the leaf with it:
+                set `.grad` to None when done, or use `grad`, which stores nothing.
 
         Raises:
             GraphError: nothing to differentiate; the graph was freed by an earlier
-                call; a Tensor was changed in place since the graph read it. No
-                `.grad` is touched then.
+                call; a Tensor was changed in place since the graph read it.
             ValueError: `gradient` is missing or has another shape.
 
+        After any error every `.grad` is as it was.
+
         """
-        if not self.requires_grad:
+        if not self._requires_grad:
             raise GraphError(
-                "backward: this Tensor requires no gradient; was it made under "
+                f"backward: {_label(self)} requires no gradient; was it made under "
                 "no_grad(), or from Tensors without requires_grad=True?"
             )
         if gradient is None:
@@ -733,238 +841,162 @@ class Tensor:
                     f"backward: shape {self.shape} is not a single number; reduce it "
                     "first (np.sum, np.mean), or pass gradient= of that shape"
                 )
-            seed = np.ones_like(self._data)
-        else:
-            seed = backend.asarray(plain(gradient), self.dtype).copy()
-            if seed.shape != self.shape:
-                raise ValueError(
-                    f"backward: gradient of shape {seed.shape} for a Tensor of shape "
-                    f"{self.shape}"
-                )
-        start = _tensor(seed) if create_graph else seed
-        graph, _ = _graph(self, None)
-        found = _walk(self, start, graph, None, create_graph, retain_graph or create_graph)
-        for leaf, g in _separate(found).items():
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            gradient = np.ones_like(self._data)
+        elif np.shape(gradient) != self.shape:
+            raise ValueError(
+                f"backward: gradient of shape {np.shape(gradient)} for a Tensor of "
+                f"shape {self.shape}"
+            )
+        if not (create_graph and isinstance(gradient, Tensor)):
+            gradient = backend.asarray(plain(gradient))
+        steps, _ = _steps_back(self, set())
+        with _recording_set_to(create_graph):
+            seed = cast(gradient, self.dtype)  # a copy: no leaf shall keep the caller's
+            found = _walk_back(self, seed, steps, create_graph, retain_graph)
+            with _lock:
+                sums = {
+                    leaf: g if leaf.grad is None else leaf.grad + g
+                    for leaf, g in found.items()
+                }
+                for leaf, total in sums.items():
+                    leaf.grad = total if create_graph else plain(total)
 
     # Copies, printing, Python's own functions
 
     def __reduce__(self) -> Any:
-        return Tensor, (self._data.copy(), self.requires_grad, self.name)
+        """Say how copies and pickles are made: as a leaf, without the history."""
+        return type(self), (self._data.copy(), self._requires_grad, self.name)
 
     def __repr__(self) -> str:
-        values = np.array2string(backend.to_numpy(self._data), separator=", ", prefix="Tensor(")
+        """Show the values, the dtype if it is not float32, and requires_grad."""
+        values = np.array2string(
+            backend.to_numpy(self._data), separator=", ", prefix="Tensor("
+        )
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
-        grad = ", requires_grad=True" if self.requires_grad else ""
+        grad = ", requires_grad=True" if self._requires_grad else ""
         return f"Tensor({values}{dtype}{grad})"
 
     def __format__(self, spec: str) -> str:
+        """Format a single element as the number that it is."""
         return format(self.item(), spec) if spec else str(self)
 
     def __bool__(self) -> bool:
+        """Return the truth of a single element."""
         return bool(self._data)
 
     def __float__(self) -> float:
+        """Return a single element as a float."""
         return float(self.item())
 
     def __int__(self) -> int:
+        """Return a single element as an int."""
         return int(self.item())
 
     def __index__(self) -> int:
-        return self._data.__index__()  # type: ignore[no-any-return]
+        """Return a single integer, for use as an index."""
+        return self._data.__index__()
 
     def __len__(self) -> int:
+        """Return the length of the first axis."""
         return len(self._data)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
+        """Go along the first axis."""
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, x: Any) -> bool:
-        return bool((self._data == plain(x)).any())
+        """Say whether any element equals x."""
+        return bool((self == x).any())
+
+    def __eq__(self, other: object) -> Any:
+        """Compare element by element, as arrays do."""
+        return self._data == plain(other)
+
+    def __ne__(self, other: object) -> Any:
+        """Compare element by element, as arrays do."""
+        return self._data != plain(other)
 
     __hash__ = object.__hash__
 
-    def __getitem__(self, key: Any) -> Tensor:
-        return getitem(self, plain(key))  # type: ignore[no-any-return]
+    def __getitem__(self, key: Any) -> Any:
+        """Return the elements at `key`, any index that NumPy takes."""
+        return apply(getitem, (self, plain(key)), {})
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        """Refuse: the values may be needed by a gradient."""
         raise TypeError(
-            f"item assignment on {self._label()}: a Tensor is not written in place; "
+            f"item assignment on {_label(self)}: a Tensor is not written in place; "
             "build a new one with np.where(mask, new, old) or np.concatenate"
         )
 
-    # Operators: fmt: off so that the list reads as one
+    # Operators: each is the NumPy function of the same meaning
 
-    # fmt: off
-    def __neg__(self) -> Tensor: return _op(np.negative, self)
-    def __pos__(self) -> Tensor: return _op(np.positive, self)
-    def __abs__(self) -> Tensor: return _op(np.absolute, self)
-    def __add__(self, other: Any) -> Tensor: return _op(np.add, self, other)
-    def __radd__(self, other: Any) -> Tensor: return _op(np.add, other, self)
-    def __sub__(self, other: Any) -> Tensor: return _op(np.subtract, self, other)
-    def __rsub__(self, other: Any) -> Tensor: return _op(np.subtract, other, self)
-    def __mul__(self, other: Any) -> Tensor: return _op(np.multiply, self, other)
-    def __rmul__(self, other: Any) -> Tensor: return _op(np.multiply, other, self)
-    def __truediv__(self, other: Any) -> Tensor: return _op(np.divide, self, other)
-    def __rtruediv__(self, other: Any) -> Tensor: return _op(np.divide, other, self)
-    def __mod__(self, other: Any) -> Tensor: return _op(np.remainder, self, other)
-    def __rmod__(self, other: Any) -> Tensor: return _op(np.remainder, other, self)
-    def __pow__(self, other: Any) -> Tensor: return _op(np.power, self, other)
-    def __rpow__(self, other: Any) -> Tensor: return _op(np.power, other, self)
-    def __matmul__(self, other: Any) -> Tensor: return _op(np.matmul, self, other)
-    def __rmatmul__(self, other: Any) -> Tensor: return _op(np.matmul, other, self)
-    def __floordiv__(self, other: Any) -> Any: return _op(np.floor_divide, self, other)
-    def __rfloordiv__(self, other: Any) -> Any: return _op(np.floor_divide, other, self)
-    def __eq__(self, other: object) -> Any: return _op(np.equal, self, other)
-    def __ne__(self, other: object) -> Any: return _op(np.not_equal, self, other)
-    def __lt__(self, other: Any) -> Any: return _op(np.less, self, other)
-    def __le__(self, other: Any) -> Any: return _op(np.less_equal, self, other)
-    def __gt__(self, other: Any) -> Any: return _op(np.greater, self, other)
-    def __ge__(self, other: Any) -> Any: return _op(np.greater_equal, self, other)
-    # fmt: on
+    __add__, __radd__ = _operators(np.add)
+    __sub__, __rsub__ = _operators(np.subtract)
+    __mul__, __rmul__ = _operators(np.multiply)
+    __truediv__, __rtruediv__ = _operators(np.divide)
+    __floordiv__, __rfloordiv__ = _operators(np.floor_divide)
+    __mod__, __rmod__ = _operators(np.remainder)
+    __pow__, __rpow__ = _operators(np.power)
+    __matmul__, __rmatmul__ = _operators(np.matmul)
+    __lt__, __gt__ = _operators(np.less)
+    __le__, __ge__ = _operators(np.less_equal)
+    __neg__ = _method(np.negative)
+    __pos__ = _method(np.positive)
+    __abs__ = _method(np.absolute)
 
     # Methods: each is the NumPy function of the same name
 
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return np.sum(self, ...)."""
-        return _op(np.sum, self, axis=axis, keepdims=keepdims)
+    sum = _method(np.sum)
+    mean = _method(np.mean)
+    prod = _method(np.prod)
+    var = _method(np.var)
+    std = _method(np.std)
+    max = _method(np.max)
+    min = _method(np.min)
+    cumsum = _method(np.cumsum)
+    cumprod = _method(np.cumprod)
+    clip = _method(np.clip)
+    dot = _method(np.dot)
+    trace = _method(np.trace)
+    diagonal = _method(np.diagonal)
+    ravel = _method(np.ravel)
+    flatten = _method(np.ravel)  # a Tensor is never written, so no copy is needed
+    squeeze = _method(np.squeeze)
+    swapaxes = _method(np.swapaxes)
+    repeat = _method(np.repeat)
+    take = _method(np.take)
+    copy = _method(np.copy)
+    argmax = _method(np.argmax)
+    argmin = _method(np.argmin)
+    argsort = _method(np.argsort)
+    any = _method(np.any)
+    all = _method(np.all)
 
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return np.mean(self, ...)."""
-        return _op(np.mean, self, axis=axis, keepdims=keepdims)
-
-    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return np.prod(self, ...)."""
-        return _op(np.prod, self, axis=axis, keepdims=keepdims)
-
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        """Return np.var(self, ...)."""
-        return _op(np.var, self, axis=axis, ddof=ddof, keepdims=keepdims)
-
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        """Return np.std(self, ...)."""
-        return _op(np.std, self, axis=axis, ddof=ddof, keepdims=keepdims)
-
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return np.max(self, ...)."""
-        return _op(np.max, self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return np.min(self, ...)."""
-        return _op(np.min, self, axis=axis, keepdims=keepdims)
-
-    def cumsum(self, axis: int | None = None) -> Tensor:
-        """Return np.cumsum(self, axis)."""
-        return _op(np.cumsum, self, axis=axis)
-
-    def cumprod(self, axis: int | None = None) -> Tensor:
-        """Return np.cumprod(self, axis)."""
-        return _op(np.cumprod, self, axis=axis)
-
-    def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        """Return np.clip(self, min, max)."""
-        return _op(np.clip, self, min, max)
-
-    def dot(self, other: Any) -> Tensor:
-        """Return np.dot(self, other)."""
-        return _op(np.dot, self, other)
-
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        """Return np.trace(self, ...)."""
-        return _op(np.trace, self, offset, axis1, axis2)
-
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        """Return np.diagonal(self, ...)."""
-        return _op(np.diagonal, self, offset, axis1, axis2)
-
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any) -> Any:
         """Return np.reshape(self, shape), the shape as one argument or several."""
-        return _op(np.reshape, self, shape[0] if len(shape) == 1 else shape)
+        return apply(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
 
-    def ravel(self) -> Tensor:
-        """Return np.ravel(self)."""
-        return _op(np.ravel, self)
-
-    def flatten(self) -> Tensor:
-        """Return np.ravel(self): a Tensor is never written, so no copy is needed."""
-        return _op(np.ravel, self)
-
-    def transpose(self, *axes: Any) -> Tensor:
+    def transpose(self, *axes: Any) -> Any:
         """Return np.transpose(self, axes), the axes as one argument or several."""
-        if not axes:
-            return _op(np.transpose, self)
-        return _op(np.transpose, self, axes[0] if len(axes) == 1 else axes)
+        args = (self, axes[0] if len(axes) == 1 else axes) if axes else (self,)
+        return apply(np.transpose, args, {})
 
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """Return np.swapaxes(self, axis1, axis2)."""
-        return _op(np.swapaxes, self, axis1, axis2)
-
-    def squeeze(self, axis: Axis = None) -> Tensor:
-        """Return np.squeeze(self, axis)."""
-        return _op(np.squeeze, self, axis=axis)
-
-    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
-        """Return np.repeat(self, repeats, axis)."""
-        return _op(np.repeat, self, repeats, axis=axis)
-
-    def take(self, indices: Any, axis: int | None = None) -> Tensor:
-        """Return np.take(self, indices, axis)."""
-        return _op(np.take, self, indices, axis=axis)
-
-    def copy(self) -> Tensor:
-        """Return np.copy(self), a recorded function like any other."""
-        return _op(np.copy, self)
-
-    def astype(self, dtype: DTypeLike) -> Tensor:
+    def astype(self, dtype: DTypeLike) -> Any:
         """Return the Tensor in another dtype; the gradient is cast back."""
-        return cast(self, dtype)  # type: ignore[no-any-return]
-
-    def argmax(self, axis: int | None = None) -> Any:
-        """Return np.argmax of the values, a plain array."""
-        return _op(np.argmax, self, axis=axis)
-
-    def argmin(self, axis: int | None = None) -> Any:
-        """Return np.argmin of the values, a plain array."""
-        return _op(np.argmin, self, axis=axis)
-
-    def argsort(self, axis: int | None = -1) -> Any:
-        """Return np.argsort of the values, a plain array."""
-        return _op(np.argsort, self, axis=axis)
-
-    def any(self, axis: Axis = None) -> Any:
-        """Return np.any of the values, plain."""
-        return _op(np.any, self, axis=axis)
-
-    def all(self, axis: Axis = None) -> Any:
-        """Return np.all of the values, plain."""
-        return _op(np.all, self, axis=axis)
-
-
-def _op(function: Function, *args: Any, **kwargs: Any) -> Any:
-    return apply(function, args, kwargs)
+        return cast(self, dtype)
 
 
 def _tensor(data: Any) -> Tensor:
     """Make a result into a Tensor: `Tensor(data)` without its checks."""
     t = Tensor.__new__(Tensor)
     # NumPy's reductions return scalars; a Tensor's data is always an array.
-    t._data = backend.asarray(data) if isinstance(data, np.generic) else data
+    t._data = data if type(data) is np.ndarray else backend.asarray(data)
     t._node = None
-    t._version = None
+    t._requires_grad = False
     t.grad = None
     t.name = None
-    t.requires_grad = False
     return t
-
-
-def _separate(gradients: dict[Tensor, Any]) -> dict[Tensor, Any]:
-    """Give every leaf memory of its own: of `a + b` both gradients are one array."""
-    taken: set[int] = set()
-    for leaf, g in gradients.items():
-        if not isinstance(g, Tensor) and (g.base is not None or id(g) in taken):
-            gradients[leaf] = g.copy()
-        taken.add(id(g))
-    return gradients
 
 
 # --- What NumPy has no function for -------------------------------------------------
@@ -998,7 +1030,7 @@ def _alias(x: Any) -> Any:
 # Indexing and adding in are each the derivative of the other.
 rule(getitem, lambda g, y, x, key: scatter(g, key, x), None)
 rule(scatter, lambda g, y, values, key, like: getitem(g, key), None, None)
-rule(cast, lambda g, y, x, dtype: g, None)
+rule(cast, lambda g, y, x, dtype: g)
 rule(_alias, lambda g, y, x: g)
 
 
@@ -1017,31 +1049,39 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
         recording = _recording.get()
         inputs = list(args)
         for i in positions:
+            if not -len(args) <= i < len(args):
+                raise TypeError(
+                    f"grad: argument {i} of {name_of(f)} is to be passed by position; "
+                    f"{len(args)} were"
+                )
+            x = args[i]
             # An alias of an outer Tensor: what f reaches by another way stays apart.
-            outer = recording and isinstance(args[i], Tensor) and args[i].requires_grad
-            inputs[i] = _alias(args[i]) if outer else Tensor(args[i], requires_grad=True)
+            outer = recording and isinstance(x, Tensor) and x._requires_grad
+            inputs[i] = _alias(x) if outer else Tensor(x, requires_grad=True)
         variables = [inputs[i] for i in positions]
-        wanted = set(variables)
         with _recording_set_to(True):
             y = f(*inputs, **kwargs)
-        if np.size(y) != 1:
+        if not isinstance(y, Tensor):
+            y = Tensor(backend.asarray(y))  # an error if it is not made of numbers
+        if y.size != 1:
             raise ValueError(
-                f"grad: {name_of(f)} returned shape {np.shape(y)}; it must return a "
-                "single number (np.sum or np.mean of it, say)"
+                f"grad: {name_of(f)} returned shape {y.shape}; it must return a single "
+                "number (np.sum or np.mean of it, say)"
             )
-        if isinstance(y, Tensor) and y.requires_grad:
-            graph, outside = _graph(y, wanted)
+        found: dict[Tensor, Any] = {}
+        again = False
+        if y._requires_grad:
+            steps, outside = _steps_back(y, set(variables))
             again = recording and outside
             seed = np.ones_like(y._data)
-            start = _tensor(seed) if again else seed
-            found = _walk(y, start, graph, wanted, again, again)
-        else:
-            again, found = False, {}
-        found = _separate({x: found[x] for x in wanted if x in found})
-        result = tuple(
-            found[x] if x in found else np.zeros_like(x._data) for x in variables
-        )
-        return y if again else plain(y), result[0] if isinstance(argnums, int) else result
+            found = _walk_back(y, seed, steps, create_graph=again, retain_graph=False)
+        for x in variables:
+            if x not in found:
+                zero = np.zeros_like(x._data)
+                found[x] = _tensor(zero) if again else zero
+        result = tuple(found[x] for x in variables)
+        value = y if again else y._data
+        return value, result[0] if isinstance(argnums, int) else result
 
     return function
 
@@ -1069,3 +1109,18 @@ def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
         return both(*args, **kwargs)[1]
 
     return function
+
+
+# For testing.py, until it calls `_steps_back` and `_walk_back` itself.
+
+
+def _graph(output: Tensor, wanted: Any) -> tuple[list[Tensor], bool]:
+    steps, outside = _steps_back(output, wanted or set())
+    return [t for t, _, _ in steps], outside
+
+
+def _walk(
+    output: Tensor, g: Any, _: Any, wanted: Any, create_graph: bool, retain_graph: bool
+) -> dict[Tensor, Any]:
+    steps = _steps_back(output, wanted or set())[0]
+    return _walk_back(output, g, steps, create_graph, retain_graph)

@@ -61,6 +61,7 @@ LIMIT = 5e-3  # an entry that could be off by more than this is not known: noisy
 FLOOR = 1e-6  # entries below this part of the largest need not be known so well
 START = 1 / 8  # the first step, in units of the entries' size
 TINY = 1e-15  # and the last
+TINIEST = float(np.finfo(float).tiny)
 STEP = 1e-100  # the complex step
 ALONE = 8  # up to so many entries, each is checked by itself
 SPLIT = 8  # into how many blocks a block is split
@@ -519,48 +520,50 @@ class _Probe:
     def _roughness(self, f: Function) -> Array:
         """Estimate the rounding error of each element of f(xs, c).
 
-        Over eleven points on a tiny segment a smooth function is a polynomial of low
-        degree: its sixth differences vanish, and what they show is rounding (Hamming
-        1973; Moré and Wild 2011). The steps are a few spacings of float32, so that
-        float32 arithmetic inside f shows too. A kink inside the segment looks like
-        noise; so where there is much of it, the quietest of several segments counts,
-        also one of far smaller steps if it has the same slope (on the staircase that
-        float32 makes of a function, it has not). If nothing moves at all, there may be
-        a coarser staircase: the first larger steps that climb it show its height.
+        Along a tiny segment a smooth function is a cubic but for less than rounding:
+        what a fitted cubic leaves is rounding (compare Hamming 1973; Moré and Wild
+        2011). The steps are a few spacings of float32, so that float32 arithmetic
+        inside f shows too. A kink inside the segment looks like noise; so where there
+        is much of it, the quietest of several segments counts, also one of far smaller
+        steps if it has the same slope (on the staircase that float32 makes of a
+        function, it has not). If nothing moves at all, there may be a coarser
+        staircase: the first larger steps that climb it show its height.
         """
-        quiet, slope = self._segment(f, 0.0, 3e-7)
+        quiet, slope = self._segment(f, 0.0, 1.5e-6)
         largest = np.max(np.abs(f(self.problem.xs, self.c)), initial=0.0)
         if not np.any(slope):
-            for step in (1e-5, 1e-4, 1e-3):
+            for length in (5e-5, 5e-4, 5e-3):
                 if not np.any(quiet):
-                    _, slope = self._segment(f, 0.0, step)
-                    quiet = np.abs(slope) * 10 * step / 4
+                    _, slope = self._segment(f, 0.0, length)
+                    quiet = np.abs(slope) * length / 2
         elif not np.all(quiet <= 100 * EPS * largest):
             for shift in (0.01, -0.02):
-                quiet = np.fmin(quiet, self._segment(f, shift, 3e-7)[0])
-            near, steep = self._segment(f, 0.0, 1e-9)
+                quiet = np.fmin(quiet, self._segment(f, shift, 1.5e-6)[0])
+            near, steep = self._segment(f, 0.0, 5e-9)
             alike = np.abs(steep - slope) <= 0.1 * np.abs(slope) + near / 1e-9
             quiet = np.fmin(quiet, np.where(alike, near, np.inf))
         return np.asarray(np.where(np.isfinite(quiet), quiet, 0.0))
 
-    def _segment(self, f: Function, shift: float, step: float) -> tuple[Array, Array]:
+    def _segment(self, f: Function, shift: float, length: float) -> tuple[Array, Array]:
         """Return how rough each element of f is along a segment, and how steep."""
         rng = np.random.default_rng(7)  # the same direction for each segment
         point = [*self.problem.xs, self.c]
         sides = [x * rng.uniform(0.5, 1, x.shape) for x in point]
+        # Not at equal distances, which may fit the spacing of rounded values.
+        places = np.array([-1, -0.83, -0.61, -0.42, -0.17, 0, 0.21, 0.38, 0.67, 0.8, 1])
         samples = []
-        for k in range(-5, 6):
+        for t in shift + length * places:
             self.calls += 1
-            t = shift + k * step
             *xs, c = (x + t * d for x, d in zip(point, sides, strict=True))
             try:
                 samples.append(f(xs, c))
             except Exception:  # outside the domain: this segment tells nothing
                 samples.append(np.nan * f(self.problem.xs, self.c))
-        bends = np.diff(samples, 6, axis=0)
-        # 924 is the sum of the squares of the coefficients of a sixth difference.
-        rough = np.sqrt(np.mean(bends * bends, axis=0) / 924)
-        return rough, (samples[-1] - samples[0]) / (10 * step)
+        moves = np.array(samples) - samples[5]
+        cubics, _ = np.linalg.qr(np.vander(places, 4))
+        rest = moves - cubics @ (cubics.T @ moves)
+        rough = np.sqrt(np.sum(rest * rest, axis=0) / (len(places) - 4))
+        return rough, (moves[-1] - moves[0]) / (2 * length)
 
 
 def _length(v: Array) -> float:
@@ -595,7 +598,7 @@ class _Line:
         noise = self.probe.noise_of(self.moved) + 2 * EPS * self.unit * steepest
         return left, right, noise / t
 
-    def slope(self, target: float, depth: int) -> _Slope:
+    def slope(self, target: float, depth: int, start: float = 0.0) -> _Slope:
         """Measure the slope, to within `target` where that is possible.
 
         Ridders (1982): the error of a central difference over t is a series in even
@@ -607,7 +610,7 @@ class _Line:
         """
         best, bend = _Slope(), 0.0
         rows: list[list[float]] = []
-        t = START * self.unit
+        t = start or START * self.unit
         last = (TINY if depth > 1 else 1e-5) * self.unit  # split blocks early
         while t > last:
             left, right, noise = self.sides(t)
@@ -618,8 +621,13 @@ class _Line:
             rows.append(_extrapolate(middle, rows[-1] if rows else []))
             if len(rows) > 2:
                 new = _steadiest(rows[-1], rows[-2], noise, t)
-                disagrees = abs(new.value - best.value) > new.error + best.error
-                if disagrees or new.error < best.error:
+                move, before = (abs(rows[k][0] - rows[k - 1][0]) for k in (-1, -2))
+                if move > 0.75 * before + 2 * noise:  # not on the way to a limit
+                    best = _Slope()
+                elif (
+                    new.error < best.error
+                    or abs(new.value - best.value) > new.error + best.error
+                ):
                     best, bend = new, abs(middle - new.value)
             if best.error <= target or noise > best.error:
                 s = self._broken_at(best, t, bend, abs(right - left), target, depth)
@@ -678,34 +686,27 @@ class _Line:
         """Return the slope to within `enough`, if the mean of many gives that."""
         mean = self._mean(best.step, 200)
         if enough < mean.error < 4 * enough:
-            mean = self._mean(best.step, 4000)
+            mean = self._mean(best.step, int(300 * (mean.error / enough) ** 2))
         agree = abs(mean.value - best.value) <= mean.error + best.error
         return mean if agree and mean.error < best.error else best
 
-    def certain(self, best: _Slope, claimed: float) -> _Slope:
+    def certain(self, best: _Slope, claimed: float, enough: float) -> _Slope:
         """Return the slope, its error no smaller than what is beyond doubt.
 
-        That it is not the claimed one has to show at steps far below that of `best`;
-        or, where rounding would hide it there, in the mean of very many.
+        That it is not the claimed one has to show from steps far below that of `best`;
+        or, where rounding hides it there, in the mean of very many, if it matters.
         """
         off = abs(best.value - claimed)
         if not math.isfinite(off):
             return best
-        shown, s = 0, best.step / 4
-        while s > TINY * self.unit:
-            left, right, noise = self.sides(s)
-            middle = (left + right) / 2
-            if not noise < off / 4:
-                break
-            if not abs(middle - best.value) < abs(middle - claimed):
-                shown = 0
-                break
-            shown, s = shown + 1, s / 4
-        if shown > 1:
+        near = self.slope(0.0, depth=6, start=best.step / 16)
+        alike = abs(near.value - best.value) <= near.error + best.error
+        if alike and abs(near.value - claimed) > near.error:
             return best
-        mean, near = self._mean(best.step, 200), self._mean(best.step / 4, 4000)
-        if abs(mean.value - near.value) <= mean.error + near.error:
-            return near
+        if off > enough:
+            mean, near = self._mean(best.step, 200), self._mean(best.step / 4, 4000)
+            if abs(mean.value - near.value) <= mean.error + near.error:
+                return near
         return replace(best, error=max(best.error, off))
 
     def _mean(self, step: float, n: int) -> _Slope:
@@ -798,7 +799,7 @@ class _Search:
         size = _finite_size(analytic)
         floor = FLOOR * float(np.max(size))
         # What a slope of zero may look like to the differences.
-        zero = 4 * probe.noise / START / self.scale + 4 * self.doubt
+        zero = 4 * (probe.noise / START / self.scale + self.doubt) + TINIEST
         self.zero = bool(np.all(size <= 8 * zero))
         # What the error of each entry is held against.
         size = np.where(size < floor, 10 * floor, size)
@@ -837,6 +838,7 @@ class _Search:
         """
         blocks = self._blocks(aim == AIM)
         found: list[_Entry] = []
+        later: list[int] = []
         wrong = 0
         until = self.probe.calls + budget
         while blocks and wrong < MOST:
@@ -855,17 +857,27 @@ class _Search:
                 self.blind = max(self.blind, blind)
             elif len(block) == 1 and agrees and blind <= LIMIT:
                 self.blind = max(self.blind, blind)
+            elif len(block) == 1 and agrees:  # to see more takes long
+                later.append(int(block[0]))
             elif len(block) == 1:
-                entry = self.entry(int(block[0]))
-                known = entry.slope.error + entry.doubt <= LIMIT * self.size[entry.i]
-                if entry.verdict != "noisy" or not known:
-                    found.append(entry)
-                    wrong += entry.verdict == "wrong"
+                found += self._suspect(int(block[0]))
+                wrong += bool(found) and found[-1].verdict == "wrong"
             elif agrees and noise > LIMIT * np.max(reach):
                 self.lost += len(block)
             else:
                 blocks += _split(block)
+        for i in later if not wrong else []:
+            if self.probe.calls > until:
+                self.left += 1
+            else:
+                found += self._suspect(i)
         return found
+
+    def _suspect(self, i: int) -> list[_Entry]:
+        """Return entry i in a list, if a close look does not confirm it."""
+        entry = self.entry(i)
+        known = entry.slope.error + entry.doubt <= LIMIT * self.size[i]
+        return [entry] if entry.verdict != "noisy" or not known else []
 
     def _blocks(self, alone: bool) -> list[Array]:
         n = len(self.order)
@@ -907,7 +919,7 @@ class _Search:
             if slope.error > enough:
                 slope = line.closer(slope, enough)
             if not abs(slope.value - claimed) <= slope.error + doubt:
-                slope = line.certain(slope, claimed)
+                slope = line.certain(slope, claimed, enough)
         return _Entry(i, claimed, slope, doubt)
 
     def _unit(self, i: int) -> Array:

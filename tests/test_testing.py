@@ -927,7 +927,7 @@ def test_the_same_seed_gives_the_same_report():
         (lambda: gradcheck(np.exp, X + 1j), TypeError, "must be real"),
         (lambda: gradcheck(lambda x: (x, x), X), TypeError, "one array"),
         (lambda: gradcheck(np.argmax, X), TypeError, "int64"),
-        (lambda: gradcheck((np.exp, np.exp), X), TypeError, r"vjp\(g, \*inputs\)"),
+        (lambda: gradcheck((np.exp, lambda x: x), X), TypeError, r"vjp\(g, \*inputs\)"),
         (lambda: gradcheck((np.sum, lambda: 0), X), TypeError, r"gradient\(\*inputs\)"),
         (lambda: gradcheck(np.exp, X, order=3), ValueError, "1 or 2"),
         (lambda: gradcheck((np.sum, np.ones_like), X, order=2), ValueError, "order=2"),

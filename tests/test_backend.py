@@ -1,0 +1,103 @@
+"""Where arrays are made: defaults, copies, adding into repeated positions, streams."""
+
+import numpy as np
+import pytest
+
+from scratchnet import backend
+
+
+def test_arrays_are_float32_unless_asked_otherwise():
+    for make in (backend.zeros, backend.empty):
+        assert make((2, 3)).dtype == np.float32
+        assert make((2, 3)).shape == (2, 3)
+        assert make(4, np.float64).dtype == np.float64
+        assert make(()).shape == ()
+    assert not backend.zeros((2, 3)).any()
+
+
+def test_asarray_copies_only_what_is_no_array():
+    x = np.ones(3)
+    assert backend.asarray(x) is x
+    assert backend.asarray(x, np.float64) is x
+    assert backend.asarray(x, np.float32).dtype == np.float32
+    assert backend.asarray([1, 2], np.float32).dtype == np.float32
+    assert type(backend.asarray(np.float64(1))) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (np.ones(2), True),
+        (np.float32(1), True),
+        (1.0, False),
+        ([1.0], False),
+        (None, False),
+    ],
+)
+def test_is_array(x, expected):
+    assert backend.is_array(x) is expected
+
+
+def test_to_numpy():
+    x = np.ones(3)
+    assert backend.to_numpy(x) is x
+    assert type(backend.to_numpy(np.float32(2))) is np.ndarray
+
+
+INDICES = {
+    "integer": 1,
+    "NumPy integer": np.int64(-1),
+    "slice": slice(0, 3, 2),
+    "pair": (1, slice(None)),
+    "dots": (..., 2),
+    "new axis": (None, 1),
+    "mask": np.arange(12).reshape(3, 4) % 2 == 0,
+    "mask of rows": np.array([True, False, True]),
+    "mask and slice": (np.array([True, False, True]), slice(1, 3)),
+    "two masks": (np.array([True, False, True]), np.array([True, False, True, False])),
+    "repeated list": [0, 2, 0, 0],
+    "repeated array": np.array([[1, 1], [1, 0]]),
+    "repeated pair": (np.array([0, 0, 2]), np.array([1, 1, 3])),
+    "slice and repeated": (slice(None), np.array([3, 3])),
+    "integer and repeated": (1, np.array([3, 3])),
+    "mask and repeated": (np.array([True, False, True]), np.array([1, 1])),
+    "all": (),
+}
+
+
+@pytest.mark.parametrize("kind", INDICES)
+def test_scatter_add_counts_every_mention(kind):
+    index = INDICES[kind]
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 4))
+    values = rng.normal(size=start[index].shape)
+    expected = start.copy().ravel()
+    places = np.arange(12).reshape(3, 4)[index]
+    for place, value in zip(places.ravel(), values.ravel(), strict=True):
+        expected[place] += value
+    target = start.copy()
+    backend.scatter_add(target, index, values)
+    np.testing.assert_allclose(target, expected.reshape(3, 4), rtol=1e-13)
+
+
+def test_scatter_add_keeps_the_dtype():
+    target = np.zeros(3, np.float32)
+    backend.scatter_add(target, np.array([0, 0]), np.ones(2, np.float32))
+    backend.scatter_add(target, 1, np.float32(5))
+    assert target.dtype == np.float32
+    np.testing.assert_array_equal(target, [2, 5, 0])
+
+
+def test_streams_are_reproducible_and_independent():
+    a, b, c = (s.random(4) for s in backend.streams(7, 3))
+    again = [s.random(4) for s in backend.streams(7, 3)]
+    np.testing.assert_array_equal([a, b, c], again)
+    other = [s.random(4) for s in backend.streams(8, 3)]
+    for one in (a, b, c):
+        for rest in (*other, *(x for x in (a, b, c) if x is not one)):
+            assert not np.intersect1d(one, rest).size
+    # Drawing more from one, or spawning more of them, leaves the others as they were.
+    first, second = backend.streams(7, 2)
+    first.random(1000)
+    np.testing.assert_array_equal(second.random(4), b)
+    np.testing.assert_array_equal(backend.streams(7, 5)[2].random(4), c)
