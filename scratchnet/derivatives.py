@@ -446,7 +446,8 @@ def _kron(a: Any, b: Any) -> Any:
     a, b = _at_least(a, ndim), _at_least(b, ndim)
     each_a = np.reshape(a, [n for m in a.shape for n in (m, 1)])
     each_b = np.reshape(b, [n for m in b.shape for n in (1, m)])
-    return np.reshape(each_a * each_b, np.multiply(a.shape, b.shape))
+    shape = tuple(m * n for m, n in zip(a.shape, b.shape, strict=True))
+    return np.reshape(each_a * each_b, shape)
 
 
 def _at_least(x: Any, ndim: int) -> Any:
@@ -763,7 +764,8 @@ def _tile(A: Any, reps: Any) -> Any:
     reps = (1,) * (A.ndim - len(reps)) + reps
     blocks = np.reshape(A, [n for m in A.shape for n in (1, m)])
     copies = [n for r, m in zip(reps, A.shape, strict=True) for n in (r, m)]
-    return np.reshape(np.broadcast_to(blocks, copies), np.multiply(reps, A.shape))
+    shape = tuple(r * m for r, m in zip(reps, A.shape, strict=True))
+    return np.reshape(np.broadcast_to(blocks, copies), shape)
 
 
 @primitive

@@ -423,7 +423,8 @@ class _Slope:
 
     `kind` is "" if all is well; "broken" along a block that met a kink or did not
     settle; and along a single entry "kink", "jump" (the slopes of the two sides grow
-    without bound) or "edge" (f is defined on one side only), with the two slopes.
+    without bound) or "edge" (f is defined on one side only), with the two slopes; or
+    "stairs" (f is flat but for jumps).
     """
 
     value: float = math.nan
@@ -663,24 +664,42 @@ class _Line:
     def _at_kink(self, best: _Slope) -> _Slope:
         """Return `best` with the slopes of the two sides, if they stay apart."""
         seen: list[tuple[float, float, float]] = []
-        t = 1e-3 * self.unit
+        t = START * self.unit
         while t > TINY * self.unit:
             left, right, noise = self.sides(t)
             gap = abs(right - left)
             if math.isfinite(left) != math.isfinite(right):
                 gap = math.inf
-            elif seen and gap + noise < 0.5 * seen[0][0]:
-                return best  # they do come together
-            elif not noise < gap / 8:
+            elif seen and gap + noise < 0.5 * seen[-1][0] and noise < seen[-1][0] / 8:
+                seen = []  # they come together
+            if not noise < gap / 8:
                 break
             seen.append((gap, left + 0.0, right + 0.0))
-            t /= 64
+            t /= 16
         if len(seen) < 3:
             return best
         (first, left, right), last = seen[-3], seen[-1][0]
         kind = "jump" if last > 16 * first else "kink"
         kind = "edge" if last == math.inf else kind
         return replace(best, kind=kind, left=left, right=right)
+
+    def _on_stairs(self, claimed: float) -> bool:
+        """Say whether f has the claimed slope over large steps, and none over small.
+
+        Computing in float32, or rounding, makes a staircase of a smooth function. It
+        is flat almost everywhere, but that is not what its gradient is meant to be.
+        """
+        t = START * self.unit
+        in_a_row = most = 0
+        while t > TINY * self.unit:
+            left, right, noise = self.sides(t)
+            if left == right == 0.0:
+                return most > 2 and noise < abs(claimed) / 8
+            steep = abs((left + right) / 2 - claimed) < 0.05 * abs(claimed)
+            in_a_row = in_a_row + 1 if steep else 0
+            most = max(most, in_a_row)
+            t /= 2
+        return False
 
     def closer(self, best: _Slope, enough: float) -> _Slope:
         """Return the slope to within `enough`, if the mean of many gives that."""
@@ -699,6 +718,11 @@ class _Line:
         off = abs(best.value - claimed)
         if not math.isfinite(off):
             return best
+        at_kink = self._at_kink(best)
+        if at_kink.kind:
+            return at_kink
+        if self._on_stairs(claimed):
+            return replace(best, kind="stairs", error=max(best.error, off))
         near = self.slope(0.0, depth=6, start=best.step / 16)
         alike = abs(near.value - best.value) <= near.error + best.error
         if alike and abs(near.value - claimed) > near.error:
@@ -719,7 +743,7 @@ class _Line:
         ends = np.array([self.sides(step * s)[:2] for s in t])
         powers = np.stack([t, t**3, t**5], axis=1)  # times t, as the noise is as 1/t
         middle = np.mean(ends, axis=1) * t
-        if not np.all(np.isfinite(middle)):
+        if not np.all(np.isfinite(middle)) or len(np.unique(middle)) < 5:
             return _Slope()
         two = float(np.linalg.lstsq(powers[:, :2], middle)[0][0])
         three = np.linalg.lstsq(powers, middle)[0]
@@ -772,6 +796,8 @@ class _Entry:
             near = self.doubt + 1e-3 * max(abs(s.left), abs(s.right))
             low, high = min(s.left, s.right) - near, max(s.left, s.right) + near
             return "kink" if low <= self.analytic <= high else "wrong"
+        if s.kind == "stairs":
+            return "noisy"
         if s.kind:
             return "kink"
         if not math.isfinite(s.value) or self.off <= s.error + self.doubt:
@@ -1230,7 +1256,7 @@ def _report(
         head = f"d {probe.label}/d {f.name}{_at(index)}"
         a, n = _digits(entry.analytic / unit, s.value / unit)
         lines.append(f"analytic   {a}")
-        if s.kind:
+        if f.verdict == "kink" or s.kind == "kink":
             sides = s.left / unit, s.right / unit
             lines.append(f"one-sided  {sides[0]:.7g} below, {sides[1]:.7g} above")
         else:
@@ -1284,6 +1310,8 @@ def _explained(f: _Finding, worst: _Entry, probe: _Probe) -> str:
         }[worst.slope.kind]
         return f"{why} ({f.differ} of {entries} entries); move the point"
     text = f"{f.differ} of {entries} entries cannot be told"
+    if worst.slope.kind == "stairs":
+        return f"{text}: f moves in stairs here (float32, or rounding, inside it?)"
     if probe.why and math.isnan(worst.slope.value):
         return f"{text}; nearby, f raised {probe.why}"
     return f"{text}: f is accurate to {probe.noise:.0e} only"
