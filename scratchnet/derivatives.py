@@ -57,9 +57,9 @@ rule(np.absolute,        lambda g, y, x: g * np.sign(x))
 rule(np.fabs,            lambda g, y, x: g * np.sign(x))
 rule(np.conjugate,       lambda g, y, x: g)
 rule(np.remainder,       lambda g, y, a, b: g,
-                         lambda g, y, a, b: -g * np.floor(a / b))
+                         lambda g, y, a, b: -g * np.floor_divide(a, b))
 rule(np.fmod,            lambda g, y, a, b: g,
-                         lambda g, y, a, b: -g * np.trunc(a / b))
+                         lambda g, y, a, b: -g * np.rint((a - y) / b))
 rule(np.copysign,        lambda g, y, a, b: g * np.sign(a) * np.copysign(1.0, plain(b)),
                          None)
 rule(np.deg2rad,         lambda g, y, x: g * (np.pi / 180))
@@ -69,10 +69,11 @@ rule(np.degrees,         lambda g, y, x: g * (180 / np.pi))
 
 
 def _power_base(g: Any, y: Any, a: Any, n: Any) -> Any:
+    if isinstance(n, (int, float)) and n != 0:
+        return g * (n * a ** (n - 1))
     # n a**(n-1) is 0 for n = 0, also at a = 0, where a**(-1) is infinite.
-    if not isinstance(n, (int, float)) or n == 0:
-        a = np.where((a == 0) & (n == 0), 1.0, a)
-    return g * (n * a ** (n - 1))
+    a = np.where((a == 0) & (n == 0), 1.0, a)
+    return g * (n * a ** (n - 1.0))  # an unsigned 0 less the integer 1 is huge
 
 
 def _power_exponent(g: Any, y: Any, a: Any, n: Any) -> Any:
@@ -89,7 +90,7 @@ rule(np.float_power,     _power_base,                  _power_exponent)
 
 rule(np.exp,             lambda g, y, x: g * y)
 rule(np.exp2,            lambda g, y, x: g * y * float(np.log(2)))
-rule(np.expm1,           lambda g, y, x: g * (y + 1))
+rule(np.expm1,           lambda g, y, x: g * np.exp(x))  # y + 1 loses digits
 rule(np.log,             lambda g, y, x: g / x)
 rule(np.log2,            lambda g, y, x: g / (x * float(np.log(2))))
 rule(np.log10,           lambda g, y, x: g / (x * float(np.log(10))))

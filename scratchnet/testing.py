@@ -59,6 +59,7 @@ AIM = 1e-4  # a relative error of this size in any one entry is to be seen
 PROOF = 1e-2  # the same for the real differences that stand behind a complex step
 LIMIT = 5e-3  # an entry that could be off by more than this is not known: noisy
 FLOOR = 1e-6  # entries below this part of the largest need not be known so well
+FLOAT32 = 1e-6  # what f may owe to float32 inside it: no ground to call it wrong
 START = 1 / 8  # the first step, in units of the entries' size
 TINY = 1e-15  # and the last
 TINIEST = float(np.finfo(float).tiny)
@@ -689,13 +690,13 @@ class _Line:
         Computing in float32, or rounding, makes a staircase of a smooth function. It
         is flat almost everywhere, but that is not what its gradient is meant to be.
         """
-        t = START * self.unit
+        t = self.unit
         in_a_row = most = 0
         while t > TINY * self.unit:
             left, right, noise = self.sides(t)
             if left == right == 0.0:
-                return most > 2 and noise < abs(claimed) / 8
-            steep = abs((left + right) / 2 - claimed) < 0.05 * abs(claimed)
+                return most > 1 and noise < abs(claimed) / 8
+            steep = abs((left + right) / 2 - claimed) < 0.2 * abs(claimed)
             in_a_row = in_a_row + 1 if steep else 0
             most = max(most, in_a_row)
             t /= 2
@@ -712,8 +713,10 @@ class _Line:
     def certain(self, best: _Slope, claimed: float, enough: float) -> _Slope:
         """Return the slope, its error no smaller than what is beyond doubt.
 
-        That it is not the claimed one has to show from steps far below that of `best`;
-        or, where rounding hides it there, in the mean of very many, if it matters.
+        That it is not the claimed one has to show at far smaller steps too, down to
+        where rounding hides it, and must not shrink with them: near a kink that is too
+        close to be seen, slopes drift to the right one as the steps shrink. Where no
+        step is small enough, the mean of very many may tell, if it matters.
         """
         off = abs(best.value - claimed)
         if not math.isfinite(off):
@@ -723,13 +726,25 @@ class _Line:
             return at_kink
         if self._on_stairs(claimed):
             return replace(best, kind="stairs", error=max(best.error, off))
-        near = self.slope(0.0, depth=6, start=best.step / 16)
-        alike = abs(near.value - best.value) <= near.error + best.error
-        if alike and abs(near.value - claimed) > near.error:
+
+        def steady(old: float, new: float, error: float) -> bool:
+            drift = min(off / 16, 0.15 * max(abs(old), abs(new)))
+            return error <= off / 8 and abs(new - old) <= drift + error
+
+        shown, before, t = 0, best.value, best.step / 16
+        while t > TINY * self.unit:
+            left, right, noise = self.sides(t)
+            middle = (left + right) / 2
+            if not noise <= min(off, abs(middle) or off) / 16:
+                break
+            shown = shown + 1 if steady(before, middle, 2 * noise) else 0
+            before = middle
+            t /= 4
+        if shown > 1 and abs(before - best.value) < off / 2:
             return best
         if off > enough:
             mean, near = self._mean(best.step, 200), self._mean(best.step / 4, 4000)
-            if abs(mean.value - near.value) <= mean.error + near.error:
+            if steady(mean.value, near.value, mean.error + near.error):
                 return near
         return replace(best, error=max(best.error, off))
 
@@ -822,6 +837,7 @@ class _Search:
         self.blind = 0.0  # the largest error of one entry that may have gone unseen
         self.lost = 0  # entries that noise hides
         self.left = 0  # entries that the budget did not allow
+        self.complex = False  # whether f takes complex numbers
         size = _finite_size(analytic)
         floor = FLOOR * float(np.max(size))
         # What a slope of zero may look like to the differences.
@@ -838,7 +854,8 @@ class _Search:
 
         None if f does not take complex numbers.
         """
-        if math.isnan(self.probe.imaginary(self.j, self.size)):
+        self.complex = not math.isnan(self.probe.imaginary(self.j, self.size))
+        if not self.complex:
             return None
         weight = np.max(self.size) / self.size  # no step to keep small: all count alike
         blocks = self._blocks(True)
@@ -944,8 +961,11 @@ class _Search:
         if math.isfinite(slope.value) and not slope.kind:
             if slope.error > enough:
                 slope = line.closer(slope, enough)
-            if not abs(slope.value - claimed) <= slope.error + doubt:
+            off = abs(slope.value - claimed)
+            if not off <= slope.error + doubt:
                 slope = line.certain(slope, claimed, enough)
+            if off <= FLOAT32 * abs(claimed) and self._agreed(slope, i) is None:
+                slope = replace(slope, error=max(slope.error, off))
         return _Entry(i, claimed, slope, doubt)
 
     def _unit(self, i: int) -> Array:
@@ -959,12 +979,19 @@ class _Search:
 
     def sharpen(self, entry: _Entry) -> bool:
         """Put the complex step's value for the differences', if the two agree."""
-        value = self.imaginary(entry.i)
-        if entry.slope.kind or not abs(value - entry.slope.value) <= entry.slope.error:
+        value = self._agreed(entry.slope, entry.i)
+        if value is None:
             return False
         entry.slope = _Slope(value, entry.doubt + 8 * EPS * abs(value))
         entry.oracle = COMPLEX
         return True
+
+    def _agreed(self, slope: _Slope, i: int) -> float | None:
+        """Return the complex step's value of an entry, if differences agree with it."""
+        if not self.complex or slope.kind:
+            return None
+        value = self.imaginary(i)
+        return value if abs(value - slope.value) <= slope.error else None
 
 
 def _split(block: Array) -> list[Array]:
@@ -1018,7 +1045,7 @@ def _examine(probe: _Probe, j: int, g: Array | None, oracle: str) -> _Finding:
             found.verdict = verdict
             found.worst, found.differ = max(some, key=lambda e: e.off), len(some)
             if verdict == "wrong":
-                _describe(found, search, some, disputed is not None)
+                _describe(found, search, some)
             elif verdict == "noisy":
                 found.differ += search.lost
             return found
@@ -1042,21 +1069,17 @@ def _unseen(search: _Search, name: str) -> str:
     return f"{search.left} entries of {name} were left after {BUDGET} evaluations of f"
 
 
-def _describe(
-    found: _Finding, search: _Search, entries: list[_Entry], try_complex: bool
-) -> None:
+def _describe(found: _Finding, search: _Search, entries: list[_Entry]) -> None:
     """Count the wrong entries, name the worst, and say what they share."""
     located = {e.i: e.slope.value for e in entries}
     partial = len(entries) >= MOST
-    if try_complex and all([search.sharpen(e) for e in entries]):
+    if all([search.sharpen(e) for e in entries]):
         counted = _count(search)
         if counted.keys() >= located.keys():
             located, partial = counted, False
     i = max(located, key=lambda i: _distance(search.analytic[i], located[i]))
-    if all(e.i != i for e in entries):
-        entries.append(search.entry(i))
-        search.sharpen(entries[-1])
-    found.worst = next(e for e in entries if e.i == i)
+    found.worst = next((e for e in entries if e.i == i), None) or search.entry(i)
+    search.sharpen(found.worst)
     found.differ = len(located)
     found.detail = f"{'at least ' if partial else ''}{len(located)} differ"
     found.pattern = _pattern(found.shape, search.analytic, located, partial)
@@ -1072,9 +1095,10 @@ def _count(search: _Search) -> dict[int, float]:
     numeric = np.array([search.imaginary(i) for i in range(len(search.analytic))])
     margin = 4 * search.doubt + 1e-9 * np.maximum(np.abs(numeric), search.size)
     wrong = np.flatnonzero(~(np.abs(search.analytic - numeric) <= margin))
-    for i in search.probe.rng.permutation(wrong)[:4]:
-        slope = search.entry(int(i)).slope
-        if not abs(slope.value - numeric[i]) <= slope.error + margin[i]:
+    largest = wrong[np.argsort(-np.abs(search.analytic - numeric)[wrong])[:1]]
+    for i in (*largest, *search.probe.rng.permutation(wrong)[:3]):
+        entry = search.entry(int(i))
+        if entry.verdict != "wrong" or not search.sharpen(entry):
             return {}
     return {int(i): float(numeric[i]) for i in wrong}
 

@@ -16,7 +16,7 @@ FLOORS = [
     {"kernels"},
     {"tensor"},
     {"derivatives", "functions"},
-    {"testing", "nn", "losses", "optim"},
+    {"testing", "cases", "nn", "losses", "optim"},
     {"models"},
     {"training", "checkpoint"},
     {"__main__"},

@@ -2025,3 +2025,15 @@ def test_plain():
 def test_everything_public_is_there():
     for name in scratchnet.__all__:
         assert getattr(scratchnet, name) is not None
+
+
+def test_the_variables_of_an_inner_grad_do_not_count_as_outside():
+    def inner(a, b):
+        return np.sum(a * a * b)
+
+    def outer(a, b):
+        return np.sum(grad(inner, 0)(a, b))
+
+    found = grad(outer, 1)(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, [2.0, 4.0])  # of 2ab, summed

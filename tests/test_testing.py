@@ -58,7 +58,9 @@ def test_message_names_the_entry_the_numbers_the_pattern_and_the_rule():
     assert j % 2 == 0
     assert lines[0] == f"gradcheck: WRONG  d f/d b[17, {j}]"
     assert lines[1] == f"  analytic   {report.analytic:.7g}"
-    assert lines[2].startswith(f"  numeric    {report.numeric:.7g}  (complex step, error")
+    assert lines[2].startswith(
+        f"  numeric    {report.numeric:.7g}  (complex step, error"
+    )
     assert lines[3].startswith("  worst of 784 entries; 14 differ; they share row 17")
     assert lines[4:] == ["  rule: scaled, argument 1"]
     truth = W[17, j] / np.cosh(W[17, j] * b[17, j]) ** 2
@@ -229,9 +231,13 @@ def test_a_jump_and_an_edge_are_kinks_that_say_so():
 def test_a_point_near_a_kink_passes_if_right_and_fails_if_wrong(distance):
     x = np.array([1.0, distance, -1.0])
     assert gradcheck((lambda x: np.sum(np.abs(x)), np.sign), x).ok
-    report = gradcheck((lambda x: np.sum(np.abs(x)), np.ones_like), np.array([distance]))
+    report = gradcheck(
+        (lambda x: np.sum(np.abs(x)), np.ones_like), np.array([distance])
+    )
     assert report.verdict == ("pass" if distance > 0 else "wrong")
-    report = gradcheck((lambda x: np.sum(np.abs(x)), np.zeros_like), np.array([distance]))
+    report = gradcheck(
+        (lambda x: np.sum(np.abs(x)), np.zeros_like), np.array([distance])
+    )
     assert report.verdict == "wrong"
     # Beside a smooth part that hides it at larger steps.
     pair = (lambda x: np.exp(x) + 1e-3 * np.abs(x), lambda g, x: g * np.exp(x))
@@ -418,10 +424,13 @@ def test_random_right_gradients_pass(seed):
     x = rng.normal(size=shape) * 10.0 ** rng.uniform(-3, 3)
     a, b, c = rng.normal(size=3)
     f = lambda x: c * np.abs(x - a) + np.tanh(b * x) * np.hypot(x, a)
-    df = lambda g, x: g * (
-        c * np.sign(x - a)
-        + b / np.cosh(b * x) ** 2 * np.hypot(x, a)
-        + np.tanh(b * x) * x / np.hypot(x, a)
+    df = lambda g, x: (
+        g
+        * (
+            c * np.sign(x - a)
+            + b / np.cosh(b * x) ** 2 * np.hypot(x, a)
+            + np.tanh(b * x) * x / np.hypot(x, a)
+        )
     )
     with np.errstate(over="ignore"):
         report = gradcheck((lambda x: np.asarray(f(x)), df), x, rng=seed)
@@ -553,7 +562,9 @@ def test_classic_bugs_in_pairs(name, oracle):
         assert_detects((f, bug), inputs)
 
 
-@pytest.mark.parametrize("name", [n for n in BUGS if n not in ("lost 1/N", "missing detach")])
+@pytest.mark.parametrize(
+    "name", [n for n in BUGS if n not in ("lost 1/N", "missing detach")]
+)
 def test_classic_bugs_in_rules_are_found_and_the_rule_is_named(name):
     f, right, bug, inputs = BUGS[name]
 
@@ -622,8 +633,12 @@ def test_exp_of_log_var_has_a_right_gradient_and_only_a_forward_check_finds_it()
         small = lambda mu, log_var, sampler=sampler: sampler(mu, log_var)[:3]
         assert_gradients(small, (mu, log_var))
     scatter = np.exp(log_var) * 4 * np.sqrt(2 / len(eps))
-    assert np.all(np.abs(np.var(right(mu, log_var), axis=0) - np.exp(log_var)) < scatter)
-    assert np.all(np.abs(np.var(wrong(mu, log_var), axis=0) - np.exp(log_var)) > scatter)
+    assert np.all(
+        np.abs(np.var(right(mu, log_var), axis=0) - np.exp(log_var)) < scatter
+    )
+    assert np.all(
+        np.abs(np.var(wrong(mu, log_var), axis=0) - np.exp(log_var)) > scatter
+    )
 
 
 def test_what_the_complex_step_and_the_gradient_both_overlook_is_found():
@@ -634,7 +649,9 @@ def test_what_the_complex_step_and_the_gradient_both_overlook_is_found():
         y[3] += np.sin(np.real(x[3]))
         return np.sum(y)
 
-    assert_gradients((f, lambda x: np.exp(x) + (np.arange(20) == 3) * np.cos(x)), X.ravel())
+    assert_gradients(
+        (f, lambda x: np.exp(x) + (np.arange(20) == 3) * np.cos(x)), X.ravel()
+    )
     report = gradcheck((f, np.exp), X.ravel())
     assert (report.verdict, report.index) == ("wrong", (3,))
     large = R.normal(size=10_000)
@@ -661,8 +678,8 @@ def needle(kind, seed):
     if kind == "abs":
         return x, lambda x: np.sum(c * np.abs(x)), lambda x: c * np.sign(x)
     f = lambda x: np.sum(c * np.logaddexp(x, 0.3) * np.abs(x))
-    df = lambda x: c * (
-        sigmoid(x - 0.3) * np.abs(x) + np.logaddexp(x, 0.3) * np.sign(x)
+    df = lambda x: (
+        c * (sigmoid(x - 0.3) * np.abs(x) + np.logaddexp(x, 0.3) * np.sign(x))
     )
     return x, f, df
 
@@ -688,7 +705,9 @@ def needle_experiment(kind, trials):
         assert (report.index, report.differ) == ((i,), 1)
 
 
-@pytest.mark.parametrize(("kind", "trials"), [("analytic", 5), ("abs", 2), ("mixed", 1)])
+@pytest.mark.parametrize(
+    ("kind", "trials"), [("analytic", 5), ("abs", 2), ("mixed", 1)]
+)
 def test_one_wrong_entry_in_10000(kind, trials):
     needle_experiment(kind, trials)
 
@@ -724,7 +743,10 @@ def test_float32_inputs_are_checked_in_float64_and_against_it(f):
     assert_gradients(f, x)
     report = gradcheck(f, x)
     assert report.blind < 1e-3
-    assert gradcheck((np.tanh, lambda g, x: g * (1.0005 - np.tanh(x) ** 2)), x).verdict == "wrong"
+    assert (
+        gradcheck((np.tanh, lambda g, x: g * (1.0005 - np.tanh(x) ** 2)), x).verdict
+        == "wrong"
+    )
 
 
 def test_float32_rounding_that_eats_the_gradient_is_noisy():
@@ -807,7 +829,9 @@ def test_tensors_are_put_back_when_f_raises():
 def test_frozen_tensors_and_integers_are_constants():
     labels = np.array([0, 2, 1, 3, 0, 1])
     frozen = Tensor(BIAS, name="frozen")
-    f = lambda W, b, labels: np.sum(functions.log_softmax(DATA @ W + b)[np.arange(6), labels])
+    f = lambda W, b, labels: np.sum(
+        functions.log_softmax(DATA @ W + b)[np.arange(6), labels]
+    )
     report = gradcheck(f, (WEIGHTS, frozen, labels))
     assert report.ok
     assert "(W)" in str(report)
