@@ -1,11 +1,13 @@
 """Optimisers: what changes the parameters once their gradients are there.
 
-    optimizer = Adam(model.parameters(), lr=1e-3)
-
-    optimizer.zero_grad()
-    loss = model.loss(x)
-    loss.backward()
-    optimizer.step()
+>>> w = Tensor([3.0, -4.0], requires_grad=True)  # or model.parameters()
+>>> optimizer = SGD([w], lr=0.25)
+>>> optimizer.zero_grad()
+>>> loss = np.sum(w * w)
+>>> loss.backward()
+>>> optimizer.step()
+>>> print(w.data)
+[ 1.5 -2. ]
 
 The arithmetic is in kernels.py, which the steps by hand share.
 """

@@ -727,9 +727,15 @@ class _Line:
         if self._on_stairs(claimed):
             return replace(best, kind="stairs", error=max(best.error, off))
 
+        if off <= 0.02 * abs(claimed):
+            near = self.slope(0.0, depth=6, start=best.step / 16)
+            if near.error <= off / 4 and abs(near.value - best.value) <= off / 4:
+                return best
+
         def steady(old: float, new: float, error: float) -> bool:
-            drift = min(off / 16, 0.15 * max(abs(old), abs(new)))
-            return error <= off / 8 and abs(new - old) <= drift + error
+            value = max(abs(old), abs(new))
+            known = error <= min(off / 3, 0.15 * value) or old == new == 0.0
+            return known and abs(new - old) <= error + min(off / 16, 0.15 * value)
 
         shown, before, t = 0, best.value, best.step / 16
         while t > TINY * self.unit:

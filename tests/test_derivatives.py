@@ -1,9 +1,9 @@
 """The table of derivatives: every row, against NumPy's own values and differences.
 
 `scratchnet.cases` says, for every function of the table, how to call it and from where
-to draw its inputs. Everything here is a loop over it: values and dtypes against NumPy, first
-and second derivatives against differences of NumPy's values, and the negative control,
-in which each rule is spoilt and the same check must notice.
+to draw its inputs. Everything here is a loop over it: values and dtypes against NumPy,
+first and second derivatives against differences of NumPy's values, and the negative
+control, in which each rule is spoilt and the same check must notice.
 """
 
 import random
