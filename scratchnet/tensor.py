@@ -443,7 +443,7 @@ class _Rewrite(_Row):
         return self.definition(*args, **kwargs)
 
 
-class _Constant(_Row):
+class Constant(_Row):
     """A function that passes no gradient on."""
 
     def __init__(self) -> None:
@@ -499,7 +499,7 @@ def rewrite(function: Function, definition: Function) -> None:
 def constant(*functions: Function) -> None:
     """Enter functions with derivative zero, or none: they return plain arrays."""
     for function in functions:
-        TABLE[function] = _Constant()
+        TABLE[function] = Constant()
 
 
 def primitive(forward: Function) -> Function:
@@ -1074,6 +1074,10 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
             again = recording and outside
             seed = np.ones_like(y._data)
             found = _walk_back(y, seed, steps, create_graph=again, retain_graph=False)
+            for x in variables:
+                # A leaf of our own has served; only outer Tensors get gradients later.
+                if x._node is None:
+                    x._requires_grad = False
         for x in variables:
             if x not in found:
                 zero = np.zeros_like(x._data)

@@ -66,6 +66,7 @@ TINIEST = float(np.finfo(float).tiny)
 STEP = 1e-100  # the complex step
 ALONE = 8  # up to so many entries, each is checked by itself
 SPLIT = 8  # into how many blocks a block is split
+SURE = 4  # so many wrong entries are looked at closely, before it is only to count them
 MOST = 64  # so many wrong entries are located; a trusted complex step counts the rest
 COUNTED = 4096  # ... in gradients of up to this size
 BUDGET = 50_000  # evaluations of f for one input, after which the rest is left
@@ -897,11 +898,12 @@ class _Search:
                 continue
             d = self._direction(block, self.scale)
             reach = np.abs(d[block]) * self.size[block]
-            line = _Line(self.probe, self.j, d, 1.0)
-            depth = 3 if len(block) == 1 else 1
-            agrees, blind = self._compare(line.slope(aim * np.min(reach) / 4, depth), d)
+            unit, depth = (self.scale[block[0]], 3) if len(block) == 1 else (1.0, 1)
+            line = _Line(self.probe, self.j, d, unit)
+            slope = line.slope(aim * np.min(reach) / 4, depth)
+            agrees, blind = self._compare(slope, d)
             # The best that rounding permits, in the smallest entry and in the largest.
-            noise = self.probe.noise / START
+            noise = self.probe.noise / (START * unit)
             if agrees and blind <= max(aim, min(LIMIT, 4 * noise / np.min(reach))):
                 self.blind = max(self.blind, blind)
             elif len(block) == 1 and agrees and blind <= LIMIT:
@@ -909,7 +911,9 @@ class _Search:
             elif len(block) == 1 and agrees:  # to see more takes long
                 later.append(int(block[0]))
             elif len(block) == 1:
-                found += self._suspect(int(block[0]))
+                i = int(block[0])
+                quick = _Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
+                found += [quick] if wrong >= SURE else self._suspect(i)
                 wrong += bool(found) and found[-1].verdict == "wrong"
             elif agrees and noise > LIMIT * np.max(reach):
                 self.lost += len(block)
@@ -934,10 +938,11 @@ class _Search:
         return np.array_split(self.order, n if alone else 1)[::-1]
 
     def _direction(self, block: Array, weight: Array) -> Array:
+        """Return a random direction in the entries of a block, or a single one's own."""
+        if len(block) == 1:
+            return self._unit(int(block[0]))
         d = np.zeros(len(self.size))
-        d[block] = weight[block]
-        if len(block) > 1:
-            d[block] *= _signs(self.probe.rng, len(block))
+        d[block] = weight[block] * _signs(self.probe.rng, len(block))
         return d
 
     def _compare(self, slope: _Slope, d: Array) -> tuple[bool, float]:
@@ -1084,7 +1089,9 @@ def _describe(found: _Finding, search: _Search, entries: list[_Entry]) -> None:
         if counted.keys() >= located.keys():
             located, partial = counted, False
     i = max(located, key=lambda i: _distance(search.analytic[i], located[i]))
-    found.worst = next((e for e in entries if e.i == i), None) or search.entry(i)
+    found.worst = search.entry(i)
+    if found.worst.verdict != "wrong":
+        found.worst = entries[0]
     search.sharpen(found.worst)
     found.differ = len(located)
     found.detail = f"{'at least ' if partial else ''}{len(located)} differ"

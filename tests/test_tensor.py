@@ -1131,6 +1131,18 @@ def test_a_gradient_that_nobody_asked_for_is_not_computed(table, walk):
     assert calls == ["b"]
 
 
+def test_an_argument_of_grad_takes_no_part_in_later_walks():
+    w, seen = leaf([2.0, 3.0]), []
+
+    def f(x):
+        seen.append(x)
+        return np.sum(w * x * x)
+
+    np.sum(grad(f)(np.array([5.0, 7.0]))).backward()
+    np.testing.assert_array_equal(w.grad, [10.0, 14.0])
+    assert seen[0].grad is None
+
+
 def test_grad_at_a_tensor_stops_there():
     w = leaf([1.0, 2.0])
     h = np.exp(w)
