@@ -20,6 +20,7 @@ from scratchnet import (
     kernels,
     models,
     optim,
+    plots,
 )
 from scratchnet.cases import CASES, Draw
 from scratchnet.data.digits import draw_digits
@@ -89,11 +90,12 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     checkpoint.save(out / "weights.npz", model.state_dict(), **about)
     (out / "history.json").write_text(json.dumps(asdict(history), indent=1) + "\n")
 
-    ours, theirs = model.reconstruct(data.held_out), pca.reconstruct(data.held_out)
-    error = reconstruction_error(data.held_out, ours)
-    pca_error = reconstruction_error(data.held_out, theirs)
-    draw_autoencoder(out, data, model, pca, history)
-    print(f"pictures: {out}/reconstructions.png, loss.png, codes.png")
+    error = reconstruction_error(data.held_out, model.reconstruct(data.held_out))
+    pca_error = reconstruction_error(data.held_out, pca.reconstruct(data.held_out))
+    figures = draw_autoencoder(data, model, pca, pca_error, history)
+    for name, figure in figures.items():
+        plots.save(figure, out / name)
+    print(f"pictures in {out}:", ", ".join(figures))
     print(
         f"squared error per held-out image, {args.code} numbers each: "
         f"autoencoder {error:.2f}, PCA {pca_error:.2f}, ratio {error / pca_error:.2f}"
@@ -101,31 +103,34 @@ def train_autoencoder(args: argparse.Namespace) -> None:
 
 
 def draw_autoencoder(
-    out: Path, data: Data, model: Any, pca: PCA, history: History
-) -> None:
-    """Write the three pictures of a trained autoencoder into the folder `out`."""
-    from scratchnet import plots  # matplotlib takes half a second to import
-
+    data: Data, model: Any, pca: PCA, pca_error: float, history: History
+) -> dict[str, Any]:
+    """Draw what a trained autoencoder does; return the figures by file name."""
     shown = [int(np.argmax(data.label == digit)) for digit in np.unique(data.label)]
     x = data.held_out[shown]
-    ours, theirs = model.reconstruct(x), pca.reconstruct(x)
-    rows = {"original": x, "autoencoder": ours, "PCA": theirs}
-    plots.save(plots.picture_rows(rows), out / "reconstructions.png")
-    pca_error = reconstruction_error(data.held_out, pca.reconstruct(data.held_out))
-    reference = {f"PCA, {pca.k} numbers": pca_error}
-    curve = plots.loss_curve(history.losses, history.validation_losses, reference)
-    plots.save(curve, out / "loss.png")
+    rows = {
+        "original": x,
+        "autoencoder": model.reconstruct(x),
+        "PCA": pca.reconstruct(x),
+    }
+    figures = {
+        "reconstructions.png": plots.picture_rows(rows),
+        "loss.png": plots.loss_curve(
+            history.losses,
+            history.validation_losses,
+            {f"PCA, {pca.k} numbers": pca_error},
+        ),
+    }
     codes = model.encode(data.held_out)
-    if codes.shape[1] >= 2:
-        codes = PCA(2).fit(codes).encode(codes)
-        pixels = PCA(2).fit(data.held_out).encode(data.held_out)
-        figure = plots.planes(
-            {"the autoencoder's codes": codes[:1000], "the pixels": pixels[:1000]},
-            data.label[:1000],
-            xlabel="first principal component",
-            ylabel="second",
+    if pca.k >= 2:
+        planes = {
+            "the autoencoder's codes": PCA(2).fit(codes).encode(codes)[:1000],
+            "the pixels": pca.encode(data.held_out[:1000])[:, :2],
+        }
+        figures["codes.png"] = plots.planes(
+            planes, data.label[:1000], "first principal component", "second"
         )
-        plots.save(figure, out / "codes.png")
+    return figures
 
 
 def check_table(args: argparse.Namespace) -> int:

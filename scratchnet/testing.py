@@ -45,10 +45,10 @@ import numpy as np
 from scratchnet.backend import Array
 from scratchnet.tensor import (
     Tensor,
-    _graph,
     _recording_set_to,
     _RuleEach,
-    _walk,
+    _steps_back,
+    _walk_back,
     name_of,
     no_grad,
     plain,
@@ -291,13 +291,13 @@ class _Recorded(_Problem):
         values = list(self.constants)
         for i, x in zip(self.places, xs, strict=True):
             values[i] = x
-        lent = [(x, x._data, x._version) for x in self.inputs if isinstance(x, Tensor)]
+        lent = [(x, x._data) for x in self.inputs if isinstance(x, Tensor)]
         args: list[Tensor] = []
         try:
             for i, x in enumerate(self.inputs):
                 if isinstance(x, Tensor):
                     # Not by `.data =`, which would make the caller's graphs stale.
-                    x._data, x._version = np.array(values[i]), None
+                    x._data = np.array(values[i])
                     args.append(x)
                 else:
                     wanted = record and i in self.places
@@ -305,8 +305,8 @@ class _Recorded(_Problem):
             with _recording_set_to(True) if record else no_grad():
                 yield self.f(*args), [args[i] for i in self.places]
         finally:
-            for x, data, version in lent:
-                x._data, x._version = data, version
+            for x, data in lent:
+                x._data = data
 
     def value(self, xs: list[Array]) -> Array:
         with self.call(xs, record=False) as (y, _):
@@ -318,8 +318,8 @@ class _Recorded(_Problem):
 
     def blame(self, order: Callable[[_Recorded], _Problem] | None = None) -> str | None:
         with self.call(self.xs, record=True) as (y, _):
-            graph = _graph(y, None)[0] if isinstance(y, Tensor) and y._node else []
-            nodes: list[Any] = [t._node for t in graph[:NODES]]
+            steps = _steps_back(y, set())[0] if isinstance(y, Tensor) else []
+            nodes = [node for _, node, _ in steps[:NODES]]
             alone = [(_alone(n), [x.data.copy() for _, x in n.inputs()]) for n in nodes]
         for node, (function, arrays) in zip(nodes, alone, strict=True):
             single = _Recorded(function, arrays)
@@ -344,7 +344,8 @@ def _pull(y: Any, c: Any, variables: list[Tensor], keep: bool = False) -> list[A
     wanted = set(variables)
     again = isinstance(c, Tensor)
     start = c if again else np.array(c, dtype=y.dtype)
-    found = _walk(y, start, _graph(y, wanted)[0], wanted, again, again or keep)
+    steps, _ = _steps_back(y, wanted)
+    found = _walk_back(y, start, steps, create_graph=again, retain_graph=again or keep)
     return [found.get(x) for x in variables]
 
 
@@ -468,7 +469,8 @@ class _Probe:
         try:
             y = self.problem.value(xs)
         except Exception as error:  # f(x) did not raise, so this is about the step
-            self.why = f"{type(error).__name__}: {error}"
+            if step.dtype.kind == "f":
+                self.why = f"{type(error).__name__}: {error}"
             return None
         return y if y.shape == self.base.shape else None
 
@@ -665,7 +667,7 @@ class _Line:
 
     def _at_kink(self, best: _Slope) -> _Slope:
         """Return `best` with the slopes of the two sides, if they stay apart."""
-        seen: list[tuple[float, float, float]] = []
+        seen: list[tuple[float, float, float, float]] = []
         t = START * self.unit
         while t > TINY * self.unit:
             left, right, noise = self.sides(t)
@@ -676,14 +678,15 @@ class _Line:
                 seen = []  # they come together
             if not noise < gap / 8:
                 break
-            seen.append((gap, left + 0.0, right + 0.0))
+            seen.append((gap, left + 0.0, right + 0.0, noise))
             t /= 16
         if len(seen) < 3:
             return best
-        (first, left, right), last = seen[-3], seen[-1][0]
-        kind = "jump" if last > 16 * first else "kink"
+        (first, *old, _), (_, left, right, noise), (last, *_) = seen[-3:]
+        error = noise + max(abs(left - old[0]), abs(right - old[1]))
+        kind = "jump" if last > 2 * first else "kink"
         kind = "edge" if last == math.inf else kind
-        return replace(best, kind=kind, left=left, right=right)
+        return replace(best, error=error, kind=kind, left=left, right=right)
 
     def _on_stairs(self, claimed: float) -> bool:
         """Say whether f has the claimed slope over large steps, and none over small.
@@ -727,7 +730,6 @@ class _Line:
             return at_kink
         if self._on_stairs(claimed):
             return replace(best, kind="stairs", error=max(best.error, off))
-
         if off <= 0.02 * abs(claimed):
             near = self.slope(0.0, depth=6, start=best.step / 16)
             if near.error <= off / 4 and abs(near.value - best.value) <= off / 4:
@@ -735,7 +737,7 @@ class _Line:
 
         def steady(old: float, new: float, error: float) -> bool:
             value = max(abs(old), abs(new))
-            known = error <= min(off / 3, 0.15 * value) or old == new == 0.0
+            known = error <= min(off / 8, 0.15 * value) or old == new == 0.0
             return known and abs(new - old) <= error + min(off / 16, 0.15 * value)
 
         shown, before, t = 0, best.value, best.step / 16
@@ -750,7 +752,10 @@ class _Line:
         if shown > 1 and abs(before - best.value) < off / 2:
             return best
         if off > enough:
-            mean, near = self._mean(best.step, 200), self._mean(best.step / 4, 4000)
+            mean = near = self._mean(best.step, 200)
+            if mean.error < off / 4:
+                mean = self._mean(best.step, 800)
+                near = self._mean(best.step / 2, 3200)
             if steady(mean.value, near.value, mean.error + near.error):
                 return near
         return replace(best, error=max(best.error, off))
@@ -815,9 +820,10 @@ class _Entry:
         s = self.slope
         if s.kind == "kink":
             # At a kink any value between the two slopes is a fair convention.
-            near = self.doubt + 1e-3 * max(abs(s.left), abs(s.right))
-            low, high = min(s.left, s.right) - near, max(s.left, s.right) + near
-            return "kink" if low <= self.analytic <= high else "wrong"
+            margin = s.error + self.doubt + 1e-3 * max(abs(s.left), abs(s.right))
+            low, high = sorted((s.left, s.right))
+            between = low - margin <= self.analytic <= high + margin
+            return "kink" if between else "wrong"
         if s.kind == "stairs":
             return "noisy"
         if s.kind:
@@ -938,7 +944,7 @@ class _Search:
         return np.array_split(self.order, n if alone else 1)[::-1]
 
     def _direction(self, block: Array, weight: Array) -> Array:
-        """Return a random direction in the entries of a block, or a single one's own."""
+        """Return a random direction in the entries of a block; of one, its own."""
         if len(block) == 1:
             return self._unit(int(block[0]))
         d = np.zeros(len(self.size))
@@ -1066,8 +1072,11 @@ def _examine(probe: _Probe, j: int, g: Array | None, oracle: str) -> _Finding:
         detail = f'the complex step does not hold for f and {name}; use oracle="auto"'
         return replace(found, verdict="noisy", detail=detail)
     if search.zero and not probe.problem.may_be_zero[j]:
-        what = f"no gradient reached {name}" if g is None else f"{name}'s gradient is 0"
-        return replace(found, verdict="vacuous", detail=f"{what}, and so is f's slope")
+        detail = f"no gradient reached {name}, and f does not change with it"
+        if g is not None:
+            lost = " but for rounding" if np.any(g) else ""
+            detail = f"the gradient of {name} is 0{lost}, and so is the slope of f"
+        return replace(found, verdict="vacuous", detail=detail)
     return found
 
 
@@ -1342,7 +1351,7 @@ def _explained(f: _Finding, worst: _Entry, probe: _Probe) -> str:
     if f.verdict == "kink":
         why = {
             "kink": "f has no derivative here: its two sides differ",
-            "jump": "f has no derivative here: it jumps, or is infinitely steep",
+            "jump": "f has no derivative here: it jumps, or gets ever steeper",
             "edge": "f is defined on one side of this point only",
         }[worst.slope.kind]
         return f"{why} ({f.differ} of {entries} entries); move the point"
@@ -1372,7 +1381,8 @@ def gradcheck(
             functions of plain arrays: `(f, gradient)` if f returns a number, with
             `gradient(*inputs)` returning its gradient with respect to the input, or a
             tuple of them, one for each; `(f, vjp)` if f returns an array, with
-            `vjp(g, *inputs)` returning the same of sum(g * f).
+            `vjp(g, *inputs)` returning the same of sum(g * f). None stands for "no
+            gradient"; those of integer inputs may be left out.
         inputs: an array, or several in a tuple or list. The floating ones are
             differentiated, integers are constants. Best in float64; float32 is
             checked in float64, and then against itself in float64. A Tensor that

@@ -229,20 +229,14 @@ def test_a_jump_and_an_edge_are_kinks_that_say_so():
 
 @pytest.mark.parametrize("distance", [1e-2, 1e-5, -1e-5, 1e-7, -1e-8])
 def test_a_point_near_a_kink_passes_if_right_and_fails_if_wrong(distance):
-    x = np.array([1.0, distance, -1.0])
-    assert gradcheck((lambda x: np.sum(np.abs(x)), np.sign), x).ok
-    report = gradcheck(
-        (lambda x: np.sum(np.abs(x)), np.ones_like), np.array([distance])
-    )
+    f, x = lambda x: np.sum(np.abs(x)), np.array([distance])
+    assert gradcheck((f, np.sign), np.array([1.0, distance, -1.0])).ok
+    report = gradcheck((f, np.ones_like), x)
     assert report.verdict == ("pass" if distance > 0 else "wrong")
-    report = gradcheck(
-        (lambda x: np.sum(np.abs(x)), np.zeros_like), np.array([distance])
-    )
-    assert report.verdict == "wrong"
+    assert gradcheck((f, np.zeros_like), x).verdict == "wrong"
     # Beside a smooth part that hides it at larger steps.
     pair = (lambda x: np.exp(x) + 1e-3 * np.abs(x), lambda g, x: g * np.exp(x))
-    report = gradcheck(pair, np.array([distance]))
-    assert report.verdict == "wrong"
+    assert gradcheck(pair, x).verdict == "wrong"
 
 
 def test_nondeterministic():
@@ -286,7 +280,8 @@ def test_vacuous():
     y = (lambda b: np.sum(functions.softmax(X + b) * X), lambda b: b * 0 + 1e-17)
     assert gradcheck(y, np.array(0.3)).verdict == "vacuous"
     # Single entries may be zero.
-    assert gradcheck((lambda a: a[:2] ** 2, lambda g, a: 2 * a * np.pad(g, [(0, 3), (0, 0)])), X).ok  # fmt: skip
+    pad = lambda g: np.pad(g, [(0, 3), (0, 0)])
+    assert gradcheck((lambda a: a[:2] ** 2, lambda g, a: 2 * a * pad(g)), X).ok
 
 
 def test_a_backward_that_returns_zeros_is_caught_where_ones_would_hide_it():
@@ -434,7 +429,7 @@ def test_random_right_gradients_pass(seed):
     )
     with np.errstate(over="ignore"):
         report = gradcheck((lambda x: np.asarray(f(x)), df), x, rng=seed)
-    assert report.verdict == ("pass" if shape else "pass") or "takes" in str(report)
+    assert report.verdict == "pass"
 
 
 # --- Wrong gradients ----------------------------------------------------------------
@@ -538,7 +533,8 @@ BUGS = {
     "0.1 % in one entry, not analytic": (
         lambda x: np.abs(x) ** 1.5,
         lambda g, x: 1.5 * g * np.sign(x) * np.abs(x) ** 0.5,
-        lambda g, x: g * 1.5 * np.sign(x) * abs(x) ** 0.5 * np.where(x == X[2, 3], 0.999, 1),
+        lambda g, x: 1.5 * g * np.sign(x) * np.abs(x) ** 0.5
+        * np.where(X == X[2, 3], 0.999, 1),
         (X,),
     ),
 }  # fmt: skip
@@ -800,13 +796,11 @@ class Model:
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_model_is_checked_in_place_and_left_as_it_was(order):
     model = Model()
-    before = [(p._data, p._data.copy(), p._version) for p in model.parameters()]
     pending = model.loss(DATA)
-    before = [(p._data, p._data.copy(), p._version) for p in model.parameters()]
+    before = [(p._data, p._data.copy()) for p in model.parameters()]
     assert_gradients(lambda *_: model.loss(DATA), model.parameters(), order=order)
-    for p, (data, values, version) in zip(model.parameters(), before, strict=True):
+    for p, (data, values) in zip(model.parameters(), before, strict=True):
         assert p._data is data
-        assert p._version is version
         assert p.grad is None
         np.testing.assert_array_equal(data, values)
     pending.backward()  # the caller's own graph is not stale
