@@ -761,8 +761,6 @@ class Tensor:
         """Return a Tensor over the same memory that has no history."""
         return Tensor(self._data, name=self.name)
 
-    _version = property(lambda self: None, lambda self, _: None)  # see the end
-
     # NumPy's protocols
 
     def __array_ufunc__(
@@ -1112,18 +1110,3 @@ def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
         return both(*args, **kwargs)[1]
 
     return function
-
-
-# For testing.py, until it calls `_steps_back` and `_walk_back` itself.
-
-
-def _graph(output: Tensor, wanted: Any) -> tuple[list[Tensor], bool]:
-    steps, outside = _steps_back(output, wanted or set())
-    return [t for t, _, _ in steps], outside
-
-
-def _walk(
-    output: Tensor, g: Any, _: Any, wanted: Any, create_graph: bool, retain_graph: bool
-) -> dict[Tensor, Any]:
-    steps = _steps_back(output, wanted or set())[0]
-    return _walk_back(output, g, steps, create_graph, retain_graph)
