@@ -542,7 +542,7 @@ class _Probe:
                     _, slope = self._segment(f, 0.0, length)
                     quiet = np.abs(slope) * length / 2
         elif not np.all(quiet <= 100 * EPS * largest):
-            for shift in (0.01, -0.02):
+            for shift in (3e-5, -5e-5):
                 quiet = np.fmin(quiet, self._segment(f, shift, 1.5e-6)[0])
             near, steep = self._segment(f, 0.0, 5e-9)
             alike = np.abs(steep - slope) <= 0.1 * np.abs(slope) + near / 1e-9
@@ -627,13 +627,12 @@ class _Line:
             if len(rows) > 2:
                 new = _steadiest(rows[-1], rows[-2], noise, t)
                 move, before = (abs(rows[k][0] - rows[k - 1][0]) for k in (-1, -2))
-                if move > 0.75 * before + 2 * noise:  # not on the way to a limit
-                    best = _Slope()
-                elif (
-                    new.error < best.error
-                    or abs(new.value - best.value) > new.error + best.error
-                ):
+                settling = move <= 0.75 * before + 2 * noise
+                disagrees = abs(new.value - best.value) > new.error + best.error
+                if settling and (disagrees or new.error < best.error):
                     best, bend = new, abs(middle - new.value)
+                elif disagrees:
+                    best = _Slope()
             if best.error <= target or noise > best.error:
                 s = self._broken_at(best, t, bend, abs(right - left), target, depth)
                 if s is None:
@@ -709,8 +708,8 @@ class _Line:
     def closer(self, best: _Slope, enough: float) -> _Slope:
         """Return the slope to within `enough`, if the mean of many gives that."""
         mean = self._mean(best.step, 200)
-        if enough < mean.error < 4 * enough:
-            mean = self._mean(best.step, int(300 * (mean.error / enough) ** 2))
+        if enough < mean.error < 8 * enough:
+            mean = self._mean(best.step, int(500 * (mean.error / enough) ** 2))
         agree = abs(mean.value - best.value) <= mean.error + best.error
         return mean if agree and mean.error < best.error else best
 
@@ -775,9 +774,8 @@ class _Line:
         two = float(np.linalg.lstsq(powers[:, :2], middle)[0][0])
         three = np.linalg.lstsq(powers, middle)[0]
         rest = middle - powers @ three
-        spread = np.mean(rest**2) * np.linalg.inv(powers.T @ powers)[0, 0]
-        error = 6 * math.sqrt(spread) + 2 * abs(two - float(three[0]))
-        return _Slope(two, error, step)
+        square = np.mean(rest**2) * np.linalg.inv(powers[:, :2].T @ powers[:, :2])[0, 0]
+        return _Slope(two, 6 * math.sqrt(square) + abs(two - float(three[0])), step)
 
 
 def _extrapolate(middle: float, above: list[float]) -> list[float]:
