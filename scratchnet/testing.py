@@ -685,6 +685,8 @@ class _Line:
         error = noise + max(abs(left - old[0]), abs(right - old[1]))
         kind = "jump" if last > 2 * first else "kink"
         kind = "edge" if last == math.inf else kind
+        if kind == "kink" and error > last / 2:  # the sides are not settled
+            return best
         return replace(best, error=error, kind=kind, left=left, right=right)
 
     def _on_stairs(self, claimed: float) -> bool:
@@ -708,7 +710,7 @@ class _Line:
     def closer(self, best: _Slope, enough: float) -> _Slope:
         """Return the slope to within `enough`, if the mean of many gives that."""
         mean = self._mean(best.step, 200)
-        if enough < mean.error < 8 * enough:
+        if enough < mean.error < 4 * enough:
             mean = self._mean(best.step, int(500 * (mean.error / enough) ** 2))
         agree = abs(mean.value - best.value) <= mean.error + best.error
         return mean if agree and mean.error < best.error else best
@@ -734,28 +736,28 @@ class _Line:
             if near.error <= off / 4 and abs(near.value - best.value) <= off / 4:
                 return best
 
-        def steady(old: float, new: float, error: float) -> bool:
-            value = max(abs(old), abs(new))
-            known = error <= min(off / 8, 0.15 * value) or old == new == 0.0
-            return known and abs(new - old) <= error + min(off / 16, 0.15 * value)
+        def steady(old: float, new: float, error: float, drift: float) -> bool:
+            drift = min(drift, 0.15 * max(abs(old), abs(new)))
+            if old == new == 0.0:
+                return True
+            return error <= drift and abs(new - old) <= error + drift
 
         shown, before, t = 0, best.value, best.step / 16
         while t > TINY * self.unit:
             left, right, noise = self.sides(t)
             middle = (left + right) / 2
-            if not noise <= min(off, abs(middle) or off) / 16:
+            if not noise <= min(off, abs(middle) or off) / 64:
                 break
-            shown = shown + 1 if steady(before, middle, 2 * noise) else 0
+            shown = shown + 1 if steady(before, middle, 2 * noise, off / 32) else 0
             before = middle
             t /= 4
         if shown > 1 and abs(before - best.value) < off / 2:
             return best
-        if off > enough:
-            mean = near = self._mean(best.step, 200)
-            if mean.error < off / 4:
-                mean = self._mean(best.step, 800)
-                near = self._mean(best.step / 2, 3200)
-            if steady(mean.value, near.value, mean.error + near.error):
+        mean = self._mean(best.step, 200) if off > enough else _Slope()
+        if mean.error < off / 4:
+            mean, near = self._mean(best.step, 800), self._mean(best.step / 2, 3200)
+            drift = off / 8 if off < 0.1 * abs(claimed) else off / 64
+            if steady(mean.value, near.value, mean.error + near.error, drift):
                 return near
         return replace(best, error=max(best.error, off))
 
