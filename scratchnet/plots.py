@@ -40,13 +40,34 @@ STYLE: Any = {  # matplotlib types the keys by a list of all settings
 }
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Mark a function that draws a Figure: it draws in the style of the house."""
+
     @wraps(draw)
-    def styled(*args: Any, **kwargs: Any) -> Figure:
+    def drawn(*args: Any, **kwargs: Any) -> Figure:
         with matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 
-    return styled
+    return drawn
+
+
+def panels(
+    rows: int = 1,
+    columns: int = 1,
+    size: tuple[float, float] = (4.6, 3.6),
+    **layout: Any,
+) -> tuple[Figure, np.ndarray]:
+    """Make a Figure of rows x columns panels, each of `size` inches.
+
+    Call it in a function marked `@styled`; what is drawn on the panels takes its style
+    from there.
+
+    Returns:
+        The Figure, and its Axes as an array (rows, columns).
+
+    """
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows))
+    return figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
 def save(figure: Figure, path: str | Path) -> Path:
@@ -77,7 +98,7 @@ def as_image(x: ArrayLike) -> np.ndarray:
     return x.reshape(side, side)
 
 
-@_styled
+@styled
 def picture_rows(rows: Mapping[str, Sequence[ArrayLike]], notes: str = "") -> Figure:
     """Draw rows of small pictures, each with its name on the left.
 
@@ -107,7 +128,7 @@ def picture_rows(rows: Mapping[str, Sequence[ArrayLike]], notes: str = "") -> Fi
     return figure
 
 
-@_styled
+@styled
 def loss_curve(
     train: Sequence[float],
     held_out: Sequence[float] = (),
@@ -147,7 +168,7 @@ def loss_curve(
     return figure
 
 
-@_styled
+@styled
 def planes(
     points: Mapping[str, np.ndarray], label: np.ndarray, xlabel: str, ylabel: str
 ) -> Figure:

@@ -1,0 +1,43 @@
+"""Run the demos, all or those that are named: python -m demos --quick compression."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from demos._demo import options, perform
+
+# In the order of demos/README.md.
+NAMES = (
+    "chain_rule",
+    "compression",
+    "visualisation",
+    "curse",
+    "features",
+    "manifold",
+    "stacked",
+    "denoising",
+    "vae",
+    "gan",
+    "twins",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run them; return 1 if something that one of them claims does not hold."""
+    parser = options("One demo for each claim of the lecture.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    args = parser.parse_args(argv)
+    if unknown := set(args.names) - set(NAMES):
+        parser.error(f"no demo {', '.join(sorted(unknown))}; there are {NAMES}")
+    wrong = []
+    for name in args.names or NAMES:
+        module = importlib.import_module(f"demos.{name}")
+        if not perform(module, args.quick, args.out, args.seed):
+            wrong.append(name)
+    if wrong:
+        print("claims that do not hold, in:", ", ".join(wrong))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What all demos share: their options, where figures go, and claims that are checked.
+
+A demo is a module with a docstring that says what the lecture claims, and a function
+`run(demo)` that trains, measures and draws. Whatever it claims goes through
+`demo.claim`, which prints the number beside what was expected of it; a demo whose
+claim does not hold exits with status 1.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scratchnet import plots
+
+T = TypeVar("T")
+
+
+class Demo:
+    """One run of a demo.
+
+    Args:
+        name: names the figures: "NAME.png", "NAME-more.png".
+        quick: train on little, for a first look and for CI.
+        out: the folder for figures; it is made.
+        seed: of everything that is drawn.
+
+    """
+
+    def __init__(self, name: str, quick: bool, out: Path, seed: int = 0) -> None:
+        self.name = name
+        self.quick = quick
+        self.out = out
+        self.seed = seed
+        self.failed: list[str] = []
+        out.mkdir(parents=True, exist_ok=True)
+
+    def choose(self, full: T, quick: T) -> T:
+        """Return what this run uses: `full`, or `quick` under --quick."""
+        return quick if self.quick else full
+
+    def say(self, text: str) -> None:
+        """Print a line that claims nothing."""
+        print(text, flush=True)
+
+    def claim(
+        self,
+        what: str,
+        value: float,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> None:
+        """Print a measured number and whether it is what was claimed.
+
+        Raises:
+            ValueError: neither bound is given, so that nothing could fail.
+
+        """
+        if at_least is None and at_most is None:
+            raise ValueError(f"claim: {what!r} needs at_least or at_most")
+        wanted = []
+        holds = True
+        if at_least is not None:
+            wanted.append(f"at least {at_least:.4g}")
+            holds = holds and value >= at_least
+        if at_most is not None:
+            wanted.append(f"at most {at_most:.4g}")
+            holds = holds and value <= at_most
+        verdict = "holds" if holds else "FAILS"
+        self.say(f"  {verdict}  {what}: {value:.4g}  ({' and '.join(wanted)})")
+        if not holds:
+            self.failed.append(what)
+
+    def save(self, figure: Any, more: str = "") -> None:
+        """Write a figure: NAME.png, or NAME-more.png."""
+        path = self.out / f"{self.name}{'-' if more else ''}{more}.png"
+        self.say(f"  figure {plots.save(figure, path)}")
+
+
+def perform(module: Any, quick: bool, out: Path, seed: int) -> bool:
+    """Run the demo of a module; return whether all that it claims holds."""
+    name = module.__spec__.name.rpartition(".")[2]
+    print(f"{name}: {module.__doc__.strip().splitlines()[0]}", flush=True)
+    demo = Demo(name, quick, out, seed)
+    began = time.perf_counter()
+    module.run(demo)
+    print(f"  {time.perf_counter() - began:.1f} s", flush=True)
+    return not demo.failed
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """Return the parser that all demos share."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="train on little")
+    parser.add_argument("--out", type=Path, default=Path("runs/demos"))
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main(module_name: str, argv: Sequence[str] | None = None) -> None:
+    """Run one demo from the command line, and exit."""
+    module = sys.modules[module_name]
+    args = options(module.__doc__ or "").parse_args(argv)
+    sys.exit(0 if perform(module, args.quick, args.out, args.seed) else 1)
