@@ -527,18 +527,17 @@ def activation(name: str, slope: float = 0.2) -> Activation:
     }[name]
 
 
-def cross_entropy_sum(
-    logits: Array, target: Array, out: Array, terms: Array, scratch: Array
+def cross_entropy_terms(
+    logits: Array, target: Array, terms: Array, scratch: Array
 ) -> None:
-    """Write Σ −x·log σ(a) − (1 − x)·log(1 − σ(a)) into `out`, a 0-d array.
+    """Write −x·log σ(a) − (1 − x)·log(1 − σ(a)) into `terms`, entry by entry.
 
-    Each term as max(a, 0) − a·x + log(1 + e^(−|a|)), which no logit overflows.
+    As max(a, 0) − a·x + log(1 + e^(−|a|)), which no logit overflows.
 
     Args:
         logits: a, of any shape; only read.
-        target: x, of the same shape, in [0, 1]; only read.
-        out: a 0-d array.
-        terms: memory of the same shape.
+        target: x, in [0, 1], of a shape that broadcasts to it; only read.
+        terms: memory of the shape of a.
         scratch: more memory of the same shape.
 
     """
@@ -550,7 +549,6 @@ def cross_entropy_sum(
     np.add(terms, scratch, out=terms)
     np.multiply(logits, target, out=scratch)
     np.subtract(terms, scratch, out=terms)
-    np.sum(terms, out=out)
 
 
 # --- Checks -------------------------------------------------------------------------
@@ -589,16 +587,94 @@ def check_sizes(owner: str, sizes: Sequence[int]) -> None:
         check_count(owner, f"sizes[{i}]", size)
 
 
-def check_autoencoder(sizes: Sequence[int], output: str, loss: str) -> None:
+def check_autoencoder(
+    owner: str, sizes: Sequence[int], output: str, loss: str
+) -> None:
     """Raise an error unless an autoencoder can be made of these."""
-    check_sizes("Autoencoder", sizes)
-    check_choice("Autoencoder", "output", output, ("sigmoid", "linear"))
-    check_choice("Autoencoder", "loss", loss, ("squared", "cross_entropy"))
+    check_sizes(owner, sizes)
+    check_choice(owner, "output", output, ("sigmoid", "linear"))
+    check_choice(owner, "loss", loss, ("squared", "cross_entropy"))
     if loss == "cross_entropy" and output != "sigmoid":
         raise ValueError(
-            "Autoencoder: loss='cross_entropy' compares probabilities; "
+            f"{owner}: loss='cross_entropy' compares probabilities; "
             f"output='sigmoid' expected, not {output!r}"
         )
+
+
+def check_vae(owner: str, sizes: Sequence[int], decoder: str, beta: float) -> None:
+    """Raise an error unless a VAE can be made of these."""
+    check_sizes(owner, sizes)
+    check_choice(owner, "decoder", decoder, ("bernoulli", "gaussian"))
+    if not (0 <= beta < math.inf):
+        raise ValueError(f"{owner}: beta is {beta}; at least 0 expected")
+
+
+def check_noise(owner: str, eps: Any, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """Raise an error unless the noise is an array of that shape and dtype."""
+    given, kind = getattr(eps, "shape", None), getattr(eps, "dtype", None)
+    if given != shape:
+        raise ValueError(f"{owner}: eps has shape {given}; {shape} expected")
+    if kind != dtype:
+        raise TypeError(f"{owner}: eps is {kind}, the model {np.dtype(dtype)}")
+
+
+OBJECTIVES = ("saturating", "non_saturating", "relativistic")
+
+
+def check_gan(
+    generator: Sequence[int],
+    discriminator: Sequence[int],
+    output: str,
+    objective: str,
+    r1: float,
+    r2: float,
+    packing: int,
+) -> None:
+    """Raise an error unless a GAN can be made of these."""
+    check_sizes("GAN", generator)
+    check_sizes("GAN", discriminator)
+    check_count("GAN", "packing", packing)
+    check_choice("GAN", "output", output, ("linear", "sigmoid", "tanh"))
+    check_choice("GAN", "objective", objective, OBJECTIVES)
+    columns = packing * generator[-1]
+    if discriminator[0] != columns or discriminator[-1] != 1:
+        raise ValueError(
+            f"GAN: the discriminator takes {discriminator[0]} columns to "
+            f"{discriminator[-1]}; {columns} to 1 expected, the generator making "
+            f"{generator[-1]} and packing being {packing}"
+        )
+    for name, gamma in (("r1", r1), ("r2", r2)):
+        if not (0 <= gamma < math.inf):
+            raise ValueError(f"GAN: {name} is {gamma}; at least 0 expected")
+        if gamma and len(discriminator) < 3:
+            raise ValueError(f"GAN: {name} needs a discriminator with a hidden layer")
+
+
+def check_packs(n: int, packing: int) -> None:
+    """Raise ValueError unless n rows are a whole number of packs."""
+    if n % packing:
+        raise ValueError(f"GAN: {n} rows are no multiple of packing={packing}")
+
+
+def check_equal_rows(owner: str, **arrays: Array) -> None:
+    """Raise ValueError unless two named arrays have the same number of rows."""
+    (one, a), (two, b) = arrays.items()
+    if len(a) != len(b):
+        raise ValueError(f"{owner}: {one} has {len(a)} rows, {two} has {len(b)}")
+
+
+def layer_names(sizes: Sequence[int], k: int) -> dict[str, str]:
+    """Map the names in an autoencoder of one layer to those of layer k of a stack.
+
+    Raises:
+        ValueError: there is no layer k = 1, ..., len(sizes) - 1.
+
+    """
+    C = len(sizes) - 1
+    if not 1 <= k <= C:
+        raise ValueError(f"layer: k is {k}; 1 to {C} expected, one for each layer")
+    places = {"encoder": 2 * (k - 1), "decoder": 2 * (C - k)}
+    return {f"{net}.0.{p}": f"{net}.{i}.{p}" for net, i in places.items() for p in "Wb"}
 
 
 def check_choice(owner: str, name: str, value: str, choices: Sequence[str]) -> None:

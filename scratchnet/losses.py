@@ -6,6 +6,7 @@ shapes must be equal, as broadcasting (n, 1) against (n,) would compare each sam
 with all others.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -106,3 +107,39 @@ def _samples(owner: str, **arrays: Any) -> int:
     if not shapes[0] or shapes[0][0] == 0:
         raise ValueError(f"{owner}: no samples in shape {shapes[0]}")
     return int(shapes[0][0])
+
+
+def bernoulli_terms(logits: Any, x: Any) -> Any:
+    """Return −log p(x) of Bernoulli variables, entry by entry, in nats.
+
+    The terms of `binary_cross_entropy`; `x` broadcasts to the shape of `logits`.
+    """
+    return _cross_entropy(logits, x)
+
+
+def gaussian_terms(mean: Any, log_var: Any, x: Any) -> Any:
+    """Return −log N(x; mean, exp(log_var)), entry by entry, in nats.
+
+    ½ ((x − mean)² / σ² + log σ² + log 2π), with log_var = log σ²; all broadcast.
+    """
+    square = np.square(mean - x) * np.exp(-log_var)
+    return (square + (log_var + math.log(2 * math.pi))) / 2
+
+
+def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
+    """Return 1/n Σ_i Σ_j −log N(x_ij; mean_ij, exp(log_var)).
+
+    Args:
+        mean: (n, ...), a Tensor or an array.
+        log_var: log σ², of a shape that broadcasts to it.
+        x: of the shape of mean.
+
+    Returns:
+        A single number, in nats (Kingma & Welling 2014, appendix C.2).
+
+    Raises:
+        ValueError: the shapes of mean and x differ, or there are no samples.
+
+    """
+    n = _samples("gaussian_nll", mean=mean, x=x)
+    return np.sum(gaussian_terms(mean, log_var, x)) / n

@@ -3,7 +3,8 @@
 A layer is a `Module`: parameters as attributes, and `forward`, which is plain NumPy.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "glorot_uniform",
     "he_normal",
     "he_uniform",
+    "mlp",
 ]
 
 
@@ -313,3 +315,27 @@ class Sequential(Module):
 
     def _items(self) -> Iterable[tuple[Any, Any]]:
         return enumerate(self._modules)
+
+
+def mlp(
+    sizes: Sequence[int],
+    activation: Callable[[], Module] = ReLU,
+    *,
+    rng: np.random.Generator,
+    init: Initialiser = glorot_uniform,
+    dtype: DTypeLike = np.float32,
+) -> Sequential:
+    """Make Dense layers with an activation between them, and none after the last.
+
+    Args:
+        sizes: columns of the input, of each hidden layer, of the output.
+        activation: called once for each hidden layer.
+        rng, init, dtype: as for `Dense`.
+
+    """
+    kernels.check_sizes("mlp", sizes)
+    layers: list[Module] = []
+    for d_in, d_out in pairwise(sizes):
+        layers.append(Dense(d_in, d_out, rng=rng, init=init, dtype=dtype))
+        layers.append(activation())
+    return Sequential(*layers[:-1])

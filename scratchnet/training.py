@@ -1,8 +1,14 @@
-"""Training: epochs of shuffled minibatches, for a model with the engine or by hand."""
+"""Training, of a model with the engine or by hand: epochs of shuffled minibatches.
 
+`fit` is for everything that goes down one loss, `pretrain` for a stack layer by layer,
+and `fit_gan` for the game of two.
+"""
+
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +16,7 @@ import numpy as np
 from scratchnet import backend, kernels
 from scratchnet.backend import Array
 from scratchnet.optim import Optimizer
-from scratchnet.tensor import no_grad, plain
+from scratchnet.tensor import Tensor, no_grad, plain
 
 
 @dataclass
@@ -32,30 +38,35 @@ class History:
 
 def fit(
     model: Any,
-    x: Array,
+    x: Array | tuple[Array, ...],
     *,
     epochs: int,
     batch_size: int,
     rng: np.random.Generator,
     optimizer: Optimizer | None = None,
-    validation: Array | None = None,
+    noise: np.random.Generator | None = None,
+    validation: Array | tuple[Array, ...] | None = None,
     progress: bool = True,
     callback: Callable[[History], None] | None = None,
 ) -> History:
     """Train a model on the samples x, and say how it went.
 
     Every epoch visits all samples once, in an order of its own, `batch_size` at a time;
-    the last minibatch holds what is left.
+    the last minibatch holds what is left. Where the model wants noise (a VAE's ε, a
+    corruption), it has a method `with_noise`, and each minibatch gets its own.
 
     Args:
-        model: with the engine, anything with `loss(x)`, trained by `optimizer`; or by
-            hand, anything with `step(x)`, which brings its own update.
-        x: the samples (n, d), in the dtype of the model: nothing is cast in passing.
+        model: with the engine, anything with `loss(*batch)`, trained by `optimizer`; or
+            by hand, anything with `step(*batch)`, which brings its own update.
+        x: the samples (n, d), in the dtype of the model: nothing is cast in passing. Or
+            a tuple of arrays with n rows each, (x, label), that belong together.
         epochs: how many times to visit all samples.
         batch_size: samples in a minibatch, at most n.
         rng: shuffles; only the order of the samples comes from it.
         optimizer: for a model with the engine.
-        validation: samples (m, d) whose loss is taken after each epoch.
+        noise: draws the noise, for a model that wants some.
+        validation: like x; its loss is taken after each epoch, every time under the
+            same noise.
         progress: show a progress bar, if stderr is a terminal.
         callback: called after each epoch with the history so far.
 
@@ -69,15 +80,19 @@ def fit(
     kernels.check_count("fit", "epochs", epochs)
     kernels.check_count("fit", "batch_size", batch_size)
     kernels.check_rng("fit", rng)
-    _check(model, x, batch_size, optimizer, validation)
+    data = x if isinstance(x, tuple) else (x,)
+    held_out = validation if isinstance(validation, tuple | None) else (validation,)
+    _check(model, data, batch_size, optimizer, noise, held_out)
+    draw = _noise_of(model, noise)
+    quiet = noise.spawn(1)[0] if noise is not None else None
     # Here, so that importing this module stays fast.
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    n = len(x)
+    n = len(data[0])
     starts = range(0, n, batch_size)
     sizes = [min(batch_size, n - start) for start in starts]
     # The losses of an epoch stay where they are computed until its end.
-    losses = backend.empty(len(starts), x.dtype)
+    losses = backend.empty(len(starts), data[0].dtype)
     history = History()
     # disable=None: no bar where stderr is no terminal.
     disable = None if progress else True
@@ -86,14 +101,16 @@ def fit(
             began = time.perf_counter()
             order = backend.asarray(rng.permutation(n))
             for i, start in enumerate(starts):
-                # A fresh array each time: the graph of the last loss may still read
-                # the last one.
-                batch = x[order[start : start + batch_size]]
+                # Fresh arrays each time: the graph of the last loss may still read
+                # the last ones.
+                rows = order[start : start + batch_size]
+                batch = draw(*[a[rows] for a in data])
                 losses[i] = _step(model, batch, optimizer)
                 bar.update(1)
             history.losses.append(_mean(losses, sizes, epoch))
-            if validation is not None:
-                loss = _validate(model, validation, batch_size)
+            if held_out is not None:
+                same = _noise_of(model, copy.deepcopy(quiet))
+                loss = _validate(model, held_out, batch_size, same)
                 history.validation_losses.append(loss)
             history.seconds.append(time.perf_counter() - began)
             bar.set_postfix(epoch=epoch + 1, loss=history.losses[-1])
@@ -102,12 +119,26 @@ def fit(
     return history
 
 
-def _step(model: Any, batch: Array, optimizer: Optimizer | None) -> Array:
+Batch = tuple[Array, ...]
+
+
+def _noise_of(model: Any, noise: np.random.Generator | None) -> Callable[..., Batch]:
+    """Return what makes the arguments of `step` or `loss` of a minibatch."""
+    if noise is None:
+        return lambda *batch: batch
+    return partial(model.with_noise, rng=noise)
+
+
+def _step(model: Any, batch: Batch, optimizer: Optimizer | None) -> Array:
     """Train on one minibatch; return its loss, still on the device."""
     if optimizer is None:
-        return model.step(batch)
+        return model.step(*batch)
+    return _descend(optimizer, model.loss(*batch))
+
+
+def _descend(optimizer: Optimizer, loss: Any) -> Array:
+    """Take one step down a recorded loss; return its value, still on the device."""
     optimizer.zero_grad()
-    loss = model.loss(batch)
     loss.backward()
     optimizer.step()
     return loss.data
@@ -126,66 +157,269 @@ def _mean(losses: Array, sizes: list[int], epoch: int) -> float:
     return float(np.average(host, weights=sizes))
 
 
-def _validate(model: Any, x: Array, batch_size: int) -> float:
-    """Return the mean loss of the samples x; nothing is recorded or trained."""
+def _validate(
+    model: Any, data: Batch, batch_size: int, draw: Callable[..., Batch]
+) -> float:
+    """Return the mean loss of the data; nothing is recorded or trained."""
+    n = len(data[0])
     total = backend.zeros((), np.float64)
     with no_grad():
-        for start in range(0, len(x), batch_size):
-            batch = x[start : start + batch_size]
-            total += plain(model.loss(batch)) * len(batch)
-    return float(backend.to_numpy(total)) / len(x)
+        for start in range(0, n, batch_size):
+            batch = [a[start : start + batch_size] for a in data]
+            total += plain(model.loss(*draw(*batch))) * len(batch[0])
+    return float(backend.to_numpy(total)) / n
 
 
 def _check(
     model: Any,
-    x: Array,
+    data: Batch,
     batch_size: int,
     optimizer: Optimizer | None,
-    validation: Array | None,
+    noise: np.random.Generator | None,
+    validation: Batch | None,
 ) -> None:
     """Raise an error for whatever would go wrong later, or quietly."""
+    name = type(model).__name__
     by_hand = hasattr(model, "step")
     if not by_hand and not hasattr(model, "loss"):
-        raise TypeError(f"fit: a {type(model).__name__} has neither loss nor step")
+        hint = "; a GAN is trained by fit_gan" * hasattr(model, "generate")
+        raise TypeError(f"fit: a {name} has neither loss nor step{hint}")
     if by_hand and optimizer is not None:
         raise TypeError(
-            f"fit: {type(model).__name__} steps by itself; give the optimizer to its "
-            "constructor"
+            f"fit: {name} steps by itself; give the optimizer to its constructor"
         )
     if not by_hand and optimizer is None:
         raise TypeError(
             "fit: optimizer is missing, like optim.Adam(model.parameters())"
         )
-    _check_data(model, "x", x)
+    if hasattr(model, "with_noise") and noise is None:
+        raise TypeError(
+            f"fit: {name} wants noise; pass noise=np.random.default_rng(...), another "
+            "generator than the one that shuffles"
+        )
+    if noise is not None:
+        kernels.check_rng("fit", noise)
+        if not hasattr(model, "with_noise"):
+            raise TypeError(f"fit: {name} has no use for noise")
+    _check_data(model, "x", data)
     if validation is not None:
         _check_data(model, "validation", validation)
-    if batch_size > len(x):
-        raise ValueError(f"fit: batch_size is {batch_size}, and x has {len(x)} rows")
+    n = len(data[0])
+    if batch_size > n:
+        raise ValueError(f"fit: batch_size is {batch_size}, and x has {n} rows")
     most = getattr(model, "batch_size", batch_size)
     if batch_size > most:
         raise ValueError(
-            f"fit: batch_size is {batch_size}, and {type(model).__name__} was made "
-            f"for batch_size={most}"
+            f"fit: batch_size is {batch_size}, and {name} was made for "
+            f"batch_size={most}"
         )
 
 
-def _check_data(model: Any, name: str, x: Array) -> None:
-    if not backend.is_array(x):
-        raise TypeError(f"fit: {name} is a {type(x).__name__}, an array expected")
-    if x.ndim != 2 or x.size == 0:
-        raise ValueError(
-            f"fit: {name} has shape {x.shape}; (n, d), a row for each sample, expected"
-        )
-    if x.dtype.kind != "f":
-        raise TypeError(
-            f"fit: {name} is {x.dtype}, floats expected; for pixels pass "
-            f"{name}.astype(np.float32) / 255"
-        )
-    finite = backend.to_numpy(np.isfinite(x).all(axis=1))
-    if not finite.all():
-        raise ValueError(
-            f"fit: {name} has values that are not finite, in {np.sum(~finite)} of "
-            f"{len(x)} rows, row {np.argmin(finite)} first"
-        )
+def _check_data(model: Any, name: str, data: Batch) -> None:
+    if not data:
+        raise ValueError(f"fit: {name} is an empty tuple")
+    for i, a in enumerate(data):
+        label = f"{name}[{i}]" if len(data) > 1 else name
+        if not backend.is_array(a):
+            raise TypeError(f"fit: {label} is a {type(a).__name__}, an array expected")
+        if (i == 0 and a.ndim != 2) or a.ndim == 0 or a.size == 0:
+            raise ValueError(
+                f"fit: {label} has shape {a.shape}; (n, d), a row for each sample, "
+                "expected"
+            )
+        if len(a) != len(data[0]):
+            raise ValueError(
+                f"fit: {label} has {len(a)} rows, {name}[0] has {len(data[0])}"
+            )
+        if i == 0 and a.dtype.kind != "f":
+            raise TypeError(
+                f"fit: {label} is {a.dtype}, floats expected; for pixels pass "
+                f"{label}.astype(np.float32) / 255"
+            )
+        axes = tuple(range(1, a.ndim))
+        finite = backend.to_numpy(np.isfinite(a).all(axis=axes))
+        if not finite.all():
+            raise ValueError(
+                f"fit: {label} has values that are not finite, in {np.sum(~finite)} of "
+                f"{len(a)} rows, row {np.argmin(finite)} first"
+            )
     if hasattr(model, "check"):
-        model.check(x)
+        model.check(*data)
+
+
+# --- Stacks -------------------------------------------------------------------------
+
+
+def pretrain(
+    stack: Any,
+    x: Array,
+    *,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    optimizer: Callable[[list[Tensor]], Optimizer] | None = None,
+    progress: bool = True,
+) -> list[History]:
+    """Train a stacked autoencoder greedily, one layer after another, from the data up.
+
+    Each layer is an autoencoder for the codes of the layers below, which stay as they
+    are (Bengio et al. 2007). `fit` then trains the whole stack from there.
+
+    Args:
+        stack: a StackedAutoencoder, with the engine or by hand.
+        x: the samples (n, d).
+        epochs: how many times each layer visits all samples.
+        batch_size: samples in a minibatch.
+        rng: shuffles.
+        optimizer: for the engine, makes a layer's optimiser of its parameters, like
+            `optim.Adam`.
+        progress: show progress bars, if stderr is a terminal.
+
+    Returns:
+        A History for each layer.
+
+    Raises:
+        As `fit`; what the layers below the failing one have learned is kept.
+
+    """
+    histories = []
+    h = x
+    for k in range(1, len(stack.sizes)):
+        layer = stack.layer(k)
+        made = None if optimizer is None else optimizer(layer.parameters())
+        histories.append(
+            fit(
+                layer, h, epochs=epochs, batch_size=batch_size, rng=rng,
+                optimizer=made, progress=progress,
+            )
+        )  # fmt: skip
+        stack.set_layer(k, layer)
+        h = layer.encode(h)
+    return histories
+
+
+# --- The game -----------------------------------------------------------------------
+
+
+@dataclass
+class GANHistory:
+    """What a game was like, one entry for each time that it was looked at.
+
+    Attributes:
+        steps: how many steps the generator had taken.
+        v: V(D, G) on a minibatch.
+        real: mean D(x) there, the probability given to real samples of being real.
+        generated: mean D(G(z)) there, that given to generated ones.
+
+    """
+
+    steps: list[int] = field(default_factory=list)
+    v: list[float] = field(default_factory=list)
+    real: list[float] = field(default_factory=list)
+    generated: list[float] = field(default_factory=list)
+
+
+def fit_gan(
+    gan: Any,
+    x: Array,
+    *,
+    steps: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    noise: np.random.Generator,
+    discriminator_steps: int = 1,
+    optimizers: tuple[Optimizer, Optimizer] | None = None,
+    average: Any = None,
+    every: int = 100,
+    progress: bool = True,
+    callback: Callable[[GANHistory], None] | None = None,
+) -> GANHistory:
+    """Play the game of a GAN on the samples x (Goodfellow et al. 2014, Algorithm 1).
+
+    Args:
+        gan: a GAN, with the engine or by hand.
+        x: real samples (n, d).
+        steps: of the generator.
+        batch_size: real samples, and rows of noise, in each step.
+        rng: chooses the real samples, each time anew.
+        noise: draws z.
+        discriminator_steps: of the discriminator before each step of the generator.
+        optimizers: for the engine, of the generator and of the discriminator.
+        average: an `EMA` of the generator's parameters, updated after its steps.
+        every: how often to note V, D(x) and D(G(z)), in steps of the generator.
+        progress: show a progress bar, if stderr is a terminal.
+        callback: called with the history each time that it has grown.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above; nothing was
+            trained then.
+        FloatingPointError: V is not finite any more.
+
+    """
+    for name, count in [("steps", steps), ("batch_size", batch_size), ("every", every),
+                        ("discriminator_steps", discriminator_steps)]:  # fmt: skip
+        kernels.check_count("fit_gan", name, count)
+    kernels.check_rng("fit_gan", rng)
+    kernels.check_rng("fit_gan", noise)
+    discriminator_step, generator_step = _sides(gan, optimizers)
+    _check_data(gan, "x", (x,))
+    from tqdm import tqdm
+
+    def real() -> Array:
+        return x[backend.asarray(rng.integers(len(x), size=batch_size))]
+
+    def z() -> Array:
+        shape = (batch_size, gan.generator_sizes[0])
+        return backend.asarray(noise.standard_normal(shape, gan.dtype.type))
+
+    history = GANHistory()
+    disable = None if progress else True
+    for step in tqdm(range(1, steps + 1), unit="step", disable=disable):
+        for _ in range(discriminator_steps):
+            discriminator_step(real(), z())
+        generator_step(z(), real() if gan.paired else None)
+        if average is not None:
+            average.update()
+        if step % every == 0 or step == steps:
+            _note(history, step, gan.logits(real()), gan.logits(gan.generate(z())))
+            if callback is not None:
+                callback(history)
+    return history
+
+
+def _sides(
+    gan: Any, optimizers: tuple[Optimizer, Optimizer] | None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the step of the discriminator and that of the generator."""
+    if hasattr(gan, "discriminator_step"):
+        if optimizers is not None:
+            raise TypeError(
+                "fit_gan: this GAN steps by itself; give the optimizers to its "
+                "constructor"
+            )
+        return gan.discriminator_step, gan.generator_step
+    if optimizers is None:
+        raise TypeError(
+            "fit_gan: optimizers are missing, like (Adam(gan.generator.parameters()), "
+            "Adam(gan.discriminator.parameters()))"
+        )
+    g, d = optimizers
+    return (
+        lambda x, z: _descend(d, gan.discriminator_loss(x, z)),
+        lambda z, x: _descend(g, gan.generator_loss(z, x)),
+    )
+
+
+def _note(history: GANHistory, step: int, a_r: Array, a_f: Array) -> None:
+    """Note V, D(x) and D(G(z)), of the logits a_r of real and a_f of generated."""
+    a_r, a_f = (backend.to_numpy(a).astype(np.float64) for a in (a_r, a_f))
+    log_real, log_fake = -np.logaddexp(0, -a_r), -np.logaddexp(0, -a_f)
+    v = float(log_real.mean() - np.logaddexp(0, a_f).mean())
+    if not np.isfinite(v):
+        raise FloatingPointError(
+            f"fit_gan: V became {v} by step {step}; a smaller learning rate may help"
+        )
+    history.steps.append(step)
+    history.v.append(v)
+    history.real.append(float(np.exp(log_real).mean()))
+    history.generated.append(float(np.exp(log_fake).mean()))

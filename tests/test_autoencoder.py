@@ -1,15 +1,21 @@
 """The autoencoder twice: by hand, by the engine, and by a third road the same."""
 
-import ast
 import copy
-import inspect
 import pickle
 import re
-import tracemalloc
 from functools import partial
 
 import numpy as np
 import pytest
+import twins
+from twins import (
+    assert_close,
+    assert_every_equation_is_cited,
+    assert_imports_no_engine,
+    assert_no_allocation,
+    rng,
+    shake,
+)
 
 from scratchnet import Tensor, byhand, kernels, models, nn, optim
 
@@ -32,12 +38,8 @@ every_configuration = pytest.mark.parametrize(
 )
 
 
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
 def samples(n=9, d=SIZES[0], dtype=np.float64):
-    return rng(1).random((n, d)).astype(dtype)
+    return twins.samples(n, d, dtype)
 
 
 def hand(activation="tanh", loss="squared", output="sigmoid", sizes=SIZES, **kwargs):
@@ -51,20 +53,6 @@ def engine(activation="tanh", loss="squared", output="sigmoid", sizes=SIZES, **k
     kwargs = {"rng": rng(), "dtype": np.float64} | kwargs
     kwargs["activation"] = ACTIVATIONS[activation]
     return models.Autoencoder(sizes, loss=loss, output=output, **kwargs)
-
-
-def assert_close(a, b, rtol):
-    """Compare with a tolerance relative to the largest entry."""
-    np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())
-
-
-def shake(model):
-    """Move the parameters away from where biases are zero."""
-    state = model.state_dict()
-    noise = rng(7)
-    model.load_state_dict(
-        {name: a + noise.normal(0, 0.3, a.shape) for name, a in state.items()}
-    )
 
 
 def plain_loss(parameters, x, activation, loss, output):
@@ -312,27 +300,9 @@ def test_an_activation_may_be_any_callable():
 # --- The model by hand --------------------------------------------------------------
 
 
-def test_it_imports_no_engine():
-    allowed = {"collections.abc", "typing", "numpy", "numpy.typing", "scratchnet"}
-    allowed |= {"scratchnet.backend"}
-    tree = ast.parse(inspect.getsource(inspect.getmodule(byhand.Autoencoder)))
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
-    assert {a.name for node in found for a in node.names} == {"numpy"}
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert {node.module for node in found} <= allowed
-    from_package = [node for node in found if node.module == "scratchnet"]
-    assert {a.name for n in from_package for a in n.names} == {"backend", "kernels"}
-
-
-def test_the_code_carries_every_equation_of_the_derivation():
-    module = inspect.getmodule(byhand.Autoencoder)
-    derived = set(re.findall(r" \((\d+'?)\)$", module.__doc__, re.MULTILINE))
-    assert derived == {"1", "2", "3", "4", "4'", "5", "5'", "6", "7", "8", "9"}
-    code = inspect.getsource(byhand.Autoencoder)
-    cited = set()
-    for comment in re.findall(r"  # .*", code):
-        cited |= set(re.findall(r"\((\d+'?)\)", comment))
-    assert cited == derived | {"10"}
+def test_it_imports_no_engine_and_every_equation_is_cited():
+    assert_imports_no_engine(byhand.Autoencoder)
+    assert_every_equation_is_cited(byhand.Autoencoder, elsewhere=["12"])
 
 
 def test_parameters_and_gradients_are_views_of_flat_buffers():
@@ -387,30 +357,15 @@ def test_a_step_allocates_no_array(activation, loss, output, update):
         activation, loss, output, sizes=sizes, dtype=np.float32, batch_size=n,
         optimizer=update,
     )  # fmt: skip
-    arrays = [*model.W[1:], *model._h[1:], *model._delta[1:]]
-    assert min(a.nbytes for a in arrays) * (n - 20) / n > limit
-    batches = [x, x[:-20]]
-    for batch in batches:
-        model.step(batch)
+    for mlp in (model.encoder, model.decoder):
+        arrays = [*mlp.W[1:], *mlp._h[1:], *mlp._delta[1:]]
+        assert min(a.nbytes for a in arrays) * (n - 20) / n > limit
 
-    def alive():
-        arrays_only = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
-        return len(tracemalloc.take_snapshot().filter_traces([arrays_only]).traces)
+    def steps():
+        model.step(x)
+        model.step(x[:-20])
 
-    tracemalloc.start()
-    try:
-        before = alive()
-        start = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        for _ in range(50):
-            for batch in batches:
-                model.step(batch)
-        peak = tracemalloc.get_traced_memory()[1]
-        after = alive()
-    finally:
-        tracemalloc.stop()
-    assert peak - start < limit
-    assert after == before
+    assert_no_allocation(steps, limit)
 
 
 def test_the_loss_of_a_step_is_overwritten_by_the_next():

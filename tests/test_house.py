@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "scratchnet"
 # its own floor without a circle (Python would say so).
 FLOORS = [
     {"backend"},
-    {"kernels"},
+    {"kernels", "bounds"},
     {"tensor"},
     {"derivatives", "functions"},
     {"testing", "cases", "nn", "losses", "optim"},
@@ -23,7 +23,7 @@ FLOORS = [
 ]
 # What stands beside the floors, and on what alone.
 ASIDE = {
-    "byhand": {"backend", "kernels", "byhand"},
+    "byhand": {"backend", "kernels", "bounds", "byhand"},
     "data": {"data"},
     "metrics": {"backend"},
     "plots": set(),

@@ -1,5 +1,17 @@
 """The systems of models/ once more, each with its backward pass derived on paper."""
 
 from scratchnet.byhand.autoencoder import Autoencoder
+from scratchnet.byhand.denoising import DenoisingAutoencoder
+from scratchnet.byhand.gan import GAN
+from scratchnet.byhand.iwae import IWAE
+from scratchnet.byhand.stacked import StackedAutoencoder
+from scratchnet.byhand.vae import VAE
 
-__all__ = ["Autoencoder"]
+__all__ = [
+    "GAN",
+    "IWAE",
+    "VAE",
+    "Autoencoder",
+    "DenoisingAutoencoder",
+    "StackedAutoencoder",
+]

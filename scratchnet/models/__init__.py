@@ -1,5 +1,17 @@
 """The systems, written as their forward pass; the engine differentiates them."""
 
 from scratchnet.models.autoencoder import Autoencoder
+from scratchnet.models.denoising import DenoisingAutoencoder
+from scratchnet.models.gan import GAN
+from scratchnet.models.iwae import IWAE
+from scratchnet.models.stacked import StackedAutoencoder
+from scratchnet.models.vae import VAE
 
-__all__ = ["Autoencoder"]
+__all__ = [
+    "GAN",
+    "IWAE",
+    "VAE",
+    "Autoencoder",
+    "DenoisingAutoencoder",
+    "StackedAutoencoder",
+]

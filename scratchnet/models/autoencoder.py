@@ -8,7 +8,6 @@ byhand/autoencoder.py is the same system with its gradient derived on paper.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from scratchnet import kernels
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid
 from scratchnet.losses import binary_cross_entropy, squared_error
-from scratchnet.nn import Dense, Module, ReLU, Sequential, evaluate
+from scratchnet.nn import Module, ReLU, Sequential, evaluate, mlp
 from scratchnet.tensor import Tensor
 
 
@@ -31,6 +30,7 @@ class Autoencoder(Module):
             may take any value.
         rng: draws the initial weights, layer by layer.
         activation: called once for each hidden layer: `Tanh`, `lambda: LeakyReLU(0.1)`.
+        active_code: whether the code has the activation too.
         output: "sigmoid", or "linear" for data that are not in [0, 1].
         loss: "squared", or "cross_entropy" for data in [0, 1].
         init: draws each W; every b starts at zero.
@@ -47,27 +47,24 @@ class Autoencoder(Module):
         *,
         rng: np.random.Generator,
         activation: Callable[[], Module] = ReLU,
+        active_code: bool = False,
         output: str = "sigmoid",
         loss: str = "squared",
         init: kernels.Initialiser = kernels.glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        kernels.check_rng("Autoencoder", rng)
-        kernels.check_autoencoder(sizes, output, loss)
+        name = type(self).__name__
+        kernels.check_rng(name, rng)
+        kernels.check_autoencoder(name, sizes, output, loss)
         self.sizes = tuple(sizes)
-        self.dtype = kernels.check_dtype("Autoencoder", dtype)
+        self.dtype = kernels.check_dtype(name, dtype)
         self.output = output
         self.cross_entropy = loss == "cross_entropy"
-
-        def layers(*sizes: int) -> Sequential:
-            made: list[Module] = []
-            for d_in, d_out in pairwise(sizes):
-                made.append(Dense(d_in, d_out, rng=rng, init=init, dtype=dtype))
-                made.append(activation())
-            return Sequential(*made[:-1])  # the last layer has no activation
-
-        self.encoder = layers(*sizes)
-        self.decoder = layers(*reversed(sizes))
+        options: Any = {"rng": rng, "init": init, "dtype": dtype}
+        self.encoder = mlp(self.sizes, activation, **options)
+        if active_code:
+            self.encoder = Sequential(*self.encoder, activation())
+        self.decoder = mlp(self.sizes[::-1], activation, **options)
 
     def forward(self, x: Any) -> Any:
         """Return the logits (n, d) of the reconstruction of x (n, d)."""
@@ -81,7 +78,11 @@ class Autoencoder(Module):
 
         """
         self._check(x)
-        logits = self.forward(x)
+        return self._loss(x, x)
+
+    def _loss(self, x: Any, x_in: Any) -> Tensor:
+        """Return the loss of x (n, d) against what is made of x_in (n, d)."""
+        logits = self.forward(x_in)
         if self.cross_entropy:
             return binary_cross_entropy(logits, x)  # type: ignore[no-any-return]
         return squared_error(self._output(logits), x)  # type: ignore[no-any-return]
@@ -97,7 +98,7 @@ class Autoencoder(Module):
 
     def decode(self, z: Any) -> Any:
         """Return the samples (n, d) of the codes z (n, c)."""
-        kernels.check_rows("Autoencoder", z, self.sizes[-1], self.dtype)
+        kernels.check_rows(type(self).__name__, z, self.sizes[-1], self.dtype)
         return evaluate(lambda z: self._output(self.decoder(z)), z)
 
     def reconstruct(self, x: Any) -> Any:
@@ -109,10 +110,10 @@ class Autoencoder(Module):
         """Raise an error unless x can be trained on: columns, dtype, values."""
         self._check(x)
         if self.cross_entropy:
-            kernels.check_unit_interval("Autoencoder", x)
+            kernels.check_unit_interval(type(self).__name__, x)
 
     def _check(self, x: Any) -> None:
-        kernels.check_rows("Autoencoder", x, self.sizes[0], self.dtype)
+        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
 
     def _output(self, logits: Any) -> Any:
         return sigmoid(logits) if self.output == "sigmoid" else logits

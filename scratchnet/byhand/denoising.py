@@ -1,0 +1,53 @@
+"""The denoising autoencoder by hand: the autoencoder, reading what is corrupted.
+
+Read autoencoder.py first. With x̃ for the corrupted samples (Vincent et al. 2008),
+
+    z = encoder(x̃),  a = decoder(z)               in place of (7)
+
+and the rest is as it was: the error (8) and the losses (9, 9') compare with the clean
+x, which nothing before (8) has seen. In the gradient (10 to 12) x̃ occurs once, as the
+encoder's h_0 in (3).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from scratchnet import kernels
+from scratchnet.backend import Array
+from scratchnet.byhand.autoencoder import Autoencoder
+
+
+class DenoisingAutoencoder(Autoencoder):
+    """An autoencoder from corrupted samples to clean ones; `step` allocates nothing.
+
+    Args:
+        sizes: as for `Autoencoder`.
+        corruption: called as corruption(x, rng) for each batch, or with what else
+            belongs to the samples: corruption(x, depth, rng). See data/corruption.py.
+        **options: as for `Autoencoder`.
+
+    """
+
+    def __init__(self, *args: Any, corruption: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.corruption = corruption
+
+    def with_noise(
+        self, x: Array, *given: Array, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Return a batch for `step` or `loss`: x (n, d), and x corrupted afresh."""
+        return x, self.corruption(x, *given, rng)
+
+    def forward(self, x: Array, corrupted: Array | None = None) -> Array:
+        """Compute the loss of clean x (n, d) against what is made of `corrupted`."""
+        if corrupted is None:
+            corrupted = x
+        self._check_rows(x, self.sizes[0])
+        self._check_rows(corrupted, self.sizes[0])
+        kernels.check_equal_rows(self._name, x=x, corrupted=corrupted)
+        return self._forward(x, corrupted)
+
+    def check(self, x: Array, *given: Array) -> None:
+        """Raise an error unless x can be trained on; the corruption checks the rest."""
+        super().check(x)

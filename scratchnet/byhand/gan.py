@@ -1,0 +1,365 @@
+"""The generative adversarial network, both its updates derived on paper.
+
+Read it beside models/gan.py, which is the same system differentiated by the engine.
+Equations (1) to (6) are those of mlp.py.
+
+
+The game (Goodfellow et al. 2014, equation 1)
+
+The generator G is a network (1, 2) from noise z to samples; the discriminator D is one
+from a sample to a single logit a, and D(x) = σ(a) is the probability it gives to x
+being real. For n real samples x and n vectors of noise z,
+
+    x_f = G(z)                                    (n, d)
+    a_r = logit of x,  a_f = logit of x_f         (n, 1)                 (7)
+
+    V(D, G) = 1/n Σ log D(x) + 1/n Σ log(1 - D(G(z)))
+            = - 1/n Σ softplus(-a_r) - 1/n Σ softplus(a_f)               (8)
+
+because log σ(a) = -log(1 + e^-a) = -softplus(-a) and 1 - σ(a) = σ(-a). D maximises V,
+G minimises it. For a given G the best D is p/(p + q), with p the density of the data
+and q that of the samples; where q = p it is 1/2 everywhere, and V = -log 4.
+
+
+The update of D
+
+Both terms depend on D's parameters. With softplus' = σ,
+
+    dV/da_r = 1/n (1 - σ(a_r)),   dV/da_f = - 1/n σ(a_f)                 (9)
+
+and backpropagation (3 to 6) turns these into dV/dθ_D. They push a_r up and a_f down:
+real samples are to be called real, and generated ones not, each with a force that is
+the probability of the mistake. D climbs; what is stepped along here is the gradient of
+Loss = -V, downwards.
+
+
+The update of G
+
+Of the two terms of V the first, 1/n Σ log D(x), does not contain G: its derivative
+by θ_G is zero, and it drops. The second does through x_f. G descends
+
+    Loss = 1/n Σ log(1 - D(G(z))) = - 1/n Σ softplus(a_f)
+    dLoss/da_f = - 1/n σ(a_f)                                            (10)
+
+as the lecture writes it. At the start D is nearly sure, σ(a_f) ≈ 0, and this gradient
+is nearly nothing: it saturates. So Goodfellow et al. have G maximise log D(G(z))
+instead: the same fixed point, and a gradient that is largest where G is worst:
+
+    Loss = - 1/n Σ log D(G(z)) = 1/n Σ softplus(-a_f)
+    dLoss/da_f = - 1/n (1 - σ(a_f))                                      (10')
+
+From dLoss/da_f backpropagation leads through D to its input, (5) at k = 1,
+
+    dLoss/dx_f                                                           (11)
+
+without a look at D's parameters, and with that through G to dLoss/dθ_G (12).
+
+
+Pairs (Jolicoeur-Martineau 2019; Huang et al. 2024, equation 2)
+
+A D that judges each sample alone lets G leave modes out. Here it is asked which of a
+pair is the real one: with t = a_r - a_f,
+
+    D: Loss = 1/n Σ softplus(-t),   dLoss/da_r = -dLoss/da_f = - 1/n (1 - σ(t))  (13)
+    G: Loss = 1/n Σ softplus(t),    dLoss/da_f = - 1/n σ(t)                      (14)
+
+
+Packs (Lin et al. 2018)
+
+D may also be shown m samples at once, side by side in one row, all real or all
+generated: a lack of variety shows then. In all of the above n is the number of rows
+that D sees, and dLoss/dx_f is cut up into samples again.
+
+
+The gradient penalties R1 and R2 (Mescheder et al. 2018, equation 9)
+
+    R1 = γ/2 · 1/n Σ_i ‖∇_x a(x_i)‖²   over real samples;  R2, over generated ones  (15)
+
+are added to D's loss. Their gradient by θ_D is a derivative of a derivative. But if f
+is relu or leaky_relu, f_k' =: m_k is constant around nearly every input, and the input
+gradient is a chain of products. Write s_k for da/da_k and u_k for da/dh_k. Starting
+from s_L = 1,
+
+    u_{k-1} = s_k W_kᵀ,   s_k = u_k ⊙ m_k                                (16)
+
+down to u_0 = ∇_x a. That is (5) and (6), for the logit in place of a loss. R1 is a
+function of this chain, and the chain is linear: to differentiate it, walk it once more,
+from its end to its start. With v_k = dR1/du_k,
+
+    v_0 = γ/n u_0                                                        (17)
+
+and W_k occurs in (16) as u_ij = Σ_c s_ic W_jc, so that
+
+    dR1/dW_k = v_{k-1}ᵀ s_k                                              (18)
+    dR1/ds_k = v_{k-1} W_k,   v_k = dR1/ds_k ⊙ m_k                       (19)
+
+for k = 1, ..., L. It looks like a forward pass of v_0, without biases and with the
+masks m_k in place of f. The biases do not occur in (16): they get nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import backend, kernels
+from scratchnet.backend import Array
+from scratchnet.byhand.mlp import MLP, shapes
+from scratchnet.byhand.system import MakeUpdate, System
+
+
+class GAN(System):
+    """A generator and a discriminator whose steps allocate nothing.
+
+    Args:
+        generator: columns of the noise, hidden layers, columns of a sample.
+        discriminator: columns of `packing` samples, hidden layers, 1.
+        rng: draws the initial weights, the generator's first.
+        batch_size: the most rows of real samples, and of noise, in one step.
+        activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
+        slope: of leaky_relu.
+        output: of the generator: "linear", "sigmoid" or "tanh".
+        objective: what G goes down: "saturating" (10), "non_saturating" (10') or
+            "relativistic" (13, 14), which changes D's loss too.
+        r1, r2: the γ of each penalty (15); they need relu or leaky_relu.
+        packing: how many samples D sees at once.
+        init: draws each W; every b starts at zero.
+        dtype: of the parameters, and of the data that the model accepts.
+        optimizer: makes the update of G from the list of arrays to be updated.
+        discriminator_optimizer: the same for D; by default `optimizer` once more.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def __init__(
+        self,
+        generator: Sequence[int] = (64, 512, 784),
+        discriminator: Sequence[int] = (784, 512, 1),
+        *,
+        rng: np.random.Generator,
+        batch_size: int = 128,
+        activation: str = "leaky_relu",
+        slope: float = 0.2,
+        output: str = "sigmoid",
+        objective: str = "non_saturating",
+        r1: float = 0.0,
+        r2: float = 0.0,
+        packing: int = 1,
+        init: kernels.Initialiser = kernels.glorot_uniform,
+        dtype: DTypeLike = np.float32,
+        optimizer: MakeUpdate = kernels.AdamUpdate,
+        discriminator_optimizer: MakeUpdate | None = None,
+    ) -> None:
+        kernels.check_rng(self._name, rng)
+        kernels.check_gan(generator, discriminator, output, objective, r1, r2, packing)
+        if (r1 or r2) and activation not in ("relu", "leaky_relu"):
+            raise ValueError(
+                f"GAN: r1 and r2 are derived for relu and leaky_relu, not {activation}"
+            )
+        super().__init__(batch_size, dtype)
+        self.generator_sizes = tuple(generator)
+        self.discriminator_sizes = tuple(discriminator)
+        self.objective = objective
+        self.r1, self.r2 = r1, r2
+        self.packing = packing
+
+        f = kernels.activation(activation, slope)
+        self.theta_g, self.d_theta_g = self._allocate(shapes("generator", generator))
+        self.theta_d, self.d_theta_d = self._allocate(
+            shapes("discriminator", discriminator)
+        )
+        self.generator = MLP(
+            "generator", generator, self.parameters, self.gradients, rows=batch_size,
+            dtype=dtype, activation=f, last=kernels.activation(output),
+        )  # fmt: skip
+        self.discriminator = MLP(
+            "discriminator", discriminator, self.parameters, self.gradients,
+            rows=2 * batch_size, dtype=dtype, activation=f, inputs=True,
+        )  # fmt: skip
+        self.generator.initialise(rng, init)
+        self.discriminator.initialise(rng, init)
+        self.optimizer = optimizer([self.theta_g])
+        make = discriminator_optimizer or optimizer
+        self.discriminator_optimizer = make([self.theta_d])
+
+        self._x = backend.empty((2 * batch_size, generator[-1]), dtype)
+        self._t = backend.empty((2 * batch_size, 1), dtype)
+        self._loss = backend.zeros((), self.dtype)
+        self._penalty = backend.zeros((), self.dtype)
+        if r1 or r2:
+            rows = 2 * batch_size if r1 and r2 else batch_size
+            self._s = [backend.empty((rows, d), dtype) for d in discriminator[:-1]]
+            self._dW = [None, *(backend.zeros(W.shape, dtype)
+                                for W in self.discriminator.W[1:])]  # fmt: skip
+        self._sigmoid = kernels.activation("sigmoid").forward
+
+    @property
+    def paired(self) -> bool:
+        """Whether the generator's step needs real samples too."""
+        return self.objective == "relativistic"
+
+    # Training
+
+    def discriminator_step(self, x: Array, z: Array) -> Array:
+        """Take one step of D, up V: x (n, d) real samples, z (n, k) noise.
+
+        Returns:
+            D's loss before the step, penalties included: a 0-d array that the next
+            step overwrites.
+
+        Raises:
+            TypeError, ValueError: a shape or dtype; more than `batch_size` rows, or
+                not a multiple of `packing`.
+
+        """
+        self.discriminator_gradients(x, z)
+        self.discriminator_optimizer.apply([self.theta_d], [self.d_theta_d])
+        return self._loss
+
+    def generator_step(self, z: Array, x: Array = None) -> Array:
+        """Take one step of G: noise z (n, k), and real samples x (n, d) for pairs.
+
+        Returns:
+            G's loss before the step, a 0-d array that the next step overwrites.
+
+        Raises:
+            TypeError, ValueError: as for `discriminator_step`; x is missing.
+
+        """
+        self.generator_gradients(z, x)
+        self.optimizer.apply([self.theta_g], [self.d_theta_g])
+        return self._loss
+
+    def discriminator_gradients(self, x: Array, z: Array) -> Array:
+        """Compute D's loss and its gradients, and return the loss."""
+        D = self.discriminator
+        n = self._check_pair(x, z)
+        p = n // self.packing  # rows that D sees of each kind
+        samples = self._x[: 2 * n]
+        samples[:n] = x
+        samples[n:] = self.generator.forward(z)  # (7)
+        a = D.forward(samples.reshape(2 * p, -1))  # (7)
+        da = D.delta[-1]
+        t = self._t[: 2 * p]
+        if self.paired:
+            np.subtract(a[p:], a[:p], out=t[:p])  # -t of (13)
+            np.copyto(da[:p], t[:p])
+            self._sigmoid(da[:p], None)  # 1 - σ(t) = σ(-t)
+            np.multiply(da[:p], 1 / p, out=da[p:])  # (13)
+            np.negative(da[p:], out=da[:p])  # (13)
+            terms = t[:p]
+        else:
+            np.negative(a[:p], out=t[:p])
+            np.copyto(t[p:], a[p:])
+            np.copyto(da, t)
+            self._sigmoid(da, None)  # 1 - σ(a_r) = σ(-a_r), and σ(a_f)
+            np.multiply(da[:p], -1 / p, out=da[:p])  # (9), of -V
+            np.multiply(da[p:], 1 / p, out=da[p:])  # (9), of -V
+            terms = t
+        np.logaddexp(terms, 0, out=terms)  # softplus
+        np.sum(terms, out=self._loss)
+        np.divide(self._loss, p, out=self._loss)  # (8), (13)
+        D.backward(da)
+        if self.r1 or self.r2:
+            self._add_penalties(p)
+        return self._loss
+
+    def _add_penalties(self, p: int) -> None:
+        """Add R1 and R2 to D's loss and gradients; D.backward has left m_k in h_k."""
+        D = self.discriminator
+        L, W = D.L, D.W
+        # The rows that are penalised: real ones, generated ones, or all.
+        rows = slice(0 if self.r1 else p, 2 * p if self.r2 else p)
+        m = [None, *(h[rows] for h in D.h[1:L])]
+        n = rows.stop - rows.start
+        s = [s[:n] for s in self._s]
+        np.multiply(m[L - 1], W[L].T, out=s[L - 1])  # (16), s_L being 1
+        for k in range(L - 1, 0, -1):
+            np.matmul(s[k], W[k].T, out=s[k - 1])  # (16)
+            if k > 1:
+                np.multiply(s[k - 1], m[k - 1], out=s[k - 1])  # (16)
+        v = s[0]  # u_0, which becomes v_0
+        for gamma, kind in ((self.r1, slice(0, p)), (self.r2, slice(n - p, n))):
+            if gamma:
+                u = v[kind].reshape(-1)
+                np.dot(u, u, out=self._penalty)
+                np.multiply(self._penalty, gamma / (2 * p), out=self._penalty)  # (15)
+                np.add(self._loss, self._penalty, out=self._loss)
+                np.multiply(u, gamma / p, out=u)  # (17)
+        for k in range(1, L):
+            np.matmul(v.T, s[k], out=self._dW[k])  # (18)
+            np.add(D.dW[k], self._dW[k], out=D.dW[k])  # (18)
+            v = np.matmul(v, W[k], out=D.delta[k][:n])  # (19)
+            np.multiply(v, m[k], out=v)  # (19)
+        np.sum(v, axis=0, out=self._dW[L][:, 0])  # (18), s_L being 1
+        np.add(D.dW[L], self._dW[L], out=D.dW[L])  # (18)
+
+    def generator_gradients(self, z: Array, x: Array = None) -> Array:
+        """Compute G's loss and its gradients, and return the loss."""
+        G, D = self.generator, self.discriminator
+        n = self._check_pair(x, z) if self.paired else self._check_noise(z)
+        p = n // self.packing
+        t = self._t[:p]
+        if self.paired:
+            a_r = D.forward(x.reshape(p, -1))  # (7)
+            np.copyto(t, a_r)
+        x_f = G.forward(z)  # (7)
+        a_f = D.forward(x_f.reshape(p, -1))  # (7)
+        if self.paired:
+            np.subtract(t, a_f, out=t)  # t of (14)
+        elif self.objective == "saturating":
+            np.copyto(t, a_f)
+        else:
+            np.negative(a_f, out=t)
+        da = D.delta[-1]
+        np.copyto(da, t)
+        self._sigmoid(da, None)  # σ(t), σ(a_f), or 1 - σ(a_f) = σ(-a_f)
+        np.multiply(da, -1 / p, out=da)  # (10), (10'), (14)
+        np.logaddexp(t, 0, out=t)  # softplus
+        np.sum(t, out=self._loss)
+        sign = -1 if self.objective == "saturating" else 1
+        np.divide(self._loss, sign * p, out=self._loss)
+        dx = D.backward(da, parameters=False, inputs=True)  # (11)
+        G.backward(dx.reshape(n, -1))  # (12)
+        return self._loss
+
+    # Use
+
+    def generate(self, z: Array) -> Array:
+        """Return the samples (n, d) of the noise z (n, k), for any n."""
+        kernels.check_rows(self._name, z, self.generator_sizes[0], self.dtype)
+        return self._in_batches(self.generator.forward, z, self.generator_sizes[-1])
+
+    def discriminate(self, x: Array) -> Array:
+        """Return D(x) (n / packing, 1), the probability that rows of x are real."""
+        p = self.logits(x)
+        self._sigmoid(p, p)
+        return p
+
+    def logits(self, x: Array) -> Array:
+        """Return the logits of D(x) (n / packing, 1) for x (n, d), for any n."""
+        d, m = self.generator_sizes[-1], self.packing
+        kernels.check_rows(self._name, x, d, self.dtype)
+        kernels.check_packs(len(x), m)
+        return self._in_batches(self.discriminator.forward, x.reshape(-1, m * d), 1)
+
+    # Checks
+
+    def check(self, x: Array) -> None:
+        """Raise an error unless x can be trained on: columns and dtype."""
+        kernels.check_rows(self._name, x, self.generator_sizes[-1], self.dtype)
+
+    def _check_noise(self, z: Array) -> int:
+        n = self._check_rows(z, self.generator_sizes[0])
+        kernels.check_packs(n, self.packing)
+        return n
+
+    def _check_pair(self, x: Array, z: Array) -> int:
+        if x is None:
+            raise ValueError("GAN: pairs need real samples x in the generator's step")
+        n = self._check_rows(x, self.generator_sizes[-1])
+        self._check_noise(z)
+        kernels.check_equal_rows(self._name, x=x, z=z)
+        return n

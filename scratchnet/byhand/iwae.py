@@ -1,0 +1,186 @@
+"""The importance-weighted autoencoder with its backward pass derived on paper.
+
+Read it after vae.py, whose equations (7) to (10) it shares, and beside models/iwae.py.
+
+
+The model (Burda et al. 2016)
+
+It is the VAE with a tighter bound: k draws of z for each sample x_i, and the mean of
+their importance weights inside the logarithm. For draw j,
+
+    z_ij = mu_i + σ_i ⊙ ε_ij                                             (18)
+    log w_ij = log p(x_i | z_ij) + log N(z_ij; 0, 1) - log N(z_ij; mu_i, σ_i²)
+
+In the last two terms the factors of 2π cancel, and (z - mu) / σ is ε:
+
+    log w_ij = log p(x_i | z_ij) + 1/2 Σ (ε_ij² - z_ij² + log_var_i)     (19)
+
+with sums over the c columns of the code. The loss is (equation 8 there)
+
+    Loss = - 1/n Σ_i log 1/k Σ_j w_ij                                    (20)
+
+For k = 1 it is that of the VAE, with the KL divergence estimated and not computed.
+
+
+The gradient
+
+Write w̃_ij = w_ij / Σ_j w_ij, the softmax of log w_ij over j. The derivative of
+log Σ exp is the softmax:
+
+    dLoss/dlog w_ij = - 1/n w̃_ij                                         (21)
+
+So each draw's own gradient counts by its weight (equation 14 there). The decoder sees
+all draws as rows, n k of them:
+
+    dLoss/da = w̃/n (σ(a) - x)                                            (22)
+
+or, Gaussian, w̃/n e^-λ e, with dLoss/dλ = 1/2 (d - 1/n Σ w̃_ij e^-λ ‖e_ij‖²), and (3 to
+6) lead to the part of dLoss/dz that comes through it (23). z occurs once more in (19):
+
+    dLoss/dz_ij = (23) + 1/n w̃_ij z_ij                                   (24)
+
+mu_i and log_var_i occur in every draw (18), and log_var_i in (19) itself, where the
+weights add up to 1:
+
+    dLoss/dmu_i      = Σ_j dLoss/dz_ij                                   (25)
+    dLoss/dlog_var_i = Σ_j dLoss/dz_ij ⊙ 1/2 σ_i ⊙ ε_ij - 1/2n           (26)
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from scratchnet import backend, kernels
+from scratchnet.backend import Array
+from scratchnet.byhand.vae import VAE
+
+
+class IWAE(VAE):
+    """An importance-weighted autoencoder whose `step` allocates nothing.
+
+    Args:
+        sizes: as for `VAE`.
+        k: how many draws there are of each code.
+        **options: as for `VAE`; β has no place in this bound.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def __init__(self, *args: Any, k: int = 5, **options: Any) -> None:
+        kernels.check_count(self._name, "k", k)
+        self.k = k
+        super().__init__(*args, **options)
+        if self.beta != 1:
+            raise ValueError("IWAE: the importance-weighted bound has no beta")
+        n, c = self.batch_size, self.sizes[-1]
+        self._log_w = backend.empty((n, k), self.dtype)
+        self._row = backend.empty((n, k), self.dtype)
+        self._sum = backend.empty((n, 1), self.dtype)
+        self._errors = backend.empty((n, k), self.dtype)
+        self._square = backend.empty((n, k, c), self.dtype)
+
+    def _decoder_rows(self) -> int:
+        return self.batch_size * self.k
+
+    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, k, c)."""
+        return x, self._normal((len(x), self.k, self.sizes[-1]), rng)
+
+    def forward(self, x: Array, eps: Array) -> Array:
+        """Compute the loss of x (n, d) under the noise eps (n, k, c), and return it."""
+        d, c = self.sizes[0], self.sizes[-1]
+        k = self.k
+        n = self._check_rows(x, d)
+        kernels.check_noise(self._name, eps, (n, k, c), self.dtype)
+        self.x, self.eps = x, eps
+        self.mu, self.log_var = self._encode(x)  # (7)
+        sigma, z = self._sigma[:n], self._z[: n * k]
+        np.multiply(self.log_var, 0.5, out=sigma)
+        np.exp(sigma, out=sigma)
+        draws = z.reshape(n, k, c)
+        np.multiply(sigma[:, None], eps, out=draws)  # (18)
+        np.add(draws, self.mu[:, None], out=draws)  # (18)
+        a = self.decoder.forward(z).reshape(n, k, d)  # (9)
+
+        log_w, row, square = self._log_w[:n], self._row[:n], self._square[:n]
+        self._log_p(a, x[:, None], log_w)  # (10), (10')
+        np.multiply(eps, eps, out=square)
+        np.add(square, self.log_var[:, None], out=square)
+        np.sum(square, axis=2, out=row)
+        np.multiply(row, 0.5, out=row)
+        np.add(log_w, row, out=log_w)  # (19)
+        np.multiply(draws, draws, out=square)
+        np.sum(square, axis=2, out=row)
+        np.multiply(row, 0.5, out=row)
+        np.subtract(log_w, row, out=log_w)  # (19)
+
+        total = self._sum[:n]
+        np.max(log_w, axis=1, keepdims=True, out=total)
+        np.subtract(log_w, total, out=log_w)  # the largest is taken out before exp
+        np.sum(total, out=self._loss)
+        np.exp(log_w, out=log_w)
+        np.sum(log_w, axis=1, keepdims=True, out=total)
+        np.divide(log_w, total, out=log_w)  # now w̃
+        np.log(total, out=total)
+        np.sum(total, out=self._kl)
+        np.add(self._loss, self._kl, out=self._loss)
+        np.divide(self._loss, -n, out=self._loss)
+        np.add(self._loss, math.log(k), out=self._loss)  # (20)
+        return self._loss
+
+    def _log_p(self, a: Array, x: Array, out: Array) -> None:
+        """Write log p(x | z) of every draw to out (n, k), and (σ(a) - x) to delta."""
+        n, k, d = a.shape
+        da = self.decoder.delta[-1].reshape(a.shape)
+        if not self.gaussian:
+            terms = self._terms[: n * k].reshape(a.shape)
+            kernels.cross_entropy_terms(a, x, da, terms)  # (10)
+            np.sum(da, axis=2, out=out)
+            np.negative(out, out=out)  # (10)
+            self._sigmoid(a, da)
+            np.subtract(a, x, out=da)  # (22)
+            return
+        np.subtract(a, x, out=da)
+        np.multiply(da, da, out=a)
+        np.sum(a, axis=2, out=out)
+        np.negative(self._lam, out=self._precision)
+        np.exp(self._precision, out=self._precision)
+        np.multiply(out, self._precision, out=out)
+        np.copyto(self._errors[:n], out)
+        np.add(self._lam, math.log(2 * math.pi), out=self._kl)
+        np.multiply(self._kl, d, out=self._kl)
+        np.add(out, self._kl, out=out)
+        np.multiply(out, -0.5, out=out)  # (10')
+        np.multiply(da, self._precision, out=da)  # (22)
+
+    def backward(self) -> None:
+        """Compute the gradients at what `forward` left, and use that up."""
+        n, k, c = self.eps.shape
+        weight = self._log_w[:n]
+        if self.gaussian:
+            row = self._row[:n]
+            np.multiply(weight, self._errors[:n], out=row)
+            np.sum(row, out=self._d_lam)
+            np.divide(self._d_lam, -n, out=self._d_lam)
+            np.add(self._d_lam, self.sizes[0], out=self._d_lam)
+            np.multiply(self._d_lam, 0.5, out=self._d_lam)  # (22)
+        np.divide(weight, n, out=weight)  # (21)
+        each = weight.reshape(n * k, 1)
+        da = self.decoder.delta[-1]
+        np.multiply(da, each, out=da)  # (22)
+        dz = self.decoder.backward(da, inputs=True)  # (23)
+        z = self._z[: n * k]
+        np.multiply(z, each, out=z)
+        np.add(dz, z, out=dz)  # (24)
+        draws = dz.reshape(n, k, c)
+        d_mu, d_log_var = np.split(self.encoder.delta[-1], 2, axis=1)
+        np.sum(draws, axis=1, out=d_mu)  # (25)
+        np.multiply(draws, self.eps, out=draws)
+        np.sum(draws, axis=1, out=d_log_var)
+        np.multiply(d_log_var, self._sigma[:n], out=d_log_var)
+        np.subtract(d_log_var, 1 / n, out=d_log_var)
+        np.multiply(d_log_var, 0.5, out=d_log_var)  # (26)
+        self.encoder.backward(self.encoder.delta[-1])  # (17)

@@ -1,0 +1,59 @@
+"""The stacked autoencoder by hand: several layers, each an autoencoder of its own.
+
+Read autoencoder.py first: end to end, the stack is that system, with the same gradient.
+
+Trained greedily (Bengio et al. 2007), layer k = 1, ..., C sees as its data the codes
+h_{k-1} of the layers below, which stay as they are, and goes down its own loss,
+
+    Loss_k = 1/n Σ_i ‖h_{k-1} - (f(h_{k-1} W_k + b_k) W'_k + b'_k)‖²
+
+with W_k from the encoder and W'_k, b'_k from the decoder's layer that mirrors it: the
+autoencoder with sizes (d_{k-1}, d_k). Nothing is propagated to the layers below, and
+nothing comes from those above, so the gradient is (10 to 12) of that small system. Then
+the whole stack is trained end to end from there.
+"""
+
+from typing import Any
+
+from scratchnet import kernels
+from scratchnet.byhand.autoencoder import Autoencoder
+
+
+class StackedAutoencoder(Autoencoder):
+    """An autoencoder of several layers, each of which can be trained on its own.
+
+    Args:
+        sizes: as for `Autoencoder`: columns of the data, hidden layers, code.
+        **options: as for `Autoencoder`.
+
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._options = options
+
+    def layer(self, k: int) -> Autoencoder:
+        """Return layer k = 1, 2, ... as an autoencoder, with this stack's weights.
+
+        It takes the codes of layer k - 1 to those of layer k and back. The first has
+        the stack's own output and loss; the others, linear outputs and squared error.
+
+        Raises:
+            ValueError: there is no layer k.
+
+        """
+        names = kernels.layer_names(self.sizes, k)
+        options = self._options | {"active_code": k < len(self.sizes) - 1}
+        if k > 1:
+            options |= {"output": "linear", "loss": "squared"}
+        made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
+        state = self.state_dict()
+        made.load_state_dict({mine: state[name] for mine, name in names.items()})
+        return made
+
+    def set_layer(self, k: int, layer: Autoencoder) -> None:
+        """Take over the weights of what `layer(k)` returned."""
+        state = layer.state_dict()
+        names = kernels.layer_names(self.sizes, k)
+        found = {name: state[mine] for mine, name in names.items()}
+        self.load_state_dict(self.state_dict() | found)

@@ -1,0 +1,144 @@
+"""What the systems by hand share: flat parameters, the step, and their state."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import backend, kernels
+from scratchnet.backend import Array
+
+MakeUpdate = Callable[[list[Array]], kernels.Update]
+
+
+class System:
+    """A model over flat memory that was allocated once.
+
+    Attributes:
+        batch_size: the most rows that one step can take.
+        dtype: of the parameters, and of the data that the model accepts.
+        parameters, gradients: views of flat arrays, by name.
+
+    """
+
+    def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
+        kernels.check_count(self._name, "batch_size", batch_size)
+        self.batch_size = batch_size
+        self.dtype = kernels.check_dtype(self._name, dtype)
+        self.parameters: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, Array]:
+        """Make room for parameters and gradients, and name the views of both.
+
+        Returns:
+            All of these parameters, and all gradients, each as one flat array.
+
+        """
+        theta, parameters = kernels.flat(shapes, self.dtype)
+        d_theta, gradients = kernels.flat(shapes, self.dtype)
+        self.parameters.update(parameters)
+        self.gradients.update(gradients)
+        return theta, d_theta
+
+    def _check_rows(self, x: Any, columns: int) -> int:
+        """Raise an error unless a step can take the rows x; return their number."""
+        kernels.check_rows(self._name, x, columns, self.dtype)
+        if len(x) > self.batch_size:
+            raise ValueError(
+                f"{self._name}: {len(x)} rows at once, and memory for batch_size="
+                f"{self.batch_size}"
+            )
+        return len(x)
+
+    def _in_batches(self, f: Callable[[Array], Array], x: Array, columns: int) -> Array:
+        """Return f of the rows x (n, ...) for any n, an array (n, columns)."""
+        out = backend.empty((len(x), columns), self.dtype)
+        for i in range(0, len(x), self.batch_size):
+            out[i : i + self.batch_size] = f(x[i : i + self.batch_size])
+        return out
+
+    # State
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the parameters by name, the names of the engine's model."""
+        return kernels.copy_state(self.parameters)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set all parameters, or none and say what differs (ValueError)."""
+        kernels.load_state(f"{self._name}.load_state_dict", self.parameters, state)
+
+    def __reduce__(self) -> Any:
+        """Refuse copies: the parts of theta would no longer be parts of it."""
+        raise TypeError(
+            f"{self._name} (by hand) cannot be copied or pickled, its arrays share "
+            "memory; make another one and load_state_dict(model.state_dict())"
+        )
+
+
+class Minimiser(System):
+    """A system that goes down the gradient of one loss.
+
+    A subclass writes `forward`, which leaves the loss in `_loss`, and `backward`, which
+    leaves its gradients in `gradients`. A batch is what both need: the samples, and
+    noise where the system wants some.
+
+    Attributes:
+        theta, d_theta: all parameters, all gradients, each a flat array.
+        optimizer: the update, with its moments.
+
+    """
+
+    theta: Array
+    d_theta: Array
+    optimizer: kernels.Update
+
+    def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
+        super().__init__(batch_size, dtype)
+        self._loss = backend.zeros((), self.dtype)
+
+    def forward(self, *batch: Array) -> Array:
+        """Compute all values and the loss, a 0-d array, and return the loss."""
+        raise NotImplementedError
+
+    def backward(self) -> None:
+        """Compute the gradients at what `forward` left, and use that up."""
+        raise NotImplementedError
+
+    def step(self, *batch: Array) -> Array:
+        """Take one step down the gradient of the loss of a batch.
+
+        Returns:
+            The loss before the step, a 0-d array that the next step overwrites.
+
+        Raises:
+            TypeError, ValueError: a shape or dtype of the batch, or more than
+                `batch_size` rows.
+
+        """
+        self.forward(*batch)
+        self.backward()
+        self.optimizer.apply([self.theta], [self.d_theta])
+        return self._loss
+
+    def loss(self, *batch: Array) -> Array:
+        """Return the loss of a batch of any number of rows, as one number."""
+        n = len(batch[0])
+        if n == 0:
+            raise ValueError(f"{self._name}: x has no rows")
+        total = backend.zeros((), np.float64)
+        for i in range(0, n, self.batch_size):
+            part = [a[i : i + self.batch_size] for a in batch]
+            total += self.forward(*part) * len(part[0])
+        return total / n
+
+    def loss_and_gradients(self, *batch: Array) -> tuple[float, dict[str, np.ndarray]]:
+        """Return the loss and copies of its gradients by name; change nothing."""
+        self.forward(*batch)
+        self.backward()
+        return float(backend.to_numpy(self._loss)), kernels.copy_state(self.gradients)

@@ -1,0 +1,268 @@
+"""The variational autoencoder with its backward pass derived on paper.
+
+Read it beside models/vae.py, which is the same system differentiated by the engine.
+Equations (1) to (6) are those of mlp.py.
+
+
+The model (Kingma & Welling 2014)
+
+The code z of a sample has the prior N(0, 1) in each of its c columns, and p(x | z)
+is what the decoder says. The encoder approximates p(z | x) by a Gaussian q(z | x). It
+is a network (1, 2) whose last layer has 2c columns: mu, and the logarithm of the
+variance, which may take any value,
+
+    [mu, log_var] = encoder(x)                    (n, 2c)                (7)
+
+A draw from q is written as a function of mu, log_var and of noise ε from N(0, 1) that
+depends on nothing (the reparameterisation, section 2.4): with σ = exp(log_var / 2),
+
+    z = mu + σ ⊙ ε                                (n, c)                 (8)
+    a = decoder(z)                                (n, d)                 (9)
+
+A Bernoulli decoder's a are logits: with x in [0, 1],
+
+    -log p(x | z) = Σ_j -x_j log σ(a_j) - (1 - x_j) log(1 - σ(a_j))      (10)
+
+A Gaussian decoder's are means, of variance e^λ in all columns, λ being a parameter:
+
+    -log p(x | z) = 1/2 Σ_j (e_j² e^-λ + λ + log 2π),   e = a - x        (10')
+
+The KL divergence of q from the prior has a closed form (appendix B),
+
+    KL = 1/2 Σ_j (mu_j² + exp(log_var_j) - 1 - log_var_j)                (11)
+
+and the loss is, for β = 1, the negative of the bound on log p(x) (equation 10 there),
+
+    Loss = 1/n Σ_i (-log p(x_i | z_i) + β KL_i)                          (12)
+
+
+The gradient
+
+Of the first term: as for the autoencoder's cross-entropy, and for the Gaussian at once,
+
+    dLoss/da = 1/n (σ(a) - x)                                            (13)
+    dLoss/da = 1/n e^-λ e                                                (13')
+    dLoss/dλ = 1/2 (d - 1/n e^-λ Σ_i Σ_j e_ij²)                          (13")
+
+and backpropagation (3 to 6) leads through the decoder to
+
+    dLoss/dz                                                             (14)
+
+Here is what the reparameterisation is for: in (8) the noise is a constant, and z has
+derivatives by mu and by log_var like any other function of them,
+
+    dz/dmu = 1,   dz/dlog_var = ε dσ/dlog_var = 1/2 σ ε
+
+A draw as such has none. With the derivatives of (11), mu and (exp(log_var) - 1) / 2,
+
+    dLoss/dmu      = dLoss/dz + β/n mu                                   (15)
+    dLoss/dlog_var = dLoss/dz ⊙ 1/2 σ ⊙ ε + β/2n (exp(log_var) - 1)      (16)
+
+Side by side they are the gradient by the encoder's output, and (3 to 6) lead through
+the encoder (17).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import backend, kernels
+from scratchnet.backend import Array
+from scratchnet.bounds import LatentVariableModel, log_bernoulli, log_gaussian
+from scratchnet.byhand.mlp import MLP, shapes
+from scratchnet.byhand.system import MakeUpdate, Minimiser
+
+
+class VAE(Minimiser, LatentVariableModel):
+    """A variational autoencoder whose `step` allocates nothing.
+
+    Args:
+        sizes: columns of the data, hidden layers, length of the code; the decoder
+            mirrors it.
+        rng: draws the initial weights, layer by layer.
+        batch_size: the most rows that one step can take.
+        activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
+        slope: of leaky_relu.
+        decoder: "bernoulli" for data in [0, 1] (10), or "gaussian" (10').
+        beta: the weight β of the KL divergence (Higgins et al. 2017); 1 is the bound.
+        init: draws each W; every b, and λ, starts at zero.
+        dtype: of the parameters, and of the data that the model accepts.
+        optimizer: makes the update from the list of arrays to be updated.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int] = (784, 512, 20),
+        *,
+        rng: np.random.Generator,
+        batch_size: int = 128,
+        activation: str = "relu",
+        slope: float = 0.2,
+        decoder: str = "bernoulli",
+        beta: float = 1.0,
+        init: kernels.Initialiser = kernels.glorot_uniform,
+        dtype: DTypeLike = np.float32,
+        optimizer: MakeUpdate = kernels.AdamUpdate,
+    ) -> None:
+        kernels.check_rng(self._name, rng)
+        kernels.check_vae(self._name, sizes, decoder, beta)
+        super().__init__(batch_size, dtype)
+        self.sizes = tuple(sizes)
+        self.gaussian = decoder == "gaussian"
+        self.beta = float(beta)
+        d, *hidden, c = sizes
+        inwards, outwards = (d, *hidden, 2 * c), self.sizes[::-1]
+        made = shapes("encoder", inwards) | shapes("decoder", outwards)
+        if self.gaussian:
+            made["log_var_x"] = (1,)
+        self.theta, self.d_theta = self._allocate(made)
+        f = kernels.activation(activation, slope)
+        rows = self._decoder_rows()
+        self.encoder = MLP(
+            "encoder", inwards, self.parameters, self.gradients, rows=batch_size,
+            dtype=dtype, activation=f,
+        )  # fmt: skip
+        self.decoder = MLP(
+            "decoder", outwards, self.parameters, self.gradients, rows=rows,
+            dtype=dtype, activation=f, inputs=True,
+        )  # fmt: skip
+        self.encoder.initialise(rng, init)
+        self.decoder.initialise(rng, init)
+        self._sigmoid = kernels.activation("sigmoid").forward
+        self._z = backend.empty((rows, c), dtype)
+        self._sigma = backend.empty((batch_size, c), dtype)
+        self._terms = backend.empty((rows, d), dtype)
+        self._kl = backend.zeros((), self.dtype)
+        if self.gaussian:
+            self._lam = self.parameters["log_var_x"].reshape(())
+            self._d_lam = self.gradients["log_var_x"].reshape(())
+            self._precision = backend.zeros((), self.dtype)
+        self.optimizer = optimizer([self.theta])
+
+    def _decoder_rows(self) -> int:
+        """Return the most rows that the decoder sees at once."""
+        return self.batch_size
+
+    # Training
+
+    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, c)."""
+        return x, self._normal((len(x), self.sizes[-1]), rng)
+
+    def forward(self, x: Array, eps: Array) -> Array:
+        """Compute the loss of x (n, d) under the noise eps (n, c), and return it."""
+        d, c = self.sizes[0], self.sizes[-1]
+        n = self._check_rows(x, d)
+        kernels.check_noise(self._name, eps, (n, c), self.dtype)
+        self.x, self.eps = x, eps
+        self.mu, self.log_var = self._encode(x)  # (7)
+        sigma, z = self._sigma[:n], self._z[:n]
+        np.multiply(self.log_var, 0.5, out=sigma)
+        np.exp(sigma, out=sigma)
+        np.multiply(sigma, eps, out=z)  # (8)
+        np.add(z, self.mu, out=z)  # (8)
+        a = self.decoder.forward(z)  # (9)
+        self._reconstruct(a, x)  # (10), (10')
+        terms = self.encoder.delta[-1]  # (n, 2c), free until the way back
+        np.multiply(self.mu, self.mu, out=terms[:, :c])
+        np.expm1(self.log_var, out=terms[:, c:])
+        np.subtract(terms[:, c:], self.log_var, out=terms[:, c:])
+        np.sum(terms, out=self._kl)  # (11), twice
+        np.multiply(self._kl, self.beta / 2, out=self._kl)
+        np.add(self._loss, self._kl, out=self._loss)
+        np.divide(self._loss, n, out=self._loss)  # (12)
+        return self._loss
+
+    def _encode(self, x: Array) -> tuple[Array, Array]:
+        c = self.sizes[-1]
+        h = self.encoder.forward(x)
+        return h[:, :c], h[:, c:]
+
+    def _reconstruct(self, a: Array, x: Array) -> None:
+        """Write Σ -log p(x | z) to the loss, and n dLoss/da to the decoder's delta."""
+        da = self.decoder.delta[-1]
+        loss = self._loss
+        if not self.gaussian:
+            kernels.cross_entropy_terms(a, x, da, self._terms[: len(x)])  # (10)
+            np.sum(da, out=loss)  # (10)
+            self._sigmoid(a, da)
+            np.subtract(a, x, out=da)  # (13)
+            return
+        np.subtract(a, x, out=da)
+        e = da.reshape(-1)
+        np.dot(e, e, out=loss)
+        np.negative(self._lam, out=self._precision)
+        np.exp(self._precision, out=self._precision)
+        np.multiply(loss, self._precision, out=loss)
+        np.subtract(x.size, loss, out=self._d_lam)
+        np.divide(self._d_lam, 2 * len(x), out=self._d_lam)  # (13")
+        np.add(self._lam, math.log(2 * math.pi), out=self._kl)
+        np.multiply(self._kl, x.size, out=self._kl)
+        np.add(loss, self._kl, out=loss)
+        np.multiply(loss, 0.5, out=loss)  # (10')
+        np.multiply(da, self._precision, out=da)  # (13')
+
+    def backward(self) -> None:
+        """Compute the gradients at what `forward` left, and use that up."""
+        n = len(self.x)
+        da = self.decoder.delta[-1]
+        np.multiply(da, 1 / n, out=da)  # (13), (13')
+        dz = self.decoder.backward(da, inputs=True)  # (14)
+        d_mu, d_log_var = np.split(self.encoder.delta[-1], 2, axis=1)
+        sigma = self._sigma[:n]
+        np.multiply(dz, self.eps, out=d_log_var)
+        np.multiply(d_log_var, sigma, out=d_log_var)
+        np.multiply(d_log_var, 0.5, out=d_log_var)  # (16)
+        np.multiply(self.mu, self.beta / n, out=d_mu)
+        np.add(d_mu, dz, out=d_mu)  # (15)
+        np.expm1(self.log_var, out=sigma)
+        np.multiply(sigma, self.beta / (2 * n), out=sigma)
+        np.add(d_log_var, sigma, out=d_log_var)  # (16)
+        self.encoder.backward(self.encoder.delta[-1])  # (17)
+
+    # Use
+
+    def posterior(self, x: Array) -> tuple[Array, Array]:
+        """Return mu and log_var of q(z | x), (n, c) each, of x (n, d), for any n."""
+        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
+        c = self.sizes[-1]
+        both = self._in_batches(self.encoder.forward, x, 2 * c)
+        return both[:, :c], both[:, c:]
+
+    def encode(self, x: Array) -> Array:
+        """Return the codes (n, c) of the samples x (n, d): the mean mu of q(z | x)."""
+        return self.posterior(x)[0]
+
+    def decode(self, z: Array) -> Array:
+        """Return the mean of p(x | z) (n, d) for the codes z (n, c), for any n."""
+        a = self._logits(z)
+        if not self.gaussian:
+            self._sigmoid(a, a)
+        return a
+
+    def reconstruct(self, x: Array) -> Array:
+        """Return decode(encode(x)), (n, d)."""
+        return self.decode(self.encode(x))
+
+    def log_p_x(self, x: Array, z: Array) -> Array:
+        """Return log p(x_i | z_i) for each row (n,), in nats."""
+        a = self._logits(z)
+        if self.gaussian:
+            return log_gaussian(x, a, self.parameters["log_var_x"])
+        return log_bernoulli(x, a)
+
+    def _logits(self, z: Array) -> Array:
+        kernels.check_rows(self._name, z, self.sizes[-1], self.dtype)
+        return self._in_batches(self.decoder.forward, z, self.sizes[0])
+
+    def check(self, x: Array) -> None:
+        """Raise an error unless x can be trained on: columns, dtype, values."""
+        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
+        if not self.gaussian:
+            kernels.check_unit_interval(self._name, x)

@@ -1,0 +1,56 @@
+"""The denoising autoencoder: it reads corrupted data and gives back clean ones.
+
+    loss = mean over samples of ‖s(decoder(encoder(x̃))) − x‖²,  x̃ = x corrupted
+
+To undo the noise it has to know what the data are like (Vincent et al. 2008, 2010).
+byhand/denoising.py is the same system with its gradient derived on paper.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from scratchnet import kernels
+from scratchnet.backend import Array
+from scratchnet.models.autoencoder import Autoencoder
+from scratchnet.tensor import Tensor
+
+
+class DenoisingAutoencoder(Autoencoder):
+    """An autoencoder from corrupted samples to clean ones.
+
+    Args:
+        sizes: as for `Autoencoder`.
+        corruption: called as corruption(x, rng) for each batch, or with what else
+            belongs to the samples: corruption(x, depth, rng). See data/corruption.py.
+        **options: as for `Autoencoder`.
+
+    """
+
+    def __init__(self, *args: Any, corruption: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.corruption = corruption
+
+    def with_noise(
+        self, x: Array, *given: Array, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Return the arguments of `loss`: x (n, d), and x corrupted afresh."""
+        return x, self.corruption(x, *given, rng)
+
+    def loss(self, x: Any, corrupted: Any = None) -> Tensor:
+        """Return the loss of clean x (n, d) against what is made of `corrupted`.
+
+        Raises:
+            TypeError, ValueError: a shape or a dtype.
+
+        """
+        if corrupted is None:
+            corrupted = x
+        self._check(x)
+        self._check(corrupted)
+        kernels.check_equal_rows("DenoisingAutoencoder", x=x, corrupted=corrupted)
+        return self._loss(x, corrupted)
+
+    def check(self, x: Array, *given: Array) -> None:
+        """Raise an error unless x can be trained on; the corruption checks the rest."""
+        super().check(x)

@@ -1,0 +1,72 @@
+"""The importance-weighted autoencoder: the VAE with a tighter bound.
+
+    log w_j = log p(x | z_j) + log N(z_j; 0, 1) − log q(z_j | x),  z_j from q, j ≤ k
+    loss = mean over samples of −log 1/k Σ_j w_j
+
+Burda et al. 2016, equation 8. byhand/iwae.py is the same system with its gradient
+derived on paper.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from scratchnet import kernels
+from scratchnet.backend import Array
+from scratchnet.functions import logsumexp
+from scratchnet.losses import bernoulli_terms, gaussian_terms
+from scratchnet.models.vae import VAE
+from scratchnet.tensor import Tensor
+
+
+class IWAE(VAE):
+    """A VAE trained on the bound of k draws.
+
+    Args:
+        sizes: as for `VAE`.
+        k: how many draws there are of each code.
+        **options: as for `VAE`; β has no place in this bound.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def __init__(self, *args: Any, k: int = 5, **options: Any) -> None:
+        kernels.check_count("IWAE", "k", k)
+        super().__init__(*args, **options)
+        if self.beta != 1:
+            raise ValueError("IWAE: the importance-weighted bound has no beta")
+        self.k = k
+
+    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return the arguments of `loss`: x (n, d) and fresh noise ε (n, k, c)."""
+        return x, self._normal((len(x), self.k, self.sizes[-1]), rng)
+
+    def loss(self, x: Any, eps: Any) -> Tensor:
+        """Return −log 1/k Σ_j w_j, mean over the samples x (n, d), in nats.
+
+        Args:
+            x: the samples (n, d).
+            eps: the noise (n, k, c), from N(0, 1), of which the k draws are made.
+
+        Raises:
+            TypeError, ValueError: a shape or a dtype.
+
+        """
+        kernels.check_rows("IWAE", x, self.sizes[0], self.dtype)
+        shape = (len(x), self.k, self.sizes[-1])
+        kernels.check_noise("IWAE", eps, shape, self.dtype)
+        mu, log_var = self._split(self.encoder(x))
+        z = mu[:, None] + np.exp(log_var / 2)[:, None] * eps  # (n, k, c)
+        a = self.decoder(z)
+        if self.gaussian:
+            terms = gaussian_terms(a, self.log_var_x, x[:, None])
+        else:
+            terms = bernoulli_terms(a, x[:, None])
+        # The (2π)s of the prior and of q cancel, and (z − mu) / σ is ε.
+        ratio = np.square(eps) - np.square(z) + log_var[:, None]
+        log_w = np.sum(ratio, axis=2) / 2 - np.sum(terms, axis=2)  # (n, k)
+        bound = logsumexp(log_w, axis=1) - math.log(self.k)
+        return -np.mean(bound)  # type: ignore[no-any-return]

@@ -1,0 +1,52 @@
+"""The stacked autoencoder: several layers, trained one by one and then together.
+
+Each layer is first an autoencoder of its own, for the codes of the layer below
+(Bengio et al. 2007; Hinton & Salakhutdinov 2006, who used other machines for it). What
+it has learned is where the training of the whole stack starts. `training.pretrain` is
+that loop; without it the stack is trained end to end, from its random weights.
+"""
+
+from typing import Any
+
+from scratchnet import kernels
+from scratchnet.models.autoencoder import Autoencoder
+
+
+class StackedAutoencoder(Autoencoder):
+    """An autoencoder of several layers, each of which can be trained on its own.
+
+    Args:
+        sizes: as for `Autoencoder`: columns of the data, hidden layers, code.
+        **options: as for `Autoencoder`.
+
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._options = options
+
+    def layer(self, k: int) -> Autoencoder:
+        """Return layer k = 1, 2, ... as an autoencoder, with this stack's weights.
+
+        It takes the codes of layer k - 1 to those of layer k and back. The first has
+        the stack's own output and loss; the others, linear outputs and squared error.
+
+        Raises:
+            ValueError: there is no layer k.
+
+        """
+        names = kernels.layer_names(self.sizes, k)
+        options = self._options | {"active_code": k < len(self.sizes) - 1}
+        if k > 1:
+            options |= {"output": "linear", "loss": "squared"}
+        made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
+        state = self.state_dict()
+        made.load_state_dict({mine: state[name] for mine, name in names.items()})
+        return made
+
+    def set_layer(self, k: int, layer: Autoencoder) -> None:
+        """Take over the weights of what `layer(k)` returned."""
+        state = layer.state_dict()
+        names = kernels.layer_names(self.sizes, k)
+        found = {name: state[mine] for mine, name in names.items()}
+        self.load_state_dict(self.state_dict() | found)

@@ -1,0 +1,148 @@
+"""What every system is held to, written twice as it is: by hand and with the engine."""
+
+import ast
+import inspect
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def samples(n, d, dtype=np.float64, seed=1):
+    """Draw x (n, d), uniform on [0, 1)."""
+    return rng(seed).random((n, d)).astype(dtype)
+
+
+def noise(*shape, dtype=np.float64, seed=2):
+    return rng(seed).standard_normal(shape).astype(dtype)
+
+
+def assert_close(a, b, rtol):
+    """Compare with a tolerance relative to the largest entry."""
+    np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())
+
+
+def shake(model, scale=0.3):
+    """Move the parameters away from where biases are zero."""
+    r = rng(7)
+    model.load_state_dict(
+        {
+            name: a + r.normal(0, scale, a.shape)
+            for name, a in model.state_dict().items()
+        }
+    )
+
+
+def assert_same_gradients(hand, engine, *batch):
+    """Compare loss and gradients at equal parameters; return the gradients."""
+    shake(hand)
+    engine.load_state_dict(hand.state_dict())
+    value, gradients = hand.loss_and_gradients(*batch)
+    recorded = engine.loss(*batch)
+    recorded.backward()
+    assert value == pytest.approx(recorded.item(), rel=1e-13)
+    assert float(hand.loss(*batch)) == pytest.approx(value, rel=1e-13)
+    assert list(gradients) == [name for name, _ in engine.named_parameters()]
+    for name, p in engine.named_parameters():
+        assert p.grad.shape == gradients[name].shape
+        assert_close(gradients[name], p.grad, rtol=1e-12)
+    return gradients
+
+
+def assert_same_weights(hand, engine, optimizer, batches):
+    """Train both on the same batches, from where both start by the same seed."""
+    start = hand.state_dict()
+    for name, a in engine.state_dict().items():
+        np.testing.assert_array_equal(a, start[name])
+    count = 0
+    for batch in batches:
+        value = float(hand.step(*batch))
+        optimizer.zero_grad()
+        recorded = engine.loss(*batch)
+        recorded.backward()
+        optimizer.step()
+        assert value == pytest.approx(recorded.item(), rel=1e-9)
+        count += 1
+    assert count == 100
+    assert_same_state(hand, engine, start)
+
+
+def assert_same_state(hand, engine, start):
+    """Compare the weights, and demand that all have moved since the start."""
+    end = engine.state_dict()
+    for name, a in hand.state_dict().items():
+        assert_close(a, end[name], rtol=1e-9)
+        assert np.abs(a - start[name]).max() > 1e-5
+
+
+def numeric_gradients(loss, arrays, h=1e-6):
+    """Differentiate loss() by every entry of named arrays, by central differences."""
+    found = {}
+    for name, a in arrays.items():
+        g = found[name] = np.zeros(a.shape)
+        for i in np.ndindex(a.shape):
+            kept = a[i]
+            a[i] = kept + h
+            above = float(loss())
+            a[i] = kept - h
+            g[i] = (above - float(loss())) / (2 * h)
+            a[i] = kept
+    return found
+
+
+def assert_no_allocation(step, limit):
+    """Run step() many times; no array of `limit` bytes or more comes, none stays.
+
+    Below the limit are Python's own objects, and the 8192 numbers of the buffer by
+    which NumPy broadcasts a row over the rows of a matrix.
+    """
+    step()
+    step()
+
+    def alive():
+        arrays_only = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+        return len(tracemalloc.take_snapshot().filter_traces([arrays_only]).traces)
+
+    tracemalloc.start()
+    try:
+        before = alive()
+        start = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for _ in range(100):
+            step()
+        peak = tracemalloc.get_traced_memory()[1]
+        after = alive()
+    finally:
+        tracemalloc.stop()
+    assert peak - start < limit, peak - start
+    assert after == before
+
+
+def assert_imports_no_engine(cls):
+    tree = ast.parse(inspect.getsource(inspect.getmodule(cls)))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    assert {a.name for node in found for a in node.names} <= {"numpy", "math"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("scratchnet"):
+            part = node.module.partition(".")[2].partition(".")[0]
+            names = {part} if part else {a.name for a in node.names}
+            assert names <= {"backend", "kernels", "bounds", "byhand"}
+
+
+def assert_every_equation_is_cited(cls, elsewhere=()):
+    """Hold the code to the derivation: each numbered equation has its lines."""
+    module = inspect.getmodule(cls)
+    number = r"\((\d+(?:'|\")?)\)"
+    derived = set(re.findall(rf" {number}$", module.__doc__, re.MULTILINE))
+    code = inspect.getsource(module).replace(module.__doc__, "")
+    cited = set()
+    for comment in re.findall(r"  # .*", code):
+        cited |= set(re.findall(number, comment))
+    assert derived <= cited
+    assert cited - derived <= set(elsewhere)
+    assert len(derived) >= 3
