@@ -631,9 +631,9 @@ def check_gan(
     packing: int,
 ) -> None:
     """Raise an error unless a GAN can be made of these."""
+    check_count("GAN", "packing", packing)
     check_sizes("GAN", generator)
     check_sizes("GAN", discriminator)
-    check_count("GAN", "packing", packing)
     check_choice("GAN", "output", output, ("linear", "sigmoid", "tanh"))
     check_choice("GAN", "objective", objective, OBJECTIVES)
     columns = packing * generator[-1]

@@ -340,7 +340,7 @@ def test_wrong_data_are_named(made_by):
         model.check(np.array([[0, 2.0, 0, 0, 0, 0, 0]]))
     with pytest.raises(ValueError, match="sample: n is 0"):
         model.sample(0, rng())
-    with pytest.raises(TypeError, match="rng is 3; a np.random.Generator"):
+    with pytest.raises(TypeError, match="rng is 3; a np"):
         model.sample(2, 3)
     with pytest.raises(ValueError, match="k is 0"):
         model.log_likelihood(x, rng(), k=0)

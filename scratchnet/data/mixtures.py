@@ -1,0 +1,172 @@
+"""Toy data whose density or whose sheet is known: Gaussian mixtures, a roll, moons.
+
+A mixture's density is a formula, so a model of it can be compared with the truth: a
+GAN's discriminator with p / (p + q), its samples with the modes. The Swiss roll is a
+flat sheet rolled up in space, and comes with the place of each point on the sheet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+ROLL_ANGLE = (1.5 * math.pi, 4.5 * math.pi)  # radians, where the roll begins and ends
+ROLL_HEIGHT = 21.0
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Gaussians, all equally likely, all round, all of the same width.
+
+        p(x) = 1/k Σ_j N(x; centres_j, σ² I)
+
+    Args:
+        centres: the means of the k Gaussians (k, d).
+        sigma: the standard deviation σ along each axis.
+
+    Raises:
+        ValueError: centres are not (k, d) or not finite; sigma is not positive.
+
+    """
+
+    centres: NDArray[np.float64]
+    sigma: float
+
+    def __post_init__(self) -> None:
+        centres = np.array(self.centres, np.float64)
+        if centres.ndim != 2 or not centres.size or not np.isfinite(centres).all():
+            raise ValueError(
+                f"Mixture: centres have shape {centres.shape}; finite (k, d) with k "
+                "and d at least 1 expected"
+            )
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"Mixture: sigma is {self.sigma}; pass a positive number")
+        centres.setflags(write=False)
+        object.__setattr__(self, "centres", centres)
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
+        """Draw n points (n, d), and the number of the Gaussian of each (n,)."""
+        label = rng.integers(len(self.centres), size=n)
+        noise = rng.standard_normal((n, self.centres.shape[1]))
+        x = self.centres[label] + self.sigma * noise
+        return x.astype(np.float32), label
+
+    def log_density(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Return log p (n,), in nats, of the points x (n, d).
+
+        Raises:
+            ValueError: x is not (n, d).
+
+        """
+        x = np.asarray(x, np.float64)
+        k, d = self.centres.shape
+        if x.ndim != 2 or x.shape[1] != d:
+            raise ValueError(
+                f"Mixture: shape {x.shape} given, (n, d) = (n, {d}) expected"
+            )
+        squared = np.sum((x[:, None] - self.centres) ** 2, axis=2)  # (n, k)
+        log_each = -squared / (2 * self.sigma**2)
+        constant = math.log(k) + d / 2 * math.log(2 * math.pi * self.sigma**2)
+        log_p: NDArray[np.float64] = np.logaddexp.reduce(log_each, axis=1) - constant
+        return log_p
+
+
+def gaussian(mean: float = 0.0, sigma: float = 1.0) -> Mixture:
+    """Return one Gaussian on the line, as in figure 1 of Goodfellow et al. (2014)."""
+    return Mixture(np.array([[mean]]), sigma)
+
+
+def ring(k: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
+    """Return k Gaussians at equal angles on a circle about 0, the first at (radius, 0).
+
+    The defaults are those of Srivastava et al. (2017, VEEGAN) and Lin et al. (2018,
+    PacGAN). The angle 2π is the angle 0 again: `linspace(0, 2π, 8)`, which has both,
+    makes 7 modes, one of them twice as likely.
+    """
+    angle = 2 * math.pi * np.arange(k) / k
+    return Mixture(radius * np.stack([np.cos(angle), np.sin(angle)], axis=1), sigma)
+
+
+def grid(side: int = 5, spacing: float = 2.0, sigma: float = 0.05) -> Mixture:
+    """Return side x side Gaussians on a square lattice about 0.
+
+    The defaults are those of VEEGAN and PacGAN: centres {-4, -2, 0, 2, 4}².
+    """
+    ticks = spacing * (np.arange(side) - (side - 1) / 2)
+    return Mixture(np.stack(np.meshgrid(ticks, ticks), axis=2).reshape(-1, 2), sigma)
+
+
+def swiss_roll(
+    n: int, rng: np.random.Generator, noise: float = 0.0
+) -> tuple[Floats, Floats]:
+    """Draw n points of a sheet rolled up in space, as Tenenbaum et al. (2000) did.
+
+    A point is (t cos t, height, t sin t), with the angle t uniform on [3π/2, 9π/2] and
+    the height uniform on [0, 21]: the roll of Roweis & Saul (2000, their program). The
+    roll is the sheet bent but nowhere stretched. Its flat coordinates are the height
+    and the length of the spiral r = t from its beginning to t,
+
+        s(t) = F(t) - F(3π/2),  F(t) = (t √(1 + t²) + asinh t) / 2,
+
+    so that the shortest way along the roll is a straight line in (s, height). At the
+    inner end, where a radian is a shorter way, points lie three times as dense as at
+    the outer end.
+
+    Args:
+        n: the number of points.
+        rng: draws them.
+        noise: the standard deviation of what is added to each coordinate in space. The
+            same seed draws the same sheet whatever the noise.
+
+    Returns:
+        The points (n, 3), and where they lie on the flat sheet (n, 2): length along the
+        spiral and height, both in the unit of the points.
+
+    """
+    first, last = ROLL_ANGLE
+    u = rng.random((n, 2))
+    t = first + (last - first) * u[:, 0]
+    height = ROLL_HEIGHT * u[:, 1]
+    x = np.stack([t * np.cos(t), height, t * np.sin(t)], axis=1)
+    x += noise * rng.standard_normal((n, 3))
+    sheet = np.stack([_spiral(t) - _spiral(np.array(first)), height], axis=1)
+    return x.astype(np.float32), sheet.astype(np.float32)
+
+
+def _spiral(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return F(t), the length of the spiral r = t from 0 to t."""
+    length: NDArray[np.float64] = (t * np.sqrt(1 + t**2) + np.arcsinh(t)) / 2
+    return length
+
+
+def two_moons(
+    n: int, rng: np.random.Generator, noise: float = 0.0
+) -> tuple[Floats, Ints]:
+    """Draw n points on two half circles, each reaching into the other.
+
+    The first is (cos a, sin a), the second (1 - cos a, 1/2 - sin a), a uniform on
+    [0, π]: the moons of scikit-learn's `make_moons`.
+
+    Args:
+        n: the number of points.
+        rng: draws them.
+        noise: the standard deviation of what is added to each coordinate.
+
+    Returns:
+        The points (n, 2), and the moon of each, 0 or 1, (n,).
+
+    """
+    label = rng.integers(2, size=n)
+    angle = math.pi * rng.random(n)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    second = label == 1
+    x[second] = np.array([1.0, 0.5]) - x[second]
+    x += noise * rng.standard_normal((n, 2))
+    return x.astype(np.float32), label
