@@ -42,6 +42,7 @@ def assert_same_gradients(hand, engine, *batch):
     """Compare loss and gradients at equal parameters; return the gradients."""
     shake(hand)
     engine.load_state_dict(hand.state_dict())
+    engine.zero_grad()
     value, gradients = hand.loss_and_gradients(*batch)
     recorded = engine.loss(*batch)
     recorded.backward()

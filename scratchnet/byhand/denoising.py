@@ -9,6 +9,7 @@ x, which nothing before (8) has seen. In the gradient (10 to 12) x̃ occurs once
 encoder's h_0 in (3).
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,14 @@ class DenoisingAutoencoder(Autoencoder):
 
     """
 
-    def __init__(self, *args: Any, corruption: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        sizes: Sequence[int] = (784, 256, 64),
+        *,
+        corruption: Callable[..., Array],
+        **options: Any,
+    ) -> None:
+        super().__init__(sizes, **options)
         self.corruption = corruption
 
     def with_noise(

@@ -47,6 +47,7 @@ weights add up to 1:
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,12 @@ class IWAE(VAE):
 
     """
 
-    def __init__(self, *args: Any, k: int = 5, **options: Any) -> None:
+    def __init__(
+        self, sizes: Sequence[int] = (784, 512, 20), *, k: int = 5, **options: Any
+    ) -> None:
         kernels.check_count(self._name, "k", k)
         self.k = k
-        super().__init__(*args, **options)
+        super().__init__(sizes, **options)
         if self.beta != 1:
             raise ValueError("IWAE: the importance-weighted bound has no beta")
         n, c = self.batch_size, self.sizes[-1]

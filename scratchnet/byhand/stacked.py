@@ -13,6 +13,7 @@ nothing comes from those above, so the gradient is (10 to 12) of that small syst
 the whole stack is trained end to end from there.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from scratchnet import kernels
@@ -28,8 +29,10 @@ class StackedAutoencoder(Autoencoder):
 
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self, sizes: Sequence[int] = (784, 512, 256, 16), **options: Any
+    ) -> None:
+        super().__init__(sizes, **options)
         self._options = options
 
     def layer(self, k: int) -> Autoencoder:

@@ -6,6 +6,7 @@ To undo the noise it has to know what the data are like (Vincent et al. 2008, 20
 byhand/denoising.py is the same system with its gradient derived on paper.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,14 @@ class DenoisingAutoencoder(Autoencoder):
 
     """
 
-    def __init__(self, *args: Any, corruption: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        sizes: Sequence[int] = (784, 256, 64),
+        *,
+        corruption: Callable[..., Array],
+        **options: Any,
+    ) -> None:
+        super().__init__(sizes, **options)
         self.corruption = corruption
 
     def with_noise(

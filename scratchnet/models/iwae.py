@@ -8,6 +8,7 @@ derived on paper.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,11 @@ class IWAE(VAE):
 
     """
 
-    def __init__(self, *args: Any, k: int = 5, **options: Any) -> None:
+    def __init__(
+        self, sizes: Sequence[int] = (784, 512, 20), *, k: int = 5, **options: Any
+    ) -> None:
         kernels.check_count("IWAE", "k", k)
-        super().__init__(*args, **options)
+        super().__init__(sizes, **options)
         if self.beta != 1:
             raise ValueError("IWAE: the importance-weighted bound has no beta")
         self.k = k

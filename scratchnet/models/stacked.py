@@ -6,6 +6,7 @@ it has learned is where the training of the whole stack starts. `training.pretra
 that loop; without it the stack is trained end to end, from its random weights.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from scratchnet import kernels
@@ -21,8 +22,10 @@ class StackedAutoencoder(Autoencoder):
 
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self, sizes: Sequence[int] = (784, 512, 256, 16), **options: Any
+    ) -> None:
+        super().__init__(sizes, **options)
         self._options = options
 
     def layer(self, k: int) -> Autoencoder:
