@@ -80,13 +80,19 @@ class Demo:
         self.say(f"  figure {plots.save(figure, path)}")
 
 
-def perform(module: Any, quick: bool, out: Path, seed: int) -> bool:
-    """Run the demo of a module; return whether all that it claims holds."""
+def perform(module: Any, quick: bool, out: Path, seed: int, seeds: int = 0) -> bool:
+    """Run the demo of a module; return whether all that it claims holds.
+
+    With `seeds`, run from that many seeds what the module has for that.
+    """
     name = module.__spec__.name.rpartition(".")[2]
     print(f"{name}: {module.__doc__.strip().splitlines()[0]}", flush=True)
     demo = Demo(name, quick, out, seed)
     began = time.perf_counter()
-    module.run(demo)
+    if seeds:
+        module.run_seeds(demo, seeds)
+    else:
+        module.run(demo)
     print(f"  {time.perf_counter() - began:.1f} s", flush=True)
     return not demo.failed
 
@@ -105,5 +111,8 @@ def options(description: str) -> argparse.ArgumentParser:
 def main(module_name: str, argv: Sequence[str] | None = None) -> None:
     """Run one demo from the command line, and exit."""
     module = sys.modules[module_name]
-    args = options(module.__doc__ or "").parse_args(argv)
-    sys.exit(0 if perform(module, args.quick, args.out, args.seed) else 1)
+    parser = options(module.__doc__ or "")
+    if hasattr(module, "run_seeds"):
+        parser.add_argument("--seeds", type=int, default=0, help="claim the medians")
+    args = parser.parse_args(argv)
+    sys.exit(0 if perform(module, **vars(args)) else 1)

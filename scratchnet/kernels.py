@@ -7,6 +7,7 @@ changes from step to step (Adam's t, the learning rate) is kept in arrays too, s
 that a recorded step can be replayed without asking Python again.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -201,6 +202,7 @@ def adam_update(
     eps_t: Array,
     beta1: float,
     beta2: float,
+    keep: Array | None = None,
 ) -> None:
     """Take one step of Adam, in place (Kingma & Ba 2015, Algorithm 1).
 
@@ -222,11 +224,16 @@ def adam_update(
         eps_t: a 0-d array of the dtype of `p`.
         beta1: the decay of m.
         beta2: the decay of v.
+        keep: what p is multiplied by before, a 0-d array of its dtype: 1 − lr·λ for a
+            decoupled weight decay λ (Loshchilov & Hutter 2019, Algorithm 2). None
+            stands for 1.
 
     """
     for block in _blocks(p):
         p_, g_, m_, v_ = p[block], g[block], m[block], v[block]
         s = scratch[: len(p_)]
+        if keep is not None:
+            np.multiply(p_, keep, out=p_)
         np.multiply(m_, beta1, out=m_)
         np.multiply(g_, 1 - beta1, out=s)
         np.add(m_, s, out=m_)
@@ -264,6 +271,60 @@ def adam_scalars(
     np.multiply(eps_t, eps, out=eps_t)
 
 
+# --- Learning rates -----------------------------------------------------------------
+
+# A learning rate is a number, or a function of the number of steps taken so far.
+Rate = float | Callable[[int], float]
+
+
+def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], float]:
+    """Return the rate that falls from `lr` to `final` as half a cosine.
+
+    final + (lr − final) · (1 + cos(π t / steps)) / 2 in step t = 0, 1, ... (Loshchilov
+    & Hutter 2017, equation 5, without restarts). From t = steps on it stays where the
+    last step had it, which is above `final`: a rate is positive.
+    """
+    _check_decay("cosine_decay", lr, steps, final)
+
+    def rate(t: int) -> float:
+        part = min(t, steps - 1) / steps
+        return final + (lr - final) * (1 + math.cos(math.pi * part)) / 2
+
+    return rate
+
+
+def hold_then_decay(
+    lr: float, steps: int, hold: float = 0.5, final: float = 0.0
+) -> Callable[[int], float]:
+    """Return the rate that is `lr` for a while, then falls to `final` in a line.
+
+    Args:
+        lr: the rate of the first hold · steps steps.
+        steps: from t = steps on it stays where the last step had it, above `final`.
+        hold: the fraction of the steps that come before the fall, in [0, 1).
+        final: where it would be in step t = steps.
+
+    """
+    _check_decay("hold_then_decay", lr, steps, final)
+    held = _fraction("hold_then_decay", "hold", hold) * steps
+
+    def rate(t: int) -> float:
+        part = max(0.0, min(t, steps - 1) - held) / (steps - held)
+        return lr + (final - lr) * part
+
+    return rate
+
+
+def _check_decay(owner: str, lr: float, steps: int, final: float) -> None:
+    _positive(owner, "lr", lr)
+    check_count(owner, "steps", steps)
+    if not 0 <= final <= lr:
+        raise ValueError(f"{owner}: final is {final}; between 0 and lr={lr} expected")
+
+
+# --- Updates of lists of arrays -----------------------------------------------------
+
+
 class Update(Protocol):
     """What changes parameters: `SGDUpdate`, `AdamUpdate`, or one of your own."""
 
@@ -280,23 +341,29 @@ class Update(Protocol):
 
 
 class _Update:
-    """What both updates keep: a learning rate in an array, scratch, and state."""
+    """What both updates keep: a learning rate, the count of steps, scratch, state."""
 
     _name: str  # in errors
 
-    def __init__(self, arrays: Sequence[Array], lr: float) -> None:
-        self._state: dict[str, Array] = {"lr": backend.zeros((), np.float64)}
+    def __init__(self, arrays: Sequence[Array], lr: Rate) -> None:
+        self._state: dict[str, Array] = {
+            "lr": backend.zeros((), np.float64),
+            "t": backend.zeros((), np.float64),
+        }
+        # The same on the host, where a rate that is a function is called.
+        self._steps = 0
+        self._rate: Rate
         self.lr = lr
         self._scratch = []
         buffers: dict[Any, Array] = {}
-        # The learning rate, and Adam's lr_t and eps_t, in the dtype of the arrays: a
-        # float64 number in an array would pull a float32 computation up to float64.
-        self._scalars: dict[Any, tuple[Array, Array]] = {}
+        # The rate and what Adam makes of it, in the dtype of the arrays: a float64
+        # number in an array would pull a float32 computation up to float64.
+        self._scalars: dict[Any, list[Array]] = {}
         for dtype in dict.fromkeys(a.dtype for a in arrays):
             same = [at_least_1d(a) for a in arrays if a.dtype == dtype]
             size = max((_rows(a) * a[:1].size for a in same), default=0)
             buffers[dtype] = backend.empty(size, dtype)
-            self._scalars[dtype] = backend.zeros((), dtype), backend.zeros((), dtype)
+            self._scalars[dtype] = [backend.zeros((), dtype) for _ in range(3)]
         for a in map(at_least_1d, arrays):
             rows = min(len(a), _rows(a))
             shape = (rows, *a.shape[1:])
@@ -305,12 +372,25 @@ class _Update:
 
     @property
     def lr(self) -> float:
-        """The learning rate; it may be changed between steps."""
-        return float(backend.to_numpy(self._state["lr"]))
+        """The learning rate of the next step.
+
+        Assign a number, or a function of the number of steps taken so far.
+        """
+        if callable(self._rate):
+            owner = f"{self._name}, step {self._steps}"
+            return _positive(owner, "lr", self._rate(self._steps))
+        return self._rate
 
     @lr.setter
-    def lr(self, lr: float) -> None:
-        self._state["lr"][...] = _positive(self._name, "lr", lr)
+    def lr(self, lr: Rate) -> None:
+        self._rate = lr if callable(lr) else _positive(self._name, "lr", lr)
+        self._state["lr"][...] = self.lr
+
+    def _begin(self) -> None:
+        """Set the rate of this step, and count it; `t` is counted by the caller."""
+        if callable(self._rate):
+            self._state["lr"][...] = self.lr
+        self._steps += 1
 
     def _moments(self, name: str, arrays: Sequence[Array]) -> list[Array]:
         """Make zeros like each array, and keep them as state."""
@@ -330,6 +410,9 @@ class _Update:
 
         """
         load_state(f"{self._name}.load_state_dict", self._state, state)
+        self._steps = int(backend.to_numpy(self._state["t"]))
+        if not callable(self._rate):
+            self._rate = float(backend.to_numpy(self._state["lr"]))
 
 
 def at_least_1d(a: Array) -> Array:
@@ -342,7 +425,8 @@ class SGDUpdate(_Update):
 
     Args:
         arrays: what will be updated; only shapes and dtypes are read here.
-        lr: the learning rate, positive.
+        lr: the learning rate, positive: a number, or a function of the number of steps
+            taken so far.
         momentum: how much of the velocity stays from step to step, in [0, 1).
 
     Raises:
@@ -353,7 +437,7 @@ class SGDUpdate(_Update):
     _name = "SGD"
 
     def __init__(
-        self, arrays: Sequence[Array], lr: float, momentum: float = 0.0
+        self, arrays: Sequence[Array], lr: Rate, momentum: float = 0.0
     ) -> None:
         super().__init__(arrays, lr)
         self.momentum = _fraction(self._name, "momentum", momentum)
@@ -363,7 +447,9 @@ class SGDUpdate(_Update):
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
-        for lr, _ in self._scalars.values():
+        self._begin()
+        np.add(self._state["t"], 1, out=self._state["t"])
+        for lr, *_ in self._scalars.values():
             lr[...] = self._state["lr"]
         for i, (p, g) in enumerate(zip(arrays, gradients, strict=True)):
             if g is not None:
@@ -382,9 +468,12 @@ class AdamUpdate(_Update):
 
     Args:
         arrays: what will be updated; only shapes and dtypes are read here.
-        lr: the learning rate, positive.
+        lr: the learning rate, positive: a number, or a function of the number of steps
+            taken so far.
         betas: the decays of the two moments, each in [0, 1).
         eps: added to the root of v̂, positive.
+        weight_decay: λ of p ← p − lr·λ·p beside each step (Loshchilov & Hutter 2019),
+            at least 0.
 
     Raises:
         ValueError: a number is out of its range.
@@ -396,9 +485,10 @@ class AdamUpdate(_Update):
     def __init__(
         self,
         arrays: Sequence[Array],
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(arrays, lr)
         beta1, beta2 = betas
@@ -407,24 +497,33 @@ class AdamUpdate(_Update):
             _fraction(self._name, "betas[1]", beta2),
         )
         self.eps = _positive(self._name, "eps", eps)
-        self._state["t"] = backend.zeros((), np.float64)
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(
+                f"{self._name}: weight_decay is {weight_decay}; at least 0 expected"
+            )
+        self.weight_decay = float(weight_decay)
         self._lr_t = backend.zeros((), np.float64)
         self._eps_t = backend.zeros((), np.float64)
+        self._keep = backend.zeros((), np.float64)
         self._m = self._moments("m", arrays)
         self._v = self._moments("v", arrays)
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
+        self._begin()
         state = self._state
         adam_scalars(
             state["t"], state["lr"], self._lr_t, self._eps_t, self.betas, self.eps
         )
-        for lr_t, eps_t in self._scalars.values():
+        np.multiply(state["lr"], -self.weight_decay, out=self._keep)
+        np.add(self._keep, 1, out=self._keep)
+        for lr_t, eps_t, keep in self._scalars.values():
             lr_t[...] = self._lr_t
             eps_t[...] = self._eps_t
+            keep[...] = self._keep
         for i, (p, g) in enumerate(zip(arrays, gradients, strict=True)):
             if g is not None:
-                lr_t, eps_t = self._scalars[p.dtype]
+                lr_t, eps_t, keep = self._scalars[p.dtype]
                 adam_update(
                     at_least_1d(p),
                     at_least_1d(g),
@@ -434,7 +533,90 @@ class AdamUpdate(_Update):
                     lr_t,
                     eps_t,
                     *self.betas,
+                    keep if self.weight_decay else None,
                 )
+
+
+# --- Averages -----------------------------------------------------------------------
+
+
+class EMA:
+    """An exponential moving average of parameters: p̄ ← decay · p̄ + (1 − decay) · p.
+
+    It starts at the parameters as they are. Averaged weights end nearer to the middle
+    of what training wanders about (Polyak & Juditsky 1992), which helps the generator
+    of a GAN most (Yazıcı et al. 2019).
+
+    Args:
+        arrays: the parameters, which are averaged in their own dtype.
+        decay: in [0, 1); about 1 / (1 − decay) steps are remembered.
+
+    Raises:
+        ValueError: decay is out of its range.
+
+    """
+
+    def __init__(self, arrays: Sequence[Array], decay: float) -> None:
+        self.decay = _fraction("EMA", "decay", decay)
+        self._arrays = list(arrays)
+        self._averages = [a.copy() for a in self._arrays]
+        self._scratch = [a[: _rows(a)].copy() for a in map(at_least_1d, self._arrays)]
+        self._swapped = False
+
+    def update(self) -> None:
+        """Take the parameters as they are now into the average; nothing is allocated.
+
+        Raises:
+            ValueError: inside `with average():`, where the parameters are the average.
+
+        """
+        if self._swapped:
+            raise ValueError("EMA.update: inside average(), parameters are averages")
+        for a, mean, scratch in zip(
+            self._arrays, self._averages, self._scratch, strict=True
+        ):
+            p, m = at_least_1d(a), at_least_1d(mean)
+            for block in _blocks(p):
+                p_, m_ = p[block], m[block]
+                s = scratch[: len(p_)]
+                np.subtract(p_, m_, out=s)
+                np.multiply(s, 1 - self.decay, out=s)
+                np.add(m_, s, out=m_)
+
+    @contextlib.contextmanager
+    def average(self) -> Iterator[None]:
+        """Put the averages in the place of the parameters: `with ema.average():`.
+
+        The parameters come back at the end, also after an error.
+        """
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        self._swapped = not self._swapped
+        for a, mean in zip(self._arrays, self._averages, strict=True):
+            kept = a.copy()
+            a[...] = mean
+            mean[...] = kept
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the averages."""
+        return copy_state(self._named())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a copy that `state_dict` made.
+
+        Raises:
+            ValueError: a name, shape or dtype differs; nothing was changed.
+
+        """
+        load_state("EMA.load_state_dict", self._named(), state)
+
+    def _named(self) -> dict[str, Array]:
+        return {f"average.{i}": a for i, a in enumerate(self._averages)}
 
 
 # --- Activations, in place ----------------------------------------------------------
@@ -587,9 +769,7 @@ def check_sizes(owner: str, sizes: Sequence[int]) -> None:
         check_count(owner, f"sizes[{i}]", size)
 
 
-def check_autoencoder(
-    owner: str, sizes: Sequence[int], output: str, loss: str
-) -> None:
+def check_autoencoder(owner: str, sizes: Sequence[int], output: str, loss: str) -> None:
     """Raise an error unless an autoencoder can be made of these."""
     check_sizes(owner, sizes)
     check_choice(owner, "output", output, ("sigmoid", "linear"))

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.functions import sigmoid
+from scratchnet import backend
+from scratchnet.backend import Array
+from scratchnet.functions import log_softmax, sigmoid
 from scratchnet.tensor import primitive, rule
 
 
@@ -143,3 +145,43 @@ def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
     """
     n = _samples("gaussian_nll", mean=mean, x=x)
     return np.sum(gaussian_terms(mean, log_var, x)) / n
+
+
+def softmax_cross_entropy(logits: Any, label: Array) -> Any:
+    """Return 1/n Σ_i −log softmax(logits_i)[label_i], in nats.
+
+    The negative log-likelihood of the labels under a categorical distribution; finite
+    for any logits. Its gradient is (softmax(logits) − one-hot label) / n.
+
+    Args:
+        logits: (n, k), a Tensor or an array.
+        label: (n,), integers from 0 to k − 1.
+
+    Raises:
+        TypeError: label is no array of integers.
+        ValueError: a shape, or a label that is out of range.
+
+    """
+    if getattr(logits, "ndim", None) != 2 or not len(logits):
+        raise ValueError(
+            f"softmax_cross_entropy: logits have shape {np.shape(logits)}; (n, k), "
+            "n ≥ 1, expected"
+        )
+    n, k = logits.shape
+    host = backend.to_numpy(label)
+    if host.dtype.kind not in "iu":
+        raise TypeError(
+            f"softmax_cross_entropy: label is {host.dtype}, integers expected"
+        )
+    if host.shape != (n,):
+        raise ValueError(
+            f"softmax_cross_entropy: label has shape {host.shape}, ({n},) expected"
+        )
+    wrong = (host < 0) | (host >= k)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"softmax_cross_entropy: label[{i}] is {host[i]}; 0 to {k - 1} expected"
+        )
+    one_hot = backend.asarray(host[:, None] == np.arange(k), logits.dtype)
+    return -np.sum(log_softmax(logits) * one_hot) / n

@@ -23,7 +23,9 @@ from scratchnet.tensor import Tensor, changed, no_grad
 
 __all__ = [
     "Dense",
+    "Dropout",
     "LeakyReLU",
+    "Maxout",
     "Module",
     "ReLU",
     "Sequential",
@@ -50,6 +52,8 @@ class Module:
     A parameter or Module that is reached by two ways (shared weights) counts once,
     under the name found first.
     """
+
+    training = True
 
     def __call__(self, *args: Any) -> Any:
         """Return `forward` of the same arguments."""
@@ -86,6 +90,27 @@ class Module:
     def parameters(self) -> list[Tensor]:
         """Return the parameters, in the order of assignment."""
         return [p for _, p in self.named_parameters()]
+
+    def train(self, mode: bool = True) -> "Module":
+        """Set `training`, of this Module and all its parts, and return self.
+
+        Dropout asks for it; a Module is made in training mode. What is computed
+        without recording a gradient is not thereby in evaluation mode.
+        """
+        waiting: list[Module] = [self]
+        seen = {id(self)}
+        while waiting:
+            module = waiting.pop()
+            module.training = mode
+            for _, item in module._members():
+                if isinstance(item, Module) and id(item) not in seen:
+                    seen.add(id(item))
+                    waiting.append(item)
+        return self
+
+    def eval(self) -> "Module":
+        """Leave training mode: `train(False)`."""
+        return self.train(False)
 
     def zero_grad(self) -> None:
         """Forget the gradients: `.grad` of every parameter becomes None."""
@@ -275,6 +300,88 @@ class Tanh(Module):
     def forward(self, x: Any) -> Any:
         """Return tanh(x), of the shape of x."""
         return np.tanh(x)
+
+
+class Maxout(Module):
+    """The largest of several affine maps, entry by entry: y_j = max_i (x W_i + b_i)_j.
+
+    A convex activation that is learned (Goodfellow et al. 2013).
+
+    Args:
+        d_in: columns of x (..., d_in).
+        d_out: columns of y (..., d_out).
+        pieces: how many maps there are. Their columns lie side by side in one W
+            (d_in, d_out * pieces): those of y_0 first.
+        rng, init, dtype: as for `Dense`; `init` draws each map by itself.
+
+    Raises:
+        TypeError, ValueError: as for `Dense`; pieces is not positive.
+
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        pieces: int,
+        *,
+        rng: np.random.Generator,
+        init: Initialiser = glorot_uniform,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        kernels.check_count("Maxout", "d_out", d_out)
+        kernels.check_count("Maxout", "pieces", pieces)
+        self.pieces = pieces
+
+        def each(
+            rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike
+        ) -> Array:
+            maps = [init(rng, (d_in, d_out), dtype) for _ in range(pieces)]
+            return np.stack(maps, axis=2).reshape(shape)
+
+        self.maps = Dense(d_in, d_out * pieces, rng=rng, init=each, dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        """Return the largest map of x (..., d_in): (..., d_out)."""
+        y = self.maps(x)
+        return np.max(y.reshape(*y.shape[:-1], -1, self.pieces), axis=-1)
+
+    def _label(self) -> str:
+        d_in, columns = self.maps.W.shape
+        return f"Maxout({d_in}, {columns // self.pieces}, pieces={self.pieces})"
+
+
+class Dropout(Module):
+    """In training, zeros in random places, and the rest made up for it.
+
+    An entry is dropped with probability p, else divided by 1 − p, so that its mean is
+    what it was (Srivastava et al. 2014). After `eval()` it changes nothing.
+
+    Args:
+        p: the probability, in [0, 1).
+        rng: draws what is dropped.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def __init__(self, p: float, *, rng: np.random.Generator) -> None:
+        kernels.check_rng("Dropout", rng)
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p}; a number in [0, 1) expected")
+        self.p = p
+        self.rng = rng
+
+    def forward(self, x: Any) -> Any:
+        """Return x with some entries dropped, of the same shape."""
+        if not self.training or self.p == 0:
+            return x
+        kept = (self.rng.random(x.shape) >= self.p) / (1 - self.p)
+        return x * backend.asarray(kept, x.dtype)
+
+    def _label(self) -> str:
+        return f"Dropout({self.p})"
 
 
 class Sequential(Module):

@@ -12,13 +12,17 @@
 The arithmetic is in kernels.py, which the steps by hand share.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from scratchnet import kernels
+from scratchnet.kernels import Rate, cosine_decay, hold_then_decay
 from scratchnet.tensor import Tensor, changed, plain
+
+__all__ = ["EMA", "SGD", "Adam", "Optimizer", "cosine_decay", "hold_then_decay"]
 
 
 class Optimizer:
@@ -60,12 +64,15 @@ class Optimizer:
 
     @property
     def lr(self) -> float:
-        """The learning rate; it may be changed between steps."""
+        """The learning rate of the next step.
+
+        Assign a number, or a function of the number of steps taken so far.
+        """
         return self._update.lr
 
     @lr.setter
-    def lr(self, lr: float) -> None:
-        self._update.lr = lr
+    def lr(self, lr: Rate) -> None:
+        self._update.lr = lr  # type: ignore[assignment]  # wider than what it returns
 
     def zero_grad(self) -> None:
         """Forget the gradients: `.grad` of every parameter becomes None."""
@@ -135,7 +142,8 @@ class SGD(Optimizer):
 
     Args:
         parameters: Tensors that require a gradient; any iterable.
-        lr: the learning rate, positive.
+        lr: the learning rate, positive: a number, or a function of the number of steps
+            taken so far, like `cosine_decay(1e-3, steps)`.
         momentum: how much of the velocity v stays from step to step, in [0, 1).
 
     Raises:
@@ -145,7 +153,7 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0
+        self, parameters: Iterable[Tensor], lr: Rate, momentum: float = 0.0
     ) -> None:
         super().__init__(parameters)
         self._update = kernels.SGDUpdate(self._arrays, lr, momentum)
@@ -159,9 +167,12 @@ class Adam(Optimizer):
 
     Args:
         parameters: Tensors that require a gradient; any iterable.
-        lr: the learning rate, positive.
+        lr: the learning rate, positive: a number, or a function of the number of steps
+            taken so far, like `cosine_decay(1e-3, steps)`.
         betas: β1 and β2, each in [0, 1).
         eps: ε, positive.
+        weight_decay: λ of p ← p − lr·λ·p beside each step, at least 0: decoupled from
+            the gradient (AdamW, Loshchilov & Hutter 2019, Algorithm 2).
 
     Raises:
         TypeError, ValueError: as for `SGD`.
@@ -171,9 +182,58 @@ class Adam(Optimizer):
     def __init__(
         self,
         parameters: Iterable[Tensor],
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters)
-        self._update = kernels.AdamUpdate(self._arrays, lr, betas, eps)
+        self._update = kernels.AdamUpdate(self._arrays, lr, betas, eps, weight_decay)
+
+
+class EMA:
+    """An exponential moving average of parameters: p̄ ← decay · p̄ + (1 − decay) · p.
+
+    Call `update()` after each step of the optimiser, and use the averages inside
+    `with ema.average():`. See `kernels.EMA` for sources.
+
+    Args:
+        parameters: Tensors; any iterable.
+        decay: in [0, 1); about 1 / (1 − decay) steps are remembered.
+
+    Raises:
+        ValueError: decay is out of its range.
+
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
+        self.parameters = list(parameters)
+        self._ema = kernels.EMA([p.data for p in self.parameters], decay)
+
+    def update(self) -> None:
+        """Take the parameters as they are now into the average."""
+        self._ema.update()
+
+    @contextlib.contextmanager
+    def average(self) -> Iterator[None]:
+        """Put the averages in the place of the parameters, until the block ends.
+
+        A graph recorded with the ones is not to be walked with the others: that is an
+        error, as after a step of an optimiser.
+        """
+        with self._ema.average():
+            self._changed()
+            yield
+        self._changed()
+
+    def _changed(self) -> None:
+        for p in self.parameters:
+            changed(p)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the averages."""
+        return self._ema.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a copy that `state_dict` made (ValueError if it differs)."""
+        self._ema.load_state_dict(state)

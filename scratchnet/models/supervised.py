@@ -1,0 +1,105 @@
+"""Networks with a teacher: what measures the other systems' results.
+
+A classifier says which digit a generated picture shows, a regressor how thick its line
+is. They are no systems of the lecture, and have no twins by hand.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import kernels
+from scratchnet.backend import Array
+from scratchnet.functions import softmax
+from scratchnet.losses import softmax_cross_entropy, squared_error
+from scratchnet.nn import Module, ReLU, evaluate, mlp
+
+
+class _Supervised(Module):
+    """A dense network from samples (n, d) to what a teacher says of each."""
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rng: np.random.Generator,
+        activation: Callable[[], Module] = ReLU,
+        init: kernels.Initialiser = kernels.glorot_uniform,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        name = type(self).__name__
+        kernels.check_rng(name, rng)
+        kernels.check_sizes(name, sizes)
+        self.sizes = tuple(sizes)
+        self.dtype = kernels.check_dtype(name, dtype)
+        self.layers = mlp(sizes, activation, rng=rng, init=init, dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        """Return the output of the last layer (n, sizes[-1]) for x (n, d)."""
+        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        return self.layers(x)
+
+
+class Classifier(_Supervised):
+    """A network that says to which class a sample belongs.
+
+    Args:
+        sizes: columns of the data, hidden layers, number of classes.
+        rng: draws the initial weights, layer by layer.
+        activation: called once for each hidden layer.
+        init: draws each W; every b starts at zero.
+        dtype: of the parameters, and of the data that the model accepts.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def loss(self, x: Any, label: Array) -> Any:
+        """Return the mean of −log p(label) over the samples x (n, d), in nats."""
+        return softmax_cross_entropy(self.forward(x), label)
+
+    def probabilities(self, x: Any) -> Any:
+        """Return the probability of each class (n, classes) for x (n, d)."""
+        return evaluate(lambda x: softmax(self.forward(x)), x)
+
+    def predict(self, x: Any) -> Array:
+        """Return the likeliest class of each sample (n,)."""
+        return np.argmax(evaluate(self.forward, x), axis=1)
+
+    def accuracy(self, x: Array, label: Array) -> float:
+        """Return the fraction of samples whose class is predicted, from 0 to 1."""
+        return float(np.mean(self.predict(x) == label))
+
+    def check(self, x: Array, label: Array) -> None:
+        """Raise an error unless (x, label) can be trained on."""
+        kernels.check_rows("Classifier", x, self.sizes[0], self.dtype)
+        softmax_cross_entropy(np.zeros((len(label), self.sizes[-1])), label)
+
+
+class Regressor(_Supervised):
+    """A network that says numbers of a sample, learned by squared error.
+
+    Args:
+        sizes: columns of the data, hidden layers, number of targets.
+        rng, activation, init, dtype: as for `Classifier`.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is said above.
+
+    """
+
+    def loss(self, x: Any, target: Any) -> Any:
+        """Return the squared error of the targets (n, k), sum over k, mean over n."""
+        return squared_error(self.forward(x), target)
+
+    def predict(self, x: Any) -> Any:
+        """Return the numbers (n, k) of the samples x (n, d)."""
+        return evaluate(self.forward, x)
+
+    def check(self, x: Array, target: Array) -> None:
+        """Raise an error unless (x, target) can be trained on."""
+        kernels.check_rows("Regressor", x, self.sizes[0], self.dtype)
+        kernels.check_rows("Regressor: target", target, self.sizes[-1], self.dtype)
