@@ -1,6 +1,7 @@
 """kernels.py: initialisers, buffers, state, the updates, activations, checks."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -315,22 +316,79 @@ def test_activations_of_large_values_are_finite_and_silent(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_cross_entropy_sum(dtype):
+def test_cross_entropy_terms(dtype):
     rng = np.random.default_rng(0)
     a = rng.normal(0, 4, (5, 7)).astype(dtype)
     x = rng.random((5, 7)).astype(dtype)
     s = 1 / (1 + np.exp(-a.astype(np.float64)))
-    expected = np.sum(-x * np.log(s) - (1 - x) * np.log(1 - s))
-    out, kept = np.zeros((), dtype), a.copy()
-    kernels.cross_entropy_sum(a, x, out, np.empty_like(a), np.empty_like(a))
-    np.testing.assert_allclose(
-        out, expected, rtol=1e-13 if dtype is np.float64 else 1e-6
-    )
+    expected = -x * np.log(s) - (1 - x) * np.log(1 - s)
+    terms, kept = np.empty_like(a), a.copy()
+    kernels.cross_entropy_terms(a, x, terms, np.empty_like(a))
+    rtol = 1e-12 if dtype is np.float64 else 3e-6
+    np.testing.assert_allclose(terms, expected, rtol=rtol)
     np.testing.assert_array_equal(a, kept)
+    kernels.cross_entropy_terms(a, x[:1], terms, np.empty_like(a))  # x broadcasts
+    expected = -x[:1] * np.log(s) - (1 - x[:1]) * np.log(1 - s)
+    np.testing.assert_allclose(terms, expected, rtol=rtol)
     a = np.array([[1000, -1000, 1000, -1000]], dtype)
     x = np.array([[1, 0, 0, 1]], dtype)
-    kernels.cross_entropy_sum(a, x, out, np.empty_like(a), np.empty_like(a))
-    assert out == 2000
+    terms = np.empty_like(a)
+    kernels.cross_entropy_terms(a, x, terms, np.empty_like(a))
+    np.testing.assert_array_equal(terms, [[0, 0, 1000, 1000]])
+
+
+# --- Rates --------------------------------------------------------------------------
+
+
+def test_cosine_decay():
+    rate = kernels.cosine_decay(2.0, 8)
+    assert rate(0) == 2.0
+    assert rate(4) == pytest.approx(1.0)
+    assert rate(2) == pytest.approx(1 + math.sqrt(0.5))
+    assert rate(7) == rate(8) == rate(1000) > 0
+    rate = kernels.cosine_decay(2.0, 8, final=1.0)
+    assert rate(4) == pytest.approx(1.5)
+    assert 1 < rate(100) < 1.05
+
+
+def test_hold_then_decay():
+    rate = kernels.hold_then_decay(2.0, 8)
+    assert [rate(t) for t in range(8)] == pytest.approx([2, 2, 2, 2, 2, 1.5, 1, 0.5])
+    assert rate(8) == rate(1000) == 0.5
+    rate = kernels.hold_then_decay(2.0, 10, hold=0.0, final=1.0)
+    assert [rate(0), rate(5), rate(9)] == pytest.approx([2, 1.5, 1.1])
+
+
+@pytest.mark.parametrize("decay", [kernels.cosine_decay, kernels.hold_then_decay])
+def test_decays_name_what_is_wrong(decay):
+    for args, message in [
+        ((0.0, 5), "lr is 0.0; a positive"),
+        ((1.0, 0), "steps is 0; at least 1"),
+        ((1.0, 5, 0.5, 2.0)[: 2 if decay is kernels.cosine_decay else 4], "final is 2"),
+    ]:
+        options = {"final": 2.0} if len(args) == 2 and "final" in message else {}
+        with pytest.raises(ValueError, match=f"{decay.__name__}: {message}"):
+            decay(*args, **options)
+    with pytest.raises(ValueError, match=r"hold is 1\.0; a number in"):
+        kernels.hold_then_decay(1.0, 5, hold=1.0)
+
+
+# --- Averages -----------------------------------------------------------------------
+
+
+def test_ema_of_large_arrays_and_of_single_numbers():
+    rng = np.random.default_rng(0)
+    arrays = [rng.random(70_001), rng.random((300, 301)), np.array(0.5)]
+    ema = kernels.EMA(arrays, 0.9)
+    expected = [a.copy() for a in arrays]
+    for _ in range(3):
+        for a, e in zip(arrays, expected, strict=True):
+            a[...] = rng.random(a.shape)
+            e[...] = 0.9 * e + 0.1 * a
+        ema.update()
+    with ema.average():
+        for a, e in zip(arrays, expected, strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-12)
 
 
 # --- Checks -------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from scratchnet import Tensor, grad
+from scratchnet import Tensor, grad, losses
 from scratchnet.losses import binary_cross_entropy, gaussian_kl, squared_error
+from scratchnet.testing import assert_gradients
 
 LOSSES = [squared_error, binary_cross_entropy, gaussian_kl]
 
@@ -157,3 +158,73 @@ def test_shapes_must_be_equal(loss):
         loss(np.zeros(()), np.zeros(()))
     with pytest.raises(TypeError, match=r"arrays or Tensors expected, .* is a list"):
         loss([[0.0]], a)
+
+
+# --- Gaussian and categorical -------------------------------------------------------
+
+
+def test_gaussian_nll_against_the_density():
+    rng = np.random.default_rng(0)
+    mean, x = rng.normal(size=(2, 4, 3))
+    log_var = rng.normal(size=3)
+    s = np.exp(log_var / 2)
+    density = np.exp(-0.5 * ((x - mean) / s) ** 2) / (s * np.sqrt(2 * np.pi))
+    expected = -np.log(density).sum() / 4
+    assert losses.gaussian_nll(mean, log_var, x) == pytest.approx(expected, rel=1e-13)
+    assert_gradients(losses.gaussian_nll, [mean, log_var, x], order=2)
+    terms = losses.gaussian_terms(mean, log_var, x)
+    np.testing.assert_allclose(terms, -np.log(density), rtol=1e-12)
+    with pytest.raises(ValueError, match="gaussian_nll: mean has shape"):
+        losses.gaussian_nll(mean, log_var, x[:3])
+
+
+def test_bernoulli_terms_are_those_of_the_cross_entropy():
+    rng = np.random.default_rng(0)
+    a, x = rng.normal(size=(5, 3)), rng.random((5, 3))
+    terms = losses.bernoulli_terms(a, x)
+    p = 1 / (1 + np.exp(-a))
+    np.testing.assert_allclose(terms, -x * np.log(p) - (1 - x) * np.log(1 - p))
+    total = losses.binary_cross_entropy(a, x)
+    assert np.sum(terms) / 5 == pytest.approx(total, rel=1e-14)
+
+
+def test_softmax_cross_entropy_against_the_definition():
+    rng = np.random.default_rng(0)
+    a, label = rng.normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
+    p = np.exp(a) / np.exp(a).sum(axis=1, keepdims=True)
+    expected = -np.mean([np.log(p[i, k]) for i, k in enumerate(label)])
+    assert losses.softmax_cross_entropy(a, label) == pytest.approx(expected, rel=1e-14)
+    assert_gradients(lambda a: losses.softmax_cross_entropy(a, label), a, order=2)
+    recorded = Tensor(a, requires_grad=True)
+    losses.softmax_cross_entropy(recorded, label).backward()
+    np.testing.assert_allclose(recorded.grad, (p - np.eye(3)[label]) / 5, rtol=1e-12)
+
+
+def test_softmax_cross_entropy_is_finite_where_probabilities_are_not():
+    a = Tensor(np.array([[1000, -1000], [1000, -1000]], np.float32), requires_grad=True)
+    loss = losses.softmax_cross_entropy(a, np.array([0, 1]))
+    assert loss.dtype == np.float32
+    assert loss.item() == 1000
+    loss.backward()
+    np.testing.assert_array_equal(a.grad, [[0, 0], [0.5, -0.5]])
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "error", "message"),
+    [
+        (np.zeros((2, 3)), np.array([0, 3]), ValueError, r"label\[1\] is 3; 0 to 2"),
+        (np.zeros((2, 3)), np.array([-1, 0]), ValueError, r"label\[0\] is -1; 0 to 2"),
+        (
+            np.zeros((2, 3)),
+            np.array([0, 1, 2]),
+            ValueError,
+            r"shape \(3,\), \(2,\)",
+        ),
+        (np.zeros((2, 3)), np.array([0.0, 1]), TypeError, "label is float64, integers"),
+        (np.zeros(3), np.array([0]), ValueError, r"logits have shape \(3,\); \(n, k\)"),
+        (np.zeros((0, 3)), np.array([], int), ValueError, r"\(0, 3\); \(n, k\), n ≥ 1"),
+    ],
+)
+def test_softmax_cross_entropy_names_what_is_wrong(logits, label, error, message):
+    with pytest.raises(error, match=message):
+        losses.softmax_cross_entropy(logits, label)

@@ -1,13 +1,14 @@
 """nn.py: how parameters are found, saved and shown, and what each layer computes."""
 
 import copy
+import math
 import pickle
 import re
 
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor, kernels, no_grad
+from scratchnet import GraphError, Tensor, kernels, nn, no_grad
 from scratchnet.nn import (
     Dense,
     LeakyReLU,
@@ -18,6 +19,7 @@ from scratchnet.nn import (
     Tanh,
     evaluate,
 )
+from scratchnet.testing import assert_gradients
 
 
 def rng(seed=0):
@@ -284,3 +286,74 @@ def test_evaluate_returns_what_it_is_given():
     with no_grad():
         assert not evaluate(layer, Tensor(x)).requires_grad
     assert evaluate(lambda x: x, x) is x
+
+
+# --- Maxout, Dropout, and the mode that it asks for ---------------------------------
+
+
+def test_maxout_is_the_largest_of_its_maps():
+    x = np.random.default_rng(1).normal(size=(5, 3))
+    layer = nn.Maxout(3, 4, 2, rng=np.random.default_rng(0), dtype=np.float64)
+    W, b = layer.maps.W.data, layer.maps.b.data
+    b[...] = np.arange(8) / 10
+    expected = np.empty((5, 4))
+    for i in range(5):
+        for j in range(4):
+            ys = [x[i] @ W[:, 2 * j + k] + b[2 * j + k] for k in range(2)]
+            expected[i, j] = max(ys)
+    np.testing.assert_allclose(layer(x).data, expected, rtol=1e-13)
+    assert_gradients(lambda W, b: np.max((x @ W + b).reshape(5, 4, 2), axis=2), [W, b])
+    # Each map is drawn as a Dense of its own size would be.
+    limit = math.sqrt(6 / (3 + 4))
+    big = nn.Maxout(3, 4, 500, rng=np.random.default_rng(0)).maps.W.data
+    assert 0.99 * limit < np.abs(big).max() <= limit
+    assert "Maxout(3, 4, pieces=2)" in repr(layer)
+    with pytest.raises(ValueError, match="Maxout: pieces is 0"):
+        nn.Maxout(3, 4, 0, rng=np.random.default_rng(0))
+
+
+def test_dropout_drops_and_keeps_the_mean():
+    layer = nn.Dropout(0.25, rng=np.random.default_rng(0))
+    x = np.full((200, 500), 3.0, np.float32)
+    y = layer(x)
+    assert y.dtype == np.float32
+    assert set(np.unique(y)) == {0.0, 4.0}
+    # 100,000 draws: the fraction's standard deviation is 0.0014.
+    assert np.mean(y == 0) == pytest.approx(0.25, abs=0.006)
+    assert (layer(x) != y).any()
+    x = Tensor(np.ones((4, 5)), requires_grad=True)
+    y = layer(x)
+    np.sum(y).backward()
+    np.testing.assert_array_equal(x.grad, y.data)  # what was dropped has no gradient
+    assert nn.Dropout(0.0, rng=np.random.default_rng(0))(x) is x
+    with pytest.raises(ValueError, match=r"Dropout: p is 1.0; a number in \[0, 1\)"):
+        nn.Dropout(1.0, rng=np.random.default_rng(0))
+    with pytest.raises(TypeError, match="Dropout: rng is None"):
+        nn.Dropout(0.5, rng=None)
+
+
+def test_eval_reaches_all_parts_and_is_no_parameter():
+    rng = np.random.default_rng(0)
+    inner = nn.Sequential(nn.Dense(2, 2, rng=rng), nn.Dropout(0.5, rng=rng))
+    model = nn.Sequential(inner, nn.Dropout(0.5, rng=rng))
+    x = np.ones((50, 2), np.float32)
+    names = list(model.state_dict())
+    text = repr(model)
+    assert model.eval() is model
+    assert not inner[1].training
+    np.testing.assert_array_equal(model(x).data, inner[0](x).data)
+    assert list(model.state_dict()) == names == ["0.0.W", "0.0.b"]
+    assert repr(model) == text
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert not twin[1].training
+    assert model.train().training
+    assert inner[1].training
+    assert (model(x).data == 0).any()
+
+
+def test_mlp_has_activations_between_its_layers_only():
+    model = nn.mlp((4, 3, 2), nn.Tanh, rng=np.random.default_rng(0))
+    assert [type(m).__name__ for m in model] == ["Dense", "Tanh", "Dense"]
+    assert list(model.state_dict()) == ["0.W", "0.b", "2.W", "2.b"]
+    with pytest.raises(ValueError, match=r"mlp: sizes is \(4,\)"):
+        nn.mlp((4,), rng=np.random.default_rng(0))

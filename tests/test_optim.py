@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor
+from scratchnet import GraphError, Tensor, changed
 from scratchnet.nn import Dense, Sequential, Tanh
-from scratchnet.optim import SGD, Adam
+from scratchnet.optim import EMA, SGD, Adam
 
 OPTIMISERS = [
     lambda parameters: SGD(parameters, lr=0.05),
@@ -178,7 +178,7 @@ def test_loading_another_optimisers_state_changes_nothing():
     assert adam.state_dict()["t"] == 0
     with pytest.raises(ValueError, match="nothing was loaded") as caught:
         adam.load_state_dict(SGD([parameter(1.0)], lr=1, momentum=0.5).state_dict())
-    assert "missing: t" in str(caught.value)
+    assert "missing: m.0" in str(caught.value)
     assert "unexpected: velocity.0" in str(caught.value)
 
 
@@ -209,3 +209,112 @@ def test_loading_another_optimisers_state_changes_nothing():
 def test_errors(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
+
+
+# --- Weight decay, rates that change, averages --------------------------------------
+
+
+def test_decoupled_weight_decay_worked_by_hand():
+    # Adam's first step is lr · g/(|g| + ε) = lr; the decay acts on p alone, before it.
+    w = parameter(2.0, -1.0)
+    adam = Adam([w], lr=0.1, weight_decay=0.5, eps=1e-30)
+    w.grad = np.array([3.0, -7.0])
+    adam.step()
+    np.testing.assert_allclose(w.data, [2 * 0.95 - 0.1, -1 * 0.95 + 0.1], rtol=1e-12)
+    # Without a gradient to speak of only the decay is left: no moment sees it.
+    w = parameter(2.0)
+    adam = Adam([w], lr=0.1, weight_decay=0.5)
+    for _ in range(3):
+        w.grad = np.array([0.0])
+        adam.step()
+    np.testing.assert_allclose(w.data, [2 * 0.95**3], rtol=1e-12)
+    assert not adam.state_dict()["m.0"].any()
+    with pytest.raises(ValueError, match=r"Adam: weight_decay is -0.1; at least 0"):
+        Adam([w], weight_decay=-0.1)
+
+
+@pytest.mark.parametrize("make", [Adam, SGD])
+def test_a_rate_may_be_a_function_of_the_step(make):
+    asked = []
+
+    def rate(t):
+        asked.append(t)
+        return 0.5 / (1 + t)
+
+    one, other = parameter(1.0), parameter(1.0)
+    a = make([one], lr=rate)
+    b = make([other], lr=0.5)
+    asked.clear()
+    for t in range(4):
+        assert a.lr == 0.5 / (1 + t)
+        b.lr = 0.5 / (1 + t)
+        for p, optimizer in ((one, a), (other, b)):
+            p.grad = np.array([np.cos(t)])
+            optimizer.step()
+        np.testing.assert_array_equal(one.data, other.data)
+    assert set(asked) == {0, 1, 2, 3, 4} - {4}
+    # A resumed run goes on with the same rates.
+    resumed = make([one], lr=rate)
+    resumed.load_state_dict(a.state_dict())
+    assert resumed.lr == 0.5 / 5
+    resumed.lr = 0.25
+    assert resumed.lr == 0.25
+    # A number that was loaded is the rate that was saved.
+    c = make([other], lr=3.0)
+    c.load_state_dict(b.state_dict())
+    assert c.lr == b.lr == 0.125
+
+
+@pytest.mark.parametrize("make", [Adam, SGD])
+def test_a_wrong_rate_is_named_and_changes_nothing(make):
+    w = parameter(1.0)
+    optimizer = make([w], lr=lambda t: 0.1 - 0.05 * t)
+    for _ in range(2):
+        w.grad = np.array([1.0])
+        optimizer.step()
+    kept, state = w.data.copy(), optimizer.state_dict()
+    with pytest.raises(ValueError, match=rf"{make.__name__}, step 2: lr is 0.0; a pos"):
+        optimizer.step()
+    np.testing.assert_array_equal(w.data, kept)
+    for name, a in optimizer.state_dict().items():
+        np.testing.assert_array_equal(a, state[name])
+    with pytest.raises(ValueError, match="step 0: lr is -1; a positive number"):
+        make([w], lr=lambda t: -1)
+
+
+def test_ema_averages_and_gives_the_parameters_back():
+    w = parameter(1.0, 0.0)
+    ema = EMA([w], decay=0.75)
+    for value in (5.0, 9.0):
+        w.data[...] = value
+        changed(w)
+        ema.update()
+    # 1 -> 1 + (5 - 1)/4 = 2 -> 2 + (9 - 2)/4; 0 -> 1.25 -> 1.25 + (9 - 1.25)/4
+    with ema.average():
+        np.testing.assert_allclose(w.data, [3.75, 3.1875])
+        with pytest.raises(ValueError, match=r"EMA\.update: inside average"):
+            ema.update()
+    np.testing.assert_array_equal(w.data, [9, 9])
+    with pytest.raises(KeyError), ema.average():
+        raise KeyError
+    np.testing.assert_array_equal(w.data, [9, 9])
+    other = EMA([w], decay=0.75)
+    other.load_state_dict(ema.state_dict())
+    with other.average():
+        np.testing.assert_allclose(w.data, [3.75, 3.1875])
+    with pytest.raises(ValueError, match=r"EMA: decay is 1\.0; a number in"):
+        EMA([w], decay=1.0)
+
+
+def test_a_graph_of_other_weights_is_stale():
+    w = parameter(1.0)
+    ema = EMA([w], decay=0.5)
+    loss = np.sum(w * w)
+    with ema.average(), pytest.raises(GraphError, match="was changed in place"):
+        loss.backward()
+    loss = np.sum(w * w)
+    loss.backward()
+    with ema.average():
+        loss = np.sum(w * w)
+    with pytest.raises(GraphError, match="was changed in place"):
+        loss.backward()
