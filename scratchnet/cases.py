@@ -195,6 +195,13 @@ def cross_entropy(d: Draw, f: Function) -> Call:
     return f, [d.values(a, -4, 4), d.values(x, 0, 1)]
 
 
+@case(losses._softmax_cross_entropy)
+def softmax_cross_entropy(d: Draw, f: Function) -> Call:
+    n, k = d.choose((3, 3), (2, 4), (1, 2), (3, 1), (0, 3))
+    label = d.rng.integers(k, size=n)
+    return lambda a: f(a, label), [d.values((n, k), -4, 4)]
+
+
 @case(derivatives.sinc_derivative)
 def sinc_derivative(d: Draw, f: Function) -> Call:
     n = d.choose(0, 1, 2, 3)

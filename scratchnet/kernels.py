@@ -10,6 +10,7 @@ that a recorded step can be replayed without asking Python again.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -283,12 +284,17 @@ def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], f
     final + (lr − final) · (1 + cos(π t / steps)) / 2 in step t = 0, 1, ... (Loshchilov
     & Hutter 2017, equation 5, without restarts). From t = steps on it stays where the
     last step had it, which is above `final`: a rate is positive.
+
+    Raises:
+        TypeError, ValueError: lr or steps is not positive, or final not in [0, lr].
+
     """
     _check_decay("cosine_decay", lr, steps, final)
 
     def rate(t: int) -> float:
         part = min(t, steps - 1) / steps
-        return final + (lr - final) * (1 + math.cos(math.pi * part)) / 2
+        # (1 + cos 2a) / 2 = cos² a, which is not rounded to 0 near the end.
+        return final + (lr - final) * math.cos(math.pi / 2 * part) ** 2
 
     return rate
 
@@ -298,11 +304,16 @@ def hold_then_decay(
 ) -> Callable[[int], float]:
     """Return the rate that is `lr` for a while, then falls to `final` in a line.
 
+    So GANs are often trained (Zhu et al. 2017, section 4).
+
     Args:
         lr: the rate of the first hold · steps steps.
         steps: from t = steps on it stays where the last step had it, above `final`.
         hold: the fraction of the steps that come before the fall, in [0, 1).
-        final: where it would be in step t = steps.
+        final: where it would be in step t = steps, in [0, lr].
+
+    Raises:
+        TypeError, ValueError: a number is out of its range.
 
     """
     _check_decay("hold_then_decay", lr, steps, final)
@@ -328,7 +339,12 @@ def _check_decay(owner: str, lr: float, steps: int, final: float) -> None:
 class Update(Protocol):
     """What changes parameters: `SGDUpdate`, `AdamUpdate`, or one of your own."""
 
-    lr: float
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+
+    @lr.setter
+    def lr(self, lr: Rate) -> None: ...
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
@@ -376,15 +392,19 @@ class _Update:
 
         Assign a number, or a function of the number of steps taken so far.
         """
-        if callable(self._rate):
-            owner = f"{self._name}, step {self._steps}"
-            return _positive(owner, "lr", self._rate(self._steps))
-        return self._rate
+        return self._next(self._rate)
 
     @lr.setter
     def lr(self, lr: Rate) -> None:
-        self._rate = lr if callable(lr) else _positive(self._name, "lr", lr)
-        self._state["lr"][...] = self.lr
+        self._state["lr"][...] = self._next(lr)
+        self._rate = lr
+
+    def _next(self, rate: Rate) -> float:
+        """Return what `rate` is in the next step; ValueError unless it is positive."""
+        if callable(rate):
+            owner = f"{self._name}, step {self._steps}"
+            return _positive(owner, "lr", rate(self._steps))
+        return _positive(self._name, "lr", rate)
 
     def _begin(self) -> None:
         """Set the rate of this step, and count it; `t` is counted by the caller."""
@@ -404,6 +424,8 @@ class _Update:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a copy that `state_dict` made.
+
+        A learning rate that is a function stays, and goes on from the count of steps.
 
         Raises:
             ValueError: a name, shape or dtype differs; nothing was changed.
@@ -430,7 +452,8 @@ class SGDUpdate(_Update):
         momentum: how much of the velocity stays from step to step, in [0, 1).
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of its range. If it is the rate of a later step,
+            that step changes nothing.
 
     """
 
@@ -476,7 +499,7 @@ class AdamUpdate(_Update):
             at least 0.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: as for `SGDUpdate`.
 
     """
 
@@ -561,7 +584,7 @@ class EMA:
         self._arrays = list(arrays)
         self._averages = [a.copy() for a in self._arrays]
         self._scratch = [a[: _rows(a)].copy() for a in map(at_least_1d, self._arrays)]
-        self._swapped = False
+        self._inside = False  # a `with average():`
 
     def update(self) -> None:
         """Take the parameters as they are now into the average; nothing is allocated.
@@ -570,7 +593,7 @@ class EMA:
             ValueError: inside `with average():`, where the parameters are the average.
 
         """
-        if self._swapped:
+        if self._inside:
             raise ValueError("EMA.update: inside average(), parameters are averages")
         for a, mean, scratch in zip(
             self._arrays, self._averages, self._scratch, strict=True
@@ -579,6 +602,7 @@ class EMA:
             for block in _blocks(p):
                 p_, m_ = p[block], m[block]
                 s = scratch[: len(p_)]
+                # p̄ + (1 − decay)·(p − p̄): at rest, p is its average to the last bit.
                 np.subtract(p_, m_, out=s)
                 np.multiply(s, 1 - self.decay, out=s)
                 np.add(m_, s, out=m_)
@@ -589,18 +613,17 @@ class EMA:
 
         The parameters come back at the end, also after an error.
         """
-        self._swap()
+        kept = [a.copy() for a in self._arrays], self._inside
+        self._write(self._averages, True)
         try:
             yield
         finally:
-            self._swap()
+            self._write(*kept)
 
-    def _swap(self) -> None:
-        self._swapped = not self._swapped
-        for a, mean in zip(self._arrays, self._averages, strict=True):
-            kept = a.copy()
-            a[...] = mean
-            mean[...] = kept
+    def _write(self, values: Sequence[Array], inside: bool) -> None:
+        for a, value in zip(self._arrays, values, strict=True):
+            a[...] = value
+        self._inside = inside
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copy the averages."""
@@ -737,8 +760,8 @@ def cross_entropy_terms(
 
 
 def _positive(owner: str, name: str, value: float) -> float:
-    if not (0 < value < math.inf):
-        raise ValueError(f"{owner}: {name} is {value}; a positive number expected")
+    if not (isinstance(value, Real) and 0 < value < math.inf):
+        raise ValueError(f"{owner}: {name} is {value!r}; a positive number expected")
     return float(value)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from scratchnet import backend
 from scratchnet.backend import Array
-from scratchnet.functions import log_softmax, sigmoid
+from scratchnet.functions import sigmoid, softmax
 from scratchnet.tensor import primitive, rule
 
 
@@ -147,11 +147,30 @@ def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
     return np.sum(gaussian_terms(mean, log_var, x)) / n
 
 
+@primitive
+def _softmax_cross_entropy(logits: Any, label: Any) -> Any:
+    # −log softmax(a)_label, row by row. Only the gaps below the largest logit matter:
+    # no exponential of theirs overflows, and small ones keep their digits.
+    gaps = logits - np.max(logits, axis=1, keepdims=True)
+    chosen = np.take_along_axis(gaps, label[:, None], axis=1)[:, 0]
+    return np.log(np.sum(np.exp(gaps), axis=1)) - chosen
+
+
+# What is subtracted is the label's one-hot row.
+rule(
+    _softmax_cross_entropy,
+    lambda g, y, a, label: g[:, None] * (
+        softmax(a) - (label[:, None] == np.arange(a.shape[1], like=label))
+    ),
+)  # fmt: skip
+
+
 def softmax_cross_entropy(logits: Any, label: Array) -> Any:
     """Return 1/n Σ_i −log softmax(logits_i)[label_i], in nats.
 
     The negative log-likelihood of the labels under a categorical distribution; finite
-    for any logits. Its gradient is (softmax(logits) − one-hot label) / n.
+    for any logits. Its gradient is (softmax(logits) − one-hot label) / n. The labels
+    are checked on the host.
 
     Args:
         logits: (n, k), a Tensor or an array.
@@ -183,5 +202,5 @@ def softmax_cross_entropy(logits: Any, label: Array) -> Any:
         raise ValueError(
             f"softmax_cross_entropy: label[{i}] is {host[i]}; 0 to {k - 1} expected"
         )
-    one_hot = backend.asarray(host[:, None] == np.arange(k), logits.dtype)
-    return -np.sum(log_softmax(logits) * one_hot) / n
+    label = backend.asarray(label, np.int64)
+    return np.sum(_softmax_cross_entropy(logits, label)) / n

@@ -4,8 +4,10 @@ A layer is a `Module`: parameters as attributes, and `forward`, which is plain N
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -36,8 +38,12 @@ __all__ = [
     "glorot_uniform",
     "he_normal",
     "he_uniform",
+    "inference",
     "mlp",
 ]
+
+# Whether this thread is inside `with inference():`.
+_inference: ContextVar[bool] = ContextVar("scratchnet_inference", default=False)
 
 
 class Module:
@@ -53,7 +59,7 @@ class Module:
     under the name found first.
     """
 
-    training = True
+    _training = True
 
     def __call__(self, *args: Any) -> Any:
         """Return `forward` of the same arguments."""
@@ -91,24 +97,29 @@ class Module:
         """Return the parameters, in the order of assignment."""
         return [p for _, p in self.named_parameters()]
 
-    def train(self, mode: bool = True) -> "Module":
-        """Set `training`, of this Module and all its parts, and return self.
+    @property
+    def training(self) -> bool:
+        """Whether to behave as in training; what `Dropout` asks.
 
-        Dropout asks for it; a Module is made in training mode. What is computed
-        without recording a gradient is not thereby in evaluation mode.
+        So it is until `eval()`, and again after `train()`; inside `inference()`, and
+        thus in `evaluate` of a plain array, it is not.
         """
+        return self._training and not _inference.get()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of this Module and all its parts; return self."""
         waiting: list[Module] = [self]
         seen = {id(self)}
         while waiting:
             module = waiting.pop()
-            module.training = mode
+            module._training = mode
             for _, item in module._members():
                 if isinstance(item, Module) and id(item) not in seen:
                     seen.add(id(item))
                     waiting.append(item)
         return self
 
-    def eval(self) -> "Module":
+    def eval(self) -> Self:
         """Leave training mode: `train(False)`."""
         return self.train(False)
 
@@ -193,13 +204,27 @@ class Module:
 def evaluate(function: Callable[[Any], Any], x: Any) -> Any:
     """Return function(x) as what x is: a Tensor for a Tensor, an array for an array.
 
-    An array asks for values and not for gradients, so nothing is recorded for it.
+    An array asks for values and not for gradients: that is `inference`.
     """
     if isinstance(x, Tensor):
         return function(x)
-    with no_grad():
+    with inference():
         y = function(x)
     return y.data if isinstance(y, Tensor) else y
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """Record nothing and drop nothing inside `with inference():`, in this thread.
+
+    All Modules behave as after `eval()`, and keep their own mode for afterwards.
+    """
+    token = _inference.set(True)
+    try:
+        with no_grad():
+            yield
+    finally:
+        _inference.reset(token)
 
 
 # --- Layers -------------------------------------------------------------------------
@@ -305,13 +330,14 @@ class Tanh(Module):
 class Maxout(Module):
     """The largest of several affine maps, entry by entry: y_j = max_i (x W_i + b_i)_j.
 
-    A convex activation that is learned (Goodfellow et al. 2013).
+    A convex activation that is learned (Goodfellow et al. 2013). Maps that tie share
+    the gradient.
 
     Args:
         d_in: columns of x (..., d_in).
         d_out: columns of y (..., d_out).
-        pieces: how many maps there are. Their columns lie side by side in one W
-            (d_in, d_out * pieces): those of y_0 first.
+        pieces: how many maps there are. Side by side they are one Dense, with W
+            (d_in, pieces * d_out): W_0 first.
         rng, init, dtype: as for `Dense`; `init` draws each map by itself.
 
     Raises:
@@ -329,22 +355,24 @@ class Maxout(Module):
         init: Initialiser = glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        kernels.check_count("Maxout", "d_out", d_out)
-        kernels.check_count("Maxout", "pieces", pieces)
+        for name, count in [("d_in", d_in), ("d_out", d_out), ("pieces", pieces)]:
+            kernels.check_count("Maxout", name, count)
         self.pieces = pieces
 
         def each(
             rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike
         ) -> Array:
             maps = [init(rng, (d_in, d_out), dtype) for _ in range(pieces)]
-            return np.stack(maps, axis=2).reshape(shape)
+            return np.concatenate(maps, axis=1)
 
-        self.maps = Dense(d_in, d_out * pieces, rng=rng, init=each, dtype=dtype)
+        self.maps = Dense(d_in, pieces * d_out, rng=rng, init=each, dtype=dtype)
 
     def forward(self, x: Any) -> Any:
         """Return the largest map of x (..., d_in): (..., d_out)."""
         y = self.maps(x)
-        return np.max(y.reshape(*y.shape[:-1], -1, self.pieces), axis=-1)
+        *rows, columns = y.shape
+        y = y.reshape(*rows, self.pieces, columns // self.pieces)
+        return np.max(y, axis=-2)  # four times as fast as over a short last axis
 
     def _label(self) -> str:
         d_in, columns = self.maps.W.shape
@@ -355,7 +383,8 @@ class Dropout(Module):
     """In training, zeros in random places, and the rest made up for it.
 
     An entry is dropped with probability p, else divided by 1 − p, so that its mean is
-    what it was (Srivastava et al. 2014). After `eval()` it changes nothing.
+    what it was (Srivastava et al. 2014, where p is what is kept). After `eval()`, and
+    in `inference()`, it changes nothing.
 
     Args:
         p: the probability, in [0, 1).
@@ -377,8 +406,8 @@ class Dropout(Module):
         """Return x with some entries dropped, of the same shape."""
         if not self.training or self.p == 0:
             return x
-        kept = (self.rng.random(x.shape) >= self.p) / (1 - self.p)
-        return x * backend.asarray(kept, x.dtype)
+        kept = backend.asarray(self.rng.random(x.shape) >= self.p)
+        return x * kept / (1 - self.p)
 
     def _label(self) -> str:
         return f"Dropout({self.p})"

@@ -25,11 +25,8 @@ from scratchnet.tensor import Tensor, changed, plain
 __all__ = ["EMA", "SGD", "Adam", "Optimizer", "cosine_decay", "hold_then_decay"]
 
 
-class Optimizer:
-    """What all optimisers share; `SGD` and `Adam` say which update it is.
-
-    A parameter whose `requires_grad` is switched off is frozen: `step()` leaves it.
-    """
+class _OverParameters:
+    """What holds on to a list of parameters, and to their arrays."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         name = type(self).__name__
@@ -60,7 +57,28 @@ class Optimizer:
                 )
             seen[id(p)] = i
         self._arrays = [p.data for p in self.parameters]
-        self._update: kernels.Update
+
+    def _check_array(self, method: str, i: int) -> None:
+        """Raise ValueError if parameter i has another array than in the beginning."""
+        if self.parameters[i].data is not self._arrays[i]:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name}.{method}: {self._label(i)} has another array than when this "
+                f"{name} was made; write p.data[...] = values, or make a new {name}"
+            )
+
+    def _label(self, i: int) -> str:
+        p = self.parameters[i]
+        return f"{p.name or f'parameters[{i}]'} of shape {p.shape}"
+
+
+class Optimizer(_OverParameters):
+    """What all optimisers share; `SGD` and `Adam` say which update it is.
+
+    A parameter whose `requires_grad` is switched off is frozen: `step()` leaves it.
+    """
+
+    _update: kernels.Update
 
     @property
     def lr(self) -> float:
@@ -72,7 +90,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, lr: Rate) -> None:
-        self._update.lr = lr  # type: ignore[assignment]  # wider than what it returns
+        self._update.lr = lr
 
     def zero_grad(self) -> None:
         """Forget the gradients: `.grad` of every parameter becomes None."""
@@ -85,18 +103,14 @@ class Optimizer:
         Raises:
             ValueError: a parameter has no gradient (PyTorch passes over it in silence,
                 and a layer that was forgotten in forward() stays as it was), or one of
-                another shape or dtype. Nothing was changed.
+                another shape or dtype; or the learning rate of this step is not
+                positive. Nothing was changed.
 
         """
         gradients: list[Any] = []
         for i, p in enumerate(self.parameters):
             g = plain(p.grad)
-            if p.data is not self._arrays[i]:
-                raise ValueError(
-                    f"{type(self).__name__}.step: {self._label(i)} has another array "
-                    "than when this optimiser was made; write p.data[...] = values, "
-                    "or make a new optimiser"
-                )
+            self._check_array("step", i)
             if not p.requires_grad:
                 g = None
             elif g is None:
@@ -123,15 +137,13 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a copy that `state_dict` made.
 
+        A learning rate that is a function stays, and goes on from the count of steps.
+
         Raises:
             ValueError: a name, shape or dtype differs; nothing was changed.
 
         """
         self._update.load_state_dict(state)
-
-    def _label(self, i: int) -> str:
-        p = self.parameters[i]
-        return f"{p.name or f'parameters[{i}]'} of shape {p.shape}"
 
 
 class SGD(Optimizer):
@@ -191,7 +203,7 @@ class Adam(Optimizer):
         self._update = kernels.AdamUpdate(self._arrays, lr, betas, eps, weight_decay)
 
 
-class EMA:
+class EMA(_OverParameters):
     """An exponential moving average of parameters: p̄ ← decay · p̄ + (1 − decay) · p.
 
     Call `update()` after each step of the optimiser, and use the averages inside
@@ -202,16 +214,22 @@ class EMA:
         decay: in [0, 1); about 1 / (1 − decay) steps are remembered.
 
     Raises:
-        ValueError: decay is out of its range.
+        TypeError, ValueError: as for `SGD`.
 
     """
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
-        self.parameters = list(parameters)
-        self._ema = kernels.EMA([p.data for p in self.parameters], decay)
+        super().__init__(parameters)
+        self._ema = kernels.EMA(self._arrays, decay)
 
     def update(self) -> None:
-        """Take the parameters as they are now into the average."""
+        """Take the parameters as they are now into the average.
+
+        Raises:
+            ValueError: a parameter has another array than when this EMA was made.
+
+        """
+        self._check("update")
         self._ema.update()
 
     @contextlib.contextmanager
@@ -219,12 +237,24 @@ class EMA:
         """Put the averages in the place of the parameters, until the block ends.
 
         A graph recorded with the ones is not to be walked with the others: that is an
-        error, as after a step of an optimiser.
+        error, as after a step of an optimiser. After the block the parameters are as
+        they were, also if it ends with an error.
+
+        Raises:
+            ValueError: as for `update`.
+
         """
-        with self._ema.average():
+        self._check("average")
+        try:
+            with self._ema.average():
+                self._changed()
+                yield
+        finally:
             self._changed()
-            yield
-        self._changed()
+
+    def _check(self, method: str) -> None:
+        for i in range(len(self.parameters)):
+            self._check_array(method, i)
 
     def _changed(self) -> None:
         for p in self.parameters:

@@ -4,10 +4,9 @@
 and `fit_gan` for the game of two.
 """
 
-import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,8 +15,9 @@ import numpy as np
 
 from scratchnet import backend, kernels
 from scratchnet.backend import Array
+from scratchnet.nn import inference
 from scratchnet.optim import Optimizer
-from scratchnet.tensor import Tensor, no_grad, plain
+from scratchnet.tensor import Tensor, plain
 
 
 @dataclass
@@ -164,24 +164,11 @@ def _validate(
     """Return the mean loss of the data; nothing is recorded or trained."""
     n = len(data[0])
     total = backend.zeros((), np.float64)
-    with no_grad(), _evaluating(model):
+    with inference():
         for start in range(0, n, batch_size):
             batch = [a[start : start + batch_size] for a in data]
             total += plain(model.loss(*draw(*batch))) * len(batch[0])
     return float(backend.to_numpy(total)) / n
-
-
-@contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Keep a model with the engine from dropping anything, until the block ends."""
-    if not getattr(model, "training", False):
-        yield
-        return
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
 
 
 def _check(

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from twins import assert_no_allocation
 
 from scratchnet import kernels
 
@@ -128,6 +129,20 @@ def test_adam_is_three_steps_worked_by_hand(eps):
         np.testing.assert_allclose(p, P[eps][i], rtol=1e-14)
 
 
+def test_weight_decay_is_three_steps_worked_by_hand():
+    # The steps above are what the gradients ask for: u = 0.083333, 0.021255, 0.057170.
+    # With lr·λ = 0.1 · 0.5, each p is 0.95 of the last, less u; m and v stay the same.
+    p = np.ones((2, 3))
+    adam = kernels.AdamUpdate([p], lr=0.1, eps=0.1, weight_decay=0.5)
+    for i, expected in enumerate(
+        [0.8666666666666667, 0.8020777268970086, 0.7048035463]
+    ):
+        adam.apply([p], [np.full((2, 3), GRADIENTS[i])])
+        np.testing.assert_allclose(p, expected, rtol=1e-10)
+        np.testing.assert_allclose(adam.state_dict()["m.0"], M[i], rtol=1e-14)
+        np.testing.assert_allclose(adam.state_dict()["v.0"], V[i], rtol=1e-14)
+
+
 def test_adam_takes_first_steps_of_lr_whatever_the_gradients_scale():
     for scale in (1e-3, 1.0, 1e3):
         p = np.zeros(2)
@@ -152,6 +167,9 @@ def updates():
         lambda arrays: kernels.AdamUpdate(arrays, lr=0.01),
         lambda arrays: kernels.SGDUpdate(arrays, lr=0.01, momentum=0.9),
         lambda arrays: kernels.SGDUpdate(arrays, lr=0.01),
+        lambda arrays: kernels.AdamUpdate(
+            arrays, lr=lambda t: 0.02 / (1 + t), weight_decay=0.1
+        ),
     ]
 
 
@@ -210,16 +228,28 @@ def test_a_resumed_update_goes_on_to_the_last_bit(make):
     update = make([p])
     for g in gradients[:5]:
         update.apply([p], [g])
-    update.lr = 0.005
+    rate = update.lr
     state, q = update.state_dict(), p.copy()
     for g in gradients[5:]:
         update.apply([p], [g])
     other = make([q])
     other.load_state_dict(state)
-    assert other.lr == 0.005
+    assert other.lr == rate
     for g in gradients[5:]:
         other.apply([q], [g])
     np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("make", updates())
+def test_a_step_allocates_nothing(make):
+    p, g = np.ones((400, 400), np.float32), np.ones((400, 400), np.float32)
+    update, ema = make([p]), kernels.EMA([p], 0.9)
+
+    def step():
+        update.apply([p], [g])
+        ema.update()
+
+    assert_no_allocation(step, limit=50_000)
 
 
 @pytest.mark.parametrize("make", updates())
@@ -246,6 +276,22 @@ def test_a_learning_rate_may_change_between_steps():
     with pytest.raises(ValueError, match="Adam: lr is 0; a positive number"):
         adam.lr = 0
     assert adam.lr == 1.0
+    for bad in (lambda t: None, lambda t: -1.0, "0.1", None):
+        with pytest.raises(ValueError, match=r"lr is .*; a positive number"):
+            adam.lr = bad
+        assert adam.lr == adam.state_dict()["lr"] == 1.0
+
+
+def test_the_number_of_steps_goes_to_a_rate_that_is_set_later():
+    p = np.zeros(1)
+    sgd = kernels.SGDUpdate([p], lr=1.0)
+    sgd.apply([p], [np.ones(1)])
+    sgd.lr = [None, 0.5, 0.25].__getitem__
+    for value in (-1.5, -1.75):
+        sgd.apply([p], [np.ones(1)])
+        assert p == value
+    sgd.lr = 1.0
+    assert sgd.state_dict()["t"] == 3
 
 
 @pytest.mark.parametrize(
@@ -349,6 +395,8 @@ def test_cosine_decay():
     rate = kernels.cosine_decay(2.0, 8, final=1.0)
     assert rate(4) == pytest.approx(1.5)
     assert 1 < rate(100) < 1.05
+    for steps in (1, 10**12):  # positive, where 1 + cos(π t / steps) is rounded to 0
+        assert kernels.cosine_decay(1e-3, steps)(steps - 1) > 0
 
 
 def test_hold_then_decay():
@@ -389,6 +437,32 @@ def test_ema_of_large_arrays_and_of_single_numbers():
     with ema.average():
         for a, e in zip(arrays, expected, strict=True):
             np.testing.assert_allclose(a, e, rtol=1e-12)
+
+
+def test_parameters_at_rest_are_their_own_average():
+    p = np.random.default_rng(0).random(1000, np.float32)
+    start = p.copy()
+    ema = kernels.EMA([p], 0.999)
+    for _ in range(100):
+        ema.update()
+    with ema.average():
+        np.testing.assert_array_equal(p, start)
+        assert p.dtype == np.float32
+
+
+def test_averages_are_averages_inside_too():
+    p = np.zeros(2)
+    ema = kernels.EMA([p], 0.5)
+    p[...] = 4.0
+    ema.update()
+    with ema.average(), ema.average():
+        np.testing.assert_array_equal(ema.state_dict()["average.0"], [2, 2])
+        np.testing.assert_array_equal(p, [2, 2])
+    np.testing.assert_array_equal(p, [4, 4])
+    ema.update()
+    np.testing.assert_array_equal(ema.state_dict()["average.0"], [3, 3])
+    with pytest.raises(ValueError, match=r"average.0: shape \(3,\) given"):
+        ema.load_state_dict({"average.0": np.ones(3)})
 
 
 # --- Checks -------------------------------------------------------------------------

@@ -207,6 +207,26 @@ def test_softmax_cross_entropy_is_finite_where_probabilities_are_not():
     assert loss.item() == 1000
     loss.backward()
     np.testing.assert_array_equal(a.grad, [[0, 0], [0.5, -0.5]])
+    # A small gap between large logits counts, and a class that is out of the question
+    # does not: log(1 + e^(-1/4)).
+    a = np.array([[1000.25, 1000.0, -np.inf]], np.float32)
+    assert losses.softmax_cross_entropy(a, np.array([0])) == pytest.approx(
+        0.57593942, rel=1e-6
+    )
+
+
+def test_softmax_cross_entropy_takes_any_integers_and_stays_float32():
+    a = np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32)
+    label = np.array([0, 255, 7, 200])
+    expected = losses.softmax_cross_entropy(a, label)
+    for kind in (np.uint8, np.int64, np.uint64):
+        recorded = Tensor(a, requires_grad=True)
+        loss = losses.softmax_cross_entropy(recorded, label.astype(kind))
+        assert loss.dtype == np.float32
+        assert loss.item() == expected
+        loss.backward()
+        assert recorded.grad.dtype == np.float32
+    assert losses.softmax_cross_entropy(a, Tensor(label)) == expected
 
 
 @pytest.mark.parametrize(

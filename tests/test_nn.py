@@ -295,14 +295,25 @@ def test_maxout_is_the_largest_of_its_maps():
     x = np.random.default_rng(1).normal(size=(5, 3))
     layer = nn.Maxout(3, 4, 2, rng=np.random.default_rng(0), dtype=np.float64)
     W, b = layer.maps.W.data, layer.maps.b.data
+    first = kernels.glorot_uniform(rng(), (3, 4), np.float64)
+    np.testing.assert_array_equal(W[:, :4], first)
     b[...] = np.arange(8) / 10
     expected = np.empty((5, 4))
     for i in range(5):
         for j in range(4):
-            ys = [x[i] @ W[:, 2 * j + k] + b[2 * j + k] for k in range(2)]
+            ys = [x[i] @ W[:, 4 * k + j] + b[4 * k + j] for k in range(2)]
             expected[i, j] = max(ys)
     np.testing.assert_allclose(layer(x).data, expected, rtol=1e-13)
-    assert_gradients(lambda W, b: np.max((x @ W + b).reshape(5, 4, 2), axis=2), [W, b])
+    np.testing.assert_allclose(layer(x[None]).data, expected[None], rtol=1e-13)
+    assert layer(x[:0]).shape == (0, 4)
+    assert_gradients(layer, x)
+    assert_gradients(lambda *_: layer(x), layer.parameters(), order=2)
+    # Of the two maps an entry's gradient goes to the larger one alone.
+    layer.zero_grad()
+    layer(x)[0, 0].backward()
+    larger = x[0] @ W[:, 4] + b[4] > x[0] @ W[:, 0] + b[0]
+    assert layer.maps.b.grad[4 * larger] == 1
+    assert np.count_nonzero(layer.maps.b.grad) == 1
     # Each map is drawn as a Dense of its own size would be.
     limit = math.sqrt(6 / (3 + 4))
     big = nn.Maxout(3, 4, 500, rng=np.random.default_rng(0)).maps.W.data
@@ -326,10 +337,61 @@ def test_dropout_drops_and_keeps_the_mean():
     np.sum(y).backward()
     np.testing.assert_array_equal(x.grad, y.data)  # what was dropped has no gradient
     assert nn.Dropout(0.0, rng=np.random.default_rng(0))(x) is x
+    ones = nn.Dropout(0.2, rng=np.random.default_rng(0))(np.ones(100, int))
+    assert set(ones) == {0.0, 1.25}
     with pytest.raises(ValueError, match=r"Dropout: p is 1.0; a number in \[0, 1\)"):
         nn.Dropout(1.0, rng=np.random.default_rng(0))
     with pytest.raises(TypeError, match="Dropout: rng is None"):
         nn.Dropout(0.5, rng=None)
+
+
+def test_dropout_drops_the_same_entries_in_either_dtype():
+    x = np.ones((20, 30))
+    double = nn.Dropout(0.5, rng=rng(3))(x)
+    single = nn.Dropout(0.5, rng=rng(3))(x.astype(np.float32))
+    np.testing.assert_array_equal(single, double)
+    twin = copy.deepcopy(layer := nn.Dropout(0.5, rng=rng(3)))
+    np.testing.assert_array_equal(layer(x), twin(x))
+
+
+def test_arrays_are_evaluated_without_dropout_and_tensors_as_the_mode_says():
+    class Noisy(Module):  # a user's own layer that asks for the mode
+        def forward(self, x):
+            return x + 1 if self.training else x
+
+    layer = Sequential(nn.Dropout(0.5, rng=rng()), Noisy())
+    x = np.ones((10, 20), np.float32)
+    np.testing.assert_array_equal(evaluate(layer, x), x)
+    np.testing.assert_array_equal(evaluate(lambda x: layer(2 * x), x), 2 * x)
+    assert layer.training
+    assert set(np.unique(evaluate(layer, Tensor(x)).data)) == {1, 3}
+    with nn.inference():
+        assert not layer.training
+        assert not layer[0].training
+        np.testing.assert_array_equal(layer(x), x)
+        assert not np.exp(Tensor(x, requires_grad=True)).requires_grad
+    with pytest.raises(ZeroDivisionError):
+        evaluate(lambda x: 1 / 0, x)
+    assert layer[0].training
+    assert (layer(x) != x).any()
+    layer.eval()
+    with nn.inference():
+        pass
+    assert not layer[0].training
+    assert evaluate(layer, Tensor(x, requires_grad=True)).requires_grad
+
+
+def test_modes_reach_parts_in_lists_and_around_in_a_circle():
+    net = Net()
+    net.me = net
+    net.layers.append({"more": (nn.Dropout(0.5, rng=rng()),)})
+    net.eval()
+    assert not net.layers[2]["more"][0].training
+    assert not net.layers[1][0].training
+    assert not net.by_name["head"].training
+    net.layers[0].train()
+    assert net.layers[0].training
+    assert not net.training
 
 
 def test_eval_reaches_all_parts_and_is_no_parameter():

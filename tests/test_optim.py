@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor, changed
+from scratchnet import GraphError, Tensor, changed, kernels
 from scratchnet.nn import Dense, Sequential, Tanh
-from scratchnet.optim import EMA, SGD, Adam
+from scratchnet.optim import EMA, SGD, Adam, cosine_decay, hold_then_decay
 
 OPTIMISERS = [
     lambda parameters: SGD(parameters, lr=0.05),
@@ -257,6 +257,12 @@ def test_a_rate_may_be_a_function_of_the_step(make):
     resumed = make([one], lr=rate)
     resumed.load_state_dict(a.state_dict())
     assert resumed.lr == 0.5 / 5
+    for p, optimizer in ((one, resumed), (other, b)):
+        b.lr = 0.5 / 5
+        p.grad = np.array([2.0])
+        optimizer.step()
+    np.testing.assert_array_equal(one.data, other.data)
+    b.lr = 0.125
     resumed.lr = 0.25
     assert resumed.lr == 0.25
     # A number that was loaded is the rate that was saved.
@@ -280,6 +286,42 @@ def test_a_wrong_rate_is_named_and_changes_nothing(make):
         np.testing.assert_array_equal(a, state[name])
     with pytest.raises(ValueError, match="step 0: lr is -1; a positive number"):
         make([w], lr=lambda t: -1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_flat_array_and_its_parts_take_the_same_steps_to_the_last_bit(dtype):
+    # By hand the update sees one flat array, with the engine one array a parameter.
+    rng = np.random.default_rng(0)
+    shapes = {"W": (70, 31), "b": (31,), "s": ()}
+    flat, views = kernels.flat(shapes, dtype)
+    flat[...] = rng.standard_normal(len(flat))
+    parts = [Tensor(a.copy(), requires_grad=True) for a in views.values()]
+    options = {"lr": hold_then_decay(0.01, 100), "weight_decay": 0.1}
+    by_hand, adam = kernels.AdamUpdate([flat], **options), Adam(parts, **options)
+    mean, ema = kernels.EMA([flat], 0.99), EMA(parts, 0.99)
+    d_flat, gradients = kernels.flat(shapes, dtype)
+    for _ in range(100):
+        d_flat[...] = rng.standard_normal(len(flat))
+        for p, g in zip(parts, gradients.values(), strict=True):
+            p.grad = g
+        by_hand.apply([flat], [d_flat])
+        adam.step()
+        mean.update()
+        ema.update()
+    for p, a in zip(parts, views.values(), strict=True):
+        np.testing.assert_array_equal(p.data, a)
+    with mean.average(), ema.average():
+        for p, a in zip(parts, views.values(), strict=True):
+            np.testing.assert_array_equal(p.data, a)
+
+
+def test_a_schedule_may_be_left_behind():
+    w = parameter(1.0)
+    sgd = SGD([w], lr=cosine_decay(1.0, 2))
+    for value in (0.0, -0.5, -1.0, -1.5):  # rates 1, 1/2, and then 1/2 again
+        w.grad = np.array([1.0])
+        sgd.step()
+        np.testing.assert_allclose(w.data, value, atol=1e-15)
 
 
 def test_ema_averages_and_gives_the_parameters_back():
@@ -318,3 +360,36 @@ def test_a_graph_of_other_weights_is_stale():
         loss = np.sum(w * w)
     with pytest.raises(GraphError, match="was changed in place"):
         loss.backward()
+
+
+def test_a_graph_of_averages_is_stale_after_an_error_too():
+    w = parameter(1.0)
+    ema = EMA([w], decay=0.5)
+    w.data[...] = 3.0
+    ema.update()
+    losses = []
+
+    def fail():
+        losses.append(np.sum(w * w))
+        raise KeyError
+
+    with pytest.raises(KeyError), ema.average():
+        fail()
+    assert w.data == 3
+    assert losses[0].data == 4
+    with pytest.raises(GraphError, match="was changed in place"):
+        losses[0].backward()
+
+
+def test_ema_takes_what_an_optimiser_takes():
+    with pytest.raises(TypeError, match="EMA: a Tensor given, a list of Tensors expec"):
+        EMA(parameter(1.0), decay=0.5)
+    with pytest.raises(ValueError, match="EMA: no parameters given"):
+        EMA([], decay=0.5)
+    w = parameter(1.0, name="W")
+    ema = EMA([w], decay=0.5)
+    w.data = np.zeros(1)  # of which the average would know nothing
+    with pytest.raises(ValueError, match=r"EMA.update: W of shape \(1,\) has another"):
+        ema.update()
+    with pytest.raises(ValueError, match=r"EMA.average: W"), ema.average():
+        pass
