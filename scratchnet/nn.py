@@ -372,7 +372,7 @@ class Maxout(Module):
         y = self.maps(x)
         *rows, columns = y.shape
         y = y.reshape(*rows, self.pieces, columns // self.pieces)
-        return np.max(y, axis=-2)  # four times as fast as over a short last axis
+        return np.max(y, axis=-2)  # far faster than over a short last axis
 
     def _label(self) -> str:
         d_in, columns = self.maps.W.shape

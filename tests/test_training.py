@@ -332,3 +332,105 @@ def test_a_learning_rate_far_too_high_ends_in_that_error():
     sgd = SGD(model.parameters(), lr=1e200)
     with pytest.raises(FloatingPointError, match="a smaller learning rate may help"):
         fit(model, X, epochs=3, batch_size=16, rng=rng(), optimizer=sgd, progress=False)
+
+
+# --- Data of several arrays, and noise ----------------------------------------------
+
+
+class Fraction(Module):
+    """An engine model of pairs (x, y): y is some fraction of the first column of x."""
+
+    def __init__(self):
+        self.w = Tensor(np.array(0.0), requires_grad=True)
+        self.seen = []
+
+    def loss(self, x, y):
+        self.seen.append((x, y))
+        return np.mean(np.square(self.w * x[:, 0] - y))
+
+
+def test_arrays_that_belong_together_stay_together():
+    x = samples()
+    model = Fraction()
+    optimizer = Adam(model.parameters(), lr=0.05)
+    history = fit(
+        model, (x, 0.5 * x[:, 0]), epochs=20, batch_size=16, rng=rng(),
+        optimizer=optimizer, validation=(x[:5], 0.5 * x[:5, 0]), progress=False,
+    )  # fmt: skip
+    assert model.w.item() == pytest.approx(0.5, abs=0.01)
+    assert len(history.validation_losses) == 20
+    for batch, y in model.seen:
+        np.testing.assert_array_equal(y, 0.5 * batch[:, 0])
+
+
+class Noisy(Recorder):
+    """A model by hand that wants noise, and remembers it."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise, self.validation_noise = [], []
+
+    def with_noise(self, x, *, rng):
+        return x, rng.random(len(x))
+
+    def step(self, x, eps):
+        self.noise.append(eps)
+        return super().step(x)
+
+    def loss(self, x, eps):
+        self.validation_noise.append(eps)
+        return super().loss(x)
+
+
+def test_noise_has_a_stream_of_its_own_and_validation_another():
+    def run(shuffle, noise, **options):
+        model = Noisy()
+        fit(
+            model, samples(), epochs=2, batch_size=25, rng=rng(shuffle),
+            noise=rng(noise), progress=False, **options,
+        )  # fmt: skip
+        return model
+
+    plain = run(3, 4)
+    assert len({eps.tobytes() for eps in plain.noise}) == 4
+    validated = run(3, 4, validation=samples())
+    np.testing.assert_array_equal(plain.noise, validated.noise)
+    np.testing.assert_array_equal(plain.batches, validated.batches)
+    first, second = validated.validation_noise[:2], validated.validation_noise[2:]
+    np.testing.assert_array_equal(first, second)  # every epoch under the same noise
+    np.testing.assert_array_equal(run(3, 5).batches, plain.batches)
+    np.testing.assert_array_equal(run(5, 4).noise, plain.noise)
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "error", "message"),
+    [
+        (Noisy(), {}, TypeError, "fit: Noisy wants noise; pass noise="),
+        (Noisy(), {"noise": 3}, TypeError, "fit: rng is 3"),
+        (Recorder(), {"noise": rng()}, TypeError, "fit: Recorder has no use for noise"),
+        (Recorder(), {"x": ()}, ValueError, "fit: x is an empty tuple"),
+        (
+            Recorder(),
+            {"x": (samples(), samples(49))},
+            ValueError,
+            r"fit: x\[1\] has 49 rows, x\[0\] has 50",
+        ),
+        (
+            Recorder(),
+            {"x": (samples(), [1.0] * 50)},
+            TypeError,
+            r"fit: x\[1\] is a list, an array expected",
+        ),
+        (
+            Recorder(),
+            {"x": (samples(), np.array([1.0] * 49 + [np.inf]))},
+            ValueError,
+            r"fit: x\[1\] has values that are not finite, in 1 of 50 rows, row 49",
+        ),
+    ],
+)
+def test_data_of_several_arrays_and_noise_are_checked(model, change, error, message):
+    options = {"x": samples(), "epochs": 1, "batch_size": 5, "rng": rng()} | change
+    with pytest.raises(error, match=message):
+        fit(model, progress=False, **options)
+    assert not model.batches
