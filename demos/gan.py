@@ -298,8 +298,12 @@ def play(mixture: Mixture, steps: int, seed: int) -> Played:
 def draw_frames(played: list[Played]) -> Any:
     """Draw the samples of each mixture in a row, from the start to the end."""
     columns = len(played[0].frames) + 1
-    figure, axes = plots.panels(len(played), columns, (2.1, 2.15))
+    figure, axes = plots.panels(len(played), columns, (2.1, 2.3))
     for row, game in zip(axes, played, strict=True):
+        k = len(game.mixture.centres)
+        row[0].set_ylabel(f"{k} Gaussians")
+        row[-2].set_xlabel(f"{game.coverage.modes} of {k}, "
+                           f"{100 * game.coverage.high_quality:.0f} % good")  # fmt: skip
         data, _ = game.mixture.sample(N, np.random.default_rng(0))
         edge = 1.25 * np.abs(game.mixture.centres).max()
         for ax, (step, samples) in zip(row, game.frames.items(), strict=False):
@@ -314,6 +318,8 @@ def draw_frames(played: list[Played]) -> Any:
             ax.set_xticks([])
             ax.set_yticks([])
             ax.grid(False)
+            ax.spines[:].set_visible(True)
+            ax.spines[:].set_color("#CCCCCC")
     return figure
 
 
@@ -409,8 +415,8 @@ def measure(demo: Demo, seed: int, draw: bool) -> dict[str, float]:
     race = gradients_at_the_start(demo, seed)
     played = []
     for name, mixture, steps in (
-        ("ring of 8", ring(), demo.choose(10_000, 250)),
-        ("grid of 25", grid(), demo.choose(20_000, 250)),
+        ("ring of 8", ring(), demo.choose(12_000, 240)),
+        ("grid of 25", grid(), demo.choose(20_000, 240)),
     ):
         demo.say(f"  {name}")
         played.append(play(mixture, steps, seed))

@@ -199,7 +199,7 @@ def _check(
             "generator than the one that shuffles"
         )
     if noise is not None:
-        kernels.check_rng("fit", noise)
+        kernels.check_rng("fit: noise", noise)
         if not hasattr(model, "with_noise"):
             raise TypeError(f"fit: {name} has no use for noise")
     _check_data(model, "x", data)
@@ -361,7 +361,7 @@ def fit_gan(
                         ("discriminator_steps", discriminator_steps)]:  # fmt: skip
         kernels.check_count("fit_gan", name, count)
     kernels.check_rng("fit_gan", rng)
-    kernels.check_rng("fit_gan", noise)
+    kernels.check_rng("fit_gan: noise", noise)
     discriminator_step, generator_step = _sides(gan, optimizers)
     _check_data(gan, "x", (x,))
     from tqdm import tqdm

@@ -431,7 +431,7 @@ def test_fit_gan_refuses_what_would_go_wrong():
     for gan, changed, error, message in [
         (hand(), {"steps": 0}, ValueError, "steps is 0"),
         (hand(), {"rng": 3}, TypeError, "rng is 3"),
-        (hand(), {"noise": 3}, TypeError, "rng is 3"),
+        (hand(), {"noise": 3}, TypeError, "noise: rng is 3"),
         (hand(), {"optimizers": optimizers}, TypeError, "steps by itself"),
         (engine(), {}, TypeError, "optimizers are missing"),
         (hand(), {"batch_size": 13}, ValueError, "13 rows at once"),

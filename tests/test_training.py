@@ -406,7 +406,7 @@ def test_noise_has_a_stream_of_its_own_and_validation_another():
     ("model", "change", "error", "message"),
     [
         (Noisy(), {}, TypeError, "fit: Noisy wants noise; pass noise="),
-        (Noisy(), {"noise": 3}, TypeError, "fit: rng is 3"),
+        (Noisy(), {"noise": 3}, TypeError, "fit: noise: rng is 3"),
         (Recorder(), {"noise": rng()}, TypeError, "fit: Recorder has no use for noise"),
         (Recorder(), {"x": ()}, ValueError, "fit: x is an empty tuple"),
         (

@@ -27,10 +27,14 @@ Both terms depend on D's parameters. With softplus' = σ,
 
     dV/da_r = 1/n (1 - σ(a_r)),   dV/da_f = - 1/n σ(a_f)                 (9)
 
-and backpropagation (3 to 6) turns these into dV/dθ_D. They push a_r up and a_f down:
-real samples are to be called real, and generated ones not, each with a force that is
-the probability of the mistake. D climbs; what is stepped along here is the gradient of
-Loss = -V, downwards.
+and backpropagation (3 to 6) turns these into dV/dθ_D, real and generated samples being
+2n rows of one batch: for a layer of D that is
+
+    dV/dW_k = h_{k-1}ᵀ δ_k, summed over the real rows and over the generated rows
+
+with δ_L from (9). They push a_r up and a_f down: real samples are to be called real,
+and generated ones not, each with a force that is the probability of the mistake. D
+climbs; what is stepped along here is the gradient of Loss = -V, downwards.
 
 
 The update of G
@@ -52,7 +56,8 @@ From dLoss/da_f backpropagation leads through D to its input, (5) at k = 1,
 
     dLoss/dx_f                                                           (11)
 
-without a look at D's parameters, and with that through G to dLoss/dθ_G (12).
+while D's parameters stay as they are, and with that through G (12): for a layer of G,
+dV/dW_k = h_{k-1}ᵀ δ_k once more, with dV/dh_L = dV/dx_f at its end.
 
 
 Pairs (Jolicoeur-Martineau 2019; Huang et al. 2024, equation 2)
