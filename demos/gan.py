@@ -302,8 +302,8 @@ def draw_frames(played: list[Played]) -> Any:
     for row, game in zip(axes, played, strict=True):
         k = len(game.mixture.centres)
         row[0].set_ylabel(f"{k} Gaussians")
-        row[-2].set_xlabel(f"{game.coverage.modes} of {k}, "
-                           f"{100 * game.coverage.high_quality:.0f} % good")  # fmt: skip
+        good = 100 * game.coverage.high_quality
+        row[-2].set_xlabel(f"{game.coverage.modes} of {k}, {good:.0f} % good")
         data, _ = game.mixture.sample(N, np.random.default_rng(0))
         edge = 1.25 * np.abs(game.mixture.centres).max()
         for ax, (step, samples) in zip(row, game.frames.items(), strict=False):
