@@ -191,7 +191,7 @@ def draw_balance(history: GANHistory) -> Any:
     right.annotate("D(x), data", (history.steps[0], history.real[0]), (0, 8),
                    textcoords="offset points", color=blue)  # fmt: skip
     right.annotate("D(G(z)), generated", (history.steps[0], history.generated[0]),
-                   (0, -16), textcoords="offset points", color=red)  # fmt: skip
+                   (0, -42), textcoords="offset points", color=red)  # fmt: skip
     right.set_ylim(0, 1)
     right.set_ylabel("mean probability of being real")
     for ax in axes[0]:
