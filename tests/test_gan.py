@@ -256,25 +256,34 @@ def test_a_sure_discriminator_leaves_the_saturating_gradient_and_no_other_vanish
     assert size[other, -12.0] > size[other, 0.0]
 
 
-def test_the_best_discriminator_of_two_gaussians_is_p_over_p_plus_q():
-    # Goodfellow et al. 2014, proposition 1. G makes N(1, 1) and data are N(0, 1):
-    # D* = p/(p + q) has the logit 1/2 - x, which is linear.
+@pytest.mark.parametrize("shift", [1.0, 0.0])
+def test_the_best_discriminator_of_two_gaussians_is_p_over_p_plus_q(shift):
+    # Goodfellow et al. 2014, proposition 1 and theorem 1. G makes N(shift, 1) and data
+    # are N(0, 1): D* = p/(p + q) has the logit shift²/2 − shift·x, which is linear. With
+    # no shift it is 1/2 everywhere, and V is −log 4.
     gan = byhand.GAN(
         (1, 1), (1, 1), rng=rng(), batch_size=4096, dtype=np.float64, output="linear",
         optimizer=lambda a: kernels.AdamUpdate(a, lr=0.01),
     )  # fmt: skip
     state = gan.state_dict()
     state["generator.0.W"][...] = 1
-    state["generator.0.b"][...] = 1
+    state["generator.0.b"][...] = shift
     gan.load_state_dict(state)
     r = rng(3)
+    v = []
     for _ in range(600):
-        gan.discriminator_step(
-            r.standard_normal((4096, 1)), r.standard_normal((4096, 1))
-        )
+        x, z = r.standard_normal((2, 4096, 1))
+        v.append(-float(gan.discriminator_step(x, z)))
     at = np.array([[-1.0], [0.5], [2.0]])
-    p, q = np.exp(-(at**2) / 2), np.exp(-((at - 1) ** 2) / 2)
+    p, q = np.exp(-(at**2) / 2), np.exp(-((at - shift) ** 2) / 2)
     assert gan.discriminate(at) == pytest.approx(p / (p + q), abs=0.02)
+    # V* by quadrature: ∫ p log D* + q log(1 − D*).
+    t = np.linspace(-10, 11, 20_001)
+    p, q = (np.exp(-((t - m) ** 2) / 2) / np.sqrt(2 * np.pi) for m in (0, shift))
+    best = np.sum(p * np.log(p / (p + q)) + q * np.log(q / (p + q))) * (t[1] - t[0])
+    assert np.mean(v[-100:]) == pytest.approx(best, abs=0.01)
+    if shift == 0:
+        assert best == pytest.approx(-math.log(4), abs=1e-6)
 
 
 # --- What they share ----------------------------------------------------------------
