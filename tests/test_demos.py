@@ -1,0 +1,217 @@
+"""The demos' own arithmetic, against what can be worked by hand; they train nothing."""
+
+import math
+
+import numpy as np
+import pytest
+
+from demos import chain_rule, compression, curse
+from demos._demo import Demo
+from scratchnet import Tensor, grad
+from scratchnet.metrics import PCA, reconstruction_error
+
+# --- chain_rule ---------------------------------------------------------------------
+
+
+def by_hand():
+    """dL/dw and dL/db of L = (tanh(a) a - y)², a = w x + b, at the start."""
+    a = chain_rule.START["w"] * chain_rule.X + chain_rule.START["b"]
+    h = math.tanh(a)
+    from_s = 2 * (h * a - chain_rule.Y) * h  # what a gets along its two ways
+    from_h = 2 * (h * a - chain_rule.Y) * a * (1 - h * h)
+    return from_s, from_h
+
+
+@pytest.fixture
+def graph():
+    return chain_rule.recorded()
+
+
+# How often what s sends to a, and what h sends to a, count in dL/db and in dL/dw.
+ONCE = ((1, 1), (1, 1))
+LATE = ((1, 0), (1, 0))  # what h sends goes nowhere
+AGAIN = ((2, 1), (3, 1))  # a hands on its sum twice, and p then hands on that of both
+
+
+@pytest.mark.parametrize(
+    ("choose", "late", "times"),
+    [
+        (chain_rule.newest, "total", ONCE),
+        (chain_rule.newest, "lost", ONCE),
+        (chain_rule.newest, "alone", ONCE),
+        (chain_rule.last_found, "alone", ONCE),
+        (chain_rule.last_found, "lost", LATE),
+        (chain_rule.last_found, "total", AGAIN),
+    ],
+)
+def test_a_walk_hands_on_what_its_order_lets_it(graph, choose, late, times):
+    _, gradients = chain_rule.walk(graph["L"], choose, late)
+    db, dp = np.dot(times, by_hand())
+    assert gradients[graph["b"]] == pytest.approx(db, rel=1e-13)
+    assert gradients[graph["w"]] == pytest.approx(dp * chain_rule.X, rel=1e-13)
+    assert gradients[graph["a"]] == pytest.approx(sum(by_hand()), rel=1e-13)
+
+
+def test_finite_differences_are_the_derivative():
+    slopes = chain_rule.finite_differences()
+    assert slopes["b"] == pytest.approx(sum(by_hand()), rel=1e-8)
+    assert slopes["w"] == pytest.approx(sum(by_hand()) * chain_rule.X, rel=1e-8)
+
+
+def test_the_formulas_drawn_are_those_of_the_engine(graph):
+    """Each formula, evaluated at the node's inputs, is what the engine computed."""
+    values = {name: t.item() for name, t in graph.items()} | {
+        "x": chain_rule.X,
+        "y": chain_rule.Y,
+    }
+    names = values | {"tanh": np.tanh}
+
+    def evaluate(formula):
+        for drawn, code in {"·": "*", "−": "-", "²": "**2", "2e": "2*e"}.items():
+            formula = formula.replace(drawn, code)
+        return eval(formula.replace("tanh a", "tanh(a)"), {}, names)
+
+    for name, formula in chain_rule.FORMULA.items():
+        assert evaluate(formula) == pytest.approx(values[name], rel=1e-13)
+    turns, _ = chain_rule.walk(graph["L"], chain_rule.newest)
+    sent = {(t.taken.name, s.to.name): s.local for t in turns for s in t.sent}
+    assert set(sent) == set(chain_rule.DERIVATIVE)
+    for edge, formula in chain_rule.DERIVATIVE.items():
+        assert evaluate(formula) == pytest.approx(sent[edge], rel=1e-13)
+
+
+def test_handing_each_arrival_on_alone_is_right_and_slow():
+    for n in (1, 2, 5):
+        end = chain_rule.gates(n)
+        once, gradients = chain_rule.walk(end, chain_rule.newest)
+        often, same = chain_rule.walk(end, chain_rule.last_found, "alone")
+        leaf = min(gradients, key=lambda t: t._node is not None)
+        assert len(once) == 2 * n
+        assert len(often) == 2 * (2**n - 1)
+
+        def chain(a, n=n):
+            for _ in range(n):
+                a = np.tanh(a) * a
+            return a
+
+        exact = grad(chain)(np.array(1.5))
+        assert gradients[leaf] == pytest.approx(exact, rel=1e-13)
+        assert same[leaf] == pytest.approx(exact, rel=1e-12)
+
+
+def test_the_trace_shows_the_sum_at_a(graph):
+    turns, _ = chain_rule.walk(graph["L"], chain_rule.newest)
+    lines = chain_rule.trace(turns)
+    assert [line.split()[2] for line in lines if "take" in line] == list("Leshap")
+    (at_a,) = [line for line in lines if "dL/da = -0.7107 +" in line]
+    assert at_a.endswith("= -1.3154")
+
+
+def test_tensors_with_equal_values_stay_apart():
+    """Tensors compare by value, and the walk must not take one for another."""
+    a = Tensor(np.array(1.0), requires_grad=True)
+    b = Tensor(np.array(1.0), requires_grad=True)
+    _, gradients = chain_rule.walk(a * b * b, chain_rule.newest)
+    assert (gradients[a], gradients[b]) == (1.0, 2.0)
+
+
+# --- compression --------------------------------------------------------------------
+
+
+@pytest.fixture
+def fitted():
+    rng = np.random.default_rng(0)
+    train, x = rng.random((2, 60, 9)) @ np.diag(np.arange(1.0, 10))
+    return PCA(6).fit(train), x
+
+
+def test_the_errors_of_pca_are_those_of_its_reconstructions(fitted):
+    pca, x = fitted
+    errors = compression.pca_errors(pca, x)
+    assert errors[0] == pytest.approx(np.mean(np.sum((x - pca.mean) ** 2, axis=1)))
+    assert errors[6] == pytest.approx(reconstruction_error(x, pca.reconstruct(x)))
+    z = pca.encode(x)[:, :2]
+    two = z @ pca.components[:2] + pca.mean
+    assert errors[2] == pytest.approx(reconstruction_error(x, two))
+
+
+def test_components_needed():
+    errors = np.array([9.0, 4.0, 2.0, 1.0])
+    assert compression.needed(errors, 10.0) == 0
+    assert compression.needed(errors, 4.0) == 1
+    assert compression.needed(errors, 3.9) == 2
+    with pytest.raises(ValueError, match="3 components leave 1, more than"):
+        compression.needed(errors, 0.5)
+
+
+def test_tiles_stand_in_rows_and_columns():
+    first, second = np.zeros((3, 784)), np.ones((3, 784))
+    second[2] = 0.5
+    sheet = compression.tiles([first, second])
+    side = 28 - 6
+    assert sheet.shape == (3 * side + 2, 2 * side + 1)
+    assert sheet[0, 0] == 0
+    assert sheet[0, -1] == 1
+    assert sheet[-1, -1] == 0.5
+    assert sheet[0, side] == sheet[side, 0] == 0.15
+
+
+# --- curse --------------------------------------------------------------------------
+
+
+def test_the_ball_in_the_cube():
+    shares = [curse.ball_in_cube(d) for d in (1, 2, 3, 4)]
+    exact = [1, math.pi / 4, math.pi / 6, math.pi**2 / 32]
+    np.testing.assert_allclose(shares, exact, rtol=1e-13)
+    rng = np.random.default_rng(0)
+    assert curse.measured_share(3, 20_000, rng) == pytest.approx(math.pi / 6, abs=0.015)
+    assert curse.measured_share(1, 100, rng) == 1
+
+
+def test_the_distances_of_random_points_on_a_line():
+    near, far, contrast = curse.measured_distances(1, np.random.default_rng(0), 2000)
+    # Of n uniform points the nearest is about 1/2n away; the farthest is max(q, 1 - q).
+    assert near == pytest.approx(1 / (2 * curse.POINTS), rel=0.1)
+    assert far == pytest.approx(0.75, abs=0.01)
+    assert contrast > 100
+
+
+def test_noise_is_appended_and_drawn_around_the_digit():
+    digit = np.full((1, curse.SIDE**2), 7.0, np.float32)
+    x = curse.with_noise(digit, 68, np.random.default_rng(0))
+    assert x.shape == (1, 324)
+    assert x.dtype == np.float32
+    assert 0 <= x[0, 256:].min() <= x[0, 256:].max() < 1
+    picture = curse.as_picture(x[0])
+    assert picture.shape == (18, 18)
+    assert np.all(picture[1:-1, 1:-1] == 7)
+    np.testing.assert_array_equal(picture[0], x[0, 256 : 256 + 18])
+    np.testing.assert_array_equal(picture[-1], x[0, -18:])
+    assert curse.as_picture(np.append(x[0], 5)).shape == (18, 18)
+
+
+# --- What all share -----------------------------------------------------------------
+
+
+def test_a_claim_that_does_not_hold_fails_the_demo(tmp_path, capsys):
+    demo = Demo("x", quick=True, out=tmp_path)
+    demo.claim("good", 1.0, at_least=0.5, at_most=1.0)
+    assert demo.failed == []
+    demo.claim("too small", 0.4, at_least=0.5)
+    demo.claim("too large", 0.4, at_most=0.3)
+    demo.claim("not a number", math.nan, at_most=0.3)
+    assert demo.failed == ["too small", "too large", "not a number"]
+    assert capsys.readouterr().out.count("FAILS") == 3
+    with pytest.raises(ValueError, match="needs at_least or at_most"):
+        demo.claim("nothing", 1.0)
+    assert demo.choose("full", "quick") == "quick"
+
+
+def test_the_demo_of_the_chain_rule_holds(tmp_path):
+    demo = Demo("chain_rule", quick=False, out=tmp_path)
+    chain_rule.run(demo)
+    assert demo.failed == []
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "chain_rule.png",
+        "chain_rule-order.png",
+    }
