@@ -18,10 +18,14 @@ minimises it, and they meet where D cannot tell ("1/2(균형점, 판별 네트�
 """
 
 import math
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from demos._demo import Demo, main
 from scratchnet import backend, kernels, plots
@@ -477,13 +481,21 @@ def run(demo: Demo) -> None:
 
 
 def run_seeds(demo: Demo, seeds: int) -> None:
-    """Train everything from several seeds, and claim the medians."""
-    found = []
-    for seed in range(demo.seed, demo.seed + seeds):
-        demo.say(f"seed {seed}")
-        found.append(measure(demo, seed, draw=seed == demo.seed))
-        for what, value in found[-1].items():
-            demo.say(f"    {what}: {value:.4g}")
+    """Train everything from several seeds, one on each core, and claim the medians."""
+    # Each process has a core; more threads than cores would only wait for each other.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    found: list[dict[str, float]] = [{}] * seeds
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        games = {
+            pool.submit(measure, demo, demo.seed + i, draw=i == 0): i
+            for i in range(seeds)
+        }
+        for game in tqdm(as_completed(games), total=seeds, unit="seed", disable=None):
+            i = games[game]
+            found[i] = game.result()
+            demo.say(f"seed {demo.seed + i}")
+            for what, value in found[i].items():
+                demo.say(f"    {what}: {value:.4g}")
     demo.say(f"medians of {seeds} seeds")
     claim(demo, {k: float(np.median([f[k] for f in found])) for k in found[0]})
 
