@@ -482,8 +482,9 @@ def run(demo: Demo) -> None:
 
 def run_seeds(demo: Demo, seeds: int) -> None:
     """Train everything from several seeds, one on each core, and claim the medians."""
-    # Each process has a core; more threads than cores would only wait for each other.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # Of the other processes: more threads than cores would only wait for each other,
+    # and their bars would write over the one here.
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     found: list[dict[str, float]] = [{}] * seeds
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         games = {
