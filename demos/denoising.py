@@ -40,6 +40,7 @@ from scratchnet.models.supervised import Classifier
 from scratchnet.optim import Adam
 from scratchnet.training import fit
 
+GREY = np.float32(0.5)  # what the classifier takes for zero
 Filter = Callable[[np.ndarray], np.ndarray]  # pictures (n, h, w) -> pictures
 
 
@@ -95,13 +96,14 @@ def clean_digits(demo: Demo, name: str, seed: int) -> Cleaned:
     """Train on digits under one kind of noise, and clean held-out ones."""
     noise = NOISES[name]
     draw, other, init, shuffle, spoil, last = backend.streams(seed, 6)
-    x = draw_digits(demo.choose(12_000, 3000), draw).x
-    held_out = draw_digits(1000, other).x
-    epochs, batch = demo.choose(12, 4), 100
+    pixels = demo.choose(28, 16)
+    x = draw_digits(demo.choose(12_000, 5000), draw, pixels=pixels).x
+    held_out = draw_digits(1000, other, pixels=pixels).x
+    epochs, batch = demo.choose(12, 16), 100
     steps = epochs * (len(x) // batch)
     model = DenoisingAutoencoder(
-        (784, 512), corruption=noise, rng=init, batch_size=batch, active_code=True,
-        loss="cross_entropy",
+        (pixels**2, 512), corruption=noise, rng=init, batch_size=batch,
+        active_code=True, loss="cross_entropy",
         optimizer=partial(kernels.AdamUpdate, lr=kernels.cosine_decay(1e-3, steps)),
     )  # fmt: skip
     fit(model, x, epochs=epochs, batch_size=batch, rng=shuffle, noise=spoil)
@@ -159,7 +161,7 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
     fog = Fog()
     look = Look(fog(train.x[:1000], train.x_depth[:1000], last))
     mean = train.x.mean(axis=0)
-    epochs, batch = demo.choose(10, 6), 100
+    epochs, batch = demo.choose(10, 5), 100
     steps = epochs * (len(train) // batch)
     model = DenoisingAutoencoder(
         (train.x.shape[1], 1024), rng=init, batch_size=batch, active_code=True,
@@ -179,9 +181,9 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
         "autoencoder": model.reconstruct(look(fogged)),
     }
     cleaned = Cleaned(test.x, fogged, ways)
-    classifier = deer_classifier(demo, train, mean, init, shuffle)
+    classifier = deer_classifier(demo, train, init, shuffle)
     right = {
-        name: classifier.accuracy(4 * (x - mean), test.deer)
+        name: classifier.accuracy(x - GREY, test.deer)
         for name, x in (
             ("clear", test.x),
             ("fogged", fogged),
@@ -194,7 +196,6 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
 def deer_classifier(
     demo: Demo,
     train: Scenes,
-    mean: np.ndarray,
     init: np.random.Generator,
     shuffle: np.random.Generator,
 ) -> Classifier:
@@ -203,7 +204,7 @@ def deer_classifier(
     epochs, batch = demo.choose(6, 8), 100
     rate = kernels.cosine_decay(1e-3, epochs * (len(train) // batch))
     fit(
-        classifier, (4 * (train.x - mean), train.deer.astype(np.int64)),
+        classifier, (train.x - GREY, train.deer.astype(np.int64)),
         epochs=epochs, batch_size=batch, rng=shuffle,
         optimizer=Adam(classifier.parameters(), lr=rate),
     )  # fmt: skip

@@ -1,136 +1,29 @@
-"""The command line: python -m scratchnet train autoencoder, ... gradcheck."""
+"""The command line: python -m scratchnet train vae, ... sample, ... gradcheck."""
 
 import argparse
-import json
 import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from scratchnet import (
-    __version__,
-    backend,
-    byhand,
-    checkpoint,
-    kernels,
-    models,
-    optim,
-    plots,
-)
+from scratchnet import __version__, kernels
 from scratchnet.cases import CASES, Draw
-from scratchnet.data.digits import draw_digits
-from scratchnet.data.idx import download_mnist, load_mnist
-from scratchnet.metrics import PCA, reconstruction_error
+from scratchnet.commands import (
+    CORRUPTIONS,
+    SHOWN,
+    SYSTEMS,
+    encode,
+    reconstruct,
+    sample,
+    train,
+)
 from scratchnet.tensor import TABLE, Constant, Function, name_of
 from scratchnet.testing import GradientReport, gradcheck
-from scratchnet.training import History, fit
 
 CALLS = 5  # how often each way to call a function is drawn by gradcheck
-HELD_OUT = 2000  # how many drawn digits are kept for the final figures
-
-
-class Data(NamedTuple):
-    """What to train on, and what to judge by."""
-
-    train: np.ndarray  # (n, d) float32 in [0, 1]
-    held_out: np.ndarray  # (m, d)
-    label: np.ndarray  # (m,) the digits that the held-out images show
-
-
-def load_data(where: str, examples: int | None, rngs: Sequence[Any]) -> Data:
-    """Draw digits ("drawn"), or read MNIST ("mnist" downloads it) from a folder."""
-    if where == "drawn":
-        train = draw_digits(20_000 if examples is None else examples, rngs[0])
-        held_out = draw_digits(HELD_OUT, rngs[1])
-        return Data(train.x, held_out.x, held_out.label)
-    folder = download_mnist() if where == "mnist" else Path(where)
-    mnist = load_mnist(folder, "train")
-    test = load_mnist(folder, "test")
-    if examples is not None and examples > len(mnist.x):
-        raise ValueError(f"--examples {examples}: {folder} has {len(mnist.x)}")
-    return Data(mnist.x[:examples], test.x, test.label)
-
-
-def train_autoencoder(args: argparse.Namespace) -> None:
-    """Train an autoencoder, compare it with PCA, and write weights and pictures."""
-    *data_rngs, init_rng, shuffle_rng = backend.streams(args.seed, 4)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    data = load_data(args.data, args.examples, data_rngs)
-    sizes = (data.train.shape[1], *args.hidden, args.code)
-    pca = PCA(args.code).fit(data.train)
-
-    model: Any
-    optimizer = None
-    if args.engine == "byhand":
-        model = byhand.Autoencoder(
-            sizes,
-            rng=init_rng,
-            batch_size=args.batch_size,
-            optimizer=lambda arrays: kernels.AdamUpdate(arrays, lr=args.lr),
-        )
-    else:
-        model = models.Autoencoder(sizes, rng=init_rng)
-        optimizer = optim.Adam(model.parameters(), lr=args.lr)
-    history = fit(
-        model,
-        data.train,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        rng=shuffle_rng,
-        optimizer=optimizer,
-        validation=data.held_out,
-    )
-    about = {"system": "autoencoder", "sizes": sizes, "seed": args.seed}
-    checkpoint.save(out / "weights.npz", model.state_dict(), **about)
-    (out / "history.json").write_text(json.dumps(asdict(history), indent=1) + "\n")
-
-    error = reconstruction_error(data.held_out, model.reconstruct(data.held_out))
-    pca_error = reconstruction_error(data.held_out, pca.reconstruct(data.held_out))
-    figures = draw_autoencoder(data, model, pca, pca_error, history)
-    for name, figure in figures.items():
-        plots.save(figure, out / name)
-    print(f"pictures in {out}:", ", ".join(figures))
-    print(
-        f"squared error per held-out image, {args.code} numbers each: "
-        f"autoencoder {error:.2f}, PCA {pca_error:.2f}, ratio {error / pca_error:.2f}"
-    )
-
-
-def draw_autoencoder(
-    data: Data, model: Any, pca: PCA, pca_error: float, history: History
-) -> dict[str, Any]:
-    """Draw what a trained autoencoder does; return the figures by file name."""
-    shown = [int(np.argmax(data.label == digit)) for digit in np.unique(data.label)]
-    x = data.held_out[shown]
-    rows = {
-        "original": x,
-        "autoencoder": model.reconstruct(x),
-        "PCA": pca.reconstruct(x),
-    }
-    figures = {
-        "reconstructions.png": plots.picture_rows(rows),
-        "loss.png": plots.loss_curve(
-            history.losses,
-            history.validation_losses,
-            {f"PCA, {pca.k} numbers": pca_error},
-        ),
-    }
-    codes = model.encode(data.held_out)
-    if pca.k >= 2:
-        planes = {
-            "the autoencoder's codes": PCA(2).fit(codes).encode(codes)[:1000],
-            "the pixels": pca.encode(data.held_out[:1000])[:, :2],
-        }
-        figures["codes.png"] = plots.planes(
-            planes, data.label[:1000], "first principal component", "second"
-        )
-    return figures
 
 
 def check_table(args: argparse.Namespace) -> int:
@@ -197,6 +90,88 @@ def positive(text: str) -> int:
     return n
 
 
+def natural(text: str) -> int:
+    """Read 0, 1, 2, ..."""
+    n = int(text)
+    if n < 0:
+        raise argparse.ArgumentTypeError(f"{n} is negative")
+    return n
+
+
+ENGINE: dict[str, Any] = {
+    "choices": ["byhand", "autograd"],
+    "help": "gradients derived on paper, or by the engine",
+}
+DATA = "'drawn' digits, 'deer' scenes, a folder of MNIST's files, or 'mnist': download"
+# The options of `train`, for any system that has them. Defaults are in `SYSTEMS`.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "data": {"help": DATA},
+    "examples": {
+        "type": positive,
+        "help": "images to train on (default: 20000 drawn, 8000 deer, all of MNIST's)",
+    },
+    "epochs": {"type": positive, "help": "how often each image is seen"},
+    "steps": {"type": positive, "help": "of the generator"},
+    "batch_size": {"type": positive, "help": "images in a step"},
+    "lr": {
+        "type": float,
+        "help": "Adam's learning rate for half of the steps; then it falls to zero",
+    },
+    "seed": {"type": int, "help": "of everything that is random"},
+    "engine": ENGINE,
+    "code": {"type": positive, "help": "numbers in the code"},
+    "hidden": {
+        "type": positive,
+        "nargs": "*",
+        "help": "widths of the hidden layers; the second network mirrors the first",
+    },
+    "activation": {"choices": kernels.ACTIVATIONS, "help": "of hidden layers"},
+    "output": {"choices": ["sigmoid", "linear"], "help": "of the decoder"},
+    "loss": {"choices": ["squared", "cross_entropy"]},
+    "pretrain": {
+        "type": natural,
+        "metavar": "EPOCHS",
+        "help": "for each layer by itself; 0 trains end to end",
+    },
+    "corruption": {
+        "choices": list(CORRUPTIONS),
+        "help": "what to clean (default: fog for deer, else gaussian)",
+    },
+    "level": {
+        "type": float,
+        "help": "of the corruption: sigma, part of the pixels, or the fog's density by "
+        "the metre (default: "
+        + ", ".join(f"{level} {name}" for name, (_, level) in CORRUPTIONS.items())
+        + ")",
+    },
+    "beta": {"type": float, "help": "weight of the KL divergence"},
+    "decoder": {"choices": ["bernoulli", "gaussian"], "help": "p(x | z)"},
+    "k": {"type": positive, "help": "draws of z in the bound"},
+    "noise": {"type": positive, "help": "numbers that an image is generated from"},
+    "objective": {
+        "choices": kernels.OBJECTIVES,
+        "help": "what the generator goes down",
+    },
+    "r1": {"type": float, "help": "weight of the gradient penalty on real images"},
+    "r2": {"type": float, "help": "the same on generated ones"},
+    "packing": {"type": positive, "help": "images that the discriminator sees at once"},
+    "discriminator_steps": {
+        "type": positive,
+        "help": "of the discriminator, for each of the generator",
+    },
+    "ema": {"type": float, "help": "decay of the generator's average; 0: none"},
+}
+
+
+def add_option(to: argparse.ArgumentParser, name: str, default: Any = None) -> None:
+    """Add one of `OPTIONS`, and say what its default is."""
+    about = dict(OPTIONS[name])
+    if default is not None:
+        shown = " ".join(map(str, default)) if name == "hidden" else default
+        about["help"] = f"{about.get('help', '')} (default: {shown})".lstrip()
+    to.add_argument(f"--{name.replace('_', '-')}", default=default, **about)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(
@@ -206,44 +181,47 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", required=True)
 
-    train = commands.add_parser("train", help="train a system and draw what it learned")
-    systems = train.add_subparsers(dest="system", required=True)
-    ae = systems.add_parser(
-        "autoencoder",
-        help="squeeze images through a short code, beside PCA",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    trainer = commands.add_parser(
+        "train", help="train a system and draw what it learned"
     )
-    ae.set_defaults(run=train_autoencoder)
-    ae.add_argument(
-        "--data",
-        default="drawn",
-        help="'drawn', a folder of MNIST's files, or 'mnist' to download them",
+    trainer.set_defaults(do=train)
+    systems = trainer.add_subparsers(dest="system", required=True)
+    for name, system in SYSTEMS.items():
+        own = systems.add_parser(name, help=system.about, description=system.about)
+        for option, default in system.defaults.items():
+            add_option(own, option, default)
+        out = f"runs/{name}"
+        own.add_argument("--out", default=out, help=f"folder to write (default: {out})")
+
+    from_run = argparse.ArgumentParser(add_help=False)
+    from_run.add_argument("run", help="the folder that `train` wrote, or its weights")
+    from_run.add_argument("--out", help="the file (default: in that folder)")
+    add_option(from_run, "engine", "byhand")
+    of_images = argparse.ArgumentParser(add_help=False, parents=[from_run])
+    of_images.add_argument("--data", help=f"{DATA} (default: as in training)")
+    of_images.add_argument(
+        "--seed", type=int, help="of the images (default: the run's)"
     )
-    ae.add_argument("--examples", type=positive, help="how many images to train on")
-    ae.add_argument("--code", type=positive, default=16, help="numbers in the code")
-    ae.add_argument(
-        "--hidden",
-        type=positive,
-        nargs="*",
-        default=[256],
-        help="widths of the encoder's hidden layers; the decoder mirrors them",
+    own = commands.add_parser(
+        "sample", parents=[from_run], help="draw new images with a trained VAE or GAN"
     )
-    ae.add_argument("--epochs", type=positive, default=20)
-    ae.add_argument("--batch-size", type=positive, default=128)
-    ae.add_argument("--lr", type=float, default=2e-3, help="Adam's learning rate")
-    ae.add_argument("--seed", type=int, default=0)
-    ae.add_argument(
-        "--engine",
-        choices=["byhand", "autograd"],
-        default="byhand",
-        help="the gradient derived on paper, or by the engine",
+    own.set_defaults(do=sample)
+    own.add_argument("--n", type=positive, default=64, help="how many (default: 64)")
+    add_option(own, "seed", 0)
+    own = commands.add_parser(
+        "reconstruct", parents=[of_images], help="reconstruct, or clean, images"
     )
-    ae.add_argument("--out", default="runs/autoencoder", help="folder for the results")
+    own.set_defaults(do=reconstruct)
+    own.add_argument("--n", type=positive, default=SHOWN, help="how many to show")
+    own = commands.add_parser(
+        "encode", parents=[of_images], help="write the codes of images: .csv or .npz"
+    )
+    own.set_defaults(do=encode)
 
     check = commands.add_parser(
         "gradcheck", help="check the whole table of derivatives"
     )
-    check.set_defaults(run=check_table)
+    check.set_defaults(do=check_table)
     check.add_argument("--seed", type=int, default=0)
     return top
 
@@ -252,8 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     args = parser().parse_args(argv)
     try:
-        return args.run(args) or 0
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        return args.do(args) or 0
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         print(f"scratchnet: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ Every function returns a matplotlib Figure and shows nothing; `save` writes it. 
 style is a context around each drawing, so that nobody's own settings change.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -99,13 +100,16 @@ def as_image(x: ArrayLike) -> np.ndarray:
 
 
 @styled
-def picture_rows(rows: Mapping[str, Sequence[ArrayLike]], notes: str = "") -> Figure:
+def picture_rows(
+    rows: Mapping[str, Sequence[ArrayLike]], notes: str = "", *, ink: bool = True
+) -> Figure:
     """Draw rows of small pictures, each with its name on the left.
 
     Args:
         rows: for each row its name and n pictures, each (d,) or (rows, columns), with
             0 for paper and 1 for ink.
         notes: a line below.
+        ink: False if 1 is light, and 0 dark.
 
     """
     n = max(len(pictures) for pictures in rows.values())
@@ -115,17 +119,77 @@ def picture_rows(rows: Mapping[str, Sequence[ArrayLike]], notes: str = "") -> Fi
     axes = figure.subplots(len(rows), n, squeeze=False)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax, picture in zip(line, pictures, strict=True):
-            ax.imshow(as_image(picture), vmin=0, vmax=1)
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.grid(False)
-            for spine in ax.spines.values():
-                spine.set_visible(True)
-                spine.set_color("#CCCCCC")
+            _show(ax, as_image(picture), ink)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
     if notes:
         figure.supxlabel(notes, fontsize=10)
     return figure
+
+
+@styled
+def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
+    """Draw sheets of many small pictures, side by side.
+
+    Args:
+        pictures: for each sheet its title, which may be empty, and its pictures (n, d).
+        ink: False if 1 is light, and 0 dark.
+
+    """
+    figure, axes = panels(1, len(pictures), (4.2, 4.6))
+    for ax, (title, x) in zip(axes[0], pictures.items(), strict=True):
+        x = np.asarray(x)
+        columns = math.ceil(len(x) ** 0.5)
+        _show(ax, _tiled(x, columns, ink), ink)
+        ax.set_title(title)
+    return figure
+
+
+@styled
+def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figure:
+    """Draw what is decoded from a grid of codes in the plane.
+
+    Args:
+        pictures: (m * m, d), of (z[0], z[0]), (z[1], z[0]), ...: z₁ changes first.
+        z: the m values that each number of the code takes, rising.
+        ink: False if 1 is light, and 0 dark.
+
+    """
+    m = len(z)
+    x = np.asarray(pictures)
+    upwards = x.reshape(m, m, -1)[::-1].reshape(m * m, -1)
+    figure, ((ax,),) = panels(size=(7, 6.8))
+    _show(ax, _tiled(upwards, m, ink), ink)
+    marked = np.arange(m)[:: max(1, (m - 1) // 6)]
+    side = ax.get_xlim()[1] / m
+    labels = [f"{z[i]:.1f}" for i in marked]
+    ax.set_xticks(side * (marked + 0.5), labels)
+    ax.set_yticks(side * (m - marked - 0.5), labels)
+    ax.set_xlabel("first number of the code, z₁")
+    ax.set_ylabel("second number, z₂")
+    return figure
+
+
+def _tiled(x: np.ndarray, columns: int, ink: bool) -> np.ndarray:
+    """Lay pictures (n, d) out as one, row by row; what is left over is paper."""
+    images = np.stack([as_image(picture) for picture in x])
+    n, height, width = images.shape
+    rows = math.ceil(n / columns)
+    gap = 0 if ink else 1  # pixels; ink has its own margin of paper
+    paper = 0.0 if ink else 1.0
+    empty = np.full((rows * columns, height + gap, width + gap), paper, images.dtype)
+    empty[:n, :height, :width] = images
+    grid = empty.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
+    return grid.reshape(rows * (height + gap), -1)
+
+
+def _show(ax: Axes, picture: np.ndarray, ink: bool) -> None:
+    """Show one picture in a thin frame."""
+    ax.imshow(picture, vmin=0, vmax=1, cmap="gray_r" if ink else "gray")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    ax.spines[:].set_visible(True)
+    ax.spines[:].set_color("#CCCCCC")
 
 
 @styled
@@ -135,7 +199,7 @@ def loss_curve(
     references: Mapping[str, float] | None = None,
     ylabel: str = "squared error per image",
 ) -> Figure:
-    """Draw the loss after each epoch, on a logarithmic axis.
+    """Draw the loss after each epoch, on a logarithmic axis if it is positive.
 
     Args:
         train: the mean loss in epoch 1, 2, ...
@@ -158,14 +222,51 @@ def loss_curve(
         ax.axhline(value, color=colour, ls=":")
         ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="right", color=colour)  # fmt: skip
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}")
+    if min(*train, *held_out, np.inf) > 0:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
     ax.set_ylabel(ylabel)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.98))
     return figure
+
+
+@styled
+def game(
+    steps: Sequence[int],
+    v: Sequence[float],
+    real: Sequence[float],
+    generated: Sequence[float],
+) -> Figure:
+    """Draw what a GAN's V and D were in each step, and where they are in balance.
+
+    Args:
+        steps: of the generator.
+        v: V(D, G) on a minibatch, nats.
+        real, generated: mean D(x) and mean D(G(z)) there.
+
+    """
+    figure, ((left, right),) = panels(1, 2, (4.8, 3.4))
+    left.plot(steps, v, color=COLOURS[0], lw=1)
+    _balance(left, -math.log(4), "balance, −log 4")
+    left.set_ylabel("V(D, G) (nats)")
+    right.plot(steps, real, color=COLOURS[0], lw=1, label="D(x), data")
+    right.plot(steps, generated, color=COLOURS[1], lw=1, label="D(G(z)), generated")
+    _balance(right, 0.5, "balance, 1/2")
+    right.set_ylim(0, 1)
+    right.set_ylabel("mean probability of being real")
+    right.legend(loc="upper right")
+    for ax in (left, right):
+        ax.set_xlabel("steps of the generator")
+    return figure
+
+
+def _balance(ax: Axes, value: float, name: str) -> None:
+    ax.axhline(value, color="black", ls=":")
+    ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
+                textcoords="offset points", ha="right")  # fmt: skip
 
 
 @styled
