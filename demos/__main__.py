@@ -13,8 +13,6 @@ NAMES = (
     "visualisation",
     "curse",
     "features",
-    "manifold",
-    "stacked",
     "denoising",
     "vae",
     "gan",

@@ -259,8 +259,8 @@ def test_a_sure_discriminator_leaves_the_saturating_gradient_and_no_other_vanish
 @pytest.mark.parametrize("shift", [1.0, 0.0])
 def test_the_best_discriminator_of_two_gaussians_is_p_over_p_plus_q(shift):
     # Goodfellow et al. 2014, proposition 1 and theorem 1. G makes N(shift, 1) and data
-    # are N(0, 1): D* = p/(p + q) has the logit shift²/2 − shift·x, which is linear. With
-    # no shift it is 1/2 everywhere, and V is −log 4.
+    # are N(0, 1): D* = p/(p + q) has the logit shift²/2 − shift·x, which is linear. If
+    # there is no shift it is 1/2 everywhere, and V is −log 4.
     gan = byhand.GAN(
         (1, 1), (1, 1), rng=rng(), batch_size=4096, dtype=np.float64, output="linear",
         optimizer=lambda a: kernels.AdamUpdate(a, lr=0.01),
