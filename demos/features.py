@@ -52,7 +52,7 @@ def turned(n: int, rng: np.random.Generator, **fixed: Any) -> Digits:
 def train(demo: Demo, x: np.ndarray) -> Autoencoder:
     """Train the autoencoder on digits x (n, 784)."""
     init, shuffle = backend.streams(demo.seed + 1, 2)
-    epochs, batch = demo.choose(30, 8), 100
+    epochs, batch = demo.choose(30, 14), 100
     rate = kernels.hold_then_decay(2e-3, epochs * (len(x) // batch))
     model = Autoencoder(
         (784, 512, 128, CODE), rng=init, batch_size=batch, activation="leaky_relu",
@@ -109,7 +109,7 @@ def draw_probes(r2: dict[str, dict[str, np.ndarray]]) -> Any:
 def run(demo: Demo) -> None:
     """Train, probe the code for each factor, and look for neighbours."""
     rngs = backend.streams(demo.seed, 10)
-    x = turned(demo.choose(20_000, 4000), rngs[0]).x
+    x = turned(demo.choose(20_000, 5000), rngs[0]).x
     models = {"autoencoder": train(demo, x), "PCA": PCA(CODE).fit(x)}
     n = demo.choose(20_000, 8000)
     r2: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}

@@ -31,7 +31,7 @@ def test_training_writes_what_it_says(tmp_path, capsys):
         assert (tmp_path / "ae" / name).read_bytes().startswith(b"\x89PNG")
     assert result.startswith("squared error per held-out image, 4 numbers each: ")
     weights, about = checkpoint.load(tmp_path / "ae" / "weights.npz")
-    assert about["sizes"] == [784, 32, 4]
+    assert about["model"]["sizes"] == [784, 32, 4]
     assert weights["encoder.0.W"].shape == (784, 32)
     history = json.loads((tmp_path / "ae" / "history.json").read_text())
     assert len(history["losses"]) == len(history["validation_losses"]) == 2
