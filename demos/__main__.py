@@ -13,6 +13,7 @@ NAMES = (
     "visualisation",
     "curse",
     "features",
+    "stacked",
     "denoising",
     "vae",
     "gan",

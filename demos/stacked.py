@@ -1,0 +1,406 @@
+"""More layers make more of a code of the same length, if one can train them.
+
+The lecture: Stacked 오토인코더. "특징 추출을 더욱 정교하게 수행하기 위해 여러 개의
+층으로 구성된 오토인코더 - ReLU" (an autoencoder of several layers, to extract features
+more finely; ReLU). Measured, on digits not trained on, as squared error:
+
+- depth: a code of 4 numbers with 1 to 4 hidden layers before it (and as many behind),
+  all with about as many parameters, as many steps and the same learning rate;
+- layer by layer and then the whole (pretraining, Bengio et al. 2007) against the whole
+  from the start, at equal cost: an epoch of every layer alone takes as many
+  multiplications as one of the whole, and counts as one. With sigmoids, small weights
+  and gradient descent the whole learns nothing but the mean picture, and pretraining is
+  what makes a deep stack possible (Hinton & Salakhutdinov 2006). With ReLU, He's
+  weights and Adam the whole learns at once, and pretraining gains nothing any more.
+
+Each training is repeated from other weights: a difference should be larger than what
+chance makes.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from demos._demo import Demo, main
+from scratchnet import backend, byhand, kernels, plots
+from scratchnet.data.digits import draw_digits
+from scratchnet.metrics import PCA, reconstruction_error
+from scratchnet.training import fit, pretrain
+
+SIDE = 20  # pixels
+PIXELS = SIDE**2
+CODE = 4  # numbers
+DEPTHS = (1, 2, 3, 4)  # hidden layers on either side
+WIDTH = 256  # of the only hidden layer; of several, what makes as many parameters
+STACK = (PIXELS, 200, 100, 50, CODE)  # for pretraining
+BATCH = 50
+SHOWN = (2, 3, 5, 6, 8, 9)  # the digits in the pictures
+BLUE, ORANGE = plots.COLOURS[:2]
+GREY = "#666666"
+
+
+# --- Depth --------------------------------------------------------------------------
+
+
+def width(hidden: int) -> int:
+    """Return how wide each of some hidden layers is, for equally many parameters.
+
+    The weights w of an encoder with h hidden layers of one width are (pixels + code) w
+    + (h - 1) w², and that is to be what h = 1 and w = WIDTH give.
+    """
+    ends = PIXELS + CODE
+    more = hidden - 1
+    if not more:
+        return WIDTH
+    return round((math.sqrt(ends**2 + 4 * more * ends * WIDTH) - ends) / (2 * more))
+
+
+def train_depth(demo: Demo, hidden: int, x: np.ndarray, seed: int) -> Any:
+    """Train a stack with some hidden layers on x (n, PIXELS), all at once."""
+    init, shuffle = backend.streams(seed, 2)
+    epochs = demo.choose(9, 6)
+    rate = kernels.cosine_decay(5e-3, epochs * len(x) // BATCH)
+    stack = byhand.StackedAutoencoder(
+        (PIXELS, *[width(hidden)] * hidden, CODE),
+        rng=init,
+        batch_size=BATCH,
+        init=kernels.he_uniform,
+        optimizer=partial(kernels.AdamUpdate, lr=rate),
+    )
+    fit(stack, x, epochs=epochs, batch_size=BATCH, rng=shuffle)
+    return stack
+
+
+@plots.styled
+def draw_depth(depths: Sequence[int], errors: np.ndarray, of_pca: float) -> Any:
+    """Draw the errors (depths, starts) against the number of hidden layers."""
+    figure, ((ax,),) = plots.panels(size=(6.4, 4.4))
+    mean = errors.mean(axis=1)
+    ax.plot(depths, mean, color=BLUE)
+    ax.plot(depths, errors, "o", color=BLUE, ms=7, mfc="white", mew=1.5)
+    ax.axhline(of_pca, color=GREY, ls=":", lw=1.5)
+    above = {"textcoords": "offset points", "ha": "center"}
+    ax.annotate(f"PCA, {CODE} components", (depths[-1], of_pca), (10, -16), color=GREY,
+                textcoords="offset points", ha="right")  # fmt: skip
+    for depth, error in zip(depths, mean, strict=True):
+        ax.annotate(f"{error:.2f}", (depth, error), (0, 14), color=BLUE, weight="bold",
+                    **above)  # fmt: skip
+    ax.set_xticks(depths, [f"{h}\nof {width(h)} units" for h in depths])
+    ax.set_xlim(depths[0] - 0.4, depths[-1] + 0.4)
+    ax.set_ylim(0, 1.08 * of_pca)
+    ax.set_xlabel(
+        "hidden layers before the code, all networks of about 208,000 parameters"
+    )
+    ax.set_ylabel("squared error per image")
+    return figure
+
+
+# --- Layer by layer -----------------------------------------------------------------
+
+
+def small(
+    rng: np.random.Generator, shape: tuple[int, int], dtype: Any = np.float32
+) -> np.ndarray:
+    """Draw W from N(0, 0.01²)."""
+    return rng.normal(0, 0.01, shape).astype(dtype)
+
+
+class Means(NamedTuple):
+    """With what a stack is trained."""
+
+    name: str
+    activation: str
+    init: kernels.Initialiser
+    update: Callable[..., kernels.Update]
+    layers_rate: float  # learning rate while the layers are trained one by one
+    rate: float  # and at the start of the whole's training; it falls to 0
+
+
+THEN = Means(
+    "sigmoid, small weights, gradient descent", "sigmoid", small,
+    partial(kernels.SGDUpdate, momentum=0.9), 0.01, 0.1,
+)  # fmt: skip
+NOW = Means(
+    "ReLU, He's weights, Adam", "relu", kernels.he_uniform, kernels.AdamUpdate,
+    3e-3, 3e-3,
+)  # fmt: skip
+
+
+class Learned(NamedTuple):
+    """A stack and how it came to be.
+
+    epochs: those after which the error was taken, one of all layers counted as one.
+    errors: the squared error per held-out image, of the whole stack.
+    layers: the parameters when the layers had been trained one by one; empty if they
+        were not.
+    """
+
+    stack: Any
+    epochs: list[int]
+    errors: list[float]
+    layers: dict[str, np.ndarray]
+
+
+def learn(
+    means: Means,
+    x: np.ndarray,
+    held_out: np.ndarray,
+    *,
+    epochs: int,
+    each: int,
+    seed: int,
+) -> Learned:
+    """Train STACK for some epochs, `each` of them on the layers one by one."""
+    init, shuffle = backend.streams(seed, 2)
+    stack = byhand.StackedAutoencoder(
+        STACK,
+        rng=init,
+        batch_size=BATCH,
+        activation=means.activation,
+        init=means.init,
+        optimizer=partial(means.update, lr=means.layers_rate),
+    )
+    learned = Learned(stack, [], [], {})
+
+    def note(history: Any = None) -> None:
+        learned.epochs.append(each + (len(history.losses) if history else 0))
+        error = reconstruction_error(held_out, stack.reconstruct(held_out))
+        learned.errors.append(error)
+
+    if each:
+        pretrain(stack, x, epochs=each, batch_size=BATCH, rng=shuffle)
+        learned.layers.update(stack.state_dict())
+        note()
+    rest = epochs - each
+    stack.optimizer.lr = kernels.cosine_decay(means.rate, rest * len(x) // BATCH)
+    fit(stack, x, epochs=rest, batch_size=BATCH, rng=shuffle, callback=note)
+    return learned
+
+
+def there_and_back(stack: Any, x: np.ndarray, k: int) -> np.ndarray:
+    """Encode x (n, d) through layers 1 to k of a stack with ReLU, and decode it."""
+    layers = [stack.layer(i) for i in range(1, k + 1)]
+    h = x
+    for layer in layers:
+        h = layer.encode(h)
+    for layer in reversed(layers[1:]):
+        h = np.maximum(layer.decode(h), 0)
+    return layers[0].decode(h)
+
+
+@plots.styled
+def draw_learning(
+    found: Sequence[tuple[Means, list[Learned], list[Learned]]], of_mean: float
+) -> Any:
+    """Draw the error over the epochs, a panel for each Means.
+
+    Args:
+        found: the means, the stacks trained as a whole, and those pretrained.
+        of_mean: the error of the mean picture.
+
+    """
+    figure, (axes,) = plots.panels(1, len(found), (5.2, 4.3), sharey=True)
+    for ax, (means, whole, layered) in zip(axes, found, strict=True):
+        alone, last = layered[0].epochs[0], layered[0].epochs[-1]
+        ax.axvspan(0, alone, color=BLUE, alpha=0.12, lw=0)
+        ax.axhline(of_mean, color=GREY, ls=":", lw=1.5)
+        for one in whole:
+            ax.plot(one.epochs, one.errors, color=ORANGE, lw=1.5)
+        for one in layered:
+            ax.plot(one.epochs, one.errors, "--", color=BLUE, lw=1.5)
+            ax.plot(alone, one.errors[0], "o", color=BLUE, ms=6)
+        ax.set_title(means.name, pad=10)
+        ax.set_xlabel("epochs, of all layers one by one or of the whole")
+        ax.set_xlim(0, last)
+        ax.set_ylim(4, 36)
+    left = axes[0]
+    left.set_ylabel("squared error per image")
+    left.set_yscale("log", base=2)
+    left.yaxis.set_major_formatter("{x:g}")
+    _, whole, layered = found[0]
+    alone, last = layered[0].epochs[0], layered[0].epochs[-1]
+    beside: dict[str, Any] = {"textcoords": "offset points"}
+    left.annotate("the whole from the start", (last, whole[0].errors[-1]), (-4, 8),
+                  color=ORANGE, ha="right", **beside)  # fmt: skip
+    left.annotate("the mean picture", (last, of_mean), (-4, -16), color=GREY,
+                  ha="right", **beside)  # fmt: skip
+    left.annotate("layers one by one,\nthen the whole", (last, layered[0].errors[-1]),
+                  (-4, 26), color=BLUE, ha="right", **beside)  # fmt: skip
+    left.text(alone / 2, 4.4, "single\nlayers", color=BLUE, ha="center")
+    left.annotate("put together", (alone, layered[0].errors[0]), (8, 2), color=BLUE,
+                  **beside)  # fmt: skip
+    return figure
+
+
+# --- Pictures -----------------------------------------------------------------------
+
+
+class Column(NamedTuple):
+    """Pictures of the same digits, one below the other."""
+
+    name: str
+    pictures: np.ndarray  # (rows, PIXELS)
+    note: str
+
+
+@plots.styled
+def draw_pictures(
+    digits: np.ndarray, blocks: dict[str, list[Column]], notes: str
+) -> Any:
+    """Draw digits, one a row, and what is left of them in columns.
+
+    Args:
+        digits: (rows, PIXELS).
+        blocks: columns, by the title of each block.
+        notes: what the notes of the columns are.
+
+    """
+    everything = {"": [Column("digit", digits, "")], **blocks}
+    sheets = [
+        np.hstack([np.vstack([plots.as_image(x) for x in column.pictures])
+                   for column in columns])
+        for columns in everything.values()
+    ]  # fmt: skip
+    widths = [sheet.shape[1] for sheet in sheets]
+    inch = 0.85 / SIDE
+    figure, (axes,) = plots.panels(
+        1, len(sheets), (inch * sum(widths) / len(sheets) + 0.2,
+                         inch * len(sheets[0]) + 1.2), width_ratios=widths,
+    )  # fmt: skip
+    for ax, (title, columns), sheet in zip(
+        axes, everything.items(), sheets, strict=True
+    ):
+        ax.imshow(sheet, vmin=0, vmax=1)
+        ax.grid(False)
+        ax.spines[:].set(visible=True, color="#CCCCCC")
+        ax.tick_params(length=0, labelleft=False)
+        middles = SIDE * (np.arange(len(columns)) + 0.5) - 0.5
+        ax.set_xticks(middles, [column.note for column in columns])
+        ax.set_title(title, pad=42, weight="bold")
+        ax.set_xlabel(notes if title else "")
+        for middle, column in zip(middles, columns, strict=True):
+            ax.text(middle, -2, column.name, ha="center", va="bottom")
+    return figure
+
+
+# --- All of it ----------------------------------------------------------------------
+
+
+class Data(NamedTuple):
+    """Digits to train on, digits to judge by, and which of those are shown."""
+
+    x: np.ndarray  # (n, PIXELS)
+    held_out: np.ndarray
+    shown: list[int]
+    seeds: list[int]  # of each training
+
+
+def compare_depths(demo: Demo, data: Data) -> list[Column]:
+    """Train stacks of several depths; return what they make of the digits shown."""
+    depths = demo.choose(DEPTHS, (1, 3))
+    held_out = data.held_out
+    of_pca = reconstruction_error(held_out, PCA(CODE).fit(data.x).reconstruct(held_out))
+    demo.say(f"  a code of {CODE} numbers; PCA: error {of_pca:.2f}")
+    rows, columns = [], []
+    for hidden in depths:
+        errors = []
+        for seed in data.seeds:
+            stack = train_depth(demo, hidden, data.x, seed)
+            made = stack.reconstruct(held_out)
+            errors.append(reconstruction_error(held_out, made))
+            if seed == data.seeds[0]:
+                column = Column(str(hidden), made[data.shown], f"{errors[0]:.1f}")
+                columns.append(column)
+        rows.append(errors)
+        demo.say(
+            f"  {hidden} x {width(hidden)} hidden units, {stack.theta.size:,} "
+            f"parameters: error {', '.join(f'{e:.2f}' for e in errors)}"
+        )
+    found = np.array(rows)
+    demo.save(draw_depth(depths, found, of_pca))
+    mean = found.mean(axis=1)
+    demo.claim("error, 3 hidden layers / 1", mean[depths.index(3)] / mean[0],
+               at_most=demo.choose(0.9, 0.96))  # fmt: skip
+    demo.claim("the worst with 3 or more / the best with 1",
+               found[depths.index(3):].max() / found[0].min(),
+               at_most=demo.choose(0.95, 0.96))  # fmt: skip
+    if 4 in depths:
+        demo.claim("error, 4 hidden layers / 3: no more to gain", mean[-1] / mean[-2],
+                   at_least=0.94, at_most=1.06)  # fmt: skip
+    return columns
+
+
+def compare_training(demo: Demo, data: Data) -> list[Column]:
+    """Train with and without pretraining; return what layers make of the digits."""
+    of_mean = reconstruction_error(
+        data.held_out, np.broadcast_to(data.x.mean(axis=0), data.held_out.shape)
+    )
+    demo.say(f"  the mean picture: error {of_mean:.2f}")
+    found, ends = [], []
+    for means, epochs, each in (
+        (THEN, demo.choose(18, 30), demo.choose(4, 6)),
+        (NOW, demo.choose(12, 8), 2),
+    ):
+        both = [
+            [learn(means, data.x, data.held_out, epochs=epochs, each=alone, seed=seed)
+             for seed in data.seeds]
+            for alone in (0, each)
+        ]  # fmt: skip
+        found.append((means, *both))
+        ends.append([[one.errors[-1] for one in runs] for runs in both])
+        demo.say(f"  {means.name}, {epochs} epochs:")
+        for what, errors in zip(("the whole", "pretrained"), ends[-1], strict=True):
+            demo.say(f"    {what}: error {', '.join(f'{e:.2f}' for e in errors)}")
+    demo.save(draw_learning(found, of_mean), "pretraining")
+    (then_whole, then_layers), (now_whole, now_layers) = np.array(ends)
+    demo.claim("then: the whole / the mean picture, at best",
+               then_whole.min() / of_mean, at_least=0.97)  # fmt: skip
+    demo.claim("then: pretrained / the whole, at worst",
+               then_layers.max() / then_whole.min(),
+               at_most=demo.choose(0.5, 0.8))  # fmt: skip
+    demo.claim("now: the whole / then's pretrained",
+               now_whole.mean() / then_layers.mean(), at_most=0.95)  # fmt: skip
+    demo.claim("now: pretrained / the whole", now_layers.mean() / now_whole.mean(),
+               at_least=0.9, at_most=1.1)  # fmt: skip
+    return layer_by_layer(found[-1][-1][0], data)
+
+
+def layer_by_layer(learned: Learned, data: Data) -> list[Column]:
+    """Return what a pretrained stack makes of the digits shown, after each layer."""
+
+    def column(name: str, made: np.ndarray) -> Column:
+        error = reconstruction_error(data.held_out, made)
+        return Column(name, made[data.shown], f"{error:.1f}")
+
+    stack = learned.stack
+    last = column(f"fine-tuned\n{CODE}", stack.reconstruct(data.held_out))
+    stack.load_state_dict(learned.layers)
+    alone = [
+        column(str(size), there_and_back(stack, data.held_out, k))
+        for k, size in enumerate(STACK[1:], 1)
+    ]
+    return [*alone, last]
+
+
+def run(demo: Demo) -> None:
+    """Compare depths, then ways to train."""
+    data_rng, held_out_rng = backend.streams(demo.seed, 2)
+    x = draw_digits(demo.choose(12_000, 4_000), data_rng, pixels=SIDE).x
+    digits = draw_digits(2_000, held_out_rng, pixels=SIDE)
+    shown = [int(np.argmax(digits.label == digit)) for digit in SHOWN]
+    seeds = [1000 + 10 * demo.seed + i for i in range(demo.choose(3, 1))]
+    data = Data(x, digits.x, shown, seeds)
+    depths, layers = compare_depths(demo, data), compare_training(demo, data)
+    blocks = {
+        f"{CODE} numbers, hidden layers before them": depths,
+        "one stack, numbers after each layer": layers,
+    }
+    figure = draw_pictures(digits.x[shown], blocks, "mean squared error per image")
+    demo.save(figure, "pictures")
+
+
+if __name__ == "__main__":
+    main(__name__)
