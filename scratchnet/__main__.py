@@ -13,6 +13,7 @@ from scratchnet import __version__, kernels
 from scratchnet.cases import CASES, Draw
 from scratchnet.commands import (
     CORRUPTIONS,
+    DRAWN,
     SHOWN,
     SYSTEMS,
     encode,
@@ -98,17 +99,15 @@ def natural(text: str) -> int:
     return n
 
 
-ENGINE: dict[str, Any] = {
-    "choices": ["byhand", "autograd"],
-    "help": "gradients derived on paper, or by the engine",
-}
 DATA = "'drawn' digits, 'deer' scenes, a folder of MNIST's files, or 'mnist': download"
 # The options of `train`, for any system that has them. Defaults are in `SYSTEMS`.
 OPTIONS: dict[str, dict[str, Any]] = {
     "data": {"help": DATA},
     "examples": {
         "type": positive,
-        "help": "images to train on (default: 20000 drawn, 8000 deer, all of MNIST's)",
+        "help": "how many images to train on (default: "
+        + ", ".join(f"{n} {name}" for name, (n, _) in DRAWN.items())
+        + ", all of MNIST's)",
     },
     "epochs": {"type": positive, "help": "how often each image is seen"},
     "steps": {"type": positive, "help": "of the generator"},
@@ -118,7 +117,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "Adam's learning rate for half of the steps; then it falls to zero",
     },
     "seed": {"type": int, "help": "of everything that is random"},
-    "engine": ENGINE,
+    "engine": {
+        "choices": ["byhand", "autograd"],
+        "help": "gradients derived on paper, or by the engine",
+    },
     "code": {"type": positive, "help": "numbers in the code"},
     "hidden": {
         "type": positive,

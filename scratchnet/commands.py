@@ -42,7 +42,7 @@ DRAWN = {"drawn": (20_000, 2_000), "deer": (16_000, 1_000)}  # to train on; held
 JUDGED, DRAWS = 1000, 100  # images, and draws of z for each, of a VAE's log p(x)
 FEATURES = 32  # principal components, in which generated images are compared
 SHOWN, SHEET, PLANE = 10, 64, 1000  # images in a row, on a sheet; codes in the plane
-SIDE = 20  # pictures along each axis of the plane of codes
+SIDE = 21  # pictures along each axis of the plane of codes
 LOSSES = {
     "squared": "squared error per image",
     "cross_entropy": "cross-entropy per image (nats)",
@@ -114,7 +114,7 @@ def load_images(
     folder = download_mnist() if where == "mnist" else Path(where)
     mnist = load_mnist(folder, "test" if held_out else "train")
     if n is not None and n > len(mnist.x):
-        raise ValueError(f"{n} images: {folder} has {len(mnist.x)}")
+        raise ValueError(f"--examples {n}: {folder} has {len(mnist.x)}")
     return Images(mnist.x[:n], mnist.label[:n])
 
 
@@ -187,30 +187,39 @@ def build(
 
     Args:
         system: a name in `SYSTEMS`.
-        facts: its arguments as JSON can hold them, see `facts_of`.
+        facts: its arguments, see `facts_of`.
         engine: "byhand" or "autograd".
         rng: draws the weights.
         **memory: what only the model by hand is made for: batch_size, optimizer, ...
 
     Raises:
-        TypeError, ValueError: the facts are not those of such a model.
+        LookupError, TypeError, ValueError: the facts are not those of such a model.
 
     """
     name = SYSTEMS[system].model
     options = dict(facts)
     if "corruption" in options:
         kind, level = options["corruption"]
-        kernels.check_choice(system, "corruption", kind, tuple(CORRUPTIONS))
         options["corruption"] = Corruption(CORRUPTIONS[kind][0](level))
     if engine == "byhand":
         return getattr(byhand, name)(**options, rng=rng, **memory)
-    kernels.check_choice(system, "activation", options["activation"], [*ACTIVATIONS])
     options["activation"] = ACTIVATIONS[options["activation"]]
     return getattr(models, name)(**options, rng=rng)
 
 
-def facts_of(args: argparse.Namespace, columns: int) -> dict[str, Any]:
-    """Return the arguments of the model for images of so many pixels."""
+def facts_of(args: argparse.Namespace, x: np.ndarray) -> dict[str, Any]:
+    """Return the arguments of the model for images x (n, d), as JSON can hold them.
+
+    Raises:
+        ValueError: no PCA, with which autoencoders are compared, has a code so long.
+
+    """
+    columns = x.shape[1]
+    if SYSTEMS[args.system].judge is judge_autoencoder and args.code > min(x.shape):
+        raise ValueError(
+            f"--code {args.code}: {len(x)} images of {columns} pixels; a shorter code "
+            "expected"
+        )
     facts = {name: getattr(args, name) for name in SYSTEMS[args.system].passed}
     if args.system == "gan":
         facts["generator"] = (args.noise, *args.hidden, columns)
@@ -324,7 +333,7 @@ def train(args: argparse.Namespace) -> None:
     streams = Streams.of(args.seed)
     images = load_images(args.data, args.examples, streams.train, held_out=False)
     held_out = load_images(args.data, None, streams.held_out, held_out=True)
-    facts = facts_of(args, images.x.shape[1])
+    facts = facts_of(args, images.x)
     job = Job(args, facts, images, held_out, streams)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -423,7 +432,7 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     a_r, a_f = model.logits(x), model.logits(generated)
     v = -np.mean(np.logaddexp(0, -a_r)) - np.mean(np.logaddexp(0, a_f))
     real, fake = (np.mean(model.discriminate(images)) for images in (x, generated))
-    pca = PCA(FEATURES).fit(job.train.x)
+    pca = PCA(min(FEATURES, *job.train.x.shape)).fit(job.train.x)
     distance, floor = (
         frechet_distance(pca.encode(images), pca.encode(x))
         for images in (generated, others)
@@ -433,7 +442,7 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
         "game.png": plots.game(**record),
     }
     return figures, (
-        f"on {n} held-out images: V(D, G) {v:.3f} nats (−log 4 is {-math.log(4):.3f}), "
+        f"on {n} held-out images: V(D, G) {v:.3f} nats (-log 4 is {-math.log(4):.3f}), "
         f"mean D(x) {real:.3f}, mean D(G(z)) {fake:.3f}; squared Fréchet distance "
         f"of generated images {distance:.2f}, of training images {floor:.2f}"
     )
@@ -487,14 +496,15 @@ def loss_curve(
 
 
 def codes_figure(images: Images, codes: dict[str, np.ndarray]) -> Figures:
-    """Draw codes (n, k ≥ 2) in the plane, by their two main directions if k > 2."""
-    if not images.ink or any(z.shape[1] < 2 for z in codes.values()):
+    """Draw codes of digits (n, k) in the plane, in their main directions if k > 2."""
+    k = next(iter(codes.values())).shape[1]
+    if not images.ink or k < 2:
         return {}
-    planes = {
-        f"codes, {name}": (z if z.shape[1] == 2 else PCA(2).fit(z).encode(z))[:PLANE]
-        for name, z in codes.items()
-    }
-    axes = "first principal component", "second principal component"
+    axes = ["first number of the code", "second number of the code"]
+    if k > 2:
+        codes = {name: PCA(2).fit(z).encode(z) for name, z in codes.items()}
+        axes = ["first principal component", "second principal component"]
+    planes = {f"codes, {name}": z[:PLANE] for name, z in codes.items()}
     return {"codes.png": plots.planes(planes, images.label[:PLANE], *axes)}
 
 
@@ -510,11 +520,11 @@ class Run(NamedTuple):
     data: str  # what it was trained on
     seed: int
 
-    def images(self, args: argparse.Namespace) -> Images:
+    def images(self, args: argparse.Namespace) -> tuple[Images, Streams]:
         """Return the images that were held out, or those that `args` names."""
         where = args.data or self.data
-        seed = self.seed if args.seed is None else args.seed
-        return load_images(where, None, Streams.of(seed).held_out, held_out=True)
+        streams = Streams.of(self.seed if args.seed is None else args.seed)
+        return load_images(where, None, streams.held_out, held_out=True), streams
 
 
 def load_run(args: argparse.Namespace) -> Run:
@@ -566,9 +576,8 @@ def sample(args: argparse.Namespace) -> None:
 def reconstruct(args: argparse.Namespace) -> None:
     """Reconstruct images with a run, or clean them; write some of them."""
     run = load_run(args)
-    images = run.images(args)
-    rng = np.random.default_rng(run.seed)  # of the corruption
-    rows, result = reconstructions(run.system, run.model, images, args.n, rng)
+    images, streams = run.images(args)
+    rows, result = reconstructions(run.system, run.model, images, args.n, streams.judge)
     figure = plots.picture_rows(rows, ink=images.ink)
     print(plots.save(figure, args.out or run.folder / "reconstruct.png"))
     print(result)
@@ -580,7 +589,7 @@ def encode(args: argparse.Namespace) -> None:
     path = Path(args.out or run.folder / "codes.csv")
     if path.suffix not in (".csv", ".npz"):
         raise ValueError(f"{path}: .csv or .npz expected at the end of the name")
-    images = run.images(args)
+    images, _ = run.images(args)
     x, label = images.x, images.label.astype(int)
     if run.system == "denoising":
         x = run.model.corruption.look(x)
@@ -647,7 +656,7 @@ SYSTEMS = {
     ),
     "stacked": System(
         name="stacked autoencoder",
-        about="the same with several layers, first trained one by one",
+        about="squeeze them through several layers, first trained one by one",
         model="StackedAutoencoder",
         train=descend,
         judge=judge_autoencoder,
@@ -663,7 +672,7 @@ SYSTEMS = {
     ),
     "denoising": System(
         name="denoising autoencoder",
-        about="clean images of noise, or a water deer's of fog",
+        about="take the noise off images, or the fog off a water deer",
         model="DenoisingAutoencoder",
         train=descend,
         judge=judge_denoising,
@@ -693,7 +702,7 @@ SYSTEMS = {
         model="IWAE",
         train=descend,
         judge=judge_vae,
-        defaults={"k": 5, "epochs": 20, **VAE},
+        defaults={"k": 5, "epochs": 30, **VAE},
         cannot={},
     ),
     "gan": System(

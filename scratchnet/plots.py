@@ -135,7 +135,7 @@ def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
         ink: False if 1 is light, and 0 dark.
 
     """
-    figure, axes = panels(1, len(pictures), (4.2, 4.6))
+    figure, axes = panels(1, len(pictures), (4.2, 4.48))
     for ax, (title, x) in zip(axes[0], pictures.items(), strict=True):
         x = np.asarray(x)
         columns = math.ceil(len(x) ** 0.5)
@@ -159,13 +159,13 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
     upwards = x.reshape(m, m, -1)[::-1].reshape(m * m, -1)
     figure, ((ax,),) = panels(size=(7, 6.8))
     _show(ax, _tiled(upwards, m, ink), ink)
-    marked = np.arange(m)[:: max(1, (m - 1) // 6)]
+    marked = np.linspace(0, m - 1, 5).astype(int)
     side = ax.get_xlim()[1] / m
     labels = [f"{z[i]:.1f}" for i in marked]
     ax.set_xticks(side * (marked + 0.5), labels)
     ax.set_yticks(side * (m - marked - 0.5), labels)
     ax.set_xlabel("first number of the code, z₁")
-    ax.set_ylabel("second number, z₂")
+    ax.set_ylabel("second number of the code, z₂")
     return figure
 
 
@@ -199,7 +199,7 @@ def loss_curve(
     references: Mapping[str, float] | None = None,
     ylabel: str = "squared error per image",
 ) -> Figure:
-    """Draw the loss after each epoch, on a logarithmic axis if it is positive.
+    """Draw the loss after each epoch, on a logarithmic axis if it falls far.
 
     Args:
         train: the mean loss in epoch 1, 2, ...
@@ -222,7 +222,8 @@ def loss_curve(
         ax.axhline(value, color=colour, ls=":")
         ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="right", color=colour)  # fmt: skip
-    if min(*train, *held_out, np.inf) > 0:
+    lowest, highest = np.min([*train, *held_out]), np.max([*train, *held_out])
+    if highest > 4 * lowest > 0:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}")
@@ -250,11 +251,11 @@ def game(
     """
     figure, ((left, right),) = panels(1, 2, (4.8, 3.4))
     left.plot(steps, v, color=COLOURS[0], lw=1)
-    _balance(left, -math.log(4), "balance, −log 4")
+    _balance(left, -math.log(4), "−log 4")
     left.set_ylabel("V(D, G) (nats)")
     right.plot(steps, real, color=COLOURS[0], lw=1, label="D(x), data")
     right.plot(steps, generated, color=COLOURS[1], lw=1, label="D(G(z)), generated")
-    _balance(right, 0.5, "balance, 1/2")
+    _balance(right, 0.5, "1/2")
     right.set_ylim(0, 1)
     right.set_ylabel("mean probability of being real")
     right.legend(loc="upper right")
@@ -264,9 +265,10 @@ def game(
 
 
 def _balance(ax: Axes, value: float, name: str) -> None:
+    """Draw where D and V are when neither network can gain, its name beside it."""
     ax.axhline(value, color="black", ls=":")
-    ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
-                textcoords="offset points", ha="right")  # fmt: skip
+    ax.annotate(name, (1, value), (4, 0), xycoords=("axes fraction", "data"),
+                textcoords="offset points", va="center")  # fmt: skip
 
 
 @styled

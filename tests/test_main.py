@@ -1,7 +1,10 @@
 """The command line, from its arguments to its files and its exit status."""
 
 import json
+import math
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,75 +12,485 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import __version__, checkpoint, tensor
-from scratchnet.__main__ import main
+from scratchnet import __version__, backend, checkpoint, commands, plots, tensor
+from scratchnet.__main__ import main, parser
+from scratchnet.commands import SYSTEMS
+from scratchnet.data.digits import draw_digits
 
-SMALL = "train autoencoder --examples 300 --hidden 32 --code 4 --epochs 2 --seed 3"
+SEED = 3
+COMMON = f"--examples 300 --batch-size 100 --seed {SEED}"
+SMALL = {
+    "autoencoder": f"train autoencoder {COMMON} --hidden 32 --code 4 --epochs 2",
+    "stacked": f"train stacked {COMMON} --hidden 32 8 --code 4 --pretrain 1 --epochs 2",
+    "denoising": f"train denoising {COMMON} --hidden 32 --code 8 --epochs 2",
+    "vae": f"train vae {COMMON} --hidden 32 --code 2 --epochs 2",
+    "iwae": f"train iwae {COMMON} --hidden 32 --code 4 --k 3 --epochs 2",
+    "gan": f"train gan {COMMON} --noise 4 --hidden 32 --steps 8 --ema 0.5 --packing 2",
+}
+PICTURES = {
+    "autoencoder": "reconstructions loss codes",
+    "stacked": "reconstructions loss codes",
+    "denoising": "reconstructions loss",
+    "vae": "reconstructions samples loss plane codes",
+    "iwae": "reconstructions samples loss codes",
+    "gan": "samples game",
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few():
+    """Draw and judge few images, and write small pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "DRAWN", {"drawn": (300, 200), "deer": (120, 40)})
+        patch.setattr(commands, "JUDGED", 100)
+        patch.setattr(commands, "DRAWS", 10)
+        patch.setattr(commands, "SHOWN", 2)
+        patch.setitem(plots.STYLE, "savefig.dpi", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(few, tmp_path_factory):
+    """Train every system by hand; return the folder of the runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, command in SMALL.items():
+        assert main([*command.split(), "--out", str(folder / name)]) == 0
+    return folder
 
 
 def run(capsys, command):
-    status = main(command.split())
+    status = main(shlex.split(command))
     out, err = capsys.readouterr()
     return status, out, err
 
 
-def test_training_writes_what_it_says(tmp_path, capsys):
-    status, out, err = run(capsys, f"{SMALL} --out {tmp_path}/ae")
+def held_out(n=200):
+    """Draw the images that a run with SEED has held out."""
+    return draw_digits(n, backend.streams(SEED, 2)[1])
+
+
+def dense(weights, net, x, activation):
+    """Compute a network from its weights by name, in float64."""
+    layers = sorted(int(k.split(".")[1]) for k in weights if re.match(rf"{net}.*W", k))
+    for i in layers:
+        x = x @ weights[f"{net}.{i}.W"].astype(float) + weights[f"{net}.{i}.b"]
+        x = activation(x) if i != layers[-1] else x
+    return x
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def numbers(line):
+    return [float(x) for x in re.findall(r"-?\d+\.\d+", line)]
+
+
+# --- train --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_training_writes_what_it_says(runs, name):
+    for picture in PICTURES[name].split():
+        path = runs / name / f"{picture}.png"
+        assert path.read_bytes().startswith(b"\x89PNG")
+    assert len(list((runs / name).iterdir())) == len(PICTURES[name].split()) + 2
+    weights, facts = checkpoint.load(runs / name / "weights.npz")
+    assert all(np.isfinite(a).all() for a in weights.values())
+    assert facts["system"] == name
+    assert facts["options"]["seed"] == SEED
+    assert facts["versions"]["scratchnet"] == __version__
+    history = json.loads((runs / name / "history.json").read_text())
+    if name == "gan":
+        assert history["steps"] == list(range(1, 9))
+        assert len(history["v"]) == len(history["real"]) == 8
+    else:
+        assert len(history["losses"]) == len(history["validation_losses"]) == 2
+        assert history["losses"][1] < history["losses"][0]
+    assert [len(h["losses"]) for h in history.get("pretraining", [])] == (
+        [1, 1, 1] if name == "stacked" else []
+    )
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_both_engines_learn_the_same(runs, tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    command = f"{SMALL[name]} --engine autograd --out {tmp_path}"
+    status, _, err = run(capsys, command)
+    assert (status, err) == (0, "")  # no terminal, no progress bar
+    byhand, _ = checkpoint.load(runs / name / "weights.npz")
+    autograd, _ = checkpoint.load(tmp_path / "weights.npz")
+    assert list(byhand) == list(autograd)
+    for key, W in byhand.items():
+        # float32, a few steps; float64 to 1e-12 is the matter of each system's tests
+        np.testing.assert_allclose(autograd[key], W, rtol=1e-3, atol=1e-4)
+
+
+def test_equal_seeds_agree_and_other_seeds_do_not(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    first, _ = checkpoint.load(runs / "vae" / "weights.npz")
+    for seed, same in ((SEED, True), (SEED + 1, False)):
+        run(capsys, f"{SMALL['vae']} --seed {seed} --out {tmp_path}")
+        weights, _ = checkpoint.load(tmp_path / "weights.npz")
+        assert all(np.array_equal(first[key], W) for key, W in weights.items()) == same
+
+
+def test_the_error_of_autoencoders_is_what_numpy_finds(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    _, out, _ = run(capsys, f"{SMALL['autoencoder']} --out {tmp_path}")
+    weights, facts = checkpoint.load(tmp_path / "weights.npz")
+    assert facts["model"]["sizes"] == [784, 32, 4]
+    x = held_out().x
+    x_hat = sigmoid(dense(weights, "decoder", dense(weights, "encoder", x, relu), relu))
+    error = np.sum((x_hat - x) ** 2) / len(x)
+    train = draw_digits(300, backend.streams(SEED, 1)[0]).x
+    mean = train.mean(axis=0)
+    axes = np.linalg.svd(train - mean, full_matrices=False)[2][:4]
+    far = (x - mean) - (x - mean) @ axes.T @ axes
+    pca = np.sum(far**2) / len(x)
+    line = out.splitlines()[-1]
+    assert line.startswith("squared error per held-out image, 4 numbers each: auto")
+    np.testing.assert_allclose(numbers(line), [error, pca, error / pca], atol=0.006)
+
+
+def test_the_bound_of_a_vae_is_what_numpy_finds(runs, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    _, out, _ = run(capsys, f"{SMALL['vae']} --out {tmp_path}")
+    weights, _ = checkpoint.load(tmp_path / "weights.npz")
+    both = dense(weights, "encoder", held_out().x[:100], relu)
+    mu, log_var = both[:, :2], both[:, 2:]
+    kl = np.sum(mu**2 + np.exp(log_var) - 1 - log_var) / 2 / 100
+    elbo, log_p_x_z, printed, log_p_x = numbers(out.splitlines()[-1])
+    assert printed == pytest.approx(kl, abs=0.006)
+    assert elbo == pytest.approx(log_p_x_z - printed, abs=0.011)
+    assert elbo < log_p_x < 0
+
+
+def test_the_balance_of_a_gan_is_what_numpy_finds(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    drawn = []
+    monkeypatch.setattr(
+        commands,
+        "draw",
+        lambda *args, draw=commands.draw: drawn.append(draw(*args)) or drawn[-1],
+    )
+    _, out, _ = run(capsys, f"{SMALL['gan']} --out {tmp_path}")
+    weights, _ = checkpoint.load(tmp_path / "weights.npz")
+
+    def D(x):
+        pairs = x.reshape(100, 2 * 784)  # packing 2
+        return sigmoid(
+            dense(weights, "discriminator", pairs, lambda a: np.maximum(a, a / 5))
+        )
+
+    real, fake = D(held_out().x), D(drawn[0])
+    v = np.mean(np.log(real)) + np.mean(np.log(1 - fake))
+    found = numbers(out.splitlines()[-1])
+    expected = [v, -math.log(4), real.mean(), fake.mean()]
+    np.testing.assert_allclose(found[:4], expected, atol=6e-4)
+
+
+def test_the_saved_generator_is_the_average(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    states = []
+    for ema in (0, 0.9, 0.9999):
+        run(capsys, f"{SMALL['gan']} --ema {ema} --out {tmp_path}")
+        states.append(checkpoint.load(tmp_path / "weights.npz")[0])
+    last, mixed, first = (state["generator.0.W"] for state in states)
+    # The longer the memory, the nearer to where training began.
+    assert np.abs(mixed - first).max() < np.abs(last - first).max()
+    for key in states[0]:
+        if key.startswith("discriminator"):
+            np.testing.assert_array_equal(states[0][key], states[2][key])
+
+
+@pytest.mark.parametrize(
+    ("options", "spoilt"),
+    [
+        ("--corruption masking --level 1", lambda x: 0 * x),
+        ("--corruption gaussian --level 0", lambda x: x),
+        ("--corruption salt-and-pepper --level 0", lambda x: x),
+    ],
+)
+def test_the_level_is_that_of_the_corruption(
+    tmp_path, capsys, monkeypatch, options, spoilt
+):
+    rows = {}
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    monkeypatch.setattr(
+        commands.plots, "picture_rows", lambda shown, ink: rows.update(shown)
+    )
+    run(capsys, f"{SMALL['denoising']} {options} --out {tmp_path}")
+    np.testing.assert_array_equal(rows["noisy"], spoilt(rows["original"]))
+
+
+def test_a_denoiser_is_judged_by_psnr(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    command = f"{SMALL['denoising']} --corruption masking --level 1 --out {tmp_path}"
+    _, out, _ = run(capsys, command)
+    x = held_out().x.astype(float)
+    black = np.mean(-10 * np.log10(np.mean(x**2, axis=1)))
+    weights, _ = checkpoint.load(tmp_path / "weights.npz")
+    code = dense(weights, "encoder", np.zeros((1, 784)), relu)
+    made = sigmoid(dense(weights, "decoder", code, relu))
+    cleaned = np.mean(-10 * np.log10(np.mean((made - x) ** 2, axis=1)))
+    found = numbers(out.splitlines()[-1])
+    np.testing.assert_allclose(found, [black, cleaned], atol=0.006)
+
+
+def test_the_deer_comes_out_of_the_fog(tmp_path, capsys):
+    command = (
+        "train denoising --data deer --hidden --code 32 --epochs 2 --batch-size 40"
+    )
+    status, out, _ = run(capsys, f"{command} --lr 3e-3 --out {tmp_path}")
     assert status == 0
-    assert err == ""  # no terminal, no progress bar
-    *_, pictures, result = out.splitlines()
-    for name in ("reconstructions.png", "loss.png", "codes.png"):
-        assert name in pictures
-        assert (tmp_path / "ae" / name).read_bytes().startswith(b"\x89PNG")
-    assert result.startswith("squared error per held-out image, 4 numbers each: ")
-    weights, about = checkpoint.load(tmp_path / "ae" / "weights.npz")
-    assert about["model"]["sizes"] == [784, 32, 4]
-    assert weights["encoder.0.W"].shape == (784, 32)
-    history = json.loads((tmp_path / "ae" / "history.json").read_text())
-    assert len(history["losses"]) == len(history["validation_losses"]) == 2
-    assert history["losses"][1] < history["losses"][0]
-
-
-def test_both_engines_and_equal_seeds_agree_and_other_seeds_do_not(tmp_path, capsys):
-    results = {}
-    for name, options in {
-        "byhand": "--engine byhand",
-        "again": "--engine byhand",
-        "autograd": "--engine autograd",
-        "other": "--engine byhand --seed 4",
-    }.items():
-        run(capsys, f"{SMALL} {options} --out {tmp_path}/{name}")
-        results[name], _ = checkpoint.load(tmp_path / name / "weights.npz")
-    for key, W in results["byhand"].items():
-        np.testing.assert_array_equal(results["again"][key], W)
-        # float32, 6 steps; float64 to 1e-10 is test_autoencoder.py's matter
-        np.testing.assert_allclose(results["autograd"][key], W, rtol=1e-3, atol=1e-5)
-    W = "encoder.0.W"
-    assert not np.allclose(results["other"][W], results["byhand"][W])
+    assert checkpoint.load(tmp_path / "weights.npz")[1]["model"]["corruption"] == [
+        "fog",
+        0.25,
+    ]
+    in_fog, cleaned = numbers(out.splitlines()[-1])
+    assert cleaned > in_fog + 3
+    status, again, _ = run(capsys, f"reconstruct {tmp_path} --engine autograd")
+    assert status == 0
+    assert again.splitlines()[-1] == out.splitlines()[-1]  # the same fog
+    status, _, _ = run(capsys, f"encode {tmp_path} --out {tmp_path}/codes.npz")
+    assert status == 0
+    assert np.isfinite(np.load(tmp_path / "codes.npz")["codes"]).all()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--data nowhere", "nowhere"),
-        ("--lr -1", "lr"),
-        ("--batch-size 301", "batch_size"),
-        ("--code 800", "800"),
+        ("autoencoder --data nowhere", "nowhere"),
+        ("autoencoder --lr -1", "lr"),
+        ("autoencoder --batch-size 301", "batch_size"),
+        ("autoencoder --code 301", "301"),
+        ("stacked --code 800", "800"),
+        ("autoencoder --loss cross_entropy --output linear", "sigmoid"),
+        ("denoising --corruption fog", "depth"),
+        ("denoising --corruption masking --level 2", "probability"),
+        ("denoising --level -1", "sigma"),
+        ("vae --beta -1", "beta"),
+        ("gan --packing 3", "packing"),
+        ("gan --r1 1 --activation tanh", "r1"),
+        ("gan --ema 1", "decay"),
+        ("gan --hidden 1000000000 1000000000", "allocate"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(tmp_path, capsys, options, message):
-    status, _, err = run(capsys, f"{SMALL} {options} --out {tmp_path}/ae")
+    system, _, rest = options.partition(" ")
+    options = f"{system} {COMMON} {rest}"
+    status, _, err = run(capsys, f"train {options} --out {tmp_path}/run")
     assert status == 1
     assert err.startswith("scratchnet: ")
     assert message in err
     assert "Traceback" not in err
+    assert not (tmp_path / "run" / "weights.npz").exists()
 
 
-@pytest.mark.parametrize("options", ["--epochs 0", "--code x", "--engine gpu"])
-def test_arguments_that_are_none_are_refused(tmp_path, capsys, options):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train",
+        "train rnn",
+        "train autoencoder --epochs 0",
+        "train autoencoder --code x",
+        "train autoencoder --engine gpu",
+        "train autoencoder --beta 1",
+        "train stacked --pretrain -1",
+        "train gan --epochs 3",
+        "train gan --objective wasserstein",
+        "sample",
+    ],
+)
+def test_arguments_that_are_none_are_refused(capsys, command):
     with pytest.raises(SystemExit) as stopped:
-        main(f"{SMALL} {options}".split())
+        main(command.split())
     assert stopped.value.code == 2
+
+
+def test_the_command_of_the_readme_asks_for_what_is_trained_by_default():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    command = re.search(r"-m scratchnet (train .*)", readme)
+    args = vars(parser().parse_args(command[1].split()))
+    default = vars(parser().parse_args(["train", "autoencoder"]))
+    assert args == default | {"out": "runs/ae"}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_help_names_every_default(capsys, name):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", name, "--help"])
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option, default in SYSTEMS[name].defaults.items():
+        assert f"--{option.replace('_', '-')} " in text
+        if isinstance(default, (int, float, str)):
+            assert f"(default: {default})" in text
+
+
+# --- sample, reconstruct, encode ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vae", "iwae", "gan"])
+def test_samples_are_what_the_weights_make_of_noise(
+    runs, tmp_path, capsys, monkeypatch, name
+):
+    shown = []
+    monkeypatch.setattr(
+        commands.plots, "sheets", lambda sheets, ink: shown.append(sheets[""])
+    )
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    for engine in ("byhand", "autograd"):
+        command = f"sample {runs / name} --n 5 --seed 7 --engine {engine}"
+        status, out, _ = run(capsys, f"{command} --out {tmp_path}/x.png")
+        assert status == 0
+        assert f"{tmp_path}/x.png: 5 samples" in out
+    weights, _ = checkpoint.load(runs / name / "weights.npz")
+    columns = 2 if name == "vae" else 4
+    z = np.random.default_rng(7).standard_normal((5, columns), np.float32)
+    net = "generator" if name == "gan" else "decoder"
+    f = (lambda a: np.maximum(a, a / 5)) if name == "gan" else relu
+    expected = sigmoid(dense(weights, net, z, f))
+    for x in shown:
+        np.testing.assert_allclose(x, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "stacked", "denoising", "vae", "iwae"])
+def test_codes_are_what_the_weights_make_of_images(runs, tmp_path, capsys, name):
+    weights, _ = checkpoint.load(runs / name / "weights.npz")
+    digits = held_out()
+    expected = dense(weights, "encoder", digits.x, relu)
+    c = weights["decoder.0.W"].shape[0]
+    file = tmp_path / "codes.csv"
+    status, out, _ = run(capsys, f"encode {runs / name} --out {file}")
+    assert (status, out) == (0, f"{file}: 200 codes of {c} numbers, and the labels\n")
+    header, *rows = file.read_text().splitlines()
+    assert header.split(",") == ["label", *(f"z{i}" for i in range(c))]
+    table = np.array([[float(x) for x in row.split(",")] for row in rows])
+    np.testing.assert_array_equal(table[:, 0], digits.label)
+    np.testing.assert_allclose(table[:, 1:], expected[:, :c], atol=1e-4)
+    archive = tmp_path / "codes.npz"
+    path = runs / name / "weights.npz"  # the file will do as well as the folder
+    assert run(capsys, f"encode {path} --engine autograd --out {archive}")[0] == 0
+    found = np.load(archive)
+    np.testing.assert_allclose(found["codes"], table[:, 1:], atol=1e-4)
+    np.testing.assert_array_equal(found["label"], digits.label)
+
+
+def test_reconstructions_are_of_the_run_and_of_others(runs, tmp_path, capsys):
+    path = runs / "autoencoder"
+    weights, _ = checkpoint.load(path / "weights.npz")
+    for options, x in {
+        "": held_out().x,
+        "--seed 8 --engine autograd": draw_digits(200, backend.streams(8, 2)[1]).x,
+    }.items():
+        picture = tmp_path / "two.png"
+        command = f"reconstruct {path} --n 2 --out {picture} {options}"
+        status, out, _ = run(capsys, command)
+        assert status == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        codes = dense(weights, "encoder", x, relu)
+        x_hat = sigmoid(dense(weights, "decoder", codes, relu))
+        error = np.sum((x_hat - x) ** 2) / len(x)
+        assert numbers(out.splitlines()[-1]) == [pytest.approx(error, abs=0.006)]
+
+
+def test_results_go_to_the_run_unless_it_is_said_otherwise(runs, capsys):
+    for command, file in {
+        "sample": "sample.png",
+        "reconstruct": "reconstruct.png",
+        "encode": "codes.csv",
+    }.items():
+        status, out, _ = run(capsys, f"{command} {runs / 'vae'}")
+        assert status == 0
+        path = runs / "vae" / file
+        assert str(path) in out
+        path.unlink()
+
+
+def refused(capsys, command):
+    status, out, err = run(capsys, command)
+    assert (status, out) == (1, "")
+    assert err.startswith("scratchnet: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "stacked", "denoising"])
+def test_no_samples_of_what_has_no_distribution(runs, capsys, name):
+    err = refused(capsys, f"sample {runs / name}")
+    assert "distributed" in err
+    assert "vae" in err
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+def test_a_gan_has_no_encoder(runs, capsys, command):
+    assert "no encoder" in refused(capsys, f"{command} {runs / 'gan'}")
+
+
+def change(runs, path, drop="", **changed):
+    """Write the VAE's weights with other facts."""
+    weights, facts = checkpoint.load(runs / "vae" / "weights.npz")
+    weights.pop(drop, None)
+    checkpoint.save(path, weights, **{**facts, **changed})
+
+
+def test_a_file_that_is_no_run_is_said_in_one_line(runs, tmp_path, capsys):
+    path = tmp_path / "weights.npz"
+    assert "no such file" in refused(capsys, f"sample {tmp_path}")
+    assert "no such file" in refused(capsys, f"sample {tmp_path}/typo.npz")
+    path.write_bytes((runs / "vae" / "weights.npz").read_bytes()[:-100])
+    assert "not a file of weights" in refused(capsys, f"sample {path}")
+    np.savez(path, a=np.zeros(3))
+    assert "not a file of weights" in refused(capsys, f"sample {path}")
+    checkpoint.save(path, {"a": np.zeros(3)}, epoch=7)
+    assert "not written by `train`" in refused(capsys, f"sample {path}")
+    change(runs, path, format=commands.FORMAT + 1)
+    assert "later" in refused(capsys, f"sample {path}")
+    change(runs, path, system="rnn")
+    assert "'rnn'" in refused(capsys, f"sample {path}")
+    change(runs, path, drop="encoder.0.W")
+    assert "missing: encoder.0.W" in refused(capsys, f"sample {path}")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"system": "gan"},
+        {"system": "autoencoder"},
+        {"model": None},
+        {"model": {}},
+        {"model": {"sizes": "abc"}},
+        {"model": {"sizes": [784, 32, 3], "activation": "relu"}},
+        {"model": {"sizes": [784, 32, 2], "activation": "swish"}},
+        {"options": {}},
+        {"options": None},
+    ],
+)
+@pytest.mark.parametrize("engine", ["byhand", "autograd"])
+def test_facts_that_do_not_fit_are_damage(runs, tmp_path, capsys, changed, engine):
+    path = tmp_path / "weights.npz"
+    change(runs, path, **changed)
+    command = "encode" if changed == {"system": "autoencoder"} else "sample"
+    err = refused(capsys, f"{command} {path} --engine {engine}")
+    assert f"{path}: damaged (" in err
+
+
+def test_what_a_run_is_asked_for_must_be_possible(runs, tmp_path, capsys):
+    vae = runs / "vae"
+    assert "2304" in refused(capsys, f"encode {vae} --data deer")
+    assert "nowhere" in refused(capsys, f"encode {vae} --data nowhere")
+    assert ".csv" in refused(capsys, f"encode {vae} --out {tmp_path}/codes.txt")
+    assert "docx" in refused(capsys, f"sample {vae} --out {tmp_path}/x.docx")
+    assert "no/x.png" in refused(capsys, f"sample {vae} --out {tmp_path}/no/x.png")
+
+
+# --- gradcheck, and the module ------------------------------------------------------
 
 
 def test_the_module_runs_and_says_its_version():
@@ -132,7 +545,7 @@ def test_real_mnist_from_a_folder(tmp_path, capsys):
     folder = Path(os.environ.get("SCRATCHNET_DATA", root)) / "mnist"
     if not folder.is_dir():
         pytest.skip(f"MNIST's files are not in {folder}")
-    command = f"{SMALL} --data {folder} --examples 5000 --epochs 5 --out {tmp_path}/ae"
-    status, out, _ = run(capsys, command)
+    options = f"--data {folder} --examples 5000 --epochs 5 --out {tmp_path}/ae"
+    status, out, _ = run(capsys, f"{SMALL['autoencoder']} {options}")
     assert status == 0
     assert float(out.split()[-1]) < 1  # the autoencoder wins

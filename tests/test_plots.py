@@ -23,6 +23,56 @@ def test_picture_rows_show_every_picture(rng, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_light_is_shown_as_light_and_ink_as_ink():
+    for ink, shade in ((True, 0.0), (False, 1.0)):
+        for figure in (
+            plots.picture_rows({"a": np.ones((1, 16))}, ink=ink),
+            plots.sheets({"a": np.ones((1, 16))}, ink=ink),
+            plots.code_plane(np.ones((1, 16)), np.zeros(1), ink=ink),
+        ):
+            image = figure.axes[0].images[0]
+            assert image.to_rgba(np.ones((1, 1)))[0, 0, 0] == shade
+
+
+def test_sheets_show_pictures_in_reading_order(rng):
+    x = rng.random((5, 9))
+    figure = plots.sheets({"five": x, "one": x[:1]})
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("five", "one")
+    shown = np.asarray(first.images[0].get_array())
+    assert shown.shape == (6, 9)  # two rows of three
+    np.testing.assert_array_equal(shown[:3, 6:], x[2].reshape(3, 3))
+    np.testing.assert_array_equal(shown[3:, :3], x[3].reshape(3, 3))
+    np.testing.assert_array_equal(shown[3:, 6:], 0)  # the sixth place is paper
+    np.testing.assert_array_equal(second.images[0].get_array(), x[0].reshape(3, 3))
+
+
+def test_scenes_on_a_sheet_have_gaps(rng):
+    x = 0.9 * rng.random((4, 9))
+    shown = plots.sheets({"": x}, ink=False).axes[0].images[0].get_array()
+    assert shown.shape == (8, 8)
+    assert set(shown[3]) == set(shown[:, 3]) == {1.0}  # paper is light
+    np.testing.assert_array_equal(shown[4:7, 4:7], x[3].reshape(3, 3))
+
+
+def test_the_code_plane_has_its_numbers_where_its_pictures_are():
+    z = np.array([-2.0, 0.0, 2.0])
+    # The picture of (z1, z2) is one pixel of 10 z1 + z2.
+    pictures = np.array([[10 * z1 + z2] for z2 in z for z1 in z])
+    (ax,) = plots.code_plane(pictures, z).axes
+    shown = ax.images[0].get_array()
+    ticks = {
+        axis: {float(t.get_text()): round(t.get_position()[axis] - 0.5)
+               for t in labels if t.get_text()}
+        for axis, labels in enumerate((ax.get_xticklabels(), ax.get_yticklabels()))
+    }  # fmt: skip
+    for z1 in z:
+        for z2 in z:
+            assert shown[ticks[1][z2], ticks[0][z1]] == 10 * z1 + z2
+    bottom, top = ax.get_ylim()
+    assert (ticks[1][2.0] - ticks[1][-2.0]) * (top - bottom) > 0  # z2 rises upwards
+
+
 def test_rows_of_different_lengths_are_refused(rng):
     with pytest.raises(ValueError, match=r"shorter|longer"):
         plots.picture_rows({"a": rng.random((3, 16)), "b": rng.random((2, 16))})
@@ -39,6 +89,28 @@ def test_the_loss_curve_starts_at_epoch_one(rng):
     np.testing.assert_array_equal(train.get_xydata(), [[1, 3], [2, 2]])
     np.testing.assert_array_equal(held_out.get_xydata(), [[1, 3.5], [2, 2.5]])
     assert set(reference.get_ydata()) == {1.0}
+
+
+def test_losses_are_on_a_logarithmic_axis_if_they_fall_far():
+    for losses, scale in (
+        ([50.0, 10.0], "log"),
+        ([15.0, 10.0], "linear"),
+        ([50.0, -10.0], "linear"),  # of a Gaussian decoder, say
+    ):
+        assert plots.loss_curve(losses).axes[0].get_yscale() == scale
+
+
+def test_the_game_is_drawn_beside_its_balance():
+    figure = plots.game([10, 20], [-1.0, -1.2], [0.7, 0.6], [0.2, 0.4])
+    left, right = figure.axes
+    v, balance = left.lines
+    np.testing.assert_array_equal(v.get_xydata(), [[10, -1], [20, -1.2]])
+    # At D = 1/2: log 1/2 + log 1/2.
+    assert set(balance.get_ydata()) == {2 * np.log(0.5)}
+    real, generated, half = right.lines
+    np.testing.assert_array_equal(real.get_xydata(), [[10, 0.7], [20, 0.6]])
+    np.testing.assert_array_equal(generated.get_xydata(), [[10, 0.2], [20, 0.4]])
+    assert set(half.get_ydata()) == {0.5}
 
 
 def test_planes_draw_each_point_once(rng):
