@@ -361,7 +361,7 @@ def compare_training(demo: Demo, data: Data) -> list[Column]:
     demo.claim("then: pretrained / the whole, at worst",
                then_layers.max() / then_whole.min(),
                at_most=demo.choose(0.5, 0.8))  # fmt: skip
-    demo.claim("now: the whole / then's pretrained",
+    demo.claim("now: the whole / pretrained then",
                now_whole.mean() / then_layers.mean(), at_most=0.95)  # fmt: skip
     demo.claim("now: pretrained / the whole", now_layers.mean() / now_whole.mean(),
                at_least=0.9, at_most=1.1)  # fmt: skip
