@@ -268,7 +268,7 @@ def draw_pictures(
     inch = 0.85 / SIDE
     figure, (axes,) = plots.panels(
         1, len(sheets), (inch * sum(widths) / len(sheets) + 0.2,
-                         inch * len(sheets[0]) + 1.2), width_ratios=widths,
+                         inch * len(sheets[0]) + 2.0), width_ratios=widths,
     )  # fmt: skip
     for ax, (title, columns), sheet in zip(
         axes, everything.items(), sheets, strict=True
@@ -395,8 +395,8 @@ def run(demo: Demo) -> None:
     data = Data(x, digits.x, shown, seeds)
     depths, layers = compare_depths(demo, data), compare_training(demo, data)
     blocks = {
-        f"{CODE} numbers, hidden layers before them": depths,
-        "one stack, numbers after each layer": layers,
+        f"a code of {CODE}, by\nhidden layers before": depths,
+        "one stack, by\nnumbers after each layer": layers,
     }
     figure = draw_pictures(digits.x[shown], blocks, "mean squared error per image")
     demo.save(figure, "pictures")
