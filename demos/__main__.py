@@ -13,6 +13,7 @@ NAMES = (
     "visualisation",
     "curse",
     "features",
+    "manifold",
     "stacked",
     "denoising",
     "vae",

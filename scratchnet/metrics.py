@@ -229,10 +229,13 @@ def nearest_neighbours(x: Array, data: Array | None = None, k: int = 1) -> np.nd
         row = np.arange(len(squared))
         if others:
             squared[row, start + row] = np.inf
-        for j in range(k):
-            nearest = squared.argmin(axis=1)
-            squared[row, nearest] = np.inf
-            found[start + row, j] = nearest
+        if k == 1:
+            found[start + row, 0] = squared.argmin(axis=1)
+            continue
+        for i, of_one in enumerate(squared, start):
+            limit = np.partition(of_one, k - 1)[k - 1]
+            near = np.flatnonzero(of_one <= limit)  # k of them, and ties
+            found[i] = near[np.argsort(of_one[near], kind="stable")[:k]]
     return found
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from demos import stacked, vae
+from demos._ruler import Ruler
 from scratchnet import byhand
 from scratchnet.data.digits import draw_digits
 
@@ -80,3 +81,61 @@ def test_interpolation_begins_and_ends_at_reconstructions(flat):
     np.testing.assert_allclose(way[[0, -1]], model.reconstruct(x[:2]), rtol=1e-12)
     middle = model.decode(model.encode(x[:2]).mean(axis=0, keepdims=True))
     np.testing.assert_allclose(way[2], middle[0], rtol=1e-12)
+
+
+def test_log_p_integrated_is_that_of_draws_from_the_prior(flat):
+    model, x = flat
+    z = np.random.default_rng(1).standard_normal((200_000, 2))
+    draws = [np.exp(model.log_p_x(np.repeat(row[None], len(z), 0), z)) for row in x]
+    mean, error = np.mean(draws, axis=1), np.std(draws, axis=1) / np.sqrt(len(z))
+    found = np.exp(vae.integrated_log_p(model, x, step=0.1))
+    assert np.all(np.abs(found - mean) < 4 * error)
+    assert np.all(error < 0.01 * mean)
+
+
+def test_log_p_integrated_of_all_pictures_adds_up_to_one():
+    rng = np.random.default_rng(0)
+    model = byhand.VAE((4, 8, 2), rng=rng, batch_size=16, dtype=np.float64)
+    model.theta += rng.normal(0, 0.3, model.theta.shape)
+    x = np.stack(np.meshgrid(*[[0.0, 1.0]] * 4), axis=-1).reshape(-1, 4)
+    log_p = vae.integrated_log_p(model, x, step=0.1)
+    assert np.exp(log_p).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_plane_is_in_the_order_of_rows():
+    points = vae.plane(np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(points, [[1, 1], [2, 1], [1, 2], [2, 2]])
+
+
+def test_quantiles_of_the_normal_distribution():
+    z = vae.quantiles(4)
+    np.testing.assert_allclose(z, [-1.15035, -0.31864, 0.31864, 1.15035], atol=1e-5)
+
+
+def test_codes_like_others_have_their_mean_and_covariance():
+    rng = np.random.default_rng(0)
+    codes = (rng.standard_normal((500, 2)) @ [[3, 1], [0, 0.5]] + [5, -2]).astype("f4")
+    drawn = vae.like(codes, 50_000, rng)
+    assert drawn.dtype == np.float32
+    np.testing.assert_allclose(drawn.mean(axis=0), codes.mean(axis=0), atol=0.05)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T), rtol=0.05)
+
+
+def test_shares_count_what_the_classifier_is_sure_of():
+    p = np.full((4, 10), 0.01)
+    p[0, 3] = p[1, 3] = 0.91
+    p[2, 7] = 0.95
+    p[3, 7] = 0.89
+    shares = vae.sure_shares(p)
+    assert (shares[3], shares[7], shares.sum()) == (0.5, 0.25, 0.75)
+
+
+def test_the_ruler_knows_what_drew_a_digit_and_learns_to_see_it():
+    rng = np.random.default_rng(0)
+    ruler = Ruler(("thickness", "size"), draw_digits(3000, rng, label=1), 3, seed=0)
+    digits = draw_digits(300, rng, label=1)
+    truth = ruler.truth(digits)
+    np.testing.assert_array_equal(truth, np.stack([digits.thickness, digits.size], 1))
+    left = np.mean((ruler(digits.x) - truth) ** 2, axis=0)
+    np.testing.assert_allclose(ruler.r2(digits), 1 - left / truth.var(axis=0))
+    assert ruler.r2(digits)[0] > 0.8

@@ -1,0 +1,58 @@
+"""A ruler for digits: a network with a teacher that measures how a picture was drawn.
+
+What a model generates or decodes comes without factors; this says what they are.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scratchnet import backend, kernels
+from scratchnet.data.digits import Digits
+from scratchnet.models.supervised import Regressor
+from scratchnet.optim import Adam
+from scratchnet.training import fit
+
+
+class Ruler:
+    """Measures factors from pictures.
+
+    Args:
+        names: the factors, each one number, like "thickness".
+        train: digits to learn from.
+        epochs: how often they are all seen.
+        seed: of the weights and of the order of the digits.
+
+    """
+
+    def __init__(
+        self, names: Sequence[str], train: Digits, epochs: int, seed: int
+    ) -> None:
+        init, shuffle = backend.streams(seed, 2)
+        self.names = tuple(names)
+        y = self.truth(train)
+        self.mean, self.std = y.mean(axis=0), y.std(axis=0)
+        target = ((y - self.mean) / self.std).astype(np.float32)
+        pixels, batch = train.x.shape[1], 100
+        self.network = Regressor((pixels, 256, 128, len(self.names)), rng=init)
+        rate = kernels.hold_then_decay(2e-3, epochs * (len(train) // batch))
+        fit(
+            self.network, (train.x, target), epochs=epochs, batch_size=batch,
+            rng=shuffle, optimizer=Adam(self.network.parameters(), lr=rate),
+        )  # fmt: skip
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return the factors (n, names) of the pictures x (n, pixels)."""
+        measured: np.ndarray = self.network.predict(x) * self.std + self.mean
+        return measured
+
+    def truth(self, digits: Digits) -> np.ndarray:
+        """Return the factors that drew the digits, (n, names)."""
+        return np.stack([digits.factors[name] for name in self.names], axis=1)
+
+    def r2(self, digits: Digits) -> np.ndarray:
+        """Return for each factor which part of its variance is explained (names,)."""
+        y = self.truth(digits)
+        left = np.mean((self(digits.x) - y) ** 2, axis=0)
+        explained: np.ndarray = 1 - left / y.var(axis=0)
+        return explained
