@@ -795,7 +795,7 @@ def check_sizes(owner: str, sizes: Sequence[int]) -> None:
 def check_autoencoder(owner: str, sizes: Sequence[int], output: str, loss: str) -> None:
     """Raise an error unless an autoencoder can be made of these."""
     check_sizes(owner, sizes)
-    check_choice(owner, "output", output, ("sigmoid", "linear"))
+    check_choice(owner, "output", output, ("sigmoid", "linear", "activation"))
     check_choice(owner, "loss", loss, ("squared", "cross_entropy"))
     if loss == "cross_entropy" and output != "sigmoid":
         raise ValueError(

@@ -30,6 +30,7 @@ ACTIVATIONS = {
 ENDS = [
     ("squared", "sigmoid"),
     ("squared", "linear"),
+    ("squared", "activation"),
     ("cross_entropy", "sigmoid"),
 ]
 CONFIGURATIONS = [(name, *end) for name in ACTIVATIONS for end in ENDS]
@@ -69,8 +70,8 @@ def plain_loss(parameters, x, activation, loss, output):
         h = h @ values[2 * i] + values[2 * i + 1]
         if i not in (last // 2, last):
             h = f[activation](h)
-    if output == "sigmoid":
-        h = f["sigmoid"](h)
+    if output != "linear":
+        h = f[activation if output == "activation" else output](h)
     if loss == "squared":
         return np.sum((h - x) ** 2) / len(x)
     return -np.sum(x * np.log(h) + (1 - x) * np.log(1 - h)) / len(x)

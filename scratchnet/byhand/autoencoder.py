@@ -18,8 +18,8 @@ The reconstruction and its error are
 
     x̂ = s(a),  e = x̂ - x                          (n, d)                 (8)
 
-with s the sigmoid or nothing. The loss is one number per sample, a sum over the
-columns j, and its mean over the n samples i: squared error,
+with s the sigmoid, the f of the hidden layers, or nothing. The loss is one number per
+sample, a sum over the columns j, and its mean over the n samples i: squared error,
 
     Loss = 1/n Σ_i Σ_j e_ij²                                             (9)
 
@@ -75,7 +75,8 @@ class Autoencoder(Minimiser):
         activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
         slope: of leaky_relu.
         active_code: whether the code has the activation too.
-        output: "sigmoid", or "linear" for data that are not in [0, 1].
+        output: "sigmoid"; "linear" for data that are not in [0, 1]; or "activation",
+            that of the hidden layers, for data that are such a layer's.
         loss: "squared", or "cross_entropy" for data in [0, 1].
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
@@ -121,7 +122,7 @@ class Autoencoder(Minimiser):
         )  # fmt: skip
         self.encoder.initialise(rng, init)
         self.decoder.initialise(rng, init)
-        self.s = kernels.activation(output)
+        self.s = f if output == "activation" else kernels.activation(output)
         self.cross_entropy = loss == "cross_entropy"
         self._terms = backend.empty((batch_size, self.sizes[0]), dtype)
         self.optimizer = optimizer([self.theta])

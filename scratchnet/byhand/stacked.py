@@ -5,12 +5,14 @@ Read autoencoder.py first: end to end, the stack is that system, with the same g
 Trained greedily (Bengio et al. 2007), layer k = 1, ..., C sees as its data the codes
 h_{k-1} of the layers below, which stay as they are, and goes down its own loss,
 
-    Loss_k = 1/n Σ_i ‖h_{k-1} - (f(h_{k-1} W_k + b_k) W'_k + b'_k)‖²
+    Loss_k = 1/n Σ_i ‖h_{k-1} - f(f(h_{k-1} W_k + b_k) W'_k + b'_k)‖²
 
 with W_k from the encoder and W'_k, b'_k from the decoder's layer that mirrors it: the
-autoencoder with sizes (d_{k-1}, d_k). Nothing is propagated to the layers below, and
-nothing comes from those above, so the gradient is (10 to 12) of that small system. Then
-the whole stack is trained end to end from there.
+autoencoder with sizes (d_{k-1}, d_k) and s = f. Two layers differ, as they do in the
+stack: what the first reconstructs are the data, so that its s and its loss are those of
+the stack, and the code of the last one has no f. Nothing is propagated to the layers
+below, and nothing comes from those above, so the gradient is (10 to 12) of that small
+system. Then the whole stack is trained end to end from there.
 """
 
 from collections.abc import Sequence
@@ -38,8 +40,9 @@ class StackedAutoencoder(Autoencoder):
     def layer(self, k: int) -> Autoencoder:
         """Return layer k = 1, 2, ... as an autoencoder, with this stack's weights.
 
-        It takes the codes of layer k - 1 to those of layer k and back. The first has
-        the stack's own output and loss; the others, linear outputs and squared error.
+        It takes the codes of layer k - 1 to those of layer k and back, through the
+        activations that are there in the stack. The first has the stack's own output
+        and loss; the others, squared error.
 
         Raises:
             ValueError: there is no layer k.
@@ -48,7 +51,7 @@ class StackedAutoencoder(Autoencoder):
         names = kernels.layer_names(self.sizes, k)
         options = self._options | {"active_code": k < len(self.sizes) - 1}
         if k > 1:
-            options |= {"output": "linear", "loss": "squared"}
+            options |= {"output": "activation", "loss": "squared"}
         made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
         state = self.state_dict()
         made.load_state_dict({mine: state[name] for mine, name in names.items()})

@@ -15,9 +15,8 @@ from numpy.typing import DTypeLike
 
 from scratchnet import kernels
 from scratchnet.backend import Array
-from scratchnet.functions import sigmoid
 from scratchnet.losses import binary_cross_entropy, squared_error
-from scratchnet.nn import Module, ReLU, Sequential, evaluate, mlp
+from scratchnet.nn import Module, ReLU, Sequential, Sigmoid, evaluate, mlp
 from scratchnet.tensor import Tensor
 
 
@@ -31,7 +30,8 @@ class Autoencoder(Module):
         rng: draws the initial weights, layer by layer.
         activation: called once for each hidden layer: `Tanh`, `lambda: LeakyReLU(0.1)`.
         active_code: whether the code has the activation too.
-        output: "sigmoid", or "linear" for data that are not in [0, 1].
+        output: "sigmoid"; "linear" for data that are not in [0, 1]; or "activation",
+            that of the hidden layers, for data that are such a layer's.
         loss: "squared", or "cross_entropy" for data in [0, 1].
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
@@ -58,7 +58,10 @@ class Autoencoder(Module):
         kernels.check_autoencoder(name, sizes, output, loss)
         self.sizes = tuple(sizes)
         self.dtype = kernels.check_dtype(name, dtype)
-        self.output = output
+        outputs: dict[str, Callable[[], Module]] = {
+            "sigmoid": Sigmoid, "linear": Sequential, "activation": activation
+        }  # fmt: skip
+        self.s = outputs[output]()
         self.cross_entropy = loss == "cross_entropy"
         options: Any = {"rng": rng, "init": init, "dtype": dtype}
         self.encoder = mlp(self.sizes, activation, **options)
@@ -85,7 +88,7 @@ class Autoencoder(Module):
         logits = self.forward(x_in)
         if self.cross_entropy:
             return binary_cross_entropy(logits, x)  # type: ignore[no-any-return]
-        return squared_error(self._output(logits), x)  # type: ignore[no-any-return]
+        return squared_error(self.s(logits), x)  # type: ignore[no-any-return]
 
     def encode(self, x: Any) -> Any:
         """Return the codes (n, c) of the samples x (n, d).
@@ -99,12 +102,12 @@ class Autoencoder(Module):
     def decode(self, z: Any) -> Any:
         """Return the samples (n, d) of the codes z (n, c)."""
         kernels.check_rows(type(self).__name__, z, self.sizes[-1], self.dtype)
-        return evaluate(lambda z: self._output(self.decoder(z)), z)
+        return evaluate(lambda z: self.s(self.decoder(z)), z)
 
     def reconstruct(self, x: Any) -> Any:
         """Return the reconstructions (n, d) of the samples x (n, d)."""
         self._check(x)
-        return evaluate(lambda x: self._output(self.forward(x)), x)
+        return evaluate(lambda x: self.s(self.forward(x)), x)
 
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns, dtype, values."""
@@ -114,6 +117,3 @@ class Autoencoder(Module):
 
     def _check(self, x: Any) -> None:
         kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
-
-    def _output(self, logits: Any) -> Any:
-        return sigmoid(logits) if self.output == "sigmoid" else logits

@@ -31,8 +31,9 @@ class StackedAutoencoder(Autoencoder):
     def layer(self, k: int) -> Autoencoder:
         """Return layer k = 1, 2, ... as an autoencoder, with this stack's weights.
 
-        It takes the codes of layer k - 1 to those of layer k and back. The first has
-        the stack's own output and loss; the others, linear outputs and squared error.
+        It takes the codes of layer k - 1 to those of layer k and back, through the
+        activations that are there in the stack. The first has the stack's own output
+        and loss; the others, squared error.
 
         Raises:
             ValueError: there is no layer k.
@@ -41,7 +42,7 @@ class StackedAutoencoder(Autoencoder):
         names = kernels.layer_names(self.sizes, k)
         options = self._options | {"active_code": k < len(self.sizes) - 1}
         if k > 1:
-            options |= {"output": "linear", "loss": "squared"}
+            options |= {"output": "activation", "loss": "squared"}
         made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
         state = self.state_dict()
         made.load_state_dict({mine: state[name] for mine, name in names.items()})
