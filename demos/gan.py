@@ -361,7 +361,7 @@ def generate_digits(demo: Demo, seed: int) -> Generated:
     """Train on drawn digits, generate 10,000, and ask the classifier."""
     classifier, accuracy = teacher(demo, seed)
     data_rng, init, shuffle, noise, look = backend.streams(seed, 5)
-    steps = demo.choose(5000, 300)
+    steps = demo.choose(5000, 240)
     x = draw_digits(demo.choose(20_000, 4000), data_rng).x
     gan = GAN(
         (32, 256, 256, 784), (784, 256, 256, 1), rng=init, objective="relativistic",
@@ -419,8 +419,8 @@ def measure(demo: Demo, seed: int, draw: bool) -> dict[str, float]:
     race = gradients_at_the_start(demo, seed)
     played = []
     for name, mixture, steps in (
-        ("ring of 8", ring(), demo.choose(12_000, 240)),
-        ("grid of 25", grid(), demo.choose(20_000, 240)),
+        ("ring of 8", ring(), demo.choose(12_000, 160)),
+        ("grid of 25", grid(), demo.choose(20_000, 160)),
     ):
         demo.say(f"  {name}")
         played.append(play(mixture, steps, seed))
