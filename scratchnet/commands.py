@@ -211,7 +211,8 @@ def facts_of(args: argparse.Namespace, x: np.ndarray) -> dict[str, Any]:
     """Return the arguments of the model for images x (n, d), as JSON can hold them.
 
     Raises:
-        ValueError: no PCA, with which autoencoders are compared, has a code so long.
+        ValueError: no PCA, with which autoencoders are compared, has a code so long;
+            there are too few images for a GAN to be judged by.
 
     """
     columns = x.shape[1]
@@ -219,6 +220,11 @@ def facts_of(args: argparse.Namespace, x: np.ndarray) -> dict[str, Any]:
         raise ValueError(
             f"--code {args.code}: {len(x)} images of {columns} pixels; a shorter code "
             "expected"
+        )
+    if args.system == "gan" and len(x) < max(2, args.packing):
+        raise ValueError(
+            f"--packing {args.packing}: {len(x)} images; at least "
+            f"{max(2, args.packing)} expected"
         )
     facts = {name: getattr(args, name) for name in SYSTEMS[args.system].passed}
     if args.system == "gan":

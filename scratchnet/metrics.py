@@ -45,7 +45,9 @@ def reconstruction_error(x: Array, x_hat: Array) -> float:
             f"reconstruction_error: shapes {x.shape} and {x_hat.shape}; "
             "two equal shapes (n, d), n ≥ 1, expected"
         )
-    difference = (x - x_hat).reshape(-1)
+    # Unsigned integers would wrap.
+    kind = np.result_type(x, x_hat, np.float32)
+    difference = np.subtract(x, x_hat, dtype=kind).reshape(-1)
     total = 0.0
     # float32 data are summed in float64, a piece at a time so as not to copy them all.
     for i in range(0, difference.size, 1 << 20):
@@ -323,11 +325,11 @@ def linear_probe(
         raise ValueError(f"linear_probe: ridge is {ridge}; at least 0 expected")
     y, held_out_y = y.astype(np.float64), held_out_y.astype(np.float64)
     variance = held_out_y.var(axis=0)
-    if not variance.all():
+    if not np.ptp(held_out_y, axis=0).all():
         raise ValueError("linear_probe: a held-out factor never varies: R² is 0 / 0")
     centre = codes.mean(axis=0, dtype=np.float64)
     scale = codes.std(axis=0, dtype=np.float64)
-    scale[scale == 0] = 1  # a coordinate that never varies says nothing
+    scale[np.ptp(codes, axis=0) == 0] = 1  # a coordinate that never varies says nothing
     z = (codes - centre) / scale
     scatter = z.T @ z / len(z) + ridge * np.eye(z.shape[1])
     w = np.linalg.solve(scatter, z.T @ (y - y.mean(axis=0)) / len(z))
@@ -599,6 +601,8 @@ def _pairs(name: str, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
 def _samples(name: str, *sets: Array) -> list[np.ndarray]:
     """Return sets of samples (n, d), of one d, as NumPy arrays, or refuse them."""
     found = [backend.to_numpy(x) for x in sets]
+    # Differences of unsigned integers would wrap.
+    found = [x if x.dtype.kind == "f" else x.astype(np.float64) for x in found]
     shapes = [x.shape for x in found]
     if {len(shape) for shape in shapes} != {2} or len({d for _, d in shapes}) > 1:
         raise ValueError(

@@ -112,6 +112,11 @@ def fit(
             if held_out is not None:
                 same = _noise_of(model, copy.deepcopy(quiet))
                 loss = _validate(model, held_out, batch_size, same)
+                if not np.isfinite(loss):
+                    raise FloatingPointError(
+                        f"fit: the validation loss became {loss} in epoch {epoch + 1}; "
+                        "a smaller learning rate may help"
+                    )
                 history.validation_losses.append(loss)
             history.seconds.append(time.perf_counter() - began)
             bar.set_postfix(epoch=epoch + 1, loss=history.losses[-1])

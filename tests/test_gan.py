@@ -511,3 +511,10 @@ def test_the_discriminator_takes_k_steps_for_each_of_the_generator():
     for name, batch, _ in calls:
         if name == "D":
             assert all((x == row).all(axis=1).any() for row in batch)
+
+
+def test_a_penalty_given_as_a_numpy_number_promotes_nothing():
+    z = np.random.default_rng(0).standard_normal((8, 2), np.float32)
+    gan = models.GAN((2, 4, 3), (3, 4, 1), rng=rng(), r1=np.float64(1.0))
+    x = np.random.default_rng(1).random((8, 3), np.float32)
+    assert gan.discriminator_loss(x, z).dtype == np.float32

@@ -276,6 +276,7 @@ def test_the_deer_comes_out_of_the_fog(tmp_path, capsys):
         ("denoising --level -1", "sigma"),
         ("vae --beta -1", "beta"),
         ("gan --packing 3", "packing"),
+        ("gan --examples 1 --batch-size 1", "at least 2"),
         ("gan --r1 1 --activation tanh", "r1"),
         ("gan --ema 1", "decay"),
         ("gan --hidden 1000000000 1000000000", "allocate"),

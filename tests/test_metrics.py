@@ -41,6 +41,8 @@ def test_the_error_is_a_sum_over_columns_and_a_mean_over_rows():
     x = np.array([[1.0, 2.0], [3.0, 4.0]])
     assert reconstruction_error(x, np.array([[0.0, 0.0], [3.0, 1.0]])) == 7.0
     assert reconstruction_error(x, x) == 0.0
+    bytes_, more = np.array([[0, 10]], np.uint8), np.array([[1, 10]], np.uint8)
+    assert reconstruction_error(bytes_, more) == 1.0
 
 
 def test_the_error_of_many_float32_samples_keeps_its_digits():
@@ -367,7 +369,7 @@ def test_a_probe_that_is_worse_than_the_mean_is_negative():
 def test_the_probe_refuses():
     x, y = samples(5), np.arange(5)
     with pytest.raises(ValueError, match="linear_probe: a held-out factor never"):
-        linear_probe(x, y, x, np.ones(5))
+        linear_probe(x, y, x, np.full(5, 0.1))
     with pytest.raises(ValueError, match="linear_probe: 5 and 5 codes, but 4 and 5"):
         linear_probe(x, y[:4], x, y)
     with pytest.raises(ValueError, match="linear_probe: 5 and 5 codes, but 5 and 3"):
@@ -616,3 +618,9 @@ def test_thirty_components_leave_of_mnist_what_the_paper_says():
     pca = PCA(30).fit(train)
     error = reconstruction_error(test, pca.reconstruct(test))
     assert error == pytest.approx(13.866, abs=0.002)  # 13.87 in the paper
+
+
+def test_coverage_of_bytes_does_not_wrap():
+    centres = np.array([[10], [200]], np.uint8)
+    found = mode_coverage(np.array([[9], [201]], np.uint8), centres, 1.0)
+    assert (found.modes, found.high_quality) == (2, 1.0)

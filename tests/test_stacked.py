@@ -221,3 +221,16 @@ def test_no_engine_and_no_allocation(name):
     x = samples(n, 180, np.float32)
     batch = (x, x * 0.5) if name == "DenoisingAutoencoder" else (x,)
     assert_no_allocation(lambda: model.step(*batch), 8192 * 4 + 8000)
+
+
+@every_twin
+def test_a_layer_has_the_code_of_the_stack_and_draws_nothing_from_its_rng(made_by):
+    x = samples(9, 7)
+    generator = rng()
+    stack = make(made_by, "StackedAutoencoder", active_code=True, rng=generator)
+    before = generator.bit_generator.state
+    h = x
+    for k in (1, 2, 3):
+        h = stack.layer(k).encode(h)
+    np.testing.assert_allclose(h, stack.encode(x))
+    assert generator.bit_generator.state == before

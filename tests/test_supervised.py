@@ -32,6 +32,9 @@ def test_a_classifier_learns_what_no_line_can_divide():
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(model.predict(x), p.argmax(axis=1))
     assert model.accuracy(x, 1 - label) < 0.03
+    for wrong in (label[:, None], label[:1]):
+        with pytest.raises(ValueError, match="Classifier: label has shape"):
+            model.accuracy(x, wrong)
 
 
 def test_a_regressor_learns_a_curve():

@@ -100,6 +100,16 @@ def test_no_buffer_is_used_twice_and_the_data_stay():
 # --- What is reported ---------------------------------------------------------------
 
 
+def test_a_validation_loss_that_is_not_finite_is_an_error():
+    class Diverges(Recorder):
+        def loss(self, x):
+            return np.array(np.inf)
+
+    with pytest.raises(FloatingPointError, match="validation loss became inf in epoch"):
+        fit(Diverges(), samples(), epochs=1, batch_size=10, rng=rng(),
+            validation=samples(), progress=False)  # fmt: skip
+
+
 def test_losses_are_means_over_samples_not_over_minibatches():
     x = samples()
     model = Recorder()

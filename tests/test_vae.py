@@ -348,3 +348,12 @@ def test_wrong_data_are_named(made_by):
         make(made_by, "IWAE", beta=2.0)
     with pytest.raises(ValueError, match="IWAE: k is 0"):
         make(made_by, "IWAE", k=0)
+
+
+def test_a_batch_that_does_not_belong_together_is_refused_by_the_loss():
+    x = samples(16, 7)
+    model = byhand.VAE((7, 5, 3), rng=rng(), batch_size=16, dtype=np.float64)
+    with pytest.raises(
+        ValueError, match=r"eps has shape \(99, 3\); \(16, 3\) expected"
+    ):
+        model.loss(x, noise(99, 3))

@@ -57,7 +57,7 @@ From dLoss/da_f backpropagation leads through D to its input, (5) at k = 1,
     dLoss/dx_f                                                           (11)
 
 while D's parameters stay as they are, and with that through G (12): for a layer of G,
-dV/dW_k = h_{k-1}ᵀ δ_k once more, with dV/dh_L = dV/dx_f at its end.
+dLoss/dW_k = h_{k-1}ᵀ δ_k once more, with dLoss/dh_L = dLoss/dx_f at its end.
 
 
 Pairs (Jolicoeur-Martineau 2019; Huang et al. 2024, equation 2)
@@ -167,7 +167,7 @@ class GAN(System):
         self.generator_sizes = tuple(generator)
         self.discriminator_sizes = tuple(discriminator)
         self.objective = objective
-        self.r1, self.r2 = r1, r2
+        self.r1, self.r2 = float(r1), float(r2)
         self.packing = packing
 
         f = kernels.activation(activation, slope)

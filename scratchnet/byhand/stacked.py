@@ -10,13 +10,15 @@ h_{k-1} of the layers below, which stay as they are, and goes down its own loss,
 with W_k from the encoder and W'_k, b'_k from the decoder's layer that mirrors it: the
 autoencoder with sizes (d_{k-1}, d_k) and s = f. Two layers differ, as they do in the
 stack: what the first reconstructs are the data, so that its s and its loss are those of
-the stack, and the code of the last one has no f. Nothing is propagated to the layers
-below, and nothing comes from those above, so the gradient is (10 to 12) of that small
-system. Then the whole stack is trained end to end from there.
+the stack, and the code of the last one has f only if the stack's has. Nothing is
+propagated to the layers below, and nothing comes from those above, so the gradient is
+(10 to 12) of that small system. Then the whole stack is trained end to end from there.
 """
 
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from scratchnet import kernels
 from scratchnet.byhand.autoencoder import Autoencoder
@@ -49,7 +51,10 @@ class StackedAutoencoder(Autoencoder):
 
         """
         names = kernels.layer_names(self.sizes, k)
-        options = self._options | {"active_code": k < len(self.sizes) - 1}
+        # A generator of its own: the weights that it draws are not the stack's.
+        options = self._options | {"rng": np.random.default_rng(0)}
+        if k < len(self.sizes) - 1:
+            options |= {"active_code": True}
         if k > 1:
             options |= {"output": "activation", "loss": "squared"}
         made = Autoencoder(self.sizes[k - 1 : k + 1], **options)

@@ -133,7 +133,9 @@ class Minimiser(System):
             raise ValueError(f"{self._name}: x has no rows")
         total = backend.zeros((), np.float64)
         for i in range(0, n, self.batch_size):
-            part = [a[i : i + self.batch_size] for a in batch]
+            # The last part takes all that is left: `forward` refuses rows too many.
+            end = i + self.batch_size if i + self.batch_size < n else None
+            part = [a[i:end] for a in batch]
             total += self.forward(*part) * len(part[0])
         return total / n
 

@@ -75,7 +75,7 @@ class GAN(Module):
         self.dtype = kernels.check_dtype("GAN", dtype)
         self.output = output
         self.objective = objective
-        self.r1, self.r2 = r1, r2
+        self.r1, self.r2 = float(r1), float(r2)
         self.packing = packing
         options: Any = {"rng": rng, "init": init, "dtype": dtype}
         self.generator = mlp(generator, activation, **options)

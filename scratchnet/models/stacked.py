@@ -9,6 +9,8 @@ that loop; without it the stack is trained end to end, from its random weights.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from scratchnet import kernels
 from scratchnet.models.autoencoder import Autoencoder
 
@@ -40,7 +42,10 @@ class StackedAutoencoder(Autoencoder):
 
         """
         names = kernels.layer_names(self.sizes, k)
-        options = self._options | {"active_code": k < len(self.sizes) - 1}
+        # A generator of its own: the weights that it draws are not the stack's.
+        options = self._options | {"rng": np.random.default_rng(0)}
+        if k < len(self.sizes) - 1:
+            options |= {"active_code": True}
         if k > 1:
             options |= {"output": "activation", "loss": "squared"}
         made = Autoencoder(self.sizes[k - 1 : k + 1], **options)

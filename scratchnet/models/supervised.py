@@ -70,7 +70,16 @@ class Classifier(_Supervised):
         return np.argmax(evaluate(self.forward, x), axis=1)
 
     def accuracy(self, x: Array, label: Array) -> float:
-        """Return the fraction of samples whose class is predicted, from 0 to 1."""
+        """Return the fraction of samples whose class is predicted, from 0 to 1.
+
+        Raises:
+            ValueError: the label is not (n,).
+
+        """
+        if np.shape(label) != (len(x),):
+            raise ValueError(
+                f"Classifier: label has shape {np.shape(label)}; ({len(x)},) expected"
+            )
         return float(np.mean(self.predict(x) == label))
 
     def check(self, x: Array, label: Array) -> None:
