@@ -209,6 +209,11 @@ def _check(
             raise TypeError(f"fit: {name} has no use for noise")
     _check_data(model, "x", data)
     if validation is not None:
+        if len(validation) != len(data):
+            raise ValueError(
+                f"fit: validation is {len(validation)} arrays, x is {len(data)}; as "
+                "many expected"
+            )
         _check_data(model, "validation", validation)
     n = len(data[0])
     if batch_size > n:
@@ -288,6 +293,23 @@ def pretrain(
         As `fit`; what the layers below the failing one have learned is kept.
 
     """
+    name = type(stack).__name__
+    if not hasattr(stack, "layer"):
+        raise TypeError(
+            f"pretrain: {name} has no layers to train one by one; pass a "
+            "StackedAutoencoder"
+        )
+    if hasattr(stack, "step"):
+        if optimizer is not None:
+            raise TypeError(
+                f"pretrain: {name} steps by itself; give the optimizer to its "
+                "constructor"
+            )
+    elif not callable(optimizer):
+        raise TypeError(
+            "pretrain: optimizer is missing; pass what makes one of a layer's "
+            "parameters, like optim.Adam"
+        )
     histories = []
     h = x
     for k in range(1, len(stack.sizes)):
@@ -404,9 +426,9 @@ def _sides(
                 "constructor"
             )
         return gan.discriminator_step, gan.generator_step
-    if optimizers is None:
+    if not isinstance(optimizers, tuple) or len(optimizers) != 2:
         raise TypeError(
-            "fit_gan: optimizers are missing, like (Adam(gan.generator.parameters()), "
+            "fit_gan: two optimizers expected, like (Adam(gan.generator.parameters()), "
             "Adam(gan.discriminator.parameters()))"
         )
     g, d = optimizers

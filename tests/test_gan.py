@@ -442,7 +442,13 @@ def test_fit_gan_refuses_what_would_go_wrong():
         (hand(), {"rng": 3}, TypeError, "rng is 3"),
         (hand(), {"noise": 3}, TypeError, "noise: rng is 3"),
         (hand(), {"optimizers": optimizers}, TypeError, "steps by itself"),
-        (engine(), {}, TypeError, "optimizers are missing"),
+        (engine(), {}, TypeError, "two optimizers expected"),
+        (
+            engine(),
+            {"optimizers": optim.Adam([])},
+            TypeError,
+            "two optimizers expected",
+        ),
         (hand(), {"batch_size": 13}, ValueError, "13 rows at once"),
     ]:
         with pytest.raises(error, match=message):

@@ -117,6 +117,10 @@ def test_denoising_wrong_data_are_named(made_by):
         model.loss(x, x[:3])
     with pytest.raises(ValueError, match="DenoisingAutoencoder: x has 6 columns, 7"):
         model.loss(x, x[:, :6])
+    with pytest.raises(ValueError, match="fit: validation is 1 arrays, x is 2"):
+        fit(model, (x, x), epochs=1, batch_size=2, rng=rng(), noise=rng(1),
+            optimizer=None if made_by is byhand else optim.Adam(model.parameters()),
+            validation=x)  # fmt: skip
     with pytest.raises(TypeError, match="fit: DenoisingAutoencoder wants noise; pass"):
         fit(
             model, x, epochs=1, batch_size=2, rng=rng(),
@@ -205,8 +209,17 @@ def test_pretraining_a_layer_leaves_those_below_and_above(made_by):
 
 def test_pretraining_needs_an_optimiser_for_the_engine():
     stack = make(models, "StackedAutoencoder", activation=nn.Tanh)
-    with pytest.raises(TypeError, match="optimizer is missing"):
-        pretrain(stack, samples(9, 7), epochs=1, batch_size=3, rng=rng())
+    options = {"epochs": 1, "batch_size": 3, "rng": rng()}
+    x = samples(9, 7)
+    with pytest.raises(TypeError, match="pretrain: optimizer is missing"):
+        pretrain(stack, x, **options)
+    with pytest.raises(TypeError, match=r"like optim\.Adam"):
+        pretrain(stack, x, optimizer=optim.Adam(stack.parameters()), **options)
+    by_hand = make(byhand, "StackedAutoencoder")
+    with pytest.raises(TypeError, match="pretrain: StackedAutoencoder steps by itself"):
+        pretrain(by_hand, x, optimizer=optim.Adam, **options)
+    with pytest.raises(TypeError, match="pretrain: Autoencoder has no layers"):
+        pretrain(make(byhand, "Autoencoder"), x, **options)
 
 
 # --- Both ---------------------------------------------------------------------------

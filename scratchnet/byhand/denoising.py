@@ -47,7 +47,10 @@ class DenoisingAutoencoder(Autoencoder):
         return x, self.corruption(x, *given, rng)
 
     def forward(self, x: Array, corrupted: Array | None = None) -> Array:
-        """Compute the loss of clean x (n, d) against what is made of `corrupted`."""
+        """Compute the loss of clean x (n, d) against what is made of `corrupted`.
+
+        Without `corrupted`, of x itself: that is the plain autoencoder.
+        """
         if corrupted is None:
             corrupted = x
         self._check_rows(x, self.sizes[0])
