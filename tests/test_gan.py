@@ -445,7 +445,7 @@ def test_fit_gan_refuses_what_would_go_wrong():
         (engine(), {}, TypeError, "two optimizers expected"),
         (
             engine(),
-            {"optimizers": optim.Adam([])},
+            {"optimizers": optimizers[0]},
             TypeError,
             "two optimizers expected",
         ),
