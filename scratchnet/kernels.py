@@ -880,6 +880,17 @@ def layer_names(sizes: Sequence[int], k: int) -> dict[str, str]:
     return {f"{net}.0.{p}": f"{net}.{i}.{p}" for net, i in places.items() for p in "Wb"}
 
 
+def layer_options(sizes: Sequence[int], k: int) -> dict[str, Any]:
+    """Return in which options of an autoencoder layer k differs from its stack."""
+    # A generator of its own: the weights that it draws are not the stack's.
+    options: dict[str, Any] = {"rng": np.random.default_rng(0)}
+    if k < len(sizes) - 1:
+        options |= {"active_code": True}
+    if k > 1:
+        options |= {"output": "activation", "loss": "squared"}
+    return options
+
+
 def check_choice(owner: str, name: str, value: str, choices: Sequence[str]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:

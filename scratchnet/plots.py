@@ -286,15 +286,23 @@ def planes(
     figure = Figure(figsize=(5.2 * len(points), 4.8))
     for ax, (title, xy) in zip(figure.subplots(1, len(points), squeeze=False)[0],
                                points.items(), strict=True):  # fmt: skip
-        _draw_digits(ax, xy, label)
+        draw_digits(ax, xy, label)
         ax.set_title(title)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
     return figure
 
 
-def _draw_digits(ax: Axes, xy: np.ndarray, label: np.ndarray) -> None:
+def draw_digits(ax: Axes, xy: np.ndarray, label: np.ndarray, size: float = 26) -> None:
+    """Draw points xy (n, 2), each as the digit `label` (n,) that it stands for.
+
+    Args:
+        ax: where.
+        xy, label: the points and their digits.
+        size: of a digit, in square points.
+
+    """
     for digit, colour in enumerate(DIGIT_COLOURS):
         mine = xy[label == digit]
-        ax.scatter(mine[:, 0], mine[:, 1], s=26, marker=f"${digit}$", color=colour,
+        ax.scatter(mine[:, 0], mine[:, 1], s=size, marker=f"${digit}$", color=colour,
                    linewidths=0.1, alpha=0.8)  # fmt: skip

@@ -18,8 +18,6 @@ propagated to the layers below, and nothing comes from those above, so the gradi
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from scratchnet import kernels
 from scratchnet.byhand.autoencoder import Autoencoder
 
@@ -51,12 +49,7 @@ class StackedAutoencoder(Autoencoder):
 
         """
         names = kernels.layer_names(self.sizes, k)
-        # A generator of its own: the weights that it draws are not the stack's.
-        options = self._options | {"rng": np.random.default_rng(0)}
-        if k < len(self.sizes) - 1:
-            options |= {"active_code": True}
-        if k > 1:
-            options |= {"output": "activation", "loss": "squared"}
+        options = self._options | kernels.layer_options(self.sizes, k)
         made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
         state = self.state_dict()
         made.load_state_dict({mine: state[name] for mine, name in names.items()})
