@@ -142,8 +142,8 @@ def load_state(
 
 # --- Updates ------------------------------------------------------------------------
 
-# An update passes over its arrays many times. Rows of about this many elements stay
-# in the cache from one pass to the next: a third faster than whole arrays.
+# What is passed over several times is worked on in blocks of about this many elements,
+# which stay in the core's cache from one pass to the next.
 BLOCK = 1 << 16
 
 
@@ -152,10 +152,10 @@ def _rows(a: Array) -> int:
     return max(1, BLOCK * len(a) // max(1, int(a.size)))
 
 
-def _blocks(p: Array) -> Iterator[slice]:
-    """Cut the rows of `p` into blocks."""
-    rows = _rows(p)
-    return (slice(i, i + rows) for i in range(0, len(p), rows))
+def _blocks(a: Array) -> Iterator[slice]:
+    """Cut the rows of `a` into blocks."""
+    rows = _rows(a)
+    return (slice(i, i + rows) for i in range(0, len(a), rows))
 
 
 def sgd_update(
@@ -207,13 +207,20 @@ def adam_update(
 ) -> None:
     """Take one step of Adam, in place (Kingma & Ba 2015, Algorithm 1).
 
-        m ← β1·m + (1 − β1)·g                  the gradient's running mean
-        v ← β2·v + (1 − β2)·g²                 its running mean square
-        p ← p − lr · m̂ / (√v̂ + ε)              m̂ = m/c1, v̂ = v/c2, ct = 1 − βt^t
+    The paper's moments are running means, of the gradient and of its square:
 
-    c1 and c2 are numbers and need no pass over the arrays: with lr_t = lr·√c2/c1 and
-    eps_t = ε·√c2 the last line is p ← p − lr_t · m / (√v + eps_t), exactly (the
-    paper, end of section 2). `adam_scalars` computes both.
+        m ← β1·m + (1 − β1)·g
+        v ← β2·v + (1 − β2)·g²
+        p ← p − lr · m̂ / (√v̂ + ε)              m̂ = m/c1, v̂ = v/c2, ci = 1 − βi^t
+
+    What is a number and the same for all entries needs no pass over the arrays. Kept
+    are m / (1 − β1) and v / (1 − β2), here called m and v:
+
+        m ← β1·m + g
+        v ← β2·v + g²
+        p ← p − lr_t · m / (√v + eps_t)
+
+    is the same, exactly, if lr_t and eps_t take the factors over: see `adam_scalars`.
 
     Args:
         p: the parameters, of any shape but a 0-d one.
@@ -236,11 +243,9 @@ def adam_update(
         if keep is not None:
             np.multiply(p_, keep, out=p_)
         np.multiply(m_, beta1, out=m_)
-        np.multiply(g_, 1 - beta1, out=s)
-        np.add(m_, s, out=m_)
+        np.add(m_, g_, out=m_)
         np.multiply(v_, beta2, out=v_)
         np.multiply(g_, g_, out=s)
-        np.multiply(s, 1 - beta2, out=s)
         np.add(v_, s, out=v_)
         np.sqrt(v_, out=s)
         np.add(s, eps_t, out=s)
@@ -257,17 +262,23 @@ def adam_scalars(
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """Count one step in `t`, and write lr_t = lr·√c2/c1 and eps_t = ε·√c2.
+    """Count one step in `t`, and write what `adam_update` needs of it.
 
-    All are 0-d float64 arrays, written in place; ci = 1 − βi^t.
+        m̂ = (1 − β1)/c1 · m,   v̂ = (1 − β2)/c2 · v,   m and v as they are kept
+        lr · m̂ / (√v̂ + ε) = lr_t · m / (√v + eps_t)
+
+    with r = √(c2 / (1 − β2)), lr_t = lr · r · (1 − β1)/c1 and eps_t = r · ε. All are
+    0-d float64 arrays, written in place; ci = 1 − βi^t.
     """
     np.add(t, 1, out=t)
     np.power(betas[0], t, out=lr_t)
     np.subtract(1, lr_t, out=lr_t)  # c1
     np.power(betas[1], t, out=eps_t)
     np.subtract(1, eps_t, out=eps_t)  # c2
-    np.sqrt(eps_t, out=eps_t)
+    np.divide(eps_t, 1 - betas[1], out=eps_t)
+    np.sqrt(eps_t, out=eps_t)  # r
     np.divide(eps_t, lr_t, out=lr_t)
+    np.multiply(lr_t, 1 - betas[0], out=lr_t)
     np.multiply(lr_t, lr, out=lr_t)
     np.multiply(eps_t, eps, out=eps_t)
 
@@ -668,22 +679,23 @@ def _relu(a: Array, scratch: Array) -> None:
     np.maximum(a, 0, out=a)
 
 
-def _relu_backward(delta: Array, h: Array) -> None:
-    np.sign(h, out=h)  # f' = 1 where h > 0, else 0
-    np.multiply(delta, h, out=delta)
-
-
-def _leaky_relu(slope: float) -> Activation:
+def _leaky_relu(slope: float) -> Callable[[Array, Array], None]:
     def forward(a: Array, scratch: Array) -> None:
         np.multiply(a, slope, out=scratch)
         np.maximum(a, scratch, out=a)  # right while slope < 1
 
+    return forward
+
+
+def _steps(slope: float) -> Callable[[Array, Array], None]:
     def backward(delta: Array, h: Array) -> None:
-        np.sign(h, out=h)
-        np.maximum(h, slope, out=h)  # f' = 1 where h > 0, else slope
+        # f' = 1 where h > 0, else slope: rounded up, h > 0 is at least 1. (np.sign
+        # takes ten times as long: the processor cannot guess where it branches.)
+        np.ceil(h, out=h)
+        np.clip(h, slope, 1, out=h)
         np.multiply(delta, h, out=delta)
 
-    return Activation(forward, backward)
+    return backward
 
 
 def _sigmoid(a: Array, scratch: Array) -> None:
@@ -723,37 +735,49 @@ def activation(name: str, slope: float = 0.2) -> Activation:
     """
     check_choice("activation", "name", name, ACTIVATIONS)
     if name == "leaky_relu":
-        return _leaky_relu(_fraction("leaky_relu", "slope", slope))
+        slope = _fraction("leaky_relu", "slope", slope)
+        return Activation(_leaky_relu(slope), _steps(slope))
     return {
         "linear": Activation(_linear, _linear_backward),
-        "relu": Activation(_relu, _relu_backward),
+        "relu": Activation(_relu, _steps(0)),
         "sigmoid": Activation(_sigmoid, _sigmoid_backward),
         "tanh": Activation(_tanh, _tanh_backward),
     }[name]
 
 
-def cross_entropy_terms(
-    logits: Array, target: Array, terms: Array, scratch: Array
+def cross_entropy(
+    a: Array, x: Array, loss: Array, delta: Array, scratch: Array
 ) -> None:
-    """Write −x·log σ(a) − (1 − x)·log(1 − σ(a)) into `terms`, entry by entry.
+    """Compute the cross-entropy of logits, and its derivative, which comes along.
 
-    As max(a, 0) − a·x + log(1 + e^(−|a|)), which no logit overflows.
+        loss  = Σ −x·log σ(a) − (1 − x)·log(1 − σ(a)), over the last axis
+              = Σ max(a, 0) − a·x − log σ(|a|)
+        delta = σ(a) − x
+
+    The second form is the first with log(1 − σ(a)) = log σ(a) − a; no logit makes it
+    overflow. σ(|a|) is the larger of σ(a) and 1 − σ(a).
 
     Args:
-        logits: a, of any shape; only read.
-        target: x, in [0, 1], of a shape that broadcasts to it; only read.
-        terms: memory of the shape of a.
-        scratch: more memory of the same shape.
+        a: the logits (n, ..., d), which become σ(a).
+        x: the target, in [0, 1], of a shape (n, ...) that broadcasts to theirs.
+        loss: memory (n, ...), one axis less.
+        delta: memory of the shape of a.
+        scratch: more memory of that shape.
 
     """
-    np.absolute(logits, out=terms)
-    np.negative(terms, out=terms)
-    np.exp(terms, out=terms)
-    np.log1p(terms, out=terms)
-    np.maximum(logits, 0, out=scratch)
-    np.add(terms, scratch, out=terms)
-    np.multiply(logits, target, out=scratch)
-    np.subtract(terms, scratch, out=terms)
+    for part in _blocks(a):
+        s, target, d = a[part], x[part], delta[part]
+        terms = scratch[: len(s)]
+        np.maximum(s, 0, out=terms)
+        np.multiply(s, target, out=d)
+        np.subtract(terms, d, out=terms)
+        _sigmoid(s, d)
+        np.subtract(1, s, out=d)
+        np.maximum(s, d, out=d)
+        np.log(d, out=d)
+        np.subtract(terms, d, out=terms)
+        np.sum(terms, axis=-1, out=loss[part])
+        np.subtract(s, target, out=d)
 
 
 # --- Checks -------------------------------------------------------------------------

@@ -126,8 +126,10 @@ def test_both_engines_learn_the_same(runs, tmp_path, capsys, monkeypatch, name):
     autograd, _ = checkpoint.load(tmp_path / "weights.npz")
     assert list(byhand) == list(autograd)
     for key, W in byhand.items():
-        # float32, a few steps; float64 to 1e-12 is the matter of each system's tests
-        np.testing.assert_allclose(autograd[key], W, rtol=1e-3, atol=1e-4)
+        # float32, a few steps; float64 to 1e-12 is the matter of each system's tests.
+        # Not entry by entry: Adam's first step is as long for a gradient of 1e-9, which
+        # is all rounding, as for any other.
+        assert np.linalg.norm(autograd[key] - W) < 0.03 * np.linalg.norm(W)
 
 
 def test_equal_seeds_agree_and_other_seeds_do_not(runs, tmp_path, capsys, monkeypatch):

@@ -124,6 +124,7 @@ class Autoencoder(Minimiser):
         self.decoder.initialise(rng, init)
         self.s = f if output == "activation" else kernels.activation(output)
         self.cross_entropy = loss == "cross_entropy"
+        self._rows = backend.empty(batch_size, dtype)
         self._terms = backend.empty((batch_size, self.sizes[0]), dtype)
         self.optimizer = optimizer([self.theta])
 
@@ -140,11 +141,12 @@ class Autoencoder(Minimiser):
         a = self.decoder.forward(self.encoder.forward(x_in))  # (7)
         e = self.decoder.delta[-1]  # it becomes dLoss/da on the way back
         if self.cross_entropy:
-            kernels.cross_entropy_terms(a, x, e, self._terms[:n])  # (9')
-            np.sum(e, out=self._loss)  # (9')
-        self.s.forward(a, e)  # (8): a becomes x̂
-        np.subtract(a, x, out=e)  # (8)
-        if not self.cross_entropy:
+            rows = self._rows[:n]
+            kernels.cross_entropy(a, x, rows, e, self._terms)  # (8), (9')
+            np.sum(rows, out=self._loss)  # (9')
+        else:
+            self.s.forward(a, e)  # (8): a becomes x̂
+            np.subtract(a, x, out=e)  # (8)
             np.dot(e.reshape(-1), e.reshape(-1), out=self._loss)  # (9)
         np.divide(self._loss, n, out=self._loss)  # (9), (9')
         return self._loss

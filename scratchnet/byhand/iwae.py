@@ -140,11 +140,8 @@ class IWAE(VAE):
         da = self.decoder.delta[-1].reshape(a.shape)
         if not self.gaussian:
             terms = self._terms[: n * k].reshape(a.shape)
-            kernels.cross_entropy_terms(a, x, da, terms)  # (10)
-            np.sum(da, axis=2, out=out)
+            kernels.cross_entropy(a, x, out, da, terms)  # (10), (22)
             np.negative(out, out=out)  # (10)
-            self._sigmoid(a, da)
-            np.subtract(a, x, out=da)  # (22)
             return
         np.subtract(a, x, out=da)
         np.multiply(da, da, out=a)
@@ -179,11 +176,12 @@ class IWAE(VAE):
         np.multiply(z, each, out=z)
         np.add(dz, z, out=dz)  # (24)
         draws = dz.reshape(n, k, c)
-        d_mu, d_log_var = np.split(self.encoder.delta[-1], 2, axis=1)
+        both = self.encoder.delta[-1]
+        d_mu, d_log_var = both[:, :c], both[:, c:]
         np.sum(draws, axis=1, out=d_mu)  # (25)
         np.multiply(draws, self.eps, out=draws)
         np.sum(draws, axis=1, out=d_log_var)
         np.multiply(d_log_var, self._sigma[:n], out=d_log_var)
         np.subtract(d_log_var, 1 / n, out=d_log_var)
         np.multiply(d_log_var, 0.5, out=d_log_var)  # (26)
-        self.encoder.backward(self.encoder.delta[-1])  # (17)
+        self.encoder.backward(both)  # (17)

@@ -137,6 +137,7 @@ class VAE(Minimiser, LatentVariableModel):
         self._sigmoid = kernels.activation("sigmoid").forward
         self._z = backend.empty((rows, c), dtype)
         self._sigma = backend.empty((batch_size, c), dtype)
+        self._rows = backend.empty(batch_size, dtype)
         self._terms = backend.empty((rows, d), dtype)
         self._kl = backend.zeros((), self.dtype)
         if self.gaussian:
@@ -189,10 +190,9 @@ class VAE(Minimiser, LatentVariableModel):
         da = self.decoder.delta[-1]
         loss = self._loss
         if not self.gaussian:
-            kernels.cross_entropy_terms(a, x, da, self._terms[: len(x)])  # (10)
-            np.sum(da, out=loss)  # (10)
-            self._sigmoid(a, da)
-            np.subtract(a, x, out=da)  # (13)
+            rows = self._rows[: len(x)]
+            kernels.cross_entropy(a, x, rows, da, self._terms)  # (10), (13)
+            np.sum(rows, out=loss)  # (10)
             return
         np.subtract(a, x, out=da)
         e = da.reshape(-1)
@@ -214,7 +214,8 @@ class VAE(Minimiser, LatentVariableModel):
         da = self.decoder.delta[-1]
         np.multiply(da, 1 / n, out=da)  # (13), (13')
         dz = self.decoder.backward(da, inputs=True)  # (14)
-        d_mu, d_log_var = np.split(self.encoder.delta[-1], 2, axis=1)
+        both = self.encoder.delta[-1]
+        d_mu, d_log_var = both[:, : self.sizes[-1]], both[:, self.sizes[-1] :]
         sigma = self._sigma[:n]
         np.multiply(dz, self.eps, out=d_log_var)
         np.multiply(d_log_var, sigma, out=d_log_var)
@@ -224,7 +225,7 @@ class VAE(Minimiser, LatentVariableModel):
         np.expm1(self.log_var, out=sigma)
         np.multiply(sigma, self.beta / (2 * n), out=sigma)
         np.add(d_log_var, sigma, out=d_log_var)  # (16)
-        self.encoder.backward(self.encoder.delta[-1])  # (17)
+        self.encoder.backward(both)  # (17)
 
     # Use
 
