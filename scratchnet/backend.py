@@ -40,6 +40,18 @@ def empty(shape: Shape, dtype: DTypeLike = np.float32) -> Array:
     return np.empty(shape, dtype)
 
 
+def keep_freed_memory() -> None:
+    """Have the memory of freed arrays kept for the next ones; call before training.
+
+    A step makes and frees the same large arrays again and again. The C library (glibc)
+    gives what is free above some bound back to the system, which then has to clear it
+    and map it in anew: a fourth of a step with a minibatch of 512. The bound follows
+    the largest block that was ever freed, up to 32 MiB (man mallopt, M_MMAP_THRESHOLD).
+    So one is freed, without being written to; other C libraries do not mind.
+    """
+    np.empty(31 << 20, np.uint8)
+
+
 def to_numpy(x: Array) -> np.ndarray:
     """Return `x` as a NumPy array: the one explicit way back to the host."""
     return np.asarray(x)

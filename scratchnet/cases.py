@@ -288,6 +288,13 @@ def where(d: Draw, f: Function) -> Call:
     return lambda x, y: f(condition, x, y), [d.values(a), d.values(b)]
 
 
+@case(tensor.keep)
+def keep(d: Draw, f: Function) -> Call:
+    x = d.values(d.shape())
+    mask = np.asarray(d.rng.random(x.shape) < 0.5)
+    return lambda x: f(x, mask), [x]
+
+
 @case(np.clip, derivatives.clip)
 def clip(d: Draw, f: Function) -> Call:
     return f, d.apart(*d.shapes(3))

@@ -27,6 +27,7 @@ from scratchnet.tensor import (
     Tensor,
     cast,
     constant,
+    keep,
     plain,
     primitive,
     rewrite,
@@ -158,7 +159,7 @@ rule(sinc_derivative,    lambda g, y, x, n: g * np.pi * sinc_derivative(x, n + 1
 
 def _larger(g: Any, a: Any, b: Any, sure: Any) -> Any:
     """Return g where a > b or it is sure, half of g where they tie, else 0."""
-    return np.where((a > b) | sure, g, np.where(a == b, 0.5 * g, 0.0))
+    return keep(g, (a > b) | sure) + keep(0.5 * g, a == b)
 
 
 # maximum and minimum let a NaN win, fmax and fmin let it lose.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.tensor import plain, primitive, rule
+from scratchnet.tensor import keep, plain, primitive, rule
 
 # --- Activations --------------------------------------------------------------------
 
@@ -19,27 +19,27 @@ def relu(x: Any) -> Any:
     return np.maximum(x, 0)
 
 
-rule(relu, lambda g, y, x: np.where(x > 0, g, 0.0))
+rule(relu, lambda g, y, x: keep(g, x > 0))
 
 
 @primitive
 def leaky_relu(x: Any, slope: float = 0.2) -> Any:
     """Return x where it is positive, else slope * x (Maas et al. 2013)."""
-    return np.where(x > 0, x, slope * x)
+    return np.maximum(x, 0) + slope * np.minimum(x, 0)
 
 
 rule(
     leaky_relu,
-    lambda g, y, x, slope=0.2: np.where(x > 0, g, slope * g),
-    lambda g, y, x, slope=0.2: np.where(x > 0, 0.0, x * g),
+    lambda g, y, x, slope=0.2: keep(g, x > 0) + slope * keep(g, x <= 0),
+    lambda g, y, x, slope=0.2: keep(x * g, x <= 0),
 )
 
 
 @primitive
 def sigmoid(x: Any) -> Any:
-    """Return 1 / (1 + exp(-x)), in the form whose exponential cannot overflow."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, e) / (1 + e)
+    """Return 1 / (1 + exp(-x)); 0 where the exponential overflows to inf."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
 
 
 rule(sigmoid, lambda g, y, x: g * y * (1 - y))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import kernels
+from scratchnet import backend, kernels
 from scratchnet.kernels import Rate, cosine_decay, hold_then_decay
 from scratchnet.tensor import Tensor, changed, plain
 
@@ -79,6 +79,10 @@ class Optimizer(_OverParameters):
     """
 
     _update: kernels.Update
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        super().__init__(parameters)
+        backend.keep_freed_memory()
 
     @property
     def lr(self) -> float:

@@ -1020,6 +1020,19 @@ def cast(x: Any, dtype: DTypeLike) -> Any:
 
 
 @primitive
+def keep(x: Any, mask: Any) -> Any:
+    """Return np.where(mask, x, 0) for an array of booleans, several times as fast.
+
+    np.where branches at each element, and no processor can guess which way. Here the
+    bits of an element, taken for an integer, are multiplied by 1 or 0. (The element
+    itself would not do: inf times 0 is NaN.)
+    """
+    if x.dtype.itemsize > 8:  # wider than any integer
+        return np.where(mask, x, 0)
+    return (x.view(f"i{x.dtype.itemsize}") * mask).view(x.dtype)
+
+
+@primitive
 def _alias(x: Any) -> Any:
     return x
 
@@ -1028,6 +1041,7 @@ def _alias(x: Any) -> Any:
 rule(getitem, lambda g, y, x, key: scatter(g, key, x), None)
 rule(scatter, lambda g, y, values, key, like: getitem(g, key), None, None)
 rule(cast, lambda g, y, x, dtype: g)
+rule(keep, lambda g, y, x, mask: keep(g, mask), None)
 rule(_alias, lambda g, y, x: g)
 
 
