@@ -289,7 +289,7 @@ def where(d: Draw, f: Function) -> Call:
 
 
 @case(tensor.keep)
-def keep(d: Draw, f: Function) -> Call:
+def keep_some(d: Draw, f: Function) -> Call:
     x = d.values(d.shape())
     mask = np.asarray(d.rng.random(x.shape) < 0.5)
     return lambda x: f(x, mask), [x]

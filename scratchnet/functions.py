@@ -23,14 +23,22 @@ rule(relu, lambda g, y, x: keep(g, x > 0))
 
 
 @primitive
-def leaky_relu(x: Any, slope: float = 0.2) -> Any:
-    """Return x where it is positive, else slope * x (Maas et al. 2013)."""
-    return np.maximum(x, 0) + slope * np.minimum(x, 0)
+def leaky_relu(x: Any, slope: Any = 0.2) -> Any:
+    """Return x where it is positive, else slope * x (Maas et al. 2013).
+
+    Raises:
+        ValueError: slope is a number that is not in [0, 1].
+
+    """
+    if isinstance(slope, (int, float)) and not 0 <= slope <= 1:
+        raise ValueError(f"leaky_relu: slope is {slope}; a number in [0, 1] expected")
+    return np.maximum(x, slope * x)
 
 
+# Rounded up, a positive x is at least 1, and any other at most 0.
 rule(
     leaky_relu,
-    lambda g, y, x, slope=0.2: keep(g, x > 0) + slope * keep(g, x <= 0),
+    lambda g, y, x, slope=0.2: g * np.clip(np.ceil(x), slope, 1),
     lambda g, y, x, slope=0.2: keep(x * g, x <= 0),
 )
 

@@ -22,7 +22,7 @@ import contextlib
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
@@ -301,8 +301,8 @@ def _label(x: Any) -> str:
 class _Row:
     """What the table knows of one function: how to call it with Tensors."""
 
-    # How many arguments a usual call has, by position and none a list. Any other call
-    # passes through `accept` first.
+    # How many arguments a usual call has, all by position. Any other call passes
+    # through `accept` first.
     usual = -1
     call: Function  # (function, args, kwargs) -> result
 
@@ -314,15 +314,16 @@ class _Row:
 
     def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
         """Bring a call into the usual form; refuse what the row does not cover."""
-        if kwargs.get("out") is not None:
-            raise TypeError(
-                f"{name_of(function)}: out= cannot be used with Tensors; write "
-                "h = h + t instead of h += t, and bind the result to a new name"
-            )
+        by_keyword = False
         if kwargs:
+            if kwargs.get("out") is not None:
+                raise TypeError(
+                    f"{name_of(function)}: out= cannot be used with Tensors; write "
+                    "h = h + t instead of h += t, and bind the result to a new name"
+                )
             given = (k for k in kwargs if not _is_default(function, k, kwargs[k]))
             kwargs = {k: kwargs[k] for k in given}
-        by_keyword = _holds_tensor((*kwargs.values(),))
+            by_keyword = any(map(_holds_tensor, kwargs.values()))
         form = (len(args), *kwargs)
         if by_keyword or form not in self.accepted:
             try:
@@ -345,6 +346,7 @@ class _Row:
 class _Recorded(_Row):
     """A row whose calls are recorded; its two kinds say where in a call inputs are."""
 
+    function: Function  # of plain arrays
     inputs: Function  # args -> the array inputs, of which there may be derivatives
     others: Function  # args -> the rest
     plain: Function  # args -> the same with plain arrays for Tensors
@@ -353,21 +355,23 @@ class _Recorded(_Row):
 
     def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
         args, kwargs = super().accept(function, args, kwargs)
-        if _holds_tensor((*self.others(args), *kwargs.values())):
+        if any(map(_holds_tensor, (*self.others(args), *kwargs.values()))):
             raise TypeError(
                 f"{name_of(function)}: a Tensor was given for an argument that has no "
                 "derivative; pass its value, .detach().numpy()"
             )
-        return self.without_lists(args), kwargs
+        return args, kwargs
 
-    def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        inputs = self.inputs(args)
+    def record(
+        self, function: Function, values: Any, wanted: bool, args: Any, kwargs: Any
+    ) -> Tensor:
+        """Compute it of `values`, the plain `args`; remember that if it is `wanted`."""
+        f = self.function
         try:
-            data = function(*self.plain(args), **kwargs)
+            result = _tensor(f(*values, **kwargs) if kwargs else f(*values))
         except (ValueError, TypeError) as error:
-            raise _with_shapes(error, function, inputs) from error
-        result = _tensor(data)
-        if _recording.get() and _any_requires_grad(inputs):
+            raise _with_shapes(error, function, self.inputs(args)) from error
+        if wanted and _recording.get():
             kind = result._data.dtype.kind
             if kind == "f":
                 result._node = Node(self, function, args, kwargs)
@@ -380,13 +384,34 @@ class _Recorded(_Row):
         return result
 
 
+def _of_arrays(function: Function) -> Function:
+    """Return what a primitive wraps, which need not look for Tensors; or itself."""
+    return getattr(function, "of_arrays", function)
+
+
 class _Rule(_Recorded):
     """f(a, b, ...), with one rule for each input."""
 
-    def __init__(self, rules: Sequence[Function | None]) -> None:
+    def __init__(self, function: Function, rules: Sequence[Function | None]) -> None:
         super().__init__(next(r for r in rules if r is not None), skip=2)
+        self.function = _of_arrays(function)
         self.usual = len(rules)
         self.rules = rules
+
+    def call(self, function: Function, args: Any, kwargs: Any) -> Any:
+        # Every call passes here, hence one loop for all that is to find out.
+        values: list[Any] = []
+        wanted = False
+        for x in args:
+            if isinstance(x, Tensor):
+                if x._requires_grad:
+                    wanted = True
+                x = x._data
+            elif type(x) in _LISTS:
+                args = self.without_lists(args)
+                x = args[len(values)]
+            values.append(x)
+        return self.record(function, values, wanted, args, kwargs)
 
     def inputs(self, args: Any) -> Any:
         return args[: self.usual]
@@ -412,9 +437,17 @@ class _Rule(_Recorded):
 class _RuleEach(_Recorded):
     """f([a, b, ...], ...), with one rule that is told which input is meant."""
 
-    def __init__(self, rule: Function) -> None:
+    def __init__(self, function: Function, rule: Function) -> None:
         super().__init__(rule, skip=3)
+        self.function = _of_arrays(function)
         self.rule = rule
+
+    usual = 1
+
+    def call(self, function: Function, args: Any, kwargs: Any) -> Any:
+        args = self.without_lists(args)
+        wanted = any([x._requires_grad for x in args[0] if isinstance(x, Tensor)])
+        return self.record(function, self.plain(args), wanted, args, kwargs)
 
     def inputs(self, args: Any) -> Any:
         return args[0]
@@ -477,7 +510,7 @@ def rule(function: Function, *rules: Function | None) -> None:
             f"rule: no derivative is given for {name_of(function)}; if it is zero "
             "everywhere, use constant()"
         )
-    TABLE[function] = _Rule(rules)
+    TABLE[function] = _Rule(function, rules)
 
 
 def rule_each(function: Function, each: Function) -> None:
@@ -485,7 +518,7 @@ def rule_each(function: Function, each: Function) -> None:
 
     `each(g, y, i, arrays, ...)` returns dL/d(arrays[i]).
     """
-    TABLE[function] = _RuleEach(each)
+    TABLE[function] = _RuleEach(function, each)
 
 
 def rewrite(function: Function, definition: Function) -> None:
@@ -515,10 +548,11 @@ def primitive(forward: Function) -> Function:
 
     @wraps(forward)
     def function(*args: Any, **kwargs: Any) -> Any:
-        if _holds_tensor(args) or (kwargs and _holds_tensor((*kwargs.values(),))):
+        if any(map(_holds_tensor, (*args, *kwargs.values()))):
             return apply(function, args, kwargs)
         return forward(*args, **kwargs)
 
+    function.of_arrays = forward  # type: ignore[attr-defined]
     return function
 
 
@@ -532,7 +566,7 @@ def apply(function: Function, args: Any, kwargs: Any) -> Any:
             f"add one with scratchnet.rule({name}, lambda g, y, x: ...), or pass plain "
             "arrays (tensor.detach().numpy()) if no gradient is needed"
         )
-    if kwargs or len(args) != row.usual or not _LISTS.isdisjoint(map(type, args)):
+    if kwargs or len(args) != row.usual:
         args, kwargs = row.accept(function, args, kwargs)
     return row.call(function, args, kwargs)
 
@@ -559,20 +593,13 @@ def plain(x: Any) -> Any:
 
 
 def _holds_tensor(x: Any) -> bool:
-    if isinstance(x, (list, tuple)):
+    if type(x) in _LISTS:
         return any(map(_holds_tensor, x))
     return isinstance(x, Tensor)
 
 
 def _no_list(x: Any) -> Any:
     return backend.asarray(x) if isinstance(x, (list, tuple)) else x
-
-
-def _any_requires_grad(inputs: Sequence[Any]) -> bool:
-    for x in inputs:  # a loop, as any() of a generator is several times slower
-        if isinstance(x, Tensor) and x._requires_grad:
-            return True
-    return False
 
 
 @cache
@@ -808,6 +835,7 @@ class Tensor:
         gradient: ArrayLike | Tensor | None = None,
         retain_graph: bool = False,
         create_graph: bool = False,
+        inputs: Iterable[Tensor] | None = None,
     ) -> None:
         """Add dL/d(leaf) to `.grad` of every leaf that this Tensor was made from.
 
@@ -819,11 +847,15 @@ class Tensor:
             create_graph: record the walk itself, so that `.grad` is a Tensor that can
                 be differentiated again. It keeps the graph, and the leaf with it:
                 set `.grad` to None when done, or use `grad`, which stores nothing.
+            inputs: the leaves that are wanted, if not all are: the gradient is carried
+                to these only. (Of a GAN's generator, past a discriminator whose own
+                parameters are not to learn from this.)
 
         Raises:
             GraphError: nothing to differentiate; the graph was freed by an earlier
                 call; a Tensor was changed in place since the graph read it.
-            ValueError: `gradient` is missing or has another shape.
+            ValueError: `gradient` is missing or has another shape; `inputs` is empty.
+            TypeError: `inputs` has something that is no leaf.
 
         After any error every `.grad` is as it was.
 
@@ -848,7 +880,13 @@ class Tensor:
         if not (create_graph and isinstance(gradient, Tensor)):
             gradient = backend.asarray(plain(gradient))
         seed = cast(gradient, self.dtype)  # a copy, so that no leaf keeps the caller's
-        steps, _ = _steps_back(self, set())
+        chosen = None if inputs is None else list(inputs)
+        if chosen == []:
+            raise ValueError("backward: inputs is empty; None stands for all leaves")
+        for x in chosen or ():
+            if not isinstance(x, Tensor) or x._node is not None:
+                raise TypeError(f"backward: {_label(x)} in inputs is no leaf")
+        steps, _ = _steps_back(self, set(chosen or ()))
         found = _walk_back(self, seed, steps, create_graph, retain_graph)
         with _lock:
             sums = {

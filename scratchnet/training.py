@@ -145,7 +145,7 @@ def _step(model: Any, batch: Batch, optimizer: Optimizer | None) -> Array:
 def _descend(optimizer: Optimizer, loss: Any) -> Array:
     """Take one step down a recorded loss; return its value, still on the device."""
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward(inputs=optimizer.parameters)
     optimizer.step()
     return loss.data
 

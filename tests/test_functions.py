@@ -7,7 +7,7 @@ import pytest
 
 import scratchnet
 from scratchnet import NoRuleError, Tensor, functions, grad, primitive, rule
-from scratchnet.tensor import TABLE
+from scratchnet.tensor import TABLE, keep
 
 ELEMENTWISE = {
     functions.relu: lambda x: max(x, 0.0),
@@ -279,3 +279,30 @@ def test_a_rule_of_the_wrong_shape_is_named():
         scratchnet.GraphError, match=r"twice.*argument 0.*\(7,\).*\(3,\)"
     ):
         slope(twice, np.ones(3))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_keep_is_where_to_the_last_bit(dtype):
+    values = [1.5, -0.0, np.inf, -np.inf, np.nan, np.finfo(dtype).tiny, -3]
+    x = np.array(values, dtype)
+    for mask in (np.arange(7) % 2 == 0, np.arange(7) % 2 == 1):
+        found = keep(x, mask)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, np.where(mask, x, 0))
+        np.testing.assert_array_equal(np.signbit(found[mask]), np.signbit(x[mask]))
+    assert keep(np.array(2.0, dtype), np.True_) == 2
+    square = np.arange(6, dtype=dtype).reshape(2, 3).T
+    kept = keep(square, np.array([True, False]))  # any layout, any broadcast mask
+    np.testing.assert_array_equal(kept, [[0, 0], [1, 0], [2, 0]])
+
+
+def test_an_infinite_gradient_does_not_pass_where_relu_is_flat():
+    x = Tensor([-1.0, 4.0], requires_grad=True)
+    np.sum(np.sqrt(functions.relu(x))).backward()  # d√/dx is infinite at 0
+    np.testing.assert_array_equal(x.grad, [0, 0.25])
+
+
+@pytest.mark.parametrize("slope", [-0.1, 1.5, float("nan")])
+def test_leaky_relu_refuses_slopes_that_its_form_does_not_hold_for(slope):
+    with pytest.raises(ValueError, match=rf"slope is {slope}; a number in \[0, 1\]"):
+        functions.leaky_relu(np.ones(2), slope)

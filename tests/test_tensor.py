@@ -512,6 +512,49 @@ def test_what_was_broadcast_is_summed(data):
         np.testing.assert_allclose(x.grad, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_backward_goes_to_the_inputs_that_are_wanted_and_no_others():
+    used = []
+    spy = primitive(lambda x, W: x @ W)
+    rule(
+        spy,
+        lambda g, y, x, W: used.append("x") or g @ W.T,
+        lambda g, y, x, W: used.append("W") or x.T @ g,
+    )
+    try:
+        first, second = leaf(np.eye(2)), leaf([[1.0, 2.0], [3.0, 4.0]])
+        h = spy(np.ones((3, 2)), first)
+        np.sum(spy(h, second)).backward(inputs=[first])
+    finally:
+        del TABLE[spy]
+    assert used == ["x", "W"]  # through the second product, and not to its W
+    np.testing.assert_array_equal(first.grad, 3 * np.array([[3.0, 7.0], [3.0, 7.0]]))
+    assert second.grad is None
+    a, b = leaf(2.0), leaf(3.0)
+    (a * b).backward(inputs=(x for x in (a, a)))  # any iterable; twice is once
+    assert a.grad == 3
+    assert b.grad is None
+    (a * a).backward(inputs=[b])  # nothing leads there
+    assert b.grad is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        ([], ValueError, "inputs is empty; None stands for all"),
+        ([np.ones(2)], TypeError, r"ndarray of shape \(2,\) in inputs is no leaf"),
+        ("result", TypeError, r"Tensor of shape \(\) in inputs is no leaf"),
+    ],
+)
+def test_inputs_of_backward_are_leaves(inputs, error, message):
+    a = leaf(2.0)
+    y = a * a
+    with pytest.raises(error, match=message):
+        (y + 1).backward(inputs=[y] if inputs == "result" else inputs)
+    assert a.grad is None
+    (y + 1).backward()
+    assert a.grad == 4
+
+
 # --- Errors of the walk -------------------------------------------------------------
 
 
