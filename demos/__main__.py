@@ -19,6 +19,7 @@ NAMES = (
     "vae",
     "gan",
     "twins",
+    "speed",
 )
 
 

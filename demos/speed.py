@@ -1,0 +1,364 @@
+"""How fast a training step is: by hand, by the engine, and in other frameworks.
+
+No claim of the lecture: a benchmark. Every rival that is installed takes the same steps
+(sizes, loss and its value, Adam, float32, fresh noise) from the same weights, and its
+first losses are compared with those by hand: that is what can fail here. Times are not
+claimed but printed, as ratios: rivals take turns within a round, each in a process of
+its own with all cores, and a ratio is taken within each round. Shown is the median of
+the rounds, with the least and the greatest.
+
+The floor is the step's matrix products alone, by NumPy. The rivals are written out in
+_rivals.py; install those to compare with (torch, jax, autograd, mygrad).
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from demos._demo import Demo, main
+from demos._rivals import NETS, RIVALS, SIZES, SYSTEMS, WARM_UP, noise_columns
+from scratchnet import byhand, plots
+
+FLOOR, BY_HAND, ENGINE = "products", "by hand", "engine"
+EAGER = ("torch, default", "torch, foreach", "torch, fused")
+PAUSE = 0.25  # s; the threads of some rivals spin for a while after their last work
+
+Cell = tuple[str, int]  # a system and a batch size
+
+
+class Ratio(NamedTuple):
+    """The median, the least and the greatest of the rounds."""
+
+    median: float
+    least: float
+    greatest: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.least:.2f}–{self.greatest:.2f})"
+
+
+class Results:
+    """What was measured.
+
+    Attributes:
+        ms: of each rival and cell, the milliseconds of a step in each round.
+        memory: of each rival and system, MiB that making and stepping it took, at the
+            largest batch.
+        process: of each rival, the most MiB that its process ever had.
+        versions: of each rival, its package's version.
+        missing: of each rival that could not run, why.
+
+    """
+
+    def __init__(self) -> None:
+        self.ms: dict[str, dict[Cell, list[float]]] = {}
+        self.memory: dict[str, dict[str, float]] = {}
+        self.process: dict[str, float] = {}
+        self.versions: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+
+    def cells(self) -> list[Cell]:
+        """Return the systems and batch sizes, in order."""
+        return list(self.ms[BY_HAND])
+
+    def median(self, rival: str, cell: Cell) -> float:
+        """Return the milliseconds of a step."""
+        return float(np.median(self.ms[rival][cell]))
+
+    def best(self, rivals: Sequence[str], cell: Cell) -> str:
+        """Return the fastest of some rivals in a cell."""
+        return min(rivals, key=lambda rival: self.median(rival, cell))
+
+    def present(self, *rivals: str) -> tuple[str, ...]:
+        """Return those of the rivals that ran."""
+        return tuple(rival for rival in rivals if rival in self.ms)
+
+    def ratio(self, rival: str, others: Sequence[str], cells: Sequence[Cell]) -> Ratio:
+        """Return the geometric mean over cells of rival / best of the others."""
+        logs = [
+            np.log(self.ms[rival][cell])
+            - np.log(self.ms[self.best(others, cell)][cell])
+            for cell in cells
+        ]
+        rounds = np.exp(np.mean(logs, axis=0))
+        return Ratio(float(np.median(rounds)), float(rounds.min()), float(rounds.max()))
+
+
+# --- Measuring ----------------------------------------------------------------------
+
+
+class Process:
+    """A rival in a process of its own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "demos._rivals", name, str(folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True,
+        )  # fmt: skip
+
+    def ask(self, *command: Any) -> dict[str, Any]:
+        """Send a command and return the answer.
+
+        Raises:
+            RuntimeError: the rival could not do it, or its process ended.
+
+        """
+        print(json.dumps(command), file=self.child.stdin, flush=True)
+        line = self.child.stdout.readline() if self.child.stdout else ""
+        answer: dict[str, Any] = json.loads(line or '{"error": "its process ended"}')
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+
+@contextmanager
+def processes(names: Sequence[str], folder: Path) -> Iterator[dict[str, Process]]:
+    """Start a process for each rival, and end them all."""
+    started = {name: Process(name, folder) for name in names}
+    try:
+        yield started
+    finally:
+        for process in started.values():
+            process.child.communicate()  # the end of its input ends it
+
+
+def prepare(folder: Path, system: str, rows: int, steps: int) -> None:
+    """Write what all rivals start from: weights, samples, and noise for some steps."""
+    rng = np.random.default_rng(0)
+    model: Any
+    if system == "GAN":
+        model = byhand.GAN(**NETS, rng=rng)
+    else:
+        kind = byhand.VAE if system == "VAE" else byhand.Autoencoder
+        model = kind(SIZES[system], rng=rng)
+    columns = noise_columns(system)
+    shape = (steps, len(columns), rows, max(columns, default=0))
+    np.savez(
+        folder / f"{system}.npz", x=rng.random((rows, 784), np.float32),
+        noise=rng.standard_normal(shape).astype(np.float32), **model.state_dict(),
+    )  # fmt: skip
+
+
+def measure(
+    rivals: Sequence[str], batches: Sequence[int], rounds: int, seconds: float
+) -> tuple[Results, dict[str, float]]:
+    """Time every rival.
+
+    Returns:
+        The results; and of each rival how far its first losses are from those by hand,
+        the largest relative difference.
+
+    """
+    results = Results()
+    apart: dict[str, float] = {}
+    turns = len(SYSTEMS) * len(rivals) * len(batches) * (1 + rounds)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        tqdm(total=turns, unit="turn", disable=None) as bar,
+    ):
+        folder = Path(name)
+        for system in SYSTEMS:
+            prepare(folder, system, max(batches), steps=5)
+            prepare(folder, WARM_UP, rows=8, steps=1)
+            present = [rival for rival in rivals if rival not in results.missing]
+            losses: dict[Cell, np.ndarray] = {}
+            with processes(present, folder) as running:
+                for rival, process in list(running.items()):
+                    try:
+                        answers = make(process, system, batches)
+                    except RuntimeError as error:
+                        results.missing[rival] = str(error)
+                        continue
+                    results.versions[rival] = answers[0]["version"]
+                    results.memory.setdefault(rival, {})[system] = answers[1]["memory"]
+                    most = max(results.process.get(rival, 0), answers[1]["process"])
+                    results.process[rival] = most
+                    for n, answer in zip(batches[::-1], answers[1:], strict=True):
+                        found = np.array(answer["losses"])
+                        if not found.size:  # the floors
+                            continue
+                        right = losses.setdefault((system, n), found)
+                        error = float(np.max(np.abs(found / right - 1)))
+                        apart[rival] = max(apart.get(rival, 0.0), error)
+                    bar.update(len(batches))
+                for _ in range(rounds):
+                    for n in batches:
+                        for rival in present:
+                            if rival in results.missing:
+                                continue
+                            time.sleep(PAUSE)
+                            ms = running[rival].ask("time", n, seconds)["ms"]
+                            of_rival = results.ms.setdefault(rival, {})
+                            of_rival.setdefault((system, n), []).append(ms)
+                            bar.update()
+    return results, apart
+
+
+def make(process: Process, system: str, batches: Sequence[int]) -> list[dict[str, Any]]:
+    """Have a system made for each batch size, the largest first."""
+    hello = process.ask("hello")
+    process.ask("make", WARM_UP, 8, False)
+    return [hello, *(process.ask("make", system, n, True) for n in batches[::-1])]
+
+
+# --- Reporting ----------------------------------------------------------------------
+
+
+def machine() -> str:
+    """Describe what this ran on."""
+    model = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        lines = info.read_text().splitlines()
+        names = [line.split(":")[1] for line in lines if line.startswith("model name")]
+        model = names[0].strip() if names else model
+    config: Any = np.show_config(mode="dicts")
+    blas = config["Build Dependencies"]["blas"]
+    return (
+        f"{model}, {os.cpu_count()} cores, {platform.system()}; Python "
+        f"{platform.python_version()}, NumPy {np.__version__} with {blas['name']} "
+        f"{blas['version']}"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table in Markdown, its first column to the left."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = cells
+        padded = [first.ljust(widths[0])]
+        padded += [cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join([line(head), line(rule), *map(line, rows)])
+
+
+def times_table(results: Results) -> str:
+    """Return the milliseconds of a step of every rival."""
+    rows = [
+        [f"{system}, {n}"]
+        + [f"{results.median(rival, (system, n)):.2f}" for rival in results.ms]
+        for system, n in results.cells()
+    ]
+    return table(["ms a step", *results.ms], rows)
+
+
+def comparisons(results: Results) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return what is set against what, of what is there: name -> rival, others."""
+    eager = results.present(*EAGER)
+    wanted: dict[str, tuple[str, tuple[str, ...]]] = {
+        "by hand / products": (BY_HAND, (FLOOR,)),
+        "by hand / best eager": (BY_HAND, eager),
+        "by hand / torch.compile": (BY_HAND, results.present("torch.compile")),
+        "by hand / JAX": (BY_HAND, results.present("JAX")),
+        "engine / eager, default": (ENGINE, results.present(EAGER[0])),
+        "engine / best eager": (ENGINE, eager),
+    }
+    return {name: pair for name, pair in wanted.items() if pair[1]}
+
+
+def ratios_table(results: Results) -> str:
+    """Return the ratios of each cell, and their geometric means."""
+    pairs = comparisons(results).values()
+    groups = {f"{system}, {n}": [(system, n)] for system, n in results.cells()}
+    for n in dict.fromkeys(n for _, n in results.cells()):
+        groups[f"geometric mean, {n}"] = [c for c in results.cells() if c[1] == n]
+    groups["geometric mean"] = results.cells()
+    rows = [
+        [name, *(str(results.ratio(*pair, cells)) for pair in pairs)]
+        for name, cells in groups.items()
+    ]
+    return table(["ratio", *comparisons(results)], rows)
+
+
+def memory_table(results: Results) -> str:
+    """Return the MiB that each rival needs for each system, and in all."""
+    rows = [
+        [rival, *(f"{m:.0f}" for m in memory.values()), f"{results.process[rival]:.0f}"]
+        for rival, memory in results.memory.items()
+    ]
+    return table(["MiB", *SYSTEMS, "the whole process"], rows)
+
+
+@plots.styled
+def speed_figure(results: Results) -> Any:
+    """Draw, for each system, every rival's time over that of the products alone."""
+    figure, axes = plots.panels(1, len(SYSTEMS), size=(3.3, 4.2), sharey=True)
+    batches = list(dict.fromkeys(n for _, n in results.cells()))
+    drawn = [rival for rival in results.ms if rival != FLOOR]
+    for ax, system in zip(axes[0], SYSTEMS, strict=True):
+        for i, rival in enumerate(drawn):
+            over = [results.ratio(rival, (FLOOR,), [(system, n)]) for n in batches]
+            middle = np.array([r.median for r in over])
+            spread = np.abs([[r.least, r.greatest] for r in over] - middle[:, None]).T
+            ours = rival in (BY_HAND, ENGINE)
+            colour = (*plots.COLOURS, "#000000", "#7F3C8D", "#8B6D00", "#7F7F7F")[i]
+            ax.errorbar(
+                np.arange(len(batches)) + (i - len(drawn) / 2) * 0.04, middle, spread,
+                label=rival, color=colour, marker="o" if ours else "s",
+                markersize=7 if ours else 4, linewidth=2.2 if ours else 1,
+                elinewidth=1, zorder=3 if ours else 2,
+            )  # fmt: skip
+        ax.axhline(1, color="#444444", linewidth=1)
+        ax.set_title(system)
+        ax.set_xticks(range(len(batches)), batches)
+        ax.set_xlabel("minibatch")
+        ax.set_yscale("log")
+        ticks = [0.7, 1, 1.5, 2, 3, 5, 8, 12]
+        ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        ax.minorticks_off()
+    axes[0, 0].set_ylabel("time of a step / of its products by NumPy")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper")
+    return figure
+
+
+def to_json(results: Results, rounds: int) -> str:
+    """Write out all that was measured."""
+    ms: dict[str, Any] = {}
+    for rival, cells in results.ms.items():
+        for (system, n), rounds_of in cells.items():
+            ms.setdefault(rival, {}).setdefault(system, {})[str(n)] = rounds_of
+    content = {
+        "machine": machine(), "rounds": rounds, "ms": ms, "memory": results.memory,
+        "process": results.process, "versions": results.versions,
+        "missing": results.missing,
+    }  # fmt: skip
+    return json.dumps(content, indent=1)
+
+
+def run(demo: Demo) -> None:
+    """Measure, check that all did the same work, and report."""
+    rounds = demo.choose(5, 1)
+    rivals = [name for name in RIVALS if not demo.quick or name != "torch.compile"]
+    results, apart = measure(
+        rivals, demo.choose((32, 128, 512), (32,)), rounds, demo.choose(0.4, 0.02)
+    )
+    for rival, reason in results.missing.items():
+        demo.say(f"  without {rival}: {reason}")
+    for rival, error in apart.items():
+        if rival != BY_HAND:
+            demo.claim(f"first losses, {rival} and by hand apart", error, at_most=1e-3)
+    demo.say(f"\n{machine()}\n\n{times_table(results)}\n\n{ratios_table(results)}\n")
+    demo.say(f"{memory_table(results)}\n")
+    path = demo.out / "speed.json"
+    path.write_text(to_json(results, rounds))
+    demo.say(f"  data {path}")
+    demo.save(speed_figure(results))
+
+
+if __name__ == "__main__":
+    main(__name__)

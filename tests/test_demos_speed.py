@@ -1,0 +1,141 @@
+"""demos/speed.py: that what is timed is the same work, and what is made of the times."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from demos import _rivals, speed
+from demos._demo import Demo
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Leave small systems in a folder, as the benchmark leaves large ones."""
+    monkeypatch.setitem(_rivals.SIZES, "VAE", (784, 12, 20))
+    monkeypatch.setitem(_rivals.SIZES, "deep autoencoder", (784, 10, 8, 6))
+    monkeypatch.setitem(_rivals.NETS, "generator", (64, 9, 784))
+    monkeypatch.setitem(_rivals.NETS, "discriminator", (784, 9, 1))
+    for system in (*_rivals.SYSTEMS, _rivals.WARM_UP):
+        speed.prepare(tmp_path, system, rows=6, steps=3)
+    return tmp_path
+
+
+@pytest.mark.parametrize("system", _rivals.SYSTEMS)
+@pytest.mark.parametrize(
+    "rival", ["engine", "torch, fused", "torch.compile", "JAX", "autograd", "mygrad"]
+)
+def test_a_rival_takes_the_steps_by_hand(folder, system, rival):
+    """Of frameworks that are not installed, none."""
+    pytest.importorskip(_rivals.RIVALS[rival].package)
+    if rival == "torch.compile":
+        pytest.skip("compiles for minutes; the benchmark compares it too")
+    expected = _rivals.Runner("by hand", folder).make(system, 4, False)["losses"]
+    losses = _rivals.Runner(rival, folder).make(system, 4, False)["losses"]
+    assert np.shape(losses) == (3, 2 if system == "GAN" else 1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    # Each step counts: the losses of three are three numbers.
+    assert len(np.unique(np.array(expected)[:, 0])) == 3
+
+
+@pytest.mark.parametrize("system", _rivals.SYSTEMS)
+def test_the_floor_multiplies_as_often_as_a_step(folder, system, monkeypatch):
+    """By what is counted in the steps by hand."""
+    shapes = {}
+
+    def counting(kind, a, b, out):
+        shapes.setdefault(kind, []).append((a.shape, b.shape))
+        return real(a, b, out=out)
+
+    real = np.matmul
+    x = np.zeros((4, 784), np.float32)
+    for kind, make in [
+        ("floor", partial(_rivals.products, library="numpy")),
+        ("by hand", _rivals.by_hand),
+    ]:
+        with np.load(folder / f"{system}.npz") as file:
+            weights = {k: v for k, v in file.items() if k not in ("x", "noise")}
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "matmul", partial(counting, kind))
+            stepper = make(system, 4, weights)
+            stepper.step(x, *stepper.draw(4))
+    assert sorted(shapes["floor"]) == sorted(shapes["by hand"])
+
+
+def test_a_runner_times_what_it_made(folder):
+    runner = _rivals.Runner("by hand", folder)
+    assert runner.hello()["version"] == np.__version__
+    made = runner.make("VAE", 4, True)
+    assert made["process"] >= made["memory"] >= 0
+    assert 0 < runner.time(4, 0.01)["ms"] < 1000
+
+
+def test_a_process_answers_and_says_what_it_cannot_do(folder):
+    with speed.processes(["by hand"], folder) as running:
+        process = running["by hand"]
+        assert process.ask("hello")["version"] == np.__version__
+        with pytest.raises(RuntimeError, match="FileNotFoundError.*no such"):
+            process.ask("make", "no such", 4, True)
+        assert len(process.ask("make", _rivals.WARM_UP, 4, True)["losses"]) == 1
+        assert process.ask("time", 4, 0.001)["ms"] > 0
+    assert process.child.returncode == 0
+    with speed.processes(["no such rival"], folder) as running:
+        with pytest.raises(RuntimeError, match="its process ended"):
+            running["no such rival"].ask("hello")
+
+
+def results():
+    """Make up three rounds of two cells: by hand always 2 or 4 times the floor."""
+    made = speed.Results()
+    cells = [("VAE", 32), ("VAE", 128)]
+    for rival, ms in {
+        "products": ([1, 1, 2], [3, 3, 3]),
+        "by hand": ([2, 2, 4], [12, 12, 12]),
+        "engine": ([4, 4, 4], [24, 24, 24]),
+        "torch, default": ([5, 5, 5], [6, 6, 7]),
+        "torch, fused": ([4, 3, 4], [12, 6, 24]),
+    }.items():
+        made.ms[rival] = dict(zip(cells, ms, strict=True))
+    return made
+
+
+def test_ratios_are_taken_within_rounds_and_averaged_as_ratios():
+    made = results()
+    (small, large), rivals = made.cells(), ("torch, default", "torch, fused")
+    assert made.ratio("by hand", ("products",), [small]) == (2, 2, 2)
+    assert made.ratio("by hand", ("products",), [large]) == (4, 4, 4)
+    both = made.ratio("by hand", ("products",), [small, large])
+    np.testing.assert_allclose(both, np.sqrt(8))
+    # The best of several is the one with the best median, in all rounds.
+    assert made.best(rivals, small) == "torch, fused"
+    assert made.best(rivals, large) == "torch, default"
+    found = made.ratio("engine", rivals, [small])
+    np.testing.assert_allclose(found, [1, 1, 4 / 3])
+    assert str(found) == "1.00 (1.00–1.33)"
+
+
+def test_tables_are_markdown_and_leave_out_who_did_not_run():
+    lines = speed.times_table(results()).splitlines()
+    assert lines[0].split(" | ")[1:3] == ["products", " by hand"[1:]]
+    assert len(lines) == 4
+    assert len({len(line) for line in lines}) == 1
+    assert "| VAE, 128" in lines[3]
+    assert "12.00" in lines[3]
+    ratios = speed.ratios_table(results())
+    assert "JAX" not in ratios
+    assert "2.83 (2.83–2.83)" in ratios.splitlines()[-1]
+    made = json.loads(speed.to_json(results(), 3))
+    assert made["ms"]["by hand"]["VAE"]["128"] == [12, 12, 12]
+
+
+def test_a_rival_that_does_other_work_fails_the_demo(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "measure", lambda *a: (results(), {"engine": 0.1}))
+    monkeypatch.setattr(speed, "memory_table", lambda results: "")
+    monkeypatch.setattr(speed, "SYSTEMS", ("VAE",))
+    demo = Demo("speed", True, tmp_path)
+    speed.run(demo)
+    assert demo.failed == ["first losses, engine and by hand apart"]
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+    assert "Python" in json.loads((tmp_path / "speed.json").read_text())["machine"]
+    assert "geometric mean" in capsys.readouterr().out
