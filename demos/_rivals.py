@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from demos._around import call_times
+
 LR, BETA1, BETA2, EPS = 1e-3, 0.9, 0.999, 1e-8
 SLOPE = 0.2
 CODE, NOISE = 20, 64  # columns of noise in a step of the VAE, of the GAN
@@ -519,9 +521,10 @@ def forget_peak() -> None:
 
 
 class Runner:
-    """Answers the commands of one process: `hello`, `make`, `time`."""
+    """Answers the commands of one process: `hello`, `make`, `time`, `calls`."""
 
     def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
         self.rival = RIVALS[name]
         self.folder = folder
         self.made: dict[int, tuple[Stepper, Any]] = {}
@@ -564,6 +567,10 @@ class Runner:
 
         one = steps(3)
         return {"ms": 1e3 * steps(max(3, round(seconds / one)))}
+
+    def calls(self, rounds: int, number: int) -> dict[str, float]:
+        """Return the microseconds of single calls on small arrays."""
+        return call_times(self.name, rounds, number)
 
 
 def main() -> None:

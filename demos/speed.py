@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from demos._around import chain_times, digits_seconds, import_time, minibatch_ratio
 from demos._demo import Demo, main
 from demos._rivals import NETS, RIVALS, SIZES, SYSTEMS, WARM_UP, noise_columns
 from scratchnet import byhand, plots
@@ -213,6 +214,20 @@ def make(process: Process, system: str, batches: Sequence[int]) -> list[dict[str
     return [hello, *(process.ask("make", system, n, True) for n in batches[::-1])]
 
 
+def measure_calls(rounds: int, number: int) -> dict[str, dict[str, float]]:
+    """Return the microseconds of single calls, by NumPy, the engine and PyTorch."""
+    found = {}
+    with processes((FLOOR, ENGINE, EAGER[0]), Path()) as running:
+        for rival, process in running.items():
+            try:
+                process.ask("hello")
+            except RuntimeError:  # not installed, as was said
+                continue
+            time.sleep(PAUSE)
+            found[rival] = process.ask("calls", rounds, number)
+    return found
+
+
 # --- Reporting ----------------------------------------------------------------------
 
 
@@ -261,6 +276,7 @@ def comparisons(results: Results) -> dict[str, tuple[str, tuple[str, ...]]]:
     eager = results.present(*EAGER)
     wanted: dict[str, tuple[str, tuple[str, ...]]] = {
         "by hand / products": (BY_HAND, (FLOOR,)),
+        "by hand / eager, default": (BY_HAND, results.present(EAGER[0])),
         "by hand / best eager": (BY_HAND, eager),
         "by hand / torch.compile": (BY_HAND, results.present("torch.compile")),
         "by hand / JAX": (BY_HAND, results.present("JAX")),
@@ -293,22 +309,33 @@ def memory_table(results: Results) -> str:
     return table(["MiB", *SYSTEMS, "the whole process"], rows)
 
 
+def calls_table(calls: dict[str, dict[str, float]]) -> str:
+    """Return the microseconds of single calls, and what recording them adds."""
+    names = {FLOOR: "NumPy", ENGINE: "engine", EAGER[0]: "PyTorch"}
+    rows = [
+        [call, *(f"{times[call]:.2f}" for times in calls.values()),
+         f"{calls[ENGINE][call] - calls[FLOOR][call]:.2f}"]
+        for call in calls[ENGINE]
+    ]  # fmt: skip
+    return table(["µs a call", *(names[k] for k in calls), "engine − NumPy"], rows)
+
+
 @plots.styled
 def speed_figure(results: Results) -> Any:
     """Draw, for each system, every rival's time over that of the products alone."""
     figure, axes = plots.panels(1, len(SYSTEMS), size=(3.3, 4.2), sharey=True)
     batches = list(dict.fromkeys(n for _, n in results.cells()))
     drawn = [rival for rival in results.ms if rival != FLOOR]
+    colours = ("#000000", *plots.COLOURS, "#7F3C8D", "#8B6D00", "#7F7F7F")
     for ax, system in zip(axes[0], SYSTEMS, strict=True):
         for i, rival in enumerate(drawn):
             over = [results.ratio(rival, (FLOOR,), [(system, n)]) for n in batches]
             middle = np.array([r.median for r in over])
             spread = np.abs([[r.least, r.greatest] for r in over] - middle[:, None]).T
             ours = rival in (BY_HAND, ENGINE)
-            colour = (*plots.COLOURS, "#000000", "#7F3C8D", "#8B6D00", "#7F7F7F")[i]
             ax.errorbar(
                 np.arange(len(batches)) + (i - len(drawn) / 2) * 0.04, middle, spread,
-                label=rival, color=colour, marker="o" if ours else "s",
+                label=rival, color=colours[i], marker="o" if ours else "s",
                 markersize=7 if ours else 4, linewidth=2.2 if ours else 1,
                 elinewidth=1, zorder=3 if ours else 2,
             )  # fmt: skip
@@ -354,10 +381,25 @@ def run(demo: Demo) -> None:
             demo.claim(f"first losses, {rival} and by hand apart", error, at_most=1e-3)
     demo.say(f"\n{machine()}\n\n{times_table(results)}\n\n{ratios_table(results)}\n")
     demo.say(f"{memory_table(results)}\n")
+    demo.say(f"{calls_table(measure_calls(demo.choose(7, 1), 2000))}\n")
+    around(demo)
     path = demo.out / "speed.json"
     path.write_text(to_json(results, rounds))
     demo.say(f"  data {path}")
     demo.save(speed_figure(results))
+
+
+def around(demo: Demo) -> None:
+    """Report what is around a step."""
+    lengths = demo.choose((25_000, 50_000, 100_000, 200_000), (1000, 2000))
+    each = ", ".join(f"{t:.1f}" for t in chain_times(lengths))
+    demo.say(f"  backward() of a chain of {lengths} operations: {each} µs for each")
+    numpy, more = import_time(demo.choose(11, 1))
+    demo.say(f"  import numpy: {numpy:.0f} ms, import scratchnet: {more:.0f} ms more")
+    ratio = minibatch_ratio(demo.choose(60_000, 2000), demo.choose(5, 1))
+    demo.say(f"  shuffled minibatches of 128: {ratio:.2f} times as long as copying")
+    n = demo.choose(60_000, 600)
+    demo.say(f"  {n:,} digits drawn in {digits_seconds(n):.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""demos/speed.py: that what is timed is the same work, and what is made of the times."""
+"""demos/speed.py: what is timed is the same work, and what is made of the times."""
 
 import json
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from demos import _rivals, speed
+from demos import _around, _rivals, speed
 from demos._demo import Demo
 
 
@@ -75,9 +75,9 @@ def test_a_process_answers_and_says_what_it_cannot_do(folder):
     with speed.processes(["by hand"], folder) as running:
         process = running["by hand"]
         assert process.ask("hello")["version"] == np.__version__
-        with pytest.raises(RuntimeError, match="FileNotFoundError.*no such"):
+        with pytest.raises(RuntimeError, match=r"FileNotFoundError.*no such"):
             process.ask("make", "no such", 4, True)
-        assert len(process.ask("make", _rivals.WARM_UP, 4, True)["losses"]) == 1
+        assert len(process.ask("make", _rivals.WARM_UP, 4, True)["losses"]) == 3
         assert process.ask("time", 4, 0.001)["ms"] > 0
     assert process.child.returncode == 0
     with speed.processes(["no such rival"], folder) as running:
@@ -132,10 +132,29 @@ def test_tables_are_markdown_and_leave_out_who_did_not_run():
 def test_a_rival_that_does_other_work_fails_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed, "measure", lambda *a: (results(), {"engine": 0.1}))
     monkeypatch.setattr(speed, "memory_table", lambda results: "")
+    monkeypatch.setattr(speed, "around", lambda demo: None)
+    times = {name: {"exp": 1.5} for name in ("products", "engine")}
+    times["engine"] = {"exp": 3.25}
+    monkeypatch.setattr(speed, "measure_calls", lambda *a: times)
     monkeypatch.setattr(speed, "SYSTEMS", ("VAE",))
     demo = Demo("speed", True, tmp_path)
     speed.run(demo)
     assert demo.failed == ["first losses, engine and by hand apart"]
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     assert "Python" in json.loads((tmp_path / "speed.json").read_text())["machine"]
-    assert "geometric mean" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "geometric mean" in out
+    assert "| exp       |  1.50 |   3.25 |           1.75 |" in out
+
+
+def test_what_is_around_a_step():
+    assert len(_around.chain_times((10, 20))) == 2
+    numpy, more = _around.import_time(1)
+    assert numpy > 0
+    assert more < 10_000
+    assert _around.minibatch_ratio(256, 1) > 0
+    assert _around.digits_seconds(2) > 0
+    found = _around.call_times("engine", 1, 2)
+    assert list(found) == list(_around.CALLS)
+    pytest.importorskip("torch")
+    assert list(_around.call_times("torch, default", 1, 2)) == list(_around.CALLS)
