@@ -24,7 +24,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
 from typing import Any
 
 import numpy as np
@@ -307,10 +307,15 @@ class _Row:
     call: Function  # (function, args, kwargs) -> result
 
     def __init__(self, definition: Function, skip: int = 0) -> None:
-        """Take from a signature, after its first few, the arguments supported."""
-        self.signature = inspect.signature(definition)
+        """Note whose arguments, after its first few, are those supported."""
+        self.definition = definition
         self.skip = skip
         self.accepted: set[tuple[Any, ...]] = set()
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """What is supported; read when first asked for, as most rows never are."""
+        return inspect.signature(self.definition)
 
     def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
         """Bring a call into the usual form; refuse what the row does not cover."""
@@ -467,10 +472,6 @@ class _RuleEach(_Recorded):
 
 class _Rewrite(_Row):
     """A function that is made of others."""
-
-    def __init__(self, definition: Function) -> None:
-        super().__init__(definition)
-        self.definition = definition
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
         return self.definition(*args, **kwargs)

@@ -1,5 +1,9 @@
 """Where arrays are made: defaults, copies, adding into repeated positions, streams."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -101,3 +105,36 @@ def test_streams_are_reproducible_and_independent():
     first.random(1000)
     np.testing.assert_array_equal(second.random(4), b)
     np.testing.assert_array_equal(backend.streams(7, 5)[2].random(4), c)
+
+
+FAULTS = """
+import resource
+import sys
+import numpy as np
+from scratchnet import backend
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        arrays = [np.ones(1 << 18, np.float32) for _ in range(16)]  # 1 MiB each
+        del arrays
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+backend.keep_freed_memory()
+faults()
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what glibc does")
+def test_freed_memory_is_kept_for_the_next_arrays():
+    """A page fault is the system's clearing and mapping in of a page (4 KiB)."""
+    run = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    before, after = map(int, run.stdout.split())
+    pages = 20 * 16 * 256  # of all arrays
+    assert before > pages / 2  # or there is nothing to be gained by it any more
+    assert after < pages / 20

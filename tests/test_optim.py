@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor, changed, kernels
+from scratchnet import GraphError, Tensor, backend, changed, kernels
 from scratchnet.nn import Dense, Sequential, Tanh
 from scratchnet.optim import EMA, SGD, Adam, cosine_decay, hold_then_decay
 
@@ -393,3 +393,10 @@ def test_ema_takes_what_an_optimiser_takes():
         ema.update()
     with pytest.raises(ValueError, match=r"EMA.average: W"), ema.average():
         pass
+
+
+def test_an_optimiser_says_that_training_begins(monkeypatch):
+    called = []
+    monkeypatch.setattr(backend, "keep_freed_memory", lambda: called.append(1))
+    SGD([parameter(1.0)], lr=0.1)
+    assert called == [1]
