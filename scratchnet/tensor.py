@@ -653,10 +653,12 @@ def _operators(function: Function) -> tuple[Operator, Operator]:
 def _method(function: Function) -> Function:
     """Make the method that is a NumPy function of the Tensor."""
 
-    @wraps(function)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         return apply(function, (self, *args), kwargs)
 
+    # Not wraps(): it would bring NumPy's docstring along, examples and all.
+    method.__name__ = function.__name__
+    method.__doc__ = f"Return np.{function.__name__} of this Tensor."
     return method
 
 
