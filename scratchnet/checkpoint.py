@@ -1,15 +1,17 @@
 """Writes named arrays to a file and reads them back, without pickle.
 
 The file is NumPy's .npz, an archive of one .npy file for each array, with a JSON text
-beside them that says what they are.
+beside them that says what they are. `Checkpoints` keeps the last few states of a run in
+a folder, for a run that was interrupted to go on from.
 """
 
 import json
 import os
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +54,7 @@ def save(path: str | Path, arrays: Mapping[str, Array], **about: Any) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -78,3 +81,149 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise
     except Exception as error:  # whatever zipfile, zlib, NumPy and JSON make of it
         raise ValueError(f"{path}: not a file of weights ({error})") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """See to it that a rename is on the disk, where the system has a way to."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# --- A run that goes on -------------------------------------------------------------
+
+
+class State(NamedTuple):
+    """All that a run needs to go on from where it was, to the last bit."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]  # what JSON can hold: generators, counts, the history
+
+
+# What a run calls after each step, with what makes its state if that is wanted.
+Save = Callable[[Callable[[], State]], None]
+
+
+def adding(save: Save, arrays: Mapping[str, Array], **facts: Any) -> Save:
+    """Return a Save that adds arrays and facts to every state before `save` has it."""
+    kept = {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
+
+    def more(state: Callable[[], State]) -> None:
+        def both() -> State:
+            inner = state()
+            return State(inner.arrays | kept, inner.facts | facts)
+
+        save(both)
+
+    return more
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+class Checkpoints:
+    """The last few states of a run, in a folder of their own.
+
+    `fit(..., checkpoints=c)` hands over its state after each step, and `c` writes it
+    when it is time to. `c.last()` is what `fit(..., resume=...)` goes on from.
+
+    Args:
+        folder: is made with the first state.
+        every: seconds from one state to the next; 0 writes after each step.
+        keep: how many states stay.
+
+    Attributes:
+        stop: set it (in a signal's handler, say), and the next step is the last: its
+            state is written, and `Stopped` raised.
+
+    """
+
+    def __init__(
+        self, folder: str | Path, *, every: float = 60.0, keep: int = 3
+    ) -> None:
+        if not every >= 0:
+            raise ValueError(f"Checkpoints: every is {every}; at least 0 expected")
+        if keep < 1:
+            raise ValueError(f"Checkpoints: keep is {keep}; at least 1 expected")
+        self.folder = Path(folder)
+        self.every = every
+        self.keep = keep
+        self.stop = False
+        self._written = time.monotonic()
+
+    def __call__(self, state: Callable[[], State]) -> None:
+        """Write what `state` returns, if it is time to.
+
+        Raises:
+            OSError: it cannot be written; the states before it are still there.
+            Stopped: the run was asked to stop, and its state is written.
+
+        """
+        if self.stop or time.monotonic() - self._written >= self.every:
+            path = self.write(state())
+            self._written = time.monotonic()
+            if self.stop:
+                raise Stopped(f"stopped; the state is in {path}")
+
+    def write(self, state: State) -> Path:
+        """Write a state, and let go of those that are too many; return its file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        there = self._files()
+        number = int(there[-1].stem) + 1 if there else 0
+        path = save(self.folder / f"{number:08}.npz", state.arrays, **state.facts)
+        for old in [*there, path][: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def last(self) -> State | None:
+        """Return the newest state that can be read; None if there is none.
+
+        Raises:
+            ValueError: there are files, and none of them can be read.
+
+        """
+        errors = []
+        for path in reversed(self._files()):
+            try:
+                return State(*load(path))
+            except (ValueError, OSError) as error:
+                errors.append(error)
+        if errors:
+            raise ValueError(f"{self.folder}: no state can be read; {errors[0]}")
+        return None
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]" * 8 + ".npz"))
+
+
+def generator_state(rng: np.random.Generator) -> dict[str, Any]:
+    """Return the state of a generator as JSON can hold it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    state: dict[str, Any] = plain(rng.bit_generator.state)
+    return state
+
+
+def set_generator_state(rng: np.random.Generator, state: Any) -> None:
+    """Have a generator go on from such a state.
+
+    Raises:
+        ValueError: it is not a state of that kind of generator.
+
+    """
+    kind = type(rng.bit_generator).__name__
+    found = state.get("bit_generator") if isinstance(state, dict) else None
+    if found != kind:
+        raise ValueError(f"a generator {found!r} was saved; this one is {kind!r}")
+    try:
+        rng.bit_generator.state = state
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"no state of a {kind}: {error}") from error

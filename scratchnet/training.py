@@ -6,8 +6,8 @@ and `fit_gan` for the game of two.
 
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,13 @@ import numpy as np
 
 from scratchnet import backend, kernels
 from scratchnet.backend import Array
+from scratchnet.checkpoint import (
+    Save,
+    State,
+    adding,
+    generator_state,
+    set_generator_state,
+)
 from scratchnet.nn import inference
 from scratchnet.optim import Optimizer
 from scratchnet.tensor import Tensor, plain
@@ -49,6 +56,8 @@ def fit(
     validation: Array | tuple[Array, ...] | None = None,
     progress: bool = True,
     callback: Callable[[History], None] | None = None,
+    checkpoints: Save | None = None,
+    resume: State | None = None,
 ) -> History:
     """Train a model on the samples x, and say how it went.
 
@@ -70,12 +79,19 @@ def fit(
             same noise.
         progress: show a progress bar, if stderr is a terminal.
         callback: called after each epoch with the history so far.
+        checkpoints: a `Checkpoints`; is handed the state after each step, to be written
+            now and then.
+        resume: a state of such a run, `checkpoints.last()`. With the same arguments as
+            in that run, generators made from the same seeds among them, the run goes on
+            from there and ends as it would have ended, to the last bit.
 
     Raises:
         TypeError, ValueError: an argument is not what is said above, x is empty or
-            has values that are not finite; nothing was trained then.
+            has values that are not finite, or `resume` is of a run with other
+            arguments; nothing was trained then.
         FloatingPointError: the loss is not finite any more. Looked at once an epoch,
             as looking would make a GPU wait.
+        Stopped, OSError: from `checkpoints`.
 
     """
     kernels.check_count("fit", "epochs", epochs)
@@ -93,21 +109,44 @@ def fit(
     starts = range(0, n, batch_size)
     sizes = [min(batch_size, n - start) for start in starts]
     # The losses of an epoch stay where they are computed until its end.
-    losses = backend.empty(len(starts), data[0].dtype)
+    losses = backend.zeros(len(starts), data[0].dtype)
     history = History()
+    place = _Place(
+        "fit",
+        {"model": model, "optimizer": optimizer or getattr(model, "optimizer", None)},
+        {"rng": rng, "noise": noise, "quiet": quiet},
+        history,
+        rows=n, batch_size=batch_size, epochs=epochs, validation=held_out is not None,
+    )  # fmt: skip
+    done = 0  # steps of the epoch
+    if resume is not None:
+        losses[...] = place.restore(resume, losses=losses)["losses"]
+        done = resume.facts["step"]
+    first = len(history.losses)
     # disable=None: no bar where stderr is no terminal.
     disable = None if progress else True
-    with tqdm(total=epochs * len(starts), unit="step", disable=disable) as bar:
-        for epoch in range(epochs):
+    began_at = first * len(starts) + done
+    with tqdm(
+        total=epochs * len(starts), initial=began_at, unit="step", disable=disable
+    ) as bar:
+        for epoch in range(first, epochs):
             began = time.perf_counter()
+            before = generator_state(rng)  # a resumed epoch draws its order again
             order = backend.asarray(rng.permutation(n))
             for i, start in enumerate(starts):
+                if i < done:
+                    continue
                 # Fresh arrays each time: the graph of the last loss may still read
                 # the last ones.
                 rows = order[start : start + batch_size]
                 batch = draw(*[a[rows] for a in data])
                 losses[i] = _step(model, batch, optimizer)
                 bar.update(1)
+                if checkpoints is not None:
+                    checkpoints(
+                        partial(place.state, i + 1, {"rng": before}, losses=losses)
+                    )
+            done = 0
             history.losses.append(_mean(losses, sizes, epoch))
             if held_out is not None:
                 same = _noise_of(model, copy.deepcopy(quiet))
@@ -123,6 +162,110 @@ def fit(
             if callback is not None:
                 callback(history)
     return history
+
+
+def _part(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays that are called NAME.something, by what follows."""
+    begin = f"{name}."
+    return {k.removeprefix(begin): a for k, a in arrays.items() if k.startswith(begin)}
+
+
+class _Place:
+    """Where a run is: what its state is made of, and how it is restored.
+
+    Args:
+        owner: "fit", ... in errors.
+        parts: by name, what has `state_dict` and `load_state_dict`.
+        generators: by name; None where there is none.
+        history: a dataclass of lists.
+        **arguments: of the run, which a resumed one must have in common with it.
+
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        parts: Mapping[str, Any],
+        generators: Mapping[str, np.random.Generator | None],
+        history: Any,
+        **arguments: Any,
+    ) -> None:
+        self.owner = owner
+        self.parts = parts
+        self.generators = {k: g for k, g in generators.items() if g is not None}
+        self.history = history
+        self.arguments = {"run": owner, **arguments, "generators": [*self.generators]}
+
+    def state(self, step: int, generators: Mapping[str, Any], **arrays: Array) -> State:
+        """Return the state after so many steps.
+
+        Args:
+            step: how many.
+            generators: states of generators that are to go back further than now.
+            **arrays: more arrays of the run.
+
+        """
+        found = {name: backend.to_numpy(a).copy() for name, a in arrays.items()}
+        for name, part in self._checked_parts():
+            found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
+        facts = {
+            "arguments": self.arguments,
+            "step": step,
+            "history": asdict(self.history),
+            "generators": {
+                k: generator_state(g) for k, g in self.generators.items()
+            } | dict(generators),
+        }  # fmt: skip
+        return State(found, facts)
+
+    def restore(self, state: State, **arrays: Array) -> dict[str, np.ndarray]:
+        """Go back to a state, or change nothing and say what differs.
+
+        Returns:
+            The arrays of the run that have the names of `arrays`.
+
+        """
+        facts = state.facts
+        saved = facts.get("arguments", {})
+        wrong = [
+            f"{k} is {v!r} here, {saved.get(k)!r} there"
+            for k, v in self.arguments.items()
+            if saved.get(k) != v
+        ]
+        for name, a in arrays.items():
+            there = state.arrays.get(name)
+            if there is None or there.shape != a.shape or there.dtype != a.dtype:
+                wrong.append(f"the array {name!r} is missing or another")
+        if wrong:
+            raise ValueError(
+                f"{self.owner}: resume: the state is of another run: {'; '.join(wrong)}"
+            )
+        parts = self._checked_parts()
+        kept = [(part, part.state_dict()) for _, part in parts]
+        generators = {k: generator_state(g) for k, g in self.generators.items()}
+        try:
+            for name, part in parts:
+                part.load_state_dict(_part(name, state.arrays))
+            for k, g in self.generators.items():
+                set_generator_state(g, facts["generators"][k])
+        except (KeyError, ValueError, TypeError) as error:
+            for part, before in kept:
+                part.load_state_dict(before)
+            for k, before in generators.items():
+                set_generator_state(self.generators[k], before)
+            raise ValueError(f"{self.owner}: resume: {error}") from error
+        for name, values in facts["history"].items():
+            getattr(self.history, name)[:] = values
+        return {name: state.arrays[name] for name in arrays}
+
+    def _checked_parts(self) -> list[tuple[str, Any]]:
+        for name, part in self.parts.items():
+            if not hasattr(part, "load_state_dict"):
+                raise TypeError(
+                    f"{self.owner}: checkpoints need the {name}'s state_dict and "
+                    f"load_state_dict; {type(part).__name__} has none"
+                )
+        return list(self.parts.items())
 
 
 Batch = tuple[Array, ...]
@@ -270,6 +413,8 @@ def pretrain(
     rng: np.random.Generator,
     optimizer: Callable[[list[Tensor]], Optimizer] | None = None,
     progress: bool = True,
+    checkpoints: Save | None = None,
+    resume: State | None = None,
 ) -> list[History]:
     """Train a stacked autoencoder greedily, one layer after another, from the data up.
 
@@ -285,6 +430,7 @@ def pretrain(
         optimizer: for the engine, makes a layer's optimiser of its parameters, like
             `optim.Adam`.
         progress: show progress bars, if stderr is a terminal.
+        checkpoints, resume: as for `fit`.
 
     Returns:
         A History for each layer.
@@ -310,18 +456,34 @@ def pretrain(
             "pretrain: optimizer is missing; pass what makes one of a layer's "
             "parameters, like optim.Adam"
         )
-    histories = []
+    histories: list[History] = []
+    first = 1
+    if resume is not None:
+        if "layer" not in resume.facts:
+            raise ValueError("pretrain: resume: the state is not of a pretraining")
+        first = resume.facts["layer"]
+        stack.load_state_dict(_part("stack", resume.arrays))
+        histories = [History(**made) for made in resume.facts["layers"]]
     h = x
     for k in range(1, len(stack.sizes)):
         layer = stack.layer(k)
-        made = None if optimizer is None else optimizer(layer.parameters())
-        histories.append(
-            fit(
-                layer, h, epochs=epochs, batch_size=batch_size, rng=rng,
-                optimizer=made, progress=progress,
+        if k >= first:
+            save = checkpoints and adding(
+                checkpoints,
+                {f"stack.{name}": a for name, a in stack.state_dict().items()},
+                layer=k,
+                layers=[asdict(made) for made in histories],
             )
-        )  # fmt: skip
-        stack.set_layer(k, layer)
+            histories.append(
+                fit(
+                    layer, h, epochs=epochs, batch_size=batch_size, rng=rng,
+                    optimizer=None if optimizer is None
+                    else optimizer(layer.parameters()),
+                    progress=progress, checkpoints=save,
+                    resume=resume if k == first else None,
+                )
+            )  # fmt: skip
+            stack.set_layer(k, layer)
         h = layer.encode(h)
     return histories
 
@@ -361,6 +523,8 @@ def fit_gan(
     every: int = 100,
     progress: bool = True,
     callback: Callable[[GANHistory], None] | None = None,
+    checkpoints: Save | None = None,
+    resume: State | None = None,
 ) -> GANHistory:
     """Play the game of a GAN on the samples x (Goodfellow et al. 2014, Algorithm 1).
 
@@ -377,11 +541,13 @@ def fit_gan(
         every: how often to note V, D(x) and D(G(z)), in steps of the generator.
         progress: show a progress bar, if stderr is a terminal.
         callback: called with the history each time that it has grown.
+        checkpoints, resume: as for `fit`.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above; nothing was
-            trained then.
+        TypeError, ValueError: an argument is not what is said above, or `resume` is of
+            a game with other arguments; nothing was trained then.
         FloatingPointError: V is not finite any more.
+        Stopped, OSError: from `checkpoints`.
 
     """
     for name, count in [("steps", steps), ("batch_size", batch_size), ("every", every),
@@ -401,8 +567,26 @@ def fit_gan(
         return backend.asarray(noise.standard_normal(shape, gan.dtype.type))
 
     history = GANHistory()
+    of_g, of_d = optimizers or (
+        getattr(gan, name, None) for name in ("optimizer", "discriminator_optimizer")
+    )
+    parts = {"model": gan, "optimizer": of_g, "discriminator_optimizer": of_d}
+    if average is not None:
+        parts["average"] = average
+    place = _Place(
+        "fit_gan", parts, {"rng": rng, "noise": noise}, history, rows=len(x),
+        steps=steps, batch_size=batch_size, discriminator_steps=discriminator_steps,
+        every=every, average=average is not None,
+    )  # fmt: skip
+    done = 0
+    if resume is not None:
+        place.restore(resume)
+        done = resume.facts["step"]
     disable = None if progress else True
-    for step in tqdm(range(1, steps + 1), unit="step", disable=disable):
+    for step in tqdm(
+        range(done + 1, steps + 1), initial=done, total=steps, unit="step",
+        disable=disable,
+    ):  # fmt: skip
         for _ in range(discriminator_steps):
             discriminator_step(real(), z())
         generator_step(z(), real() if gan.paired else None)
@@ -412,6 +596,8 @@ def fit_gan(
             _note(history, step, gan.logits(real()), gan.logits(gan.generate(z())))
             if callback is not None:
                 callback(history)
+        if checkpoints is not None:
+            checkpoints(partial(place.state, step, {}))
     return history
 
 

@@ -1,0 +1,295 @@
+"""A run that was interrupted goes on to the last bit, in the library."""
+
+from dataclasses import asdict
+from functools import partial
+
+import numpy as np
+import pytest
+
+from scratchnet import byhand, checkpoint, kernels, models, nn, optim
+from scratchnet.checkpoint import Checkpoints, State, Stopped
+from scratchnet.training import fit, fit_gan, pretrain
+
+D = 6
+X = np.random.default_rng(1).random((50, D))
+RATE = kernels.cosine_decay(1e-2, 40)
+SIZES = (D, 5, 4, 2)
+NETS = {"generator": (3, 5, D), "discriminator": (D, 5, 1)}
+
+
+def rng(seed):
+    return np.random.default_rng(seed)
+
+
+def halve(x, noise):
+    return x * (noise.random(x.shape) < 0.5)
+
+
+SYSTEMS = {
+    "Autoencoder": {}, "StackedAutoencoder": {},
+    "DenoisingAutoencoder": {"corruption": halve}, "VAE": {}, "IWAE": {"k": 2},
+}  # fmt: skip
+
+
+def descend(kind, name, **how):
+    """Train for some epochs; return weights, moments, history, and the generators."""
+    options = {"rng": rng(0), "dtype": np.float64, **SYSTEMS[name]}
+    noise, shuffle = rng(4), rng(3)
+    common = {"epochs": 3, "batch_size": 16, "rng": shuffle, "validation": X[:20]}
+    if name not in ("Autoencoder", "StackedAutoencoder"):
+        common["noise"] = noise
+    if kind == "hand":
+        make = partial(kernels.AdamUpdate, lr=RATE)
+        model = getattr(byhand, name)(SIZES, batch_size=16, optimizer=make, **options)
+        update = model.optimizer
+    else:
+        model = getattr(models, name)(SIZES, **options)
+        update = common["optimizer"] = optim.Adam(model.parameters(), lr=RATE)
+    history = asdict(fit(model, X, **common, **how))
+    return model.state_dict() | update.state_dict(), history, (noise, shuffle)
+
+
+def play(kind, name, **how):
+    """Play some steps of a GAN, with an average."""
+    options = {**NETS, "rng": rng(0), "dtype": np.float64, "objective": name}
+    make = partial(kernels.AdamUpdate, lr=RATE)
+    noise, shuffle = rng(4), rng(3)
+    optimizers = None
+    if kind == "hand":
+        gan = byhand.GAN(**options, batch_size=8, optimizer=make)
+        average = kernels.EMA([gan.theta_g], 0.9)
+        of_d = gan.discriminator_optimizer
+    else:
+        gan = models.GAN(**options)
+        g, of_d = (optim.Adam(net.parameters(), lr=RATE)
+                   for net in (gan.generator, gan.discriminator))  # fmt: skip
+        optimizers = g, of_d
+        average = optim.EMA(gan.generator.parameters(), 0.9)
+    history = fit_gan(
+        gan, X, steps=9, batch_size=8, rng=shuffle, noise=noise, optimizers=optimizers,
+        discriminator_steps=2, average=average, every=2, **how,
+    )  # fmt: skip
+    state = gan.state_dict() | of_d.state_dict() | average.state_dict()
+    return state, asdict(history), (noise, shuffle)
+
+
+def layers(kind, name, **how):
+    """Pretrain a stack."""
+    options = {"rng": rng(0), "dtype": np.float64}
+    shuffle = rng(3)
+    if kind == "hand":
+        stack = byhand.StackedAutoencoder(SIZES, batch_size=16, **options)
+    else:
+        stack = models.StackedAutoencoder(SIZES, **options)
+        how["optimizer"] = optim.Adam
+    found = pretrain(stack, X, epochs=2, batch_size=16, rng=shuffle, **how)
+    record = {"losses": [h.losses for h in found]}
+    return stack.state_dict(), record, (shuffle,)
+
+
+RUNS = [(descend, name) for name in SYSTEMS]
+RUNS += [(play, "relativistic"), (play, "non_saturating"), (layers, "")]
+
+
+class StopAfter(Checkpoints):
+    """Asks to stop after so many steps."""
+
+    def __init__(self, folder, steps):
+        super().__init__(folder)
+        self.steps = steps
+
+    def __call__(self, state):
+        self.steps -= 1
+        self.stop = self.steps == 0
+        super().__call__(state)
+
+
+def assert_same(one, two):
+    (weights, history, generators), (others, record, more) = one, two
+    assert list(weights) == list(others)
+    for name, a in weights.items():
+        np.testing.assert_array_equal(a, others[name])
+    for name in set(history) - {"seconds"}:
+        assert history[name] == record[name]
+    for a, b in zip(generators, more, strict=True):
+        assert a.bit_generator.state == b.bit_generator.state
+
+
+@pytest.mark.parametrize("kind", ["hand", "engine"])
+@pytest.mark.parametrize(("run", "name"), RUNS, ids=lambda x: getattr(x, "__name__", x))
+def test_a_run_stopped_anywhere_ends_as_if_it_was_not(tmp_path, run, name, kind):
+    whole = run(kind, name)
+    stopped = 0
+    for steps in range(1, 100):
+        folder = tmp_path / str(steps)
+        try:
+            run(kind, name, checkpoints=StopAfter(folder, steps))
+        except Stopped:
+            stopped += 1
+            state = Checkpoints(folder).last()
+            assert_same(run(kind, name, resume=state), whole)
+        else:
+            break
+    assert stopped == {descend: 12, play: 9, layers: 24}[run]
+
+
+def test_a_run_may_be_stopped_again_and_again(tmp_path):
+    whole = descend("hand", "VAE")
+    state, saved = None, None
+    for _ in range(12):
+        with pytest.raises(Stopped, match=r"stopped; the state is in .*npz"):
+            descend("hand", "VAE", checkpoints=StopAfter(tmp_path, 1), resume=state)
+        saved, state = state, Checkpoints(tmp_path).last()
+        assert saved is None or saved.facts["step"] != state.facts["step"]
+    assert_same(descend("hand", "VAE", resume=state), whole)
+    assert len(list(tmp_path.iterdir())) == 3  # the last of them stay
+
+
+def test_states_come_when_it_is_time_and_the_last_few_stay(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    made = []
+
+    def state():
+        made.append(now[0])
+        return State({"a": np.array(now[0])}, {"t": now[0]})
+
+    checkpoints = Checkpoints(tmp_path / "new", every=10, keep=2)
+    assert checkpoints.last() is None
+    for t in range(1, 36):
+        now[0] = float(t)
+        checkpoints(state)
+    assert made == [10, 20, 30]
+    assert sorted(p.name for p in checkpoints.folder.iterdir()) == [
+        "00000001.npz", "00000002.npz"
+    ]  # fmt: skip
+    assert checkpoints.last().facts == {"t": 30.0}
+    assert Checkpoints(tmp_path / "new").last().arrays["a"] == 30
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for t in range(3):
+        checkpoints.write(State({"a": np.array(t)}, {}))
+    (tmp_path / "00000002.npz").write_bytes(b"PK")
+    assert checkpoints.last().arrays["a"] == 1
+    assert checkpoints.write(State({}, {})).name == "00000003.npz"
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no state can be read; .*00000003\.npz"):
+        checkpoints.last()
+
+
+def test_a_state_that_cannot_be_written_leaves_those_before(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.write(State({"a": np.array(1)}, {}))
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.write(State({"a": np.array(2)}, {}))
+    assert [p.name for p in tmp_path.iterdir()] == ["00000000.npz"]
+    assert checkpoints.last().arrays["a"] == 1
+
+
+@pytest.mark.parametrize("options", [{"every": -1}, {"every": float("nan")}])
+def test_checkpoints_refuse_numbers(tmp_path, options):
+    with pytest.raises(ValueError, match=r"every is .*; at least 0"):
+        Checkpoints(tmp_path, **options)
+    with pytest.raises(ValueError, match="keep is 0; at least 1"):
+        Checkpoints(tmp_path, keep=0)
+
+
+def stopped(folder, run=descend, name="VAE"):
+    with pytest.raises(Stopped):
+        run("hand", name, checkpoints=StopAfter(folder, 6))
+    return Checkpoints(folder).last()
+
+
+def test_the_state_of_another_run_is_refused_and_changes_nothing(tmp_path):
+    state = stopped(tmp_path / "a")
+    model = byhand.VAE(SIZES, rng=rng(0), batch_size=16, dtype=np.float64)
+    before = model.state_dict()
+    noise = rng(4)
+
+    def go_on(state, **other):
+        arguments = {"epochs": 3, "batch_size": 16, "rng": rng(3), "noise": noise}
+        arguments |= {"validation": X[:20], "progress": False} | other
+        fit(model, X[: other.pop("rows", 50)], resume=state, **arguments)
+
+    for other, message in [
+        ({"epochs": 4}, "epochs is 4 here, 3 there"),
+        ({"batch_size": 8}, "batch_size is 8 here, 16 there"),
+        ({"validation": None}, "validation is False here, True there"),
+        ({"rng": np.random.Generator(np.random.MT19937(3))},
+         "a generator 'PCG64' was saved; this one is 'MT19937'"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=f"fit: resume: .*{message}"):
+            go_on(state, **other)
+    of_gan = stopped(tmp_path / "b", play, "saturating")
+    with pytest.raises(ValueError, match="run is 'fit' here, 'fit_gan' there"):
+        go_on(of_gan)
+    with pytest.raises(ValueError, match="not of a pretraining"):
+        layers("hand", "", resume=of_gan)
+    for change, message in [
+        ({"model.encoder.0.W": np.zeros((2, 2))}, r"shape \(2, 2\) given"),
+        ({"optimizer.t": None}, "missing: t"),
+        ({"losses": np.zeros(7)}, "the array 'losses' is missing or another"),
+    ]:
+        arrays = {**state.arrays, **change}
+        arrays = {k: a for k, a in arrays.items() if a is not None}
+        with pytest.raises(ValueError, match=message):
+            go_on(State(arrays, state.facts))
+    for name, a in model.state_dict().items():
+        np.testing.assert_array_equal(a, before[name])
+    assert not model.optimizer.state_dict()["t"]
+    assert noise.bit_generator.state == rng(4).bit_generator.state
+
+
+def test_what_has_no_state_cannot_have_checkpoints(tmp_path):
+    class Bare:
+        def step(self, x):
+            return np.array(0.0)
+
+    with pytest.raises(TypeError, match="the model's state_dict and load_state_dict"):
+        fit(Bare(), X, epochs=1, batch_size=16, rng=rng(0),
+            checkpoints=StopAfter(tmp_path, 1))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["PCG64", "MT19937", "Philox", "SFC64", "PCG64DXSM"])
+def test_generators_go_on_through_json(tmp_path, kind):
+    make = getattr(np.random, kind)
+    one, other = np.random.Generator(make(0)), np.random.Generator(make(1))
+    one.integers(5, dtype=np.uint32)  # half of a draw is kept for the next
+    state = State({}, {"generator": checkpoint.generator_state(one)})
+    Checkpoints(tmp_path).write(state)
+    saved = Checkpoints(tmp_path).last().facts["generator"]
+    checkpoint.set_generator_state(other, saved)
+    np.testing.assert_array_equal(one.integers(9, size=5), other.integers(9, size=5))
+    for bad in (None, {}, {"bit_generator": "none"}, {"bit_generator": kind}):
+        with pytest.raises(ValueError, match=r"generator|no state"):
+            checkpoint.set_generator_state(other, bad)
+
+
+def test_the_engines_own_models_resume_too(tmp_path):
+    """Anything with parameters, not only the systems of the lecture."""
+
+    class Line(nn.Module):
+        def __init__(self):
+            self.layer = nn.Dense(D, 1, rng=rng(0), dtype=np.float64)
+
+        def loss(self, x, y):
+            return np.mean(np.square(self.layer(x)[:, 0] - y))
+
+    def run(**how):
+        model = Line()
+        sgd = optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+        history = fit(model, (X, X.sum(axis=1)), epochs=2, batch_size=20, rng=rng(1),
+                      optimizer=sgd, **how)  # fmt: skip
+        return model.state_dict(), asdict(history), ()
+
+    with pytest.raises(Stopped):
+        run(checkpoints=StopAfter(tmp_path, 4))
+    assert_same(run(resume=Checkpoints(tmp_path).last()), run())
