@@ -165,13 +165,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def add_option(to: argparse.ArgumentParser, name: str, default: Any = None) -> None:
-    """Add one of `OPTIONS`, and say what its default is."""
+def add_option(
+    to: argparse.ArgumentParser,
+    name: str,
+    default: Any = None,
+    given_only: bool = False,
+) -> None:
+    """Add one of `OPTIONS`, and say what its default is.
+
+    With `given_only`, what is parsed has it only if it was given.
+    """
     about = dict(OPTIONS[name])
     if default is not None:
         shown = " ".join(map(str, default)) if name == "hidden" else default
         about["help"] = f"{about.get('help', '')} (default: {shown})".lstrip()
-    to.add_argument(f"--{name.replace('_', '-')}", default=default, **about)
+    value = argparse.SUPPRESS if given_only else default
+    to.add_argument(f"--{name.replace('_', '-')}", default=value, **about)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -191,9 +200,18 @@ def parser() -> argparse.ArgumentParser:
     for name, system in SYSTEMS.items():
         own = systems.add_parser(name, help=system.about, description=system.about)
         for option, default in system.defaults.items():
-            add_option(own, option, default)
+            add_option(own, option, default, given_only=True)
         out = f"runs/{name}"
         own.add_argument("--out", default=out, help=f"folder to write (default: {out})")
+        own.add_argument(
+            "--resume", metavar="RUN",
+            help="go on with the run in that folder, which was interrupted, with the "
+            "options that it had",
+        )  # fmt: skip
+        own.add_argument(
+            "--save-every", type=float, default=30.0, metavar="SECONDS",
+            help="how often to save what --resume goes on from (default: 30)",
+        )  # fmt: skip
 
     from_run = argparse.ArgumentParser(add_help=False)
     from_run.add_argument("run", help="the folder that `train` wrote, or its weights")

@@ -5,11 +5,12 @@ beside them that says what they are. `Checkpoints` keeps the last few states of 
 a folder, for a run that was interrupted to go on from.
 """
 
+import contextlib
 import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,27 +38,38 @@ def save(path: str | Path, arrays: Mapping[str, Array], **about: Any) -> Path:
         ValueError: an array has the name kept for the facts.
 
     """
-    path = Path(path)
     if _ABOUT in arrays:
         raise ValueError(f"checkpoint: the name {_ABOUT!r} is taken")
     content = {**arrays, _ABOUT: np.array(json.dumps(about))}
+    with _whole(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, a in content.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(
+                    entry, backend.to_numpy(a), allow_pickle=False
+                )
+    return Path(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with _whole(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Any]:
+    """Give a file to write, which takes the place of `path` once it is on the disk."""
     # In the same folder, because a rename is whole only within one file system.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, a in content.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(
-                            entry, backend.to_numpy(a), allow_pickle=False
-                        )
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -7,10 +7,18 @@ commands start from a run.
 """
 
 import argparse
+import contextlib
+import hashlib
 import json
 import math
+import os
+import platform
+import shutil
+import signal
 import statistics
-from collections.abc import Callable, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,6 +37,7 @@ from scratchnet import (
     optim,
     plots,
 )
+from scratchnet.checkpoint import Checkpoints, State, Stopped, adding
 from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
 from scratchnet.data.deer import draw_scenes
 from scratchnet.data.digits import draw_digits
@@ -38,6 +47,7 @@ from scratchnet.training import fit, fit_gan, pretrain
 
 FORMAT = 1  # of the facts beside the weights; a change that old readers miss adds 1
 WEIGHTS = "weights.npz"
+UNFINISHED = "checkpoints"  # the folder, in a run's, that is there until it is finished
 DRAWN = {"drawn": (20_000, 2_000), "deer": (16_000, 1_000)}  # to train on; held out
 JUDGED, DRAWS = 1000, 100  # images, and draws of z for each, of a VAE's log p(x)
 FEATURES = 32  # principal components, in which generated images are compared
@@ -250,6 +260,8 @@ class Job(NamedTuple):
     train: Images
     held_out: Images
     streams: Streams
+    checkpoints: Checkpoints
+    resume: State | None  # what to go on from
 
     def build(self, **optimizers: Any) -> Any:
         """Make the model."""
@@ -278,10 +290,17 @@ def descend(job: Job) -> tuple[Any, dict[str, Any]]:
     engine = args.engine == "autograd"
     common: Any = {"batch_size": args.batch_size, "rng": streams.shuffle}
     record: dict[str, Any] = {}
-    if getattr(args, "pretrain", 0):
+    resume = job.resume
+    if resume is not None and "pretraining" in resume.facts:
+        record["pretraining"] = resume.facts["pretraining"]
+    elif getattr(args, "pretrain", 0):
         common["optimizer"] = make if engine else None
-        layers = pretrain(model, job.train.x, epochs=args.pretrain, **common)
+        layers = pretrain(
+            model, job.train.x, epochs=args.pretrain, checkpoints=job.checkpoints,
+            resume=resume, **common,
+        )  # fmt: skip
         record["pretraining"] = list(map(asdict, layers))
+        resume = None
     common["optimizer"] = make(model.parameters()) if engine else None
     history = fit(
         model,
@@ -289,6 +308,8 @@ def descend(job: Job) -> tuple[Any, dict[str, Any]]:
         epochs=args.epochs,
         noise=streams.noise if hasattr(model, "with_noise") else None,
         validation=job.held_out.batch(model),
+        checkpoints=adding(job.checkpoints, {}, **record),
+        resume=resume,
         **common,
     )
     return model, record | asdict(history)
@@ -326,6 +347,8 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
         optimizers=optimizers,
         average=average,
         every=max(1, args.steps // 200),
+        checkpoints=job.checkpoints,
+        resume=job.resume,
     )
     with average.average():
         state = gan.state_dict()
@@ -333,17 +356,52 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
     return gan, asdict(history)
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train a system, and write the run: weights, history and pictures."""
+def train(args: argparse.Namespace) -> int:
+    """Train a system, and write the run: weights, history and pictures.
+
+    Returns:
+        The exit status: 0, or 128 and the number of the signal that stopped it.
+
+    """
     system = SYSTEMS[args.system]
+    out = Path(args.resume or args.out)
+    path = out / UNFINISHED / "run.json"
+    found = begun(args, path) if args.resume else None
+    options = found["options"] if found else {}
+    vars(args).update({**system.defaults, **options, **vars(args)})
+    if not found and path.exists():
+        raise ValueError(
+            f"{out}: a run that was not finished is there; go on with it, --resume "
+            f"{out}, or remove {out / UNFINISHED}"
+        )
     streams = Streams.of(args.seed)
     images = load_images(args.data, args.examples, streams.train, held_out=False)
     held_out = load_images(args.data, None, streams.held_out, held_out=True)
     facts = facts_of(args, images.x)
-    job = Job(args, facts, images, held_out, streams)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    model, record = system.train(job)
+    checkpoints = Checkpoints(path.parent, every=args.save_every)
+    data = digest(images, held_out)
+    if found and found["data"] != data:
+        raise ValueError(f"--resume {out}: {args.data} has other images than it had")
+    resume = checkpoints.last() if found else None
+    job = Job(args, facts, images, held_out, streams, checkpoints, resume)
+    if not found:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {
+            "format": FORMAT,
+            "system": args.system,
+            "options": {name: getattr(args, name) for name in system.defaults},
+            "data": data,
+            "machine": machine(),
+        }
+        checkpoint.write_whole(path, json.dumps(about, indent=1).encode())
+    with stopped_by_signals(checkpoints) as signals:
+        try:
+            model, record = system.train(job)
+        except Stopped as stopped:
+            print(f"scratchnet: {stopped}; go on with", file=sys.stderr)
+            command = f"python -m scratchnet train {args.system} --resume {out}"
+            print(f"  {command}", file=sys.stderr)
+            return 128 + signals[0]
     checkpoint.save(
         out / WEIGHTS,
         model.state_dict(),
@@ -357,8 +415,103 @@ def train(args: argparse.Namespace) -> None:
     figures, result = system.judge(job, model, record)
     for name, figure in figures.items():
         plots.save(figure, out / name)
+    shutil.rmtree(path.parent)
     print(f"pictures in {out}:", ", ".join(figures))
     print(result)
+    return 0
+
+
+def begun(args: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Read what an unfinished run is; say where it was begun on another machine.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: it is of another system, or of other options than `args` names.
+
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"--resume {args.resume}: no unfinished run is there"
+        ) from None
+    try:
+        about = json.loads(text)
+        saved, system, there = about["options"], about["system"], about["machine"]
+        known = {**saved, **there, "data": about["data"], "format": about["format"]}
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    if known["format"] > FORMAT:
+        raise ValueError(f"{path}: written by a later scratchnet than {__version__}")
+    wrong = [] if system == args.system else [f"it trains {system}, not {args.system}"]
+    if not wrong:
+        given = [name for name in SYSTEMS[args.system].defaults if hasattr(args, name)]
+        wrong = [
+            f"--{name.replace('_', '-')} was {saved.get(name)!r}, not {value!r}"
+            for name, value in ((name, getattr(args, name)) for name in given)
+            if value != saved.get(name)
+        ]
+    if wrong:
+        raise ValueError(f"--resume {args.resume}: {'; '.join(wrong)}")
+    for name, here in machine().items():
+        if here != there.get(name):
+            print(
+                f"scratchnet: {name} was {there.get(name)} and now is {here}: the last "
+                "bits may differ from those of a run that was not interrupted",
+                file=sys.stderr,
+            )
+    return dict(about)
+
+
+def digest(*images: Images) -> str:
+    """Return what tells these images from any others."""
+    found = hashlib.sha256()
+    for one in images:
+        for a in one:
+            if a is not None:
+                found.update(f"{a.dtype} {a.shape}".encode())
+                found.update(np.ascontiguousarray(a).data)
+    return found.hexdigest()
+
+
+def machine() -> dict[str, str]:
+    """Return what the last bits of a result may depend on."""
+    config: Any = np.show_config(mode="dicts")
+    blas = config.get("Build Dependencies", {}).get("blas", {})
+    threads = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OPENBLAS", "OMP")]
+    chosen = next((t for t in threads if t), str(os.cpu_count()))
+    return {
+        "scratchnet": __version__,
+        "NumPy": np.__version__,
+        "BLAS": f"{blas.get('name')} {blas.get('version')}",
+        "threads": chosen,
+        "processor": f"{platform.machine()} {platform.processor()}".strip(),
+    }
+
+
+@contextlib.contextmanager
+def stopped_by_signals(checkpoints: Checkpoints) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM finish the step and save; a second one stops at once.
+
+    Gives a list which the signal's number is put into.
+    """
+    got: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        if got:
+            raise KeyboardInterrupt
+        got.append(number)
+        checkpoints.stop = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield got  # signals go to the main thread alone
+        return
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield got
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- What a trained system shows ----------------------------------------------------

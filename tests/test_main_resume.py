@@ -1,0 +1,232 @@
+"""train --resume: a run that was interrupted from outside, and what is refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from scratchnet import checkpoint, commands, plots
+from scratchnet.__main__ import main
+
+COMMON = "--examples 200 --batch-size 50 --seed 3 --save-every 0"
+RUNS = {
+    "autoencoder": "train autoencoder --hidden 16 --code 4 --epochs 3",
+    "stacked": "train stacked --hidden 16 8 --code 4 --pretrain 2 --epochs 2",
+    "denoising": "train denoising --hidden 16 --code 8 --epochs 3",
+    "vae": "train vae --hidden 16 --code 2 --epochs 3",
+    "iwae": "train iwae --hidden 16 --code 4 --k 3 --epochs 3",
+    "gan": "train gan --noise 4 --hidden 16 --steps 8 --ema 0.5 --packing 2",
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Hold fewer images out, and draw no pictures."""
+    monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 50), "deer": (200, 50)})
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+
+
+def run(capsys, command):
+    status = main(command.split())
+    return status, capsys.readouterr().err
+
+
+def outcome(folder):
+    """Return the weights and the history of a finished run, without its times."""
+    weights, facts = checkpoint.load(folder / "weights.npz")
+    history = json.loads((folder / "history.json").read_text())
+    for one in [history, *history.get("pretraining", [])]:
+        one.pop("seconds", None)
+    return weights, history, facts["options"]
+
+
+def assert_same(one, two):
+    for name, a in one[0].items():
+        np.testing.assert_array_equal(a, two[0][name])
+    assert one[1:] == two[1:]
+
+
+class StopsAfter(checkpoint.Checkpoints):
+    """Sends the process a signal during some step."""
+
+    steps = 5
+    number = signal.SIGTERM
+
+    def __call__(self, state):
+        StopsAfter.steps -= 1
+        if StopsAfter.steps == 0:
+            os.kill(os.getpid(), self.number)
+        super().__call__(state)
+
+
+@pytest.mark.parametrize("engine", ["byhand", "autograd"])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_a_signal_stopped_goes_on(
+    tmp_path, capsys, monkeypatch, name, engine
+):
+    command = f"{RUNS[name]} {COMMON} --engine {engine}"
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    assert run(capsys, f"{command} --out {tmp_path / 'whole'}") == (0, "")
+    out = tmp_path / "run"
+    monkeypatch.setattr(commands, "Checkpoints", StopsAfter)
+    for steps, number in [(3, signal.SIGTERM), (4, signal.SIGINT)]:
+        StopsAfter.steps, StopsAfter.number = steps, number
+        how = f"--resume {out}" if (out / "checkpoints").exists() else f"--out {out}"
+        status, err = run(capsys, f"{command if steps == 3 else f'train {name}'} {how}")
+        assert status == 128 + number
+        assert "scratchnet: stopped; the state is in" in err
+        assert f"  python -m scratchnet train {name} --resume {out}\n" in err
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert run(capsys, f"train {name} --resume {out}") == (0, "")
+    assert_same(outcome(out), outcome(tmp_path / "whole"))
+    assert not (out / "checkpoints").exists()
+
+
+def saved(out):
+    return {path.name for path in (out / "checkpoints").glob("*.npz")}
+
+
+def kill_and_resume(tmp_path, command, kills, seed):
+    """Kill a run at random moments, resume it each time, and let it end."""
+    code = (
+        "import sys; from scratchnet import commands, plots;"
+        "commands.DRAWN = {'drawn': (200, 50)};"
+        "plots.save = lambda figure, path: path;"
+        "from scratchnet.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    source = random.Random(seed)
+    out = tmp_path / f"run{seed}"
+    started = f"{command} {COMMON} --out {out}"
+    again = f"train {command.split()[1]} --resume {out} --save-every 0"
+    killed = 0
+    while not (out / "history.json").exists():
+        states = saved(out)
+        begun = (out / "checkpoints" / "run.json").exists()
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, *(again if begun else started).split()],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if killed < kills:
+            before = time.monotonic()
+            while saved(out) == states and child.poll() is None:
+                assert time.monotonic() - before < 60
+                time.sleep(0.001)
+            time.sleep(source.random() * 0.03)
+            if child.poll() is None:
+                child.kill()
+                killed += 1
+        err = child.communicate()[1]
+        assert child.returncode in (0, -signal.SIGKILL), err
+    return outcome(out), killed
+
+
+def killed_runs(tmp_path, capsys, names, kills):
+    total = 0
+    for seed, (name, engine) in enumerate(names):
+        length = "steps" if name == "gan" else "epochs"
+        command = f"{RUNS[name]} --engine {engine} --{length} 60"
+        whole = tmp_path / f"whole{seed}"
+        assert run(capsys, f"{command} {COMMON} --out {whole}") == (0, "")
+        found, killed = kill_and_resume(tmp_path, command, kills, seed)
+        assert_same(found, outcome(whole))
+        total += killed
+    return total
+
+
+def test_runs_that_were_killed_end_as_if_they_were_not(tmp_path, capsys):
+    assert killed_runs(tmp_path, capsys, [("stacked", "byhand")], 5) == 5
+
+
+@pytest.mark.slow
+def test_runs_of_every_system_that_were_killed_50_times(tmp_path, capsys):
+    both = [(name, engine) for name in RUNS for engine in ("byhand", "autograd")]
+    assert killed_runs(tmp_path, capsys, both, 5) >= 50
+
+
+@pytest.fixture
+def stopped(tmp_path, capsys, monkeypatch):
+    """Leave a run of a VAE behind that was stopped."""
+    StopsAfter.steps, StopsAfter.number = 4, signal.SIGTERM
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "Checkpoints", StopsAfter)
+        status, _ = run(capsys, f"{RUNS['vae']} {COMMON} --out {tmp_path / 'vae'}")
+    assert status == 128 + signal.SIGTERM
+    return tmp_path / "vae"
+
+
+def test_a_resume_with_other_options_says_which(stopped, capsys):
+    for options, message in [
+        ("--hidden 8 8", "--hidden was [16], not [8, 8]"),
+        ("--seed 4 --batch-size 50", "--seed was 3, not 4"),
+        ("--lr 0.5 --k 2", None),
+        ("--engine autograd", "--engine was 'byhand', not 'autograd'"),
+    ]:
+        if message is None:  # no option of a VAE
+            with pytest.raises(SystemExit):
+                main(f"train vae {options} --resume {stopped}".split())
+            capsys.readouterr()
+            continue
+        status, err = run(capsys, f"train vae {options} --resume {stopped}")
+        assert status == 1
+        assert message in err
+    status, err = run(capsys, f"train iwae --resume {stopped}")
+    assert (status, "it trains vae, not iwae" in err) == (1, True)
+    # What is the same may be said again.
+    assert run(capsys, f"train vae --code 2 --seed 3 --resume {stopped}") == (0, "")
+
+
+def test_a_resume_with_other_images_is_refused(stopped, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 51)})
+    status, err = run(capsys, f"train vae --resume {stopped}")
+    assert status == 1
+    assert "drawn has other images than it had" in err
+
+
+def test_a_resume_elsewhere_warns(stopped, capsys, monkeypatch):
+    here = commands.machine()
+    monkeypatch.setattr(commands, "machine", lambda: {**here, "NumPy": "9.9"})
+    status, err = run(capsys, f"train vae --resume {stopped}")
+    assert status == 0
+    assert (
+        f"scratchnet: NumPy was {np.__version__} and now is 9.9: the last bits" in err
+    )
+
+
+def test_a_run_that_is_not_finished_is_not_overwritten(stopped, capsys):
+    before = sorted(stopped.rglob("*"))
+    status, err = run(capsys, f"{RUNS['vae']} {COMMON} --out {stopped}")
+    assert status == 1
+    assert f"go on with it, --resume {stopped}, or remove" in err
+    assert sorted(stopped.rglob("*")) == before
+
+
+def test_there_must_be_a_run_and_it_must_be_whole(stopped, capsys, tmp_path):
+    status, err = run(capsys, f"train vae --resume {tmp_path / 'none'}")
+    assert status == 1
+    assert "no unfinished run is there" in err
+    about = stopped / "checkpoints" / "run.json"
+    content = json.loads(about.read_text())
+    for text, message in [
+        ("{", "run.json: damaged"),
+        ("[]", "run.json: damaged"),
+        (json.dumps(content | {"format": 99}), "written by a later scratchnet"),
+        (json.dumps({k: v for k, v in content.items() if k != "data"}), "damaged"),
+    ]:
+        about.write_text(text)
+        status, err = run(capsys, f"train vae --resume {stopped}")
+        assert status == 1
+        assert message in err
+
+
+def test_a_run_without_a_state_begins_again(stopped, capsys, tmp_path):
+    for path in (stopped / "checkpoints").glob("*.npz"):
+        path.unlink()
+    assert run(capsys, f"train vae --resume {stopped}") == (0, "")
+    assert run(capsys, f"{RUNS['vae']} {COMMON} --out {tmp_path / 'w'}") == (0, "")
+    assert_same(outcome(stopped), outcome(tmp_path / "w"))
