@@ -7,6 +7,7 @@ a folder, for a run that was interrupted to go on from.
 
 import contextlib
 import json
+import math
 import os
 import time
 import zipfile
@@ -75,24 +76,56 @@ def _whole(path: Path) -> Iterator[Any]:
 def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save` wrote: the arrays, and the facts about them.
 
+    Nothing is unpickled, and no more memory is taken than the file is long, whatever it
+    says of itself.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not one that `save` wrote.
+        ValueError: the file is not one that `save` wrote, or is damaged.
 
     """
     try:
         arrays = {}
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.namelist():
-                with archive.open(entry) as file:
-                    array = np.lib.format.read_array(file, allow_pickle=False)
-                    arrays[entry.removesuffix(".npy")] = array
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            _check_entries(entries, os.fstat(file.fileno()).st_size)
+            for entry in entries:
+                with archive.open(entry) as content:
+                    _check_header(content, entry)
+                with archive.open(entry) as content:
+                    array = np.lib.format.read_array(content, allow_pickle=False)
+                arrays[entry.filename.removesuffix(".npy")] = array
         about = json.loads(str(arrays.pop(_ABOUT)))
+        if not isinstance(about, dict):
+            raise ValueError("the facts are none")
         return arrays, about
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever zipfile, zlib, NumPy and JSON make of it
         raise ValueError(f"{path}: not a file of weights ({error})") from error
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
+    """Raise ValueError unless the entries are as `save` wrote them, in `size` bytes."""
+    names = [entry.filename for entry in entries]
+    if len(set(names)) < len(names):
+        raise ValueError("a name is there twice")
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{entry.filename} is compressed")
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError("it claims to hold more than the file is long")
+
+
+def _check_header(content: Any, entry: zipfile.ZipInfo) -> None:
+    """Raise ValueError unless an array is as long as its header says."""
+    version = np.lib.format.read_magic(content)
+    if version != (1, 0):
+        raise ValueError(f"{entry.filename} is of version {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+    claimed = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or claimed != entry.file_size - content.tell():
+        raise ValueError(f"{entry.filename} is not as long as its header says")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,10 +1,14 @@
 """Saving and loading named arrays."""
 
 import os
+import random
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from scratchnet import checkpoint
 
@@ -88,3 +92,121 @@ def test_a_truncated_file_is_refused(tmp_path, arrays):
         path.write_bytes(whole[:n])
         with pytest.raises(ValueError, match="not a file of weights"):
             checkpoint.load(path)
+
+
+def header(shape, dtype="<f8"):
+    """Write the header of an .npy file that claims that shape."""
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    text = text.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"a.npy": header((10**12,))}, "a.npy is not as long as its header says"),
+        ({"a.npy": header((10**30, 10**30))}, "not as long"),
+        ({"a.npy": header((-3,)) + bytes(8)}, "not as long"),
+        ({"a.npy": header((1,), "|O") + bytes(8)}, "not as long"),
+        ({"a.npy": b"\x93NUMPY\x02\x00" + bytes(50)}, r"of version \(2, 0\)"),
+        ({"a.npy": b"\x93NUMPY\x01\x00\xff\xff"}, "EOF|header"),
+        ({"../../a.npy": header((1,)) + bytes(8)}, "'about.json'"),
+    ],
+)
+def test_what_a_header_claims_is_not_believed(tmp_path, entries, message):
+    path = tmp_path / "w.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"w\.npz: not a file.*({message})"):
+            checkpoint.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert os.listdir(tmp_path) == ["w.npz"]
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path, arrays):
+    path = tmp_path / "w.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", header((10**8 // 8,)) + bytes(10**8))
+    assert path.stat().st_size < 200_000
+    with pytest.raises(ValueError, match=r"a\.npy is compressed"):
+        checkpoint.load(path)
+    checkpoint.save(path, arrays)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Dup"):
+        archive.writestr("step.npy", header(()) + bytes(8))
+    with pytest.raises(ValueError, match="a name is there twice"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("facts", ["[1]", "{", "[" * 100_000, "1"])
+def test_facts_that_are_none(tmp_path, facts):
+    path = tmp_path / "w.npz"
+    np.savez(path, **{"about.json": np.array(facts)})
+    with pytest.raises(ValueError, match="not a file of weights"):
+        checkpoint.load(path)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match="not a file of weights"):
+        checkpoint.load(tmp_path)
+
+
+def mutate(data, source):
+    """Change, cut out, put in or repeat some bytes."""
+    data = bytearray(data)
+    for _ in range(source.choice([1, 1, 1, 2, 5])):
+        at = source.randrange(len(data))
+        how = source.randrange(5)
+        if how == 0:
+            data[at] ^= 1 << source.randrange(8)
+        elif how == 1:
+            data[at] = source.choice([0, 1, 127, 128, 255])
+        elif how == 2:
+            del data[at : at + source.choice([1, 4, 100])]
+        elif how == 3:
+            data[at:at] = bytes(source.randrange(256) for _ in range(4))
+        else:
+            data[at:at] = data[at : at + 40]
+        if not data:
+            break
+    return bytes(data)
+
+
+def fuzz(tmp_path, arrays, seed, n):
+    """Load n mutated files; return how many were refused."""
+    path = tmp_path / "w.npz"
+    checkpoint.save(path, arrays, sizes=[3, 2], seed=0)
+    whole = path.read_bytes()
+    source = random.Random(seed)
+    refused = []
+    for _ in range(n):
+        path.write_bytes(mutate(whole, source))
+        try:
+            loaded, about = checkpoint.load(path)
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        # What is read in spite of a change (of a date, say) is what was written.
+        assert about == {"sizes": [3, 2], "seed": 0}
+        assert list(loaded) == list(arrays)
+        for name, a in arrays.items():
+            np.testing.assert_array_equal(loaded[name], a)
+    assert all("w.npz: not a file of weights" in text for text in refused)
+    return len(refused)
+
+
+@given(st.integers(0, 2**32))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutated_files_are_refused_or_what_they_were(tmp_path, arrays, seed):
+    fuzz(tmp_path, arrays, seed, 20)
+
+
+@pytest.mark.slow
+def test_100_000_mutated_files(tmp_path, arrays):
+    refused = fuzz(tmp_path, arrays, 0, 100_000)
+    print(f"{refused} of 100000 refused, the others read as they were")
+    assert refused > 80_000
