@@ -355,16 +355,16 @@ class _Recorded(_Row):
     inputs: Function  # args -> the array inputs, of which there may be derivatives
     others: Function  # args -> the rest
     plain: Function  # args -> the same with plain arrays for Tensors
-    without_lists: Function  # args -> the same with arrays for lists
     pull: Function  # see Node.pull
 
     def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
         args, kwargs = super().accept(function, args, kwargs)
-        if any(map(_holds_tensor, (*self.others(args), *kwargs.values()))):
-            raise TypeError(
-                f"{name_of(function)}: a Tensor was given for an argument that has no "
-                "derivative; pass its value, .detach().numpy()"
-            )
+        for x in (*self.others(args), *kwargs.values()):
+            if isinstance(x, Tensor) or (type(x) in _LISTS and _holds_tensor(x)):
+                raise TypeError(
+                    f"{name_of(function)}: a Tensor was given for an argument that has "
+                    "no derivative; pass its value, .detach().numpy()"
+                )
         return args, kwargs
 
     def record(
@@ -450,9 +450,22 @@ class _RuleEach(_Recorded):
     usual = 1
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        args = self.without_lists(args)
-        wanted = any([x._requires_grad for x in args[0] if isinstance(x, Tensor)])
-        return self.record(function, self.plain(args), wanted, args, kwargs)
+        arrays, *others = args
+        inputs: list[Any] = []
+        values: list[Any] = []
+        wanted = False
+        for x in arrays:
+            if isinstance(x, Tensor):
+                if x._requires_grad:
+                    wanted = True
+                inputs.append(x)
+                values.append(x._data)
+            else:
+                x = _no_list(x)
+                inputs.append(x)
+                values.append(x)
+        args = (tuple(inputs), *others)
+        return self.record(function, [values, *others], wanted, args, kwargs)
 
     def inputs(self, args: Any) -> Any:
         return args[0]
@@ -462,9 +475,6 @@ class _RuleEach(_Recorded):
 
     def plain(self, args: Any) -> Any:
         return [[plain(x) for x in args[0]], *args[1:]]
-
-    def without_lists(self, args: Any) -> Any:
-        return (tuple(map(_no_list, args[0])), *args[1:])
 
     def pull(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
         return self.rule(g, y, i, *args, **kwargs)
