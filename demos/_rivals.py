@@ -283,6 +283,9 @@ def torch(
 
 
 # --- Frameworks that look like NumPy ------------------------------------------------
+#
+# autograd and mygrad compute part of these steps in float64, whatever they are given:
+# the derivative of maximum in the one, a Python number in maximum in the other.
 
 
 def losses_of(xp: Any, system: str) -> tuple[Callable[..., Any], ...]:

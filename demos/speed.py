@@ -11,6 +11,7 @@ The floor is the step's matrix products alone, by NumPy. The rivals are written 
 _rivals.py; install those to compare with (torch, jax, autograd, mygrad).
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -116,8 +117,10 @@ class Process:
             RuntimeError: the rival could not do it, or its process ended.
 
         """
-        print(json.dumps(command), file=self.child.stdin, flush=True)
-        line = self.child.stdout.readline() if self.child.stdout else ""
+        line = ""
+        with contextlib.suppress(OSError):  # of a process that has ended
+            print(json.dumps(command), file=self.child.stdin, flush=True)
+            line = self.child.stdout.readline() if self.child.stdout else ""
         answer: dict[str, Any] = json.loads(line or '{"error": "its process ended"}')
         if "error" in answer:
             raise RuntimeError(answer["error"])
@@ -132,7 +135,8 @@ def processes(names: Sequence[str], folder: Path) -> Iterator[dict[str, Process]
         yield started
     finally:
         for process in started.values():
-            process.child.communicate()  # the end of its input ends it
+            with contextlib.suppress(OSError):
+                process.child.communicate()  # the end of its input ends it
 
 
 def prepare(folder: Path, system: str, rows: int, steps: int) -> None:
@@ -192,7 +196,8 @@ def measure(
                             continue
                         right = losses.setdefault((system, n), found)
                         error = float(np.max(np.abs(found / right - 1)))
-                        apart[rival] = max(apart.get(rival, 0.0), error)
+                        if not error <= apart.get(rival, -1.0):  # NaN is the largest
+                            apart[rival] = error
                     bar.update(len(batches))
                 for _ in range(rounds):
                     for n in batches:
@@ -200,7 +205,13 @@ def measure(
                             if rival in results.missing:
                                 continue
                             time.sleep(PAUSE)
-                            ms = running[rival].ask("time", n, seconds)["ms"]
+                            try:
+                                ms = running[rival].ask("time", n, seconds)["ms"]
+                            except RuntimeError as error:
+                                results.missing[rival] = str(error)
+                                results.ms.pop(rival, None)
+                                results.memory.pop(rival, None)
+                                continue
                             of_rival = results.ms.setdefault(rival, {})
                             of_rival.setdefault((system, n), []).append(ms)
                             bar.update()

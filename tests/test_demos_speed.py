@@ -158,3 +158,53 @@ def test_what_is_around_a_step():
     assert list(found) == list(_around.CALLS)
     pytest.importorskip("torch")
     assert list(_around.call_times("torch, default", 1, 2)) == list(_around.CALLS)
+
+
+class Pretend:
+    """A process that is none; the engine's goes wrong."""
+
+    wrong = "losses"
+
+    def __init__(self, name, folder):
+        self.engine = name == "engine"
+        self.child = self
+
+    def communicate(self):
+        pass
+
+    def ask(self, command, *arguments):
+        if command == "make":
+            bad = self.engine and self.wrong == "losses"
+            loss = float("nan") if bad else 1.0
+            return {"losses": [[loss]], "memory": 1.0, "process": 1.0}
+        if command == "time" and self.engine and self.wrong == "time":
+            raise RuntimeError("its process ended")
+        return {"version": "1", "ms": 2.0}
+
+
+def test_losses_that_are_nan_are_not_those_by_hand(monkeypatch):
+    monkeypatch.setattr(speed, "Process", Pretend)
+    monkeypatch.setattr(speed, "PAUSE", 0)
+    results, apart = speed.measure(("by hand", "engine"), (4, 8), 2, 0.01)
+    assert apart["by hand"] == 0
+    assert np.isnan(apart["engine"])
+    assert results.ms["engine"]["GAN", 8] == [2, 2]
+
+
+def test_a_rival_that_ends_in_the_middle_is_left_out(monkeypatch):
+    monkeypatch.setattr(speed, "Process", Pretend)
+    monkeypatch.setattr(speed, "PAUSE", 0)
+    monkeypatch.setattr(Pretend, "wrong", "time")
+    results, _ = speed.measure(("by hand", "engine"), (4,), 1, 0.01)
+    assert results.missing == {"engine": "its process ended"}
+    assert list(results.ms) == list(results.memory) == ["by hand"]
+
+
+def test_a_process_that_was_killed_is_an_error_and_no_crash(folder):
+    with speed.processes(["by hand"], folder) as running:
+        process = running["by hand"]
+        process.ask("hello")
+        process.child.kill()
+        process.child.wait()
+        with pytest.raises(RuntimeError, match="its process ended"):
+            process.ask("hello")
