@@ -22,23 +22,27 @@ def relu(x: Any) -> Any:
 rule(relu, lambda g, y, x: keep(g, x > 0))
 
 
+def _usual(slope: Any) -> bool:
+    return isinstance(slope, (int, float)) and 0 < slope <= 1
+
+
 @primitive
 def leaky_relu(x: Any, slope: Any = 0.2) -> Any:
-    """Return x where it is positive, else slope * x (Maas et al. 2013).
-
-    Raises:
-        ValueError: slope is a number that is not in [0, 1].
-
-    """
-    if isinstance(slope, (int, float)) and not 0 <= slope <= 1:
-        raise ValueError(f"leaky_relu: slope is {slope}; a number in [0, 1] expected")
-    return np.maximum(x, slope * x)
+    """Return x where it is positive, else slope * x (Maas et al. 2013)."""
+    if _usual(slope):
+        return np.maximum(x, slope * x)
+    return np.maximum(x, 0) + slope * np.minimum(x, 0)
 
 
-# Rounded up, a positive x is at least 1, and any other at most 0.
+def _leaky_relu(g: Any, y: Any, x: Any, slope: Any = 0.2) -> Any:
+    if _usual(slope):  # rounded up, a positive x is at least 1, any other at most 0
+        return g * np.clip(np.ceil(x), slope, 1)
+    return keep(g, x > 0) + slope * keep(g, x <= 0)
+
+
 rule(
     leaky_relu,
-    lambda g, y, x, slope=0.2: g * np.clip(np.ceil(x), slope, 1),
+    _leaky_relu,
     lambda g, y, x, slope=0.2: keep(x * g, x <= 0),
 )
 

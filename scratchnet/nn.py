@@ -298,7 +298,7 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """x where it is positive, else slope * x (Maas et al. 2013); slope in [0, 1]."""
+    """x where it is positive, else slope * x (Maas et al. 2013)."""
 
     def __init__(self, slope: float = 0.2) -> None:
         self.slope = slope

@@ -901,6 +901,8 @@ class Tensor:
                 raise TypeError(f"backward: {_label(x)} in inputs is no leaf")
         steps, _ = _steps_back(self, set(chosen or ()))
         found = _walk_back(self, seed, steps, create_graph, retain_graph)
+        if chosen is not None:  # where nothing leads there, what is left is the seed
+            found = {leaf: g for leaf, g in found.items() if leaf in set(chosen)}
         with _lock:
             sums = {
                 leaf: g if leaf.grad is None else leaf.grad + g

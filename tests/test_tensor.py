@@ -533,8 +533,10 @@ def test_backward_goes_to_the_inputs_that_are_wanted_and_no_others():
     (a * b).backward(inputs=(x for x in (a, a)))  # any iterable; twice is once
     assert a.grad == 3
     assert b.grad is None
-    (a * a).backward(inputs=[b])  # nothing leads there
-    assert b.grad is None
+    for create_graph in (False, True):
+        y = a * a
+        y.backward(inputs=[b], create_graph=create_graph)  # nothing leads there
+        assert y.grad is b.grad is None
 
 
 @pytest.mark.parametrize(
