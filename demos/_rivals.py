@@ -354,6 +354,13 @@ def split(system: str, weights: Weights) -> tuple[Weights, ...]:
     )
 
 
+def given_to(system: str, i: int, parts: Any, x: Any, noise: Any) -> tuple[Any, ...]:
+    """Return what loss i takes after its own parameters."""
+    if system != "GAN":
+        return (x, *noise)
+    return (parts[1], x, noise[0]) if i == 0 else (parts[0], noise[1])
+
+
 def jax(system: str, batch: int, weights: Weights) -> Stepper:
     """Return JAX's step: one jitted function of all state, which it may overwrite."""
     import jax
@@ -380,11 +387,7 @@ def jax(system: str, batch: int, weights: Weights) -> Stepper:
         parts, m, v, t = list(parts), list(m), list(v), t + 1
         found = []
         for i, loss in enumerate(losses):
-            if system == "GAN":
-                batch = (x, noise[0]) if i == 0 else (noise[1],)
-                given = (parts[1 - i], *batch)
-            else:
-                given = (x, *noise)
+            given = given_to(system, i, parts, x, noise)
             value, g = jax.value_and_grad(loss)(parts[i], *given)
             parts[i], m[i], v[i] = adam(parts[i], g, m[i], v[i], t)
             found.append(value)
@@ -430,13 +433,6 @@ def numpy_adam(parts: tuple[Weights, ...]) -> Callable[[int, Weights], None]:
             parts[i][k] -= LR * (m[i][k] / c1) / (np.sqrt(v[i][k] / c2) + EPS)
 
     return update
-
-
-def given_to(system: str, i: int, parts: Any, x: Any, noise: Any) -> tuple[Any, ...]:
-    """Return what loss i takes after its own parameters."""
-    if system != "GAN":
-        return (x, *noise)
-    return (parts[1], x, noise[0]) if i == 0 else (parts[0], noise[1])
 
 
 def autograd(system: str, batch: int, weights: Weights) -> Stepper:

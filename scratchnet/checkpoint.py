@@ -92,6 +92,7 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             for entry in entries:
                 with archive.open(entry) as content:
                     _check_header(content, entry)
+                # Opened anew: seeking back may switch the check of its sum off.
                 with archive.open(entry) as content:
                     array = np.lib.format.read_array(content, allow_pickle=False)
                 arrays[entry.filename.removesuffix(".npy")] = array

@@ -367,7 +367,7 @@ def train(args: argparse.Namespace) -> int:
     out = Path(args.resume or args.out)
     path = out / UNFINISHED / "run.json"
     found = begun(args, path) if args.resume else None
-    options = found["options"] if found else {}
+    options = found[0] if found else {}
     vars(args).update({**system.defaults, **options, **vars(args)})
     if not found and path.exists():
         raise ValueError(
@@ -380,7 +380,7 @@ def train(args: argparse.Namespace) -> int:
     facts = facts_of(args, images.x)
     checkpoints = Checkpoints(path.parent, every=args.save_every)
     data = digest(images, held_out)
-    if found and found["data"] != data:
+    if found and found[1] != data:
         raise ValueError(f"--resume {out}: {args.data} has other images than it had")
     resume = checkpoints.last() if found else None
     job = Job(args, facts, images, held_out, streams, checkpoints, resume)
@@ -421,8 +421,11 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
-def begun(args: argparse.Namespace, path: Path) -> dict[str, Any]:
+def begun(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any], str]:
     """Read what an unfinished run is; say where it was begun on another machine.
+
+    Returns:
+        Its options, and the digest of its images.
 
     Raises:
         FileNotFoundError: there is no such run.
@@ -437,11 +440,12 @@ def begun(args: argparse.Namespace, path: Path) -> dict[str, Any]:
         ) from None
     try:
         about = json.loads(text)
-        saved, system, there = about["options"], about["system"], about["machine"]
-        known = {**saved, **there, "data": about["data"], "format": about["format"]}
+        saved, there = dict(about["options"]), dict(about["machine"])
+        system, data = about["system"], about["data"]
+        later = about["format"] > FORMAT
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: damaged ({error})") from error
-    if known["format"] > FORMAT:
+    if later:
         raise ValueError(f"{path}: written by a later scratchnet than {__version__}")
     wrong = [] if system == args.system else [f"it trains {system}, not {args.system}"]
     if not wrong:
@@ -460,7 +464,7 @@ def begun(args: argparse.Namespace, path: Path) -> dict[str, Any]:
                 "bits may differ from those of a run that was not interrupted",
                 file=sys.stderr,
             )
-    return dict(about)
+    return saved, data
 
 
 def digest(*images: Images) -> str:

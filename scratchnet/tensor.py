@@ -357,10 +357,15 @@ class _Recorded(_Row):
     plain: Function  # args -> the same with plain arrays for Tensors
     pull: Function  # see Node.pull
 
+    def __init__(self, function: Function, definition: Function, skip: int) -> None:
+        super().__init__(definition, skip)
+        # What a primitive wraps need not look for Tensors once more.
+        self.function = getattr(function, "of_arrays", function)
+
     def accept(self, function: Function, args: Any, kwargs: Any) -> Any:
         args, kwargs = super().accept(function, args, kwargs)
         for x in (*self.others(args), *kwargs.values()):
-            if isinstance(x, Tensor) or (type(x) in _LISTS and _holds_tensor(x)):
+            if _holds_tensor(x):
                 raise TypeError(
                     f"{name_of(function)}: a Tensor was given for an argument that has "
                     "no derivative; pass its value, .detach().numpy()"
@@ -389,17 +394,11 @@ class _Recorded(_Row):
         return result
 
 
-def _of_arrays(function: Function) -> Function:
-    """Return what a primitive wraps, which need not look for Tensors; or itself."""
-    return getattr(function, "of_arrays", function)
-
-
 class _Rule(_Recorded):
     """f(a, b, ...), with one rule for each input."""
 
     def __init__(self, function: Function, rules: Sequence[Function | None]) -> None:
-        super().__init__(next(r for r in rules if r is not None), skip=2)
-        self.function = _of_arrays(function)
+        super().__init__(function, next(r for r in rules if r is not None), skip=2)
         self.usual = len(rules)
         self.rules = rules
 
@@ -442,30 +441,16 @@ class _Rule(_Recorded):
 class _RuleEach(_Recorded):
     """f([a, b, ...], ...), with one rule that is told which input is meant."""
 
-    def __init__(self, function: Function, rule: Function) -> None:
-        super().__init__(rule, skip=3)
-        self.function = _of_arrays(function)
-        self.rule = rule
-
     usual = 1
 
+    def __init__(self, function: Function, rule: Function) -> None:
+        super().__init__(function, rule, skip=3)
+        self.rule = rule
+
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        arrays, *others = args
-        inputs: list[Any] = []
-        values: list[Any] = []
-        wanted = False
-        for x in arrays:
-            if isinstance(x, Tensor):
-                if x._requires_grad:
-                    wanted = True
-                inputs.append(x)
-                values.append(x._data)
-            else:
-                x = _no_list(x)
-                inputs.append(x)
-                values.append(x)
-        args = (tuple(inputs), *others)
-        return self.record(function, [values, *others], wanted, args, kwargs)
+        args = (tuple(map(_no_list, args[0])), *args[1:])
+        wanted = any([x._requires_grad for x in args[0] if isinstance(x, Tensor)])
+        return self.record(function, self.plain(args), wanted, args, kwargs)
 
     def inputs(self, args: Any) -> Any:
         return args[0]
@@ -899,10 +884,11 @@ class Tensor:
         for x in chosen or ():
             if not isinstance(x, Tensor) or x._node is not None:
                 raise TypeError(f"backward: {_label(x)} in inputs is no leaf")
-        steps, _ = _steps_back(self, set(chosen or ()))
+        wanted = set(chosen or ())
+        steps, _ = _steps_back(self, wanted)
         found = _walk_back(self, seed, steps, create_graph, retain_graph)
-        if chosen is not None:  # where nothing leads there, what is left is the seed
-            found = {leaf: g for leaf, g in found.items() if leaf in set(chosen)}
+        if wanted:  # where nothing leads there, what is left is the seed
+            found = {leaf: g for leaf, g in found.items() if leaf in wanted}
         with _lock:
             sums = {
                 leaf: g if leaf.grad is None else leaf.grad + g
