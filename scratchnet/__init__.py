@@ -5,6 +5,7 @@ derived on paper; `testing` checks either kind of gradient. Start with tensor.py
 """
 
 from scratchnet import derivatives as _derivatives  # noqa: F401  fills the table
+from scratchnet.anomaly import detect_anomaly
 from scratchnet.functions import (
     leaky_relu,
     log_sigmoid,
@@ -38,6 +39,7 @@ __all__ = [
     "Tensor",
     "changed",
     "constant",
+    "detect_anomaly",
     "grad",
     "leaky_relu",
     "log_sigmoid",

@@ -3,6 +3,7 @@
 import argparse
 import random
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -246,11 +247,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    print(f"scratchnet: {message}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     args = parser().parse_args(argv)
     try:
-        return args.do(args) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return args.do(args) or 0
     except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         print(f"scratchnet: {error}", file=sys.stderr)
         return 1

@@ -9,15 +9,17 @@ import contextlib
 import json
 import math
 import os
+import platform
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import backend
+from scratchnet import __version__, backend
 from scratchnet.backend import Array
 
 _ABOUT = "about.json"  # the name of the JSON text among the arrays
@@ -141,6 +143,8 @@ def _sync_folder(folder: Path) -> None:
 
 # --- A run that goes on -------------------------------------------------------------
 
+FORMAT = 1  # of states, and of the facts beside weights; what old readers miss adds 1
+
 
 class State(NamedTuple):
     """All that a run needs to go on from where it was, to the last bit."""
@@ -244,6 +248,22 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]" * 8 + ".npz"))
+
+
+@cache
+def machine() -> dict[str, str]:
+    """Return what the last bits of a result may depend on."""
+    config: Any = np.show_config(mode="dicts")
+    blas = config.get("Build Dependencies", {}).get("blas", {})
+    threads = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OPENBLAS", "OMP")]
+    chosen = next((t for t in threads if t), str(os.cpu_count()))
+    return {
+        "scratchnet": __version__,
+        "NumPy": np.__version__,
+        "BLAS": f"{blas.get('name')} {blas.get('version')}",
+        "threads": chosen,
+        "processor": f"{platform.machine()} {platform.processor()}".strip(),
+    }
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:

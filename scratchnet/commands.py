@@ -11,8 +11,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import platform
 import shutil
 import signal
 import statistics
@@ -37,7 +35,7 @@ from scratchnet import (
     optim,
     plots,
 )
-from scratchnet.checkpoint import Checkpoints, State, Stopped, adding
+from scratchnet.checkpoint import FORMAT, Checkpoints, Save, State, Stopped, adding
 from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
 from scratchnet.data.deer import draw_scenes
 from scratchnet.data.digits import draw_digits
@@ -45,7 +43,6 @@ from scratchnet.data.idx import download_mnist, load_mnist
 from scratchnet.metrics import PCA, frechet_distance, psnr, reconstruction_error
 from scratchnet.training import fit, fit_gan, pretrain
 
-FORMAT = 1  # of the facts beside the weights; a change that old readers miss adds 1
 WEIGHTS = "weights.npz"
 UNFINISHED = "checkpoints"  # the folder, in a run's, that is there until it is finished
 DRAWN = {"drawn": (20_000, 2_000), "deer": (16_000, 1_000)}  # to train on; held out
@@ -156,6 +153,10 @@ class Corruption(NamedTuple):
         """Return what the denoiser sees of a batch (x, rng), or (x, depth, rng)."""
         return self.look(self.spoil(*batch))
 
+    def check(self, *batch: Any) -> None:
+        """Raise an error unless this batch can be spoiled."""
+        self.spoil.check(*batch)
+
     def look(self, x: np.ndarray) -> np.ndarray:
         """Return how the denoiser sees the rows x.
 
@@ -260,7 +261,7 @@ class Job(NamedTuple):
     train: Images
     held_out: Images
     streams: Streams
-    checkpoints: Checkpoints
+    checkpoints: Save
     resume: State | None  # what to go on from
 
     def build(self, **optimizers: Any) -> Any:
@@ -383,16 +384,16 @@ def train(args: argparse.Namespace) -> int:
     if found and found[1] != data:
         raise ValueError(f"--resume {out}: {args.data} has other images than it had")
     resume = checkpoints.last() if found else None
-    job = Job(args, facts, images, held_out, streams, checkpoints, resume)
+    about = {
+        "format": FORMAT,
+        "system": args.system,
+        "options": {name: getattr(args, name) for name in system.defaults},
+        "data": data,
+    }
+    save = adding(checkpoints, {}, command=about)
+    job = Job(args, facts, images, held_out, streams, save, resume)
     if not found:
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {
-            "format": FORMAT,
-            "system": args.system,
-            "options": {name: getattr(args, name) for name in system.defaults},
-            "data": data,
-            "machine": machine(),
-        }
         checkpoint.write_whole(path, json.dumps(about, indent=1).encode())
     with stopped_by_signals(checkpoints) as signals:
         try:
@@ -422,7 +423,7 @@ def train(args: argparse.Namespace) -> int:
 
 
 def begun(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any], str]:
-    """Read what an unfinished run is; say where it was begun on another machine.
+    """Read what an unfinished run is.
 
     Returns:
         Its options, and the digest of its images.
@@ -440,7 +441,7 @@ def begun(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any], str]:
         ) from None
     try:
         about = json.loads(text)
-        saved, there = dict(about["options"]), dict(about["machine"])
+        saved = dict(about["options"])
         system, data = about["system"], about["data"]
         later = about["format"] > FORMAT
     except (ValueError, LookupError, TypeError) as error:
@@ -457,13 +458,6 @@ def begun(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any], str]:
         ]
     if wrong:
         raise ValueError(f"--resume {args.resume}: {'; '.join(wrong)}")
-    for name, here in machine().items():
-        if here != there.get(name):
-            print(
-                f"scratchnet: {name} was {there.get(name)} and now is {here}: the last "
-                "bits may differ from those of a run that was not interrupted",
-                file=sys.stderr,
-            )
     return saved, data
 
 
@@ -476,21 +470,6 @@ def digest(*images: Images) -> str:
                 found.update(f"{a.dtype} {a.shape}".encode())
                 found.update(np.ascontiguousarray(a).data)
     return found.hexdigest()
-
-
-def machine() -> dict[str, str]:
-    """Return what the last bits of a result may depend on."""
-    config: Any = np.show_config(mode="dicts")
-    blas = config.get("Build Dependencies", {}).get("blas", {})
-    threads = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OPENBLAS", "OMP")]
-    chosen = next((t for t in threads if t), str(os.cpu_count()))
-    return {
-        "scratchnet": __version__,
-        "NumPy": np.__version__,
-        "BLAS": f"{blas.get('name')} {blas.get('version')}",
-        "threads": chosen,
-        "processor": f"{platform.machine()} {platform.processor()}".strip(),
-    }
 
 
 @contextlib.contextmanager

@@ -530,6 +530,8 @@ class AdamUpdate(_Update):
             _fraction(self._name, "betas[0]", beta1),
             _fraction(self._name, "betas[1]", beta2),
         )
+        # What m and v are kept without depends on them (see `adam_update`).
+        self._state["betas"] = backend.asarray(self.betas, np.float64)
         self.eps = _positive(self._name, "eps", eps)
         if not 0 <= weight_decay < math.inf:
             raise ValueError(
@@ -541,6 +543,12 @@ class AdamUpdate(_Update):
         self._keep = backend.zeros((), np.float64)
         self._m = self._moments("m", arrays)
         self._v = self._moments("v", arrays)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a copy that `state_dict` made, with its betas; as for SGD."""
+        super().load_state_dict(state)
+        beta1, beta2 = backend.to_numpy(self._state["betas"])
+        self.betas = float(beta1), float(beta2)
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
@@ -699,11 +707,11 @@ def _steps(slope: float) -> Callable[[Array, Array], None]:
 
 
 def _sigmoid(a: Array, scratch: Array) -> None:
-    # exp(-a) becomes inf for a very negative a, and 1 / (1 + inf) = 0 is right.
     np.negative(a, out=a)
+    # exp(-a) becomes inf for a very negative a, and 1 / (1 + inf) = 0 is right.
     with np.errstate(over="ignore"):
         np.exp(a, out=a)
-    np.add(a, 1, out=a)
+        np.add(a, 1, out=a)
     np.divide(1, a, out=a)
 
 
@@ -968,16 +976,17 @@ def check_rows(owner: str, x: Any, columns: int, dtype: DTypeLike) -> None:
         )
 
 
-def check_unit_interval(owner: str, x: Array) -> None:
+def check_unit_interval(owner: str, x: Array, instead: str) -> None:
     """Raise ValueError unless every value is in [0, 1], naming the first that is not.
 
-    The only check that reads values: once for a data set, never in a step.
+    The only check that reads values: once for a data set, never in a step. `instead` is
+    what takes data that are not.
     """
     x = backend.to_numpy(x)
     bad = ~((x >= 0) & (x <= 1))
     if bad.any():
         at = np.unravel_index(int(np.argmax(bad)), x.shape)
         raise ValueError(
-            f"{owner}: x[{', '.join(map(str, at))}] is {x[at]}; cross-entropy needs "
-            "targets in [0, 1]"
+            f"{owner}: x[{', '.join(map(str, at))}] is {x[at]}; values in [0, 1] "
+            f"expected, or {instead} for others"
         )

@@ -74,7 +74,23 @@ class Module:
 
         A parameter without a name is given this one, for the engine's errors.
         """
-        found: list[tuple[str, Tensor]] = []
+        found = self._named(Tensor)
+        for name, p in found:
+            if p.name is None:
+                p.name = name
+        return found
+
+    def named_generators(self) -> list[tuple[str, np.random.Generator]]:
+        """Return the random generators that are attributes, as those of `Dropout`.
+
+        Under dotted names, in the order of assignment. `training.fit` keeps their
+        states in its checkpoints.
+        """
+        return self._named(np.random.Generator)
+
+    def _named(self, kind: type) -> list[tuple[str, Any]]:
+        """Find what is of that kind in this Module and its parts, by dotted names."""
+        found: list[tuple[str, Any]] = []
         seen = {id(self)}
 
         def collect(module: Module, prefix: str) -> None:
@@ -84,13 +100,10 @@ class Module:
                 seen.add(id(item))
                 if isinstance(item, Module):
                     collect(item, f"{prefix}{name}.")
-                else:
+                elif isinstance(item, kind):
                     found.append((prefix + name, item))
 
         collect(self, "")
-        for name, p in found:
-            if p.name is None:
-                p.name = name
         return found
 
     def parameters(self) -> list[Tensor]:
@@ -162,7 +175,7 @@ class Module:
                 seen.add(id(item))
                 if isinstance(item, Module):
                     parts.append((name, item))
-                else:
+                elif isinstance(item, Tensor):
                     frozen = "" if item.requires_grad else " frozen"
                     own.append(f"{name} {item.shape}{frozen}")
                     count += item.size
@@ -180,7 +193,7 @@ class Module:
         return vars(self).items()
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        """Find the parameters and Modules that this Module holds itself."""
+        """Find the parameters, Modules and generators that this Module holds itself."""
         waiting = [(str(name), value) for name, value in self._items()]
         while waiting:
             name, value = waiting.pop(0)
@@ -192,6 +205,8 @@ class Module:
                 yield name, value
             elif isinstance(value, Tensor) and value._node is None:
                 yield name, value  # with a node it is a result that forward() kept
+            elif isinstance(value, np.random.Generator):
+                yield name, value
 
     def _arrays(self) -> dict[str, Array]:
         return {name: p.data for name, p in self.named_parameters()}

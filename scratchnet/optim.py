@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, kernels
+from scratchnet import anomaly, backend, kernels
 from scratchnet.kernels import Rate, cosine_decay, hold_then_decay
 from scratchnet.tensor import Tensor, changed, plain
 
@@ -133,6 +133,15 @@ class Optimizer(_OverParameters):
         for p, g in zip(self.parameters, gradients, strict=True):
             if g is not None:
                 changed(p)
+        if anomaly.WATCHING:
+            self._look(gradients)
+
+    def _look(self, gradients: Iterable[Any]) -> None:
+        """Have `anomaly` look at what the step made of the parameters."""
+        for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+            if g is not None:
+                what = f"{type(self).__name__}.step on {self._label(i)}"
+                anomaly.look(what, p.data, [("gradient", g), ("lr after it", self.lr)])
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copy the learning rate, the moments and the count of steps."""

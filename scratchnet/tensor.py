@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from scratchnet import backend
+from scratchnet import anomaly, backend
+from scratchnet.anomaly import WATCHING
 from scratchnet.backend import Array
 
 Axis = int | tuple[int, ...] | None
@@ -121,6 +122,16 @@ class Node:
                 f"{name_of(self.function)}: its rule for argument {i} returned shape "
                 f"{np.shape(dx)} for an input of shape {x.shape}"
             ) from error
+
+    def look(self, i: int, dx: Any, g: Any) -> None:
+        """Have `anomaly` look at what `pull` made of g for input i."""
+        inputs = _named(self.row.inputs(self.args))
+        anomaly.look_back(
+            self.number,
+            f"the derivative of {name_of(self.function)} by {inputs[i][0]}",
+            plain(dx),
+            [("dL/d(its result)", plain(g)), *inputs],
+        )
 
     def plain_args(self) -> Any:
         """Return the arguments of the call with plain arrays for the Tensors."""
@@ -223,6 +234,8 @@ def _walk_back(
                 for i, x in inputs:
                     dx = node.pull(i, g, y, args)
                     if dx is not None:
+                        if WATCHING:
+                            node.look(i, dx, g)
                         # Never in place: dx may be g itself, which others hold too.
                         gradients[x] = gradients[x] + dx if x in gradients else dx
             if not (retain_graph or create_graph):
@@ -288,6 +301,14 @@ def _check_unchanged(steps: list[_Step]) -> None:
                     f"it (in {name_of(node.function)}); compute the loss again after "
                     "the change, or call backward() before optimizer.step()"
                 )
+
+
+def _named(inputs: Any) -> list[tuple[str, Any]]:
+    """Pair the inputs of a call with what a reader would call them."""
+    return [
+        (getattr(x, "name", None) or f"input {i}", plain(x))
+        for i, x in enumerate(inputs)
+    ]
 
 
 def _label(x: Any) -> str:
@@ -381,11 +402,15 @@ class _Recorded(_Row):
             result = _tensor(f(*values, **kwargs) if kwargs else f(*values))
         except (ValueError, TypeError) as error:
             raise _with_shapes(error, function, self.inputs(args)) from error
+        if WATCHING:
+            anomaly.look(name_of(function), result._data, _named(self.inputs(args)))
         if wanted and _recording.get():
             kind = result._data.dtype.kind
             if kind == "f":
-                result._node = Node(self, function, args, kwargs)
+                node = result._node = Node(self, function, args, kwargs)
                 result._requires_grad = True
+                if WATCHING:
+                    anomaly.remember(node.number)
             elif kind == "c":
                 raise TypeError(
                     f"{name_of(function)}: the result is complex; only real functions "

@@ -6,23 +6,28 @@ and `fit_gan` for the game of two.
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from scratchnet import backend, kernels
+from scratchnet.anomaly import detect_anomaly, watched
 from scratchnet.backend import Array
 from scratchnet.checkpoint import (
+    FORMAT,
     Save,
     State,
     adding,
     generator_state,
+    machine,
     set_generator_state,
 )
-from scratchnet.nn import inference
+from scratchnet.nn import Module, inference
 from scratchnet.optim import Optimizer
 from scratchnet.tensor import Tensor, plain
 
@@ -90,7 +95,10 @@ def fit(
             has values that are not finite, or `resume` is of a run with other
             arguments; nothing was trained then.
         FloatingPointError: the loss is not finite any more. Looked at once an epoch,
-            as looking would make a GPU wait.
+            as looking would make a GPU wait. The epoch is then gone through again, to
+            say in which step, and which operation (with the engine) or line (by hand)
+            made the first number that is not finite; model, optimizer and generators
+            are left as they were before that step.
         Stopped, OSError: from `checkpoints`.
 
     """
@@ -110,6 +118,7 @@ def fit(
     sizes = [min(batch_size, n - start) for start in starts]
     # The losses of an epoch stay where they are computed until its end.
     losses = backend.zeros(len(starts), data[0].dtype)
+    order = np.arange(n)
     history = History()
     place = _Place(
         "fit",
@@ -120,8 +129,24 @@ def fit(
     )  # fmt: skip
     done = 0  # steps of the epoch
     if resume is not None:
-        losses[...] = place.restore(resume, losses=losses)["losses"]
+        restored = place.restore(resume, losses=losses, order=order)
+        losses[...] = restored["losses"]
+        order = restored["order"]
         done = resume.facts["step"]
+
+    def step(i: int, model: Any) -> Array:
+        # Fresh arrays each time: the graph of the last loss may still read the last
+        # ones.
+        rows = indices[starts[i] : starts[i] + batch_size]
+        return _step(model, draw(*[a[rows] for a in data]), optimizer)
+
+    def validate(model: Any) -> float:
+        same = _noise_of(model, copy.deepcopy(quiet))
+        return _validate(model, held_out or (), batch_size, same)
+
+    def name(epoch: int, i: int) -> str:
+        return f"epoch {epoch + 1}, step {i + 1} of {len(starts)}"
+
     first = len(history.losses)
     # disable=None: no bar where stderr is no terminal.
     disable = None if progress else True
@@ -131,30 +156,36 @@ def fit(
     ) as bar:
         for epoch in range(first, epochs):
             began = time.perf_counter()
-            before = generator_state(rng)  # a resumed epoch draws its order again
-            order = backend.asarray(rng.permutation(n))
-            for i, start in enumerate(starts):
-                if i < done:
-                    continue
-                # Fresh arrays each time: the graph of the last loss may still read
-                # the last ones.
-                rows = order[start : start + batch_size]
-                batch = draw(*[a[rows] for a in data])
-                losses[i] = _step(model, batch, optimizer)
-                bar.update(1)
-                if checkpoints is not None:
-                    checkpoints(
-                        partial(place.state, i + 1, {"rng": before}, losses=losses)
-                    )
+            if not done:
+                order = rng.permutation(n)
+            indices = backend.asarray(order)
+            good = place.snapshot(done)
+            try:
+                for i in range(done, len(starts)):
+                    losses[i] = step(i, model)
+                    bar.update(1)
+                    if checkpoints is not None:
+                        checkpoints(
+                            partial(place.state, i + 1, losses=losses, order=order)
+                        )
+                host = backend.to_numpy(losses).astype(np.float64)
+                if not np.isfinite(host).all():
+                    i = int(np.argmin(np.isfinite(host)))
+                    raise _NotFinite(f"the loss became {host[i]} in {name(epoch, i)}")
+            except _NotFinite as error:
+                steps = range(done, len(starts))
+                raise place.diagnosis(
+                    error, good, steps, step, model, partial(name, epoch)
+                ) from None
             done = 0
-            history.losses.append(_mean(losses, sizes, epoch))
+            history.losses.append(float(np.average(host, weights=sizes)))
             if held_out is not None:
-                same = _noise_of(model, copy.deepcopy(quiet))
-                loss = _validate(model, held_out, batch_size, same)
+                loss = validate(model)
                 if not np.isfinite(loss):
+                    made = _watch(lambda _, model: validate(model), 0, model)
                     raise FloatingPointError(
                         f"fit: the validation loss became {loss} in epoch {epoch + 1}; "
-                        "a smaller learning rate may help"
+                        f"a smaller learning rate may help. {made}"
                     )
                 history.validation_losses.append(loss)
             history.seconds.append(time.perf_counter() - began)
@@ -170,13 +201,28 @@ def _part(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {k.removeprefix(begin): a for k, a in arrays.items() if k.startswith(begin)}
 
 
+class _NotFinite(Exception):
+    """There are numbers in a run that are not finite; says where."""
+
+
+def _not_finite(arrays: Mapping[str, Array]) -> str | None:
+    """Say which array has a value that is not finite, and which; None if none has."""
+    for name, a in arrays.items():
+        host = backend.to_numpy(a)
+        bad = ~np.isfinite(host)
+        if bad.any():
+            return f"{name} became {host[bad][0]}"
+    return None
+
+
 class _Place:
     """Where a run is: what its state is made of, and how it is restored.
 
     Args:
         owner: "fit", ... in errors.
         parts: by name, what has `state_dict` and `load_state_dict`.
-        generators: by name; None where there is none.
+        generators: by name; None where there is none. Those that the parts hold
+            themselves (`Dropout`) are found.
         history: a dataclass of lists.
         **arguments: of the run, which a resumed one must have in common with it.
 
@@ -193,29 +239,43 @@ class _Place:
         self.owner = owner
         self.parts = parts
         self.generators = {k: g for k, g in generators.items() if g is not None}
+        for name, part in parts.items():
+            if isinstance(part, Module):
+                own = part.named_generators()
+                self.generators |= {f"{name}.{k}": g for k, g in own}
         self.history = history
         self.arguments = {"run": owner, **arguments, "generators": [*self.generators]}
 
-    def state(self, step: int, generators: Mapping[str, Any], **arrays: Array) -> State:
-        """Return the state after so many steps.
+    def state(self, step: int, **arrays: Array) -> State:
+        """Return the state after so many steps, with more arrays of the run.
 
-        Args:
-            step: how many.
-            generators: states of generators that are to go back further than now.
-            **arrays: more arrays of the run.
+        Raises:
+            _NotFinite: it is none to go on from.
 
         """
+        state = self._state(step, arrays)
+        if found := _not_finite(arrays | _part("model", state.arrays)):
+            raise _NotFinite(found)
+        return state
+
+    def snapshot(self, step: int) -> State | None:
+        """Return the state after so many steps; None where a part can have none."""
+        if not all(hasattr(p, "load_state_dict") for p in self.parts.values()):
+            return None
+        return self._state(step, {})
+
+    def _state(self, step: int, arrays: Mapping[str, Array]) -> State:
         found = {name: backend.to_numpy(a).copy() for name, a in arrays.items()}
         for name, part in self._checked_parts():
             found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
         facts = {
+            "format": FORMAT,
+            "machine": machine(),
             "arguments": self.arguments,
             "step": step,
-            "history": asdict(self.history),
-            "generators": {
-                k: generator_state(g) for k, g in self.generators.items()
-            } | dict(generators),
-        }  # fmt: skip
+            "history": {k: [*values] for k, values in vars(self.history).items()},
+            "generators": {k: generator_state(g) for k, g in self.generators.items()},
+        }
         return State(found, facts)
 
     def restore(self, state: State, **arrays: Array) -> dict[str, np.ndarray]:
@@ -226,6 +286,10 @@ class _Place:
 
         """
         facts = state.facts
+        if facts.get("format", 0) > FORMAT:
+            raise ValueError(
+                f"{self.owner}: resume: the state was written by a later scratchnet"
+            )
         saved = facts.get("arguments", {})
         wrong = [
             f"{k} is {v!r} here, {saved.get(k)!r} there"
@@ -254,9 +318,64 @@ class _Place:
             for k, before in generators.items():
                 set_generator_state(self.generators[k], before)
             raise ValueError(f"{self.owner}: resume: {error}") from error
+        there = facts.get("machine", {})
+        for name, here in machine().items():
+            if here != there.get(name):
+                warnings.warn(
+                    f"{name} was {there.get(name)} and now is {here}: the last bits "
+                    "may differ from those of a run that was not interrupted",
+                    stacklevel=3,
+                )
         for name, values in facts["history"].items():
             getattr(self.history, name)[:] = values
         return {name: state.arrays[name] for name in arrays}
+
+    def diagnosis(
+        self,
+        error: _NotFinite,
+        good: State | None,
+        steps: range,
+        take: Callable[[int, Any], Array],
+        model: Any,
+        name: Callable[[int], str],
+    ) -> FloatingPointError:
+        """Find what made numbers that are not finite, and go back to before it.
+
+        Args:
+            error: what was noticed.
+            good: the last snapshot.
+            steps: those since then, to be taken again.
+            take: takes step i of a model and returns its loss.
+            model: what is trained.
+            name: says in words which step i is.
+
+        Returns:
+            The error to raise. The run is as it was before the step that it names; or
+            as it is, where there is no snapshot.
+
+        """
+        hint = "a smaller learning rate may help"
+        if good is None:
+            return FloatingPointError(f"{self.owner}: {error}; {hint}")
+        self.restore(good)
+        with np.errstate(all="ignore"):
+            for i in steps:
+                before = self._state(i, {})
+                loss = {"the loss": take(i, model)}
+                after = self._state(i, {}).arrays
+                if bad := _not_finite(loss | _part("model", after)):
+                    self.restore(before)
+                    made = _watch(take, i, model)
+                    self.restore(before)
+                    return FloatingPointError(
+                        f"{self.owner}: {bad} in {name(i)}; {hint}. The model is as it "
+                        f"was before that step. {made}"
+                    )
+        self.restore(good)
+        return FloatingPointError(
+            f"{self.owner}: {error}; {hint}. It did not happen again; the model is as "
+            f"it was before {name(steps[0])}"
+        )
 
     def _checked_parts(self) -> list[tuple[str, Any]]:
         for name, part in self.parts.items():
@@ -293,17 +412,17 @@ def _descend(optimizer: Optimizer, loss: Any) -> Array:
     return loss.data
 
 
-def _mean(losses: Array, sizes: list[int], epoch: int) -> float:
-    """Return the mean loss of the samples of an epoch, and demand that it is finite."""
-    host = backend.to_numpy(losses).astype(np.float64)
-    bad = ~np.isfinite(host)
-    if bad.any():
-        i = int(np.argmax(bad))
-        raise FloatingPointError(
-            f"fit: the loss became {host[i]} in epoch {epoch + 1}, step {i + 1} of "
-            f"{len(host)}; a smaller learning rate may help"
-        )
-    return float(np.average(host, weights=sizes))
+def _watch(take: Callable[[int, Any], Any], i: int, model: Any) -> str:
+    """Take step i, and say which operation first made a number that is not finite."""
+    by_hand = hasattr(model, "step") or hasattr(model, "discriminator_step")
+    try:
+        with detect_anomaly():
+            take(i, watched(model) if by_hand else model)
+    except FloatingPointError as error:
+        return f"First not finite:\n  {error}"
+    except Exception as error:  # of a model that cannot be watched
+        return f"(No operation was found: {error!r})"
+    return "No single operation made it."
 
 
 def _validate(
@@ -350,54 +469,67 @@ def _check(
         kernels.check_rng("fit: noise", noise)
         if not hasattr(model, "with_noise"):
             raise TypeError(f"fit: {name} has no use for noise")
-    _check_data(model, "x", data)
+    _check_data("fit", model, "x", data)
     if validation is not None:
         if len(validation) != len(data):
             raise ValueError(
                 f"fit: validation is {len(validation)} arrays, x is {len(data)}; as "
                 "many expected"
             )
-        _check_data(model, "validation", validation)
-    n = len(data[0])
+        _check_data("fit", model, "validation", validation)
+    _check_batch_size("fit", model, batch_size, len(data[0]))
+
+
+def _check_batch_size(owner: str, model: Any, batch_size: int, n: int) -> None:
     if batch_size > n:
-        raise ValueError(f"fit: batch_size is {batch_size}, and x has {n} rows")
+        raise ValueError(f"{owner}: batch_size is {batch_size}, and x has {n} rows")
     most = getattr(model, "batch_size", batch_size)
     if batch_size > most:
         raise ValueError(
-            f"fit: batch_size is {batch_size}, and {name} was made for "
-            f"batch_size={most}"
+            f"{owner}: batch_size is {batch_size}, and {type(model).__name__} was made "
+            f"for batch_size={most}"
         )
 
 
-def _check_data(model: Any, name: str, data: Batch) -> None:
+def _check_data(owner: str, model: Any, name: str, data: Batch) -> None:
     if not data:
-        raise ValueError(f"fit: {name} is an empty tuple")
+        raise ValueError(f"{owner}: {name} is an empty tuple")
     for i, a in enumerate(data):
         label = f"{name}[{i}]" if len(data) > 1 else name
         if not backend.is_array(a):
-            raise TypeError(f"fit: {label} is a {type(a).__name__}, an array expected")
+            raise TypeError(
+                f"{owner}: {label} is a {type(a).__name__}, an array expected"
+            )
         if (i == 0 and a.ndim != 2) or a.ndim == 0 or a.size == 0:
             raise ValueError(
-                f"fit: {label} has shape {a.shape}; (n, d), a row for each sample, "
+                f"{owner}: {label} has shape {a.shape}; (n, d), a row for each sample, "
                 "expected"
             )
         if len(a) != len(data[0]):
             raise ValueError(
-                f"fit: {label} has {len(a)} rows, {name}[0] has {len(data[0])}"
+                f"{owner}: {label} has {len(a)} rows, {name}[0] has {len(data[0])}"
             )
         if i == 0 and a.dtype.kind != "f":
             raise TypeError(
-                f"fit: {label} is {a.dtype}, floats expected; for pixels pass "
+                f"{owner}: {label} is {a.dtype}, floats expected; for pixels pass "
                 f"{label}.astype(np.float32) / 255"
             )
         axes = tuple(range(1, a.ndim))
         finite = backend.to_numpy(np.isfinite(a).all(axis=axes))
         if not finite.all():
             raise ValueError(
-                f"fit: {label} has values that are not finite, in {np.sum(~finite)} of "
-                f"{len(a)} rows, row {np.argmin(finite)} first"
+                f"{owner}: {label} has values that are not finite, in "
+                f"{np.sum(~finite)} of {len(a)} rows, row {np.argmin(finite)} first"
             )
     if hasattr(model, "check"):
+        try:
+            signature(model.check).bind(*data)
+        except TypeError:
+            raise TypeError(
+                f"{owner}: {name} is {len(data)} array{'s' * (len(data) > 1)}; "
+                f"{type(model).__name__} is trained on "
+                + ", ".join(signature(model.check).parameters)
+            ) from None
         model.check(*data)
 
 
@@ -546,7 +678,8 @@ def fit_gan(
     Raises:
         TypeError, ValueError: an argument is not what is said above, or `resume` is of
             a game with other arguments; nothing was trained then.
-        FloatingPointError: V is not finite any more.
+        FloatingPointError: V is not finite any more, as for `fit`; looked at when it
+            is noted.
         Stopped, OSError: from `checkpoints`.
 
     """
@@ -555,8 +688,10 @@ def fit_gan(
         kernels.check_count("fit_gan", name, count)
     kernels.check_rng("fit_gan", rng)
     kernels.check_rng("fit_gan: noise", noise)
-    discriminator_step, generator_step = _sides(gan, optimizers)
-    _check_data(gan, "x", (x,))
+    _sides(gan, optimizers)  # both are there, or an error
+    _check_data("fit_gan", gan, "x", (x,))
+    _check_batch_size("fit_gan", gan, batch_size, len(x))
+    kernels.check_packs(batch_size, gan.packing)
     from tqdm import tqdm
 
     def real() -> Array:
@@ -566,9 +701,20 @@ def fit_gan(
         shape = (batch_size, gan.generator_sizes[0])
         return backend.asarray(noise.standard_normal(shape, gan.dtype.type))
 
+    def take(step: int, gan: Any) -> Array:
+        """Take one step of the generator, and those of the discriminator before it."""
+        discriminator_step, generator_step = _sides(gan, optimizers)
+        losses = backend.zeros((), gan.dtype)
+        for _ in range(discriminator_steps):
+            losses += discriminator_step(real(), z())
+        losses += generator_step(z(), real() if gan.paired else None)
+        if average is not None:
+            average.update()
+        return losses
+
     history = GANHistory()
     of_g, of_d = optimizers or (
-        getattr(gan, name, None) for name in ("optimizer", "discriminator_optimizer")
+        getattr(gan, of, None) for of in ("optimizer", "discriminator_optimizer")
     )
     parts = {"model": gan, "optimizer": of_g, "discriminator_optimizer": of_d}
     if average is not None:
@@ -582,22 +728,28 @@ def fit_gan(
     if resume is not None:
         place.restore(resume)
         done = resume.facts["step"]
+    good, since = place.snapshot(done), done + 1
     disable = None if progress else True
     for step in tqdm(
         range(done + 1, steps + 1), initial=done, total=steps, unit="step",
         disable=disable,
     ):  # fmt: skip
-        for _ in range(discriminator_steps):
-            discriminator_step(real(), z())
-        generator_step(z(), real() if gan.paired else None)
-        if average is not None:
-            average.update()
-        if step % every == 0 or step == steps:
-            _note(history, step, gan.logits(real()), gan.logits(gan.generate(z())))
+        noted = step % every == 0 or step == steps
+        try:
+            take(step, gan)
+            if noted:
+                _note(history, step, gan.logits(real()), gan.logits(gan.generate(z())))
+            if checkpoints is not None:
+                checkpoints(partial(place.state, step))
+        except _NotFinite as error:
+            again = range(since, step + 1)
+            raise place.diagnosis(
+                error, good, again, take, gan, lambda step: f"step {step} of {steps}"
+            ) from None
+        if noted:
+            good, since = place.snapshot(step), step + 1
             if callback is not None:
                 callback(history)
-        if checkpoints is not None:
-            checkpoints(partial(place.state, step, {}))
     return history
 
 
@@ -630,9 +782,7 @@ def _note(history: GANHistory, step: int, a_r: Array, a_f: Array) -> None:
     log_real, log_fake = -np.logaddexp(0, -a_r), -np.logaddexp(0, -a_f)
     v = float(log_real.mean() - np.logaddexp(0, a_f).mean())
     if not np.isfinite(v):
-        raise FloatingPointError(
-            f"fit_gan: V became {v} by step {step}; a smaller learning rate may help"
-        )
+        raise _NotFinite(f"V became {v} by step {step}")
     history.steps.append(step)
     history.v.append(v)
     history.real.append(float(np.exp(log_real).mean()))

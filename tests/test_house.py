@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "scratchnet"
 # its own floor without a circle (Python would say so).
 FLOORS = [
     {"backend"},
-    {"kernels", "bounds"},
+    {"anomaly", "kernels", "bounds"},
     {"tensor"},
     {"derivatives", "functions"},
     {"testing", "cases", "nn", "losses", "optim"},

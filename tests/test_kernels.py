@@ -533,8 +533,8 @@ def test_checks_name_what_is_wrong():
             kernels.check_dtype("M", dtype)
 
     good = np.array([[0.0, 1.0], [0.5, 0.25]])
-    kernels.check_unit_interval("M", good)
+    kernels.check_unit_interval("M", good, "N")
     for bad in (-1e-6, 1.0001, np.nan):
         good[1, 0] = bad
         with pytest.raises(ValueError, match=rf"M: x\[1, 0\] is {bad}"):
-            kernels.check_unit_interval("M", good)
+            kernels.check_unit_interval("M", good, "N")

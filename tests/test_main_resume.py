@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 
-from scratchnet import checkpoint, commands, plots
+from scratchnet import checkpoint, commands, plots, training
 from scratchnet.__main__ import main
 
 COMMON = "--examples 200 --batch-size 50 --seed 3 --save-every 0"
@@ -189,9 +190,11 @@ def test_a_resume_with_other_images_is_refused(stopped, capsys, monkeypatch):
 
 
 def test_a_resume_elsewhere_warns(stopped, capsys, monkeypatch):
-    here = commands.machine()
-    monkeypatch.setattr(commands, "machine", lambda: {**here, "NumPy": "9.9"})
-    status, err = run(capsys, f"train vae --resume {stopped}")
+    here = checkpoint.machine()
+    monkeypatch.setattr(training, "machine", lambda: {**here, "NumPy": "9.9"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, err = run(capsys, f"train vae --resume {stopped}")
     assert status == 0
     assert (
         f"scratchnet: NumPy was {np.__version__} and now is 9.9: the last bits" in err

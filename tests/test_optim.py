@@ -170,7 +170,7 @@ def test_a_resumed_run_goes_on_to_the_last_bit(make):
 def test_loading_another_optimisers_state_changes_nothing():
     adam = Adam([parameter(1.0, 2.0)])
     state = adam.state_dict()
-    assert list(state) == ["lr", "t", "m.0", "v.0"]
+    assert list(state) == ["lr", "t", "betas", "m.0", "v.0"]
     state["m.0"] = np.ones(3)
     state["t"] += 5
     with pytest.raises(ValueError, match=r"m.0: shape \(3,\) given, \(2,\) expected"):

@@ -316,7 +316,7 @@ def test_the_optimizer_belongs_to_one_kind_of_model():
 
 def test_cross_entropy_looks_at_the_data_first():
     model = hand(loss="cross_entropy")
-    with pytest.raises(ValueError, match=r"x\[0, 0\] is 1\..*targets in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"x\[0, 0\] is 1\..*values in \[0, 1\]"):
         fit(model, X + 1, epochs=1, batch_size=16, rng=rng(), progress=False)
 
 

@@ -124,6 +124,7 @@ class Autoencoder(Minimiser):
         self.decoder.initialise(rng, init)
         self.s = f if output == "activation" else kernels.activation(output)
         self.cross_entropy = loss == "cross_entropy"
+        self.bounded = output == "sigmoid"
         self._rows = backend.empty(batch_size, dtype)
         self._terms = backend.empty((batch_size, self.sizes[0]), dtype)
         self.optimizer = optimizer([self.theta])
@@ -187,5 +188,5 @@ class Autoencoder(Minimiser):
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns, dtype, values."""
         kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
-        if self.cross_entropy:
-            kernels.check_unit_interval(self._name, x)
+        if self.bounded:
+            kernels.check_unit_interval(self._name, x, "output='linear'")

@@ -304,7 +304,8 @@ class GAN(System):
     def generator_gradients(self, z: Array, x: Array = None) -> Array:
         """Compute G's loss and its gradients, and return the loss."""
         G, D = self.generator, self.discriminator
-        n = self._check_pair(x, z) if self.paired else self._check_noise(z)
+        pairs = self.paired or x is not None
+        n = self._check_pair(x, z) if pairs else self._check_noise(z)
         p = n // self.packing
         t = self._t[:p]
         if self.paired:

@@ -35,6 +35,7 @@ class StackedAutoencoder(Autoencoder):
         self, sizes: Sequence[int] = (784, 512, 256, 16), **options: Any
     ) -> None:
         super().__init__(sizes, **options)
+        del options["rng"]  # a layer's weights are the stack's
         self._options = options
 
     def layer(self, k: int) -> Autoencoder:

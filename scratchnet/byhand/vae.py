@@ -253,7 +253,9 @@ class VAE(Minimiser, LatentVariableModel):
 
     def log_p_x(self, x: Array, z: Array) -> Array:
         """Return log p(x_i | z_i) for each row (n,), in nats."""
+        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
         a = self._logits(z)
+        kernels.check_equal_rows(self._name, x=x, z=z)
         if self.gaussian:
             return log_gaussian(x, a, self.parameters["log_var_x"])
         return log_bernoulli(x, a)
@@ -266,4 +268,4 @@ class VAE(Minimiser, LatentVariableModel):
         """Raise an error unless x can be trained on: columns, dtype, values."""
         kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
         if not self.gaussian:
-            kernels.check_unit_interval(self._name, x)
+            kernels.check_unit_interval(self._name, x, "decoder='gaussian'")

@@ -7,6 +7,9 @@ leaves the given ones as they are.
     corrupted = Masking(0.25)(x, rng)
     fogged = Fog()(x, depth, rng)
 
+`check`, with the same arguments but the random numbers, raises an error if they will
+not do; training asks it before the first step.
+
 Samples are arrays (n, ...) of float32 or float64, as a rule rows (n, d).
 """
 
@@ -39,9 +42,14 @@ class Gaussian:
     def __post_init__(self) -> None:
         _check_scale("Gaussian", "sigma", self.sigma)
 
+    def check(self, x: Array) -> None:
+        """Raise TypeError or ValueError unless x are samples."""
+        _check_samples("Gaussian", x)
+
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with noise."""
-        _check_samples("Gaussian", x, rng)
+        self.check(x)
+        _check_rng("Gaussian", rng)
         return x + _noise(self.sigma, x, rng)
 
 
@@ -62,9 +70,14 @@ class Masking:
     def __post_init__(self) -> None:
         _check_probability("Masking", self.p)
 
+    def check(self, x: Array) -> None:
+        """Raise TypeError or ValueError unless x are samples."""
+        _check_samples("Masking", x)
+
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with zeros."""
-        _check_samples("Masking", x, rng)
+        self.check(x)
+        _check_rng("Masking", rng)
         return np.where(_uniform(x, rng) < self.p, x.dtype.type(0), x)
 
 
@@ -82,9 +95,14 @@ class SaltAndPepper:
     def __post_init__(self) -> None:
         _check_probability("SaltAndPepper", self.p)
 
+    def check(self, x: Array) -> None:
+        """Raise TypeError or ValueError unless x are samples."""
+        _check_samples("SaltAndPepper", x)
+
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with zeros and ones."""
-        _check_samples("SaltAndPepper", x, rng)
+        self.check(x)
+        _check_rng("SaltAndPepper", rng)
         u = _uniform(x, rng)
         extreme = (u < self.p / 2).astype(x.dtype)
         return np.where(u < self.p, extreme, x)
@@ -136,21 +154,34 @@ class Fog:
         _check_range("airlight", self.airlight, 1)
         _check_scale("Fog", "noise", self.noise)
 
-    def __call__(self, x: Array, depth: Array, rng: np.random.Generator) -> Array:
-        """Return the pictures x (n, ...) in fog; depth, of their shape, in metres.
+    def check(self, x: Array, depth: Array) -> None:
+        """Raise TypeError or ValueError unless x are samples, and depth their metres.
 
-        Raises:
-            TypeError, ValueError: dtype of x; depth is negative or of another shape.
-
+        Depth has the shape of x, and is nowhere negative or NaN.
         """
-        _check_samples("Fog", x, rng)
-        if np.shape(depth) != x.shape:
+        _check_samples("Fog", x)
+        if getattr(depth, "shape", None) != x.shape:
             raise ValueError(
                 f"Fog: x has shape {x.shape} and depth {np.shape(depth)}: pass one "
                 "distance for each pixel"
             )
-        if not np.all(depth >= 0):
-            raise ValueError("Fog: depth is negative or NaN: pass metres, 0 or more")
+        bad = ~(depth >= 0)
+        if bad.any():
+            at = np.unravel_index(int(np.argmax(bad)), bad.shape)
+            raise ValueError(
+                f"Fog: depth[{', '.join(map(str, at))}] is {depth[at]}: pass metres, 0 "
+                "or more"
+            )
+
+    def __call__(self, x: Array, depth: Array, rng: np.random.Generator) -> Array:
+        """Return the pictures x (n, ...) in fog; depth, of their shape, in metres.
+
+        Raises:
+            TypeError, ValueError: as for `check`.
+
+        """
+        self.check(x, depth)
+        _check_rng("Fog", rng)
         one_each = (len(x),) + (1,) * (x.ndim - 1)
         beta = rng.uniform(*self.density, one_each).astype(x.dtype)
         airlight = rng.uniform(*self.airlight, one_each).astype(x.dtype)
@@ -167,12 +198,15 @@ def _uniform(x: Array, rng: np.random.Generator) -> Array:
     return rng.random(x.shape, x.dtype)
 
 
-def _check_samples(name: str, x: Any, rng: Any) -> None:
+def _check_samples(name: str, x: Any) -> None:
     if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
         held = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"{name}: x is {held}: pass an array of float32 or float64")
     if x.ndim < 1:
         raise ValueError(f"{name}: x is one number: pass samples (n, ...)")
+
+
+def _check_rng(name: str, rng: Any) -> None:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(
             f"{name}: rng is of type {type(rng).__name__}, not a NumPy Generator: pass "

@@ -63,6 +63,7 @@ class Autoencoder(Module):
         }  # fmt: skip
         self.s = outputs[output]()
         self.cross_entropy = loss == "cross_entropy"
+        self.bounded = output == "sigmoid"
         options: Any = {"rng": rng, "init": init, "dtype": dtype}
         self.encoder = mlp(self.sizes, activation, **options)
         if active_code:
@@ -112,8 +113,8 @@ class Autoencoder(Module):
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns, dtype, values."""
         self._check(x)
-        if self.cross_entropy:
-            kernels.check_unit_interval(type(self).__name__, x)
+        if self.bounded:
+            kernels.check_unit_interval(type(self).__name__, x, "output='linear'")
 
     def _check(self, x: Any) -> None:
         kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)

@@ -59,5 +59,7 @@ class DenoisingAutoencoder(Autoencoder):
         return self._loss(x, corrupted)
 
     def check(self, x: Array, *given: Array) -> None:
-        """Raise an error unless x can be trained on; the corruption checks the rest."""
+        """Raise an error unless x, and what the corruption is given, will do."""
         super().check(x)
+        if hasattr(self.corruption, "check"):
+            self.corruption.check(x, *given)

@@ -120,7 +120,7 @@ class GAN(Module):
 
         Args:
             z: noise (n, k).
-            x: real samples (n, d), for pairs.
+            x: real samples (n, d); only pairs need them.
 
         Raises:
             TypeError, ValueError: a shape or a dtype; x is missing.
@@ -131,6 +131,8 @@ class GAN(Module):
             a_r = self._logits(x)
             a_f = self._logits(self._generate(z))
             return np.mean(softplus(a_r - a_f))
+        if x is not None:
+            self._check_pair(x, z)
         self._check_noise(z)
         a_f = self._logits(self._generate(z))
         if self.objective == "saturating":

@@ -123,7 +123,9 @@ class VAE(Module, LatentVariableModel):
 
     def log_p_x(self, x: Array, z: Array) -> Array:
         """Return log p(x_i | z_i) for each row (n,), in nats."""
+        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
         a = self._logits(z)
+        kernels.check_equal_rows(type(self).__name__, x=x, z=z)
         if self.gaussian:
             return log_gaussian(x, a, self.log_var_x.data)
         return log_bernoulli(x, a)
@@ -136,4 +138,4 @@ class VAE(Module, LatentVariableModel):
         """Raise an error unless x can be trained on: columns, dtype, values."""
         kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
         if not self.gaussian:
-            kernels.check_unit_interval(type(self).__name__, x)
+            kernels.check_unit_interval(type(self).__name__, x, "decoder='gaussian'")
