@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import __version__, kernels
+from scratchnet import __version__, checks, kernels
 from scratchnet.cases import CASES, Draw
 from scratchnet.commands import (
     CORRUPTIONS,
@@ -152,7 +152,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "k": {"type": positive, "help": "draws of z in the bound"},
     "noise": {"type": positive, "help": "numbers that an image is generated from"},
     "objective": {
-        "choices": kernels.OBJECTIVES,
+        "choices": checks.OBJECTIVES,
         "help": "what the generator goes down",
     },
     "r1": {"type": float, "help": "weight of the gradient penalty on real images"},

@@ -171,7 +171,13 @@ def watched(system: Any) -> Any:
 
     Its `step`, and all else, does what that of `system` does, to the same arrays, and
     raises FloatingPointError at the first result that is not finite.
+
+    Raises:
+        TypeError: `system` is no object with arrays.
+
     """
+    if callable(system) or not hasattr(system, "__dict__"):
+        raise TypeError(f"watched: {system!r} given; a system by hand expected")
     made: dict[int, Any] = {}
 
     def twin(value: Any) -> Any:

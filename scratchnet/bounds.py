@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks
 from scratchnet.backend import Array
 
 ROWS = 4096  # of z at once, so that memory stays bounded
@@ -41,7 +41,7 @@ class LatentVariableModel:
         The mean and not a draw from p(x | z), as is usual for pictures: of a Bernoulli
         decoder that would be a picture of black and white specks.
         """
-        kernels.check_count("sample", "n", n)
+        checks.count("sample", "n", n)
         return self.decode(self._normal((n, self.sizes[-1]), rng))
 
     def elbo_terms(self, x: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -70,7 +70,7 @@ class LatentVariableModel:
         expectation, which rises with k to log p(x) (Burda et al. 2016, equation 8).
         With k = 1 it is the bound itself, its KL estimated rather than computed.
         """
-        kernels.check_count("log_likelihood", "k", k)
+        checks.count("log_likelihood", "k", k)
         mu, log_var = self.posterior(x)
         sigma = np.exp(log_var / 2)
         n, c = mu.shape
@@ -95,8 +95,13 @@ class LatentVariableModel:
         result: Array = largest + np.log(total) - math.log(k)
         return result
 
+    def _noise(self, x: Any, draws: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return ε (n, *draws, c) for the samples x (n, d)."""
+        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        return self._normal((len(x), *draws, self.sizes[-1]), rng)
+
     def _normal(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        kernels.check_rng(type(self).__name__, rng)
+        checks.rng(type(self).__name__, rng)
         return backend.asarray(rng.standard_normal(shape, self.dtype.type))
 
 

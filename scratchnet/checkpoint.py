@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import __version__, backend
+from scratchnet import __version__, backend, checks
 from scratchnet.backend import Array
 
 _ABOUT = "about.json"  # the name of the JSON text among the arrays
@@ -41,27 +41,41 @@ def save(path: str | Path, arrays: Mapping[str, Array], **about: Any) -> Path:
         ValueError: an array has the name kept for the facts.
 
     """
+    path = checks.path("save", path)
+    _check_arrays("save", arrays)
     if _ABOUT in arrays:
         raise ValueError(f"checkpoint: the name {_ABOUT!r} is taken")
     content = {**arrays, _ABOUT: np.array(json.dumps(about))}
-    with _whole(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+    with _whole(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, a in content.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(
                     entry, backend.to_numpy(a), allow_pickle=False
                 )
-    return Path(path)
+    return path
+
+
+def _check_arrays(owner: str, arrays: Any) -> None:
+    """Raise TypeError unless these are arrays, of no objects, by their names."""
+    checks.mapping(owner, "arrays", arrays)
+    for name, a in arrays.items():
+        if not backend.is_array(a) or a.dtype.hasobject:
+            raise TypeError(f"{owner}: {name} is {a!r}; an array of numbers expected")
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    with _whole(path) as file:
+    if not isinstance(content, bytes):
+        raise TypeError(f"write_whole: a {type(content).__name__} given, not bytes")
+    with _whole(checks.path("write_whole", path)) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[Any]:
     """Give a file to write, which takes the place of `path` once it is on the disk."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
     # In the same folder, because a rename is whole only within one file system.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -86,6 +100,7 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         ValueError: the file is not one that `save` wrote, or is damaged.
 
     """
+    path = checks.path("load", path)
     try:
         arrays = {}
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -159,6 +174,8 @@ Save = Callable[[Callable[[], State]], None]
 
 def adding(save: Save, arrays: Mapping[str, Array], **facts: Any) -> Save:
     """Return a Save that adds arrays and facts to every state before `save` has it."""
+    checks.function("adding", "save", save, "Checkpoints(folder)")
+    _check_arrays("adding", arrays)
     kept = {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
 
     def more(state: Callable[[], State]) -> None:
@@ -195,11 +212,9 @@ class Checkpoints:
     def __init__(
         self, folder: str | Path, *, every: float = 60.0, keep: int = 3
     ) -> None:
-        if not every >= 0:
-            raise ValueError(f"Checkpoints: every is {every}; at least 0 expected")
-        if keep < 1:
-            raise ValueError(f"Checkpoints: keep is {keep}; at least 1 expected")
-        self.folder = Path(folder)
+        checks.number("Checkpoints", "every", every, "[0, inf]")
+        checks.count("Checkpoints", "keep", keep)
+        self.folder = checks.path("Checkpoints", folder)
         self.every = every
         self.keep = keep
         self.stop = False
@@ -221,6 +236,8 @@ class Checkpoints:
 
     def write(self, state: State) -> Path:
         """Write a state, and let go of those that are too many; return its file."""
+        if not isinstance(state, State):
+            raise TypeError(f"Checkpoints: {state!r} given, a State expected")
         self.folder.mkdir(parents=True, exist_ok=True)
         there = self._files()
         number = int(there[-1].stem) + 1 if there else 0
@@ -268,6 +285,7 @@ def machine() -> dict[str, str]:
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
     """Return the state of a generator as JSON can hold it."""
+    checks.rng("generator_state", rng)
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -285,6 +303,7 @@ def set_generator_state(rng: np.random.Generator, state: Any) -> None:
         ValueError: it is not a state of that kind of generator.
 
     """
+    checks.rng("set_generator_state", rng)
     kind = type(rng.bit_generator).__name__
     found = state.get("bit_generator") if isinstance(state, dict) else None
     if found != kind:

@@ -10,13 +10,12 @@ that a recorded step can be replayed without asking Python again.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend
+from scratchnet import backend, checks
 from scratchnet.backend import Array
 
 Initialiser = Callable[..., Array]
@@ -36,7 +35,7 @@ def glorot_uniform(
     the way forward, and of gradients on the way back, about the same in all layers
     (Glorot & Bengio 2010, equation 16).
     """
-    d_in, d_out = shape
+    d_in, d_out = _check_initialiser("glorot_uniform", rng, shape, dtype)
     r = math.sqrt(6 / (d_in + d_out))
     return backend.asarray(rng.uniform(-r, r, shape), dtype)
 
@@ -45,7 +44,7 @@ def glorot_normal(
     rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
 ) -> Array:
     """Draw W from N(0, 2 / (d_in + d_out)) (Glorot & Bengio 2010, equation 12)."""
-    d_in, d_out = shape
+    d_in, d_out = _check_initialiser("glorot_normal", rng, shape, dtype)
     std = math.sqrt(2 / (d_in + d_out))
     return backend.asarray(rng.normal(0.0, std, shape), dtype)
 
@@ -54,7 +53,8 @@ def he_uniform(
     rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
 ) -> Array:
     """Draw W from U(-r, r), r = √(6 / d_in): the variance of `he_normal`."""
-    r = math.sqrt(6 / shape[0])
+    d_in, _ = _check_initialiser("he_uniform", rng, shape, dtype)
+    r = math.sqrt(6 / d_in)
     return backend.asarray(rng.uniform(-r, r, shape), dtype)
 
 
@@ -66,8 +66,21 @@ def he_normal(
     ReLU halves the mean square of its input, and the 2 makes up for it (He et al.
     2015, equation 10).
     """
-    std = math.sqrt(2 / shape[0])
+    d_in, _ = _check_initialiser("he_normal", rng, shape, dtype)
+    std = math.sqrt(2 / d_in)
     return backend.asarray(rng.normal(0.0, std, shape), dtype)
+
+
+def _check_initialiser(
+    owner: str, rng: Any, shape: Any, dtype: DTypeLike
+) -> tuple[int, int]:
+    """Return the shape of a W, (d_in, d_out), or raise an error."""
+    checks.rng(owner, rng)
+    checks.dtype(owner, dtype)
+    checks.sizes(owner, shape, "shape")
+    if len(shape) != 2:
+        raise ValueError(f"{owner}: shape is {shape}; (d_in, d_out) expected")
+    return shape[0], shape[1]
 
 
 # --- Flat buffers -------------------------------------------------------------------
@@ -328,7 +341,7 @@ def hold_then_decay(
 
     """
     _check_decay("hold_then_decay", lr, steps, final)
-    held = _fraction("hold_then_decay", "hold", hold) * steps
+    held = checks.number("hold_then_decay", "hold", hold, "[0, 1)") * steps
 
     def rate(t: int) -> float:
         part = max(0.0, min(t, steps - 1) - held) / (steps - held)
@@ -338,10 +351,9 @@ def hold_then_decay(
 
 
 def _check_decay(owner: str, lr: float, steps: int, final: float) -> None:
-    _positive(owner, "lr", lr)
-    check_count(owner, "steps", steps)
-    if not 0 <= final <= lr:
-        raise ValueError(f"{owner}: final is {final}; between 0 and lr={lr} expected")
+    checks.number(owner, "lr", lr, checks.POSITIVE)
+    checks.count(owner, "steps", steps)
+    checks.number(owner, "final", final, f"[0, {lr}]")
 
 
 # --- Updates of lists of arrays -----------------------------------------------------
@@ -373,6 +385,7 @@ class _Update:
     _name: str  # in errors
 
     def __init__(self, arrays: Sequence[Array], lr: Rate) -> None:
+        arrays = _listed(self._name, arrays)
         self._state: dict[str, Array] = {
             "lr": backend.zeros((), np.float64),
             "t": backend.zeros((), np.float64),
@@ -414,8 +427,8 @@ class _Update:
         """Return what `rate` is in the next step; ValueError unless it is positive."""
         if callable(rate):
             owner = f"{self._name}, step {self._steps}"
-            return _positive(owner, "lr", rate(self._steps))
-        return _positive(self._name, "lr", rate)
+            return checks.number(owner, "lr", rate(self._steps), checks.POSITIVE)
+        return checks.number(self._name, "lr", rate, checks.POSITIVE)
 
     def _begin(self) -> None:
         """Set the rate of this step, and count it; `t` is counted by the caller."""
@@ -448,6 +461,17 @@ class _Update:
             self._rate = float(backend.to_numpy(self._state["lr"]))
 
 
+def _listed(owner: str, arrays: Any) -> list[Array]:
+    """Return the arrays as a list; TypeError unless they are arrays of floats."""
+    if isinstance(arrays, list | tuple) and all(map(backend.is_array, arrays)):
+        kinds = [a.dtype for a in arrays]
+        if all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):
+            return list(arrays)
+        found = ", ".join(map(str, kinds))
+        raise TypeError(f"{owner}: arrays of {found}; float32 or wider expected")
+    raise TypeError(f"{owner}: {arrays!r} given, a list of arrays expected")
+
+
 def at_least_1d(a: Array) -> Array:
     """Return a view of `a` that has rows."""
     return a if a.ndim else a.reshape(1)
@@ -474,7 +498,7 @@ class SGDUpdate(_Update):
         self, arrays: Sequence[Array], lr: Rate, momentum: float = 0.0
     ) -> None:
         super().__init__(arrays, lr)
-        self.momentum = _fraction(self._name, "momentum", momentum)
+        self.momentum = checks.number(self._name, "momentum", momentum, "[0, 1)")
         self._velocity: list[Array] | None = None
         if self.momentum > 0:
             self._velocity = self._moments("velocity", arrays)
@@ -525,19 +549,21 @@ class AdamUpdate(_Update):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(arrays, lr)
+        if not isinstance(betas, tuple) or len(betas) != 2:
+            raise TypeError(
+                f"{self._name}: betas is {betas!r}; (beta1, beta2) expected"
+            )
         beta1, beta2 = betas
         self.betas = (
-            _fraction(self._name, "betas[0]", beta1),
-            _fraction(self._name, "betas[1]", beta2),
+            checks.number(self._name, "betas[0]", beta1, "[0, 1)"),
+            checks.number(self._name, "betas[1]", beta2, "[0, 1)"),
         )
         # What m and v are kept without depends on them (see `adam_update`).
         self._state["betas"] = backend.asarray(self.betas, np.float64)
-        self.eps = _positive(self._name, "eps", eps)
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(
-                f"{self._name}: weight_decay is {weight_decay}; at least 0 expected"
-            )
-        self.weight_decay = float(weight_decay)
+        self.eps = checks.number(self._name, "eps", eps, checks.POSITIVE)
+        self.weight_decay = checks.number(
+            self._name, "weight_decay", weight_decay, "[0, inf)"
+        )
         self._lr_t = backend.zeros((), np.float64)
         self._eps_t = backend.zeros((), np.float64)
         self._keep = backend.zeros((), np.float64)
@@ -599,8 +625,8 @@ class EMA:
     """
 
     def __init__(self, arrays: Sequence[Array], decay: float) -> None:
-        self.decay = _fraction("EMA", "decay", decay)
-        self._arrays = list(arrays)
+        self.decay = checks.number("EMA", "decay", decay, "[0, 1)")
+        self._arrays = _listed("EMA", arrays)
         self._averages = [a.copy() for a in self._arrays]
         self._scratch = [a[: _rows(a)].copy() for a in map(at_least_1d, self._arrays)]
         self._inside = False  # a `with average():`
@@ -741,9 +767,9 @@ def activation(name: str, slope: float = 0.2) -> Activation:
         ValueError: there is no activation of that name, or `slope` is out of range.
 
     """
-    check_choice("activation", "name", name, ACTIVATIONS)
+    checks.choice("activation", "name", name, ACTIVATIONS)
+    slope = checks.number("leaky_relu", "slope", slope, "[0, 1)")
     if name == "leaky_relu":
-        slope = _fraction("leaky_relu", "slope", slope)
         return Activation(_leaky_relu(slope), _steps(slope))
     return {
         "linear": Activation(_linear, _linear_backward),
@@ -789,114 +815,7 @@ def cross_entropy(
         np.subtract(s, target, out=d)
 
 
-# --- Checks -------------------------------------------------------------------------
-
-
-def _positive(owner: str, name: str, value: float) -> float:
-    if not (isinstance(value, Real) and 0 < value < math.inf):
-        raise ValueError(f"{owner}: {name} is {value!r}; a positive number expected")
-    return float(value)
-
-
-def _fraction(owner: str, name: str, value: float) -> float:
-    if not (0 <= value < 1):
-        raise ValueError(f"{owner}: {name} is {value}; a number in [0, 1) expected")
-    return float(value)
-
-
-def check_count(owner: str, name: str, value: int) -> None:
-    """Raise TypeError or ValueError unless `value` is a positive int."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(
-            f"{owner}: {name} is {value!r}, a {type(value).__name__}; an int expected"
-        )
-    if value < 1:
-        raise ValueError(f"{owner}: {name} is {value}; at least 1 expected")
-
-
-def check_sizes(owner: str, sizes: Sequence[int]) -> None:
-    """Raise an error unless `sizes` are two or more positive ints."""
-    if isinstance(sizes, int) or len(sizes) < 2:
-        raise ValueError(
-            f"{owner}: sizes is {sizes!r}; two or more expected, from the data's "
-            "columns to the code's length, like (784, 256, 16)"
-        )
-    for i, size in enumerate(sizes):
-        check_count(owner, f"sizes[{i}]", size)
-
-
-def check_autoencoder(owner: str, sizes: Sequence[int], output: str, loss: str) -> None:
-    """Raise an error unless an autoencoder can be made of these."""
-    check_sizes(owner, sizes)
-    check_choice(owner, "output", output, ("sigmoid", "linear", "activation"))
-    check_choice(owner, "loss", loss, ("squared", "cross_entropy"))
-    if loss == "cross_entropy" and output != "sigmoid":
-        raise ValueError(
-            f"{owner}: loss='cross_entropy' compares probabilities; "
-            f"output='sigmoid' expected, not {output!r}"
-        )
-
-
-def check_vae(owner: str, sizes: Sequence[int], decoder: str, beta: float) -> None:
-    """Raise an error unless a VAE can be made of these."""
-    check_sizes(owner, sizes)
-    check_choice(owner, "decoder", decoder, ("bernoulli", "gaussian"))
-    if not (0 <= beta < math.inf):
-        raise ValueError(f"{owner}: beta is {beta}; at least 0 expected")
-
-
-def check_noise(owner: str, eps: Any, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-    """Raise an error unless the noise is an array of that shape and dtype."""
-    given, kind = getattr(eps, "shape", None), getattr(eps, "dtype", None)
-    if given != shape:
-        raise ValueError(f"{owner}: eps has shape {given}; {shape} expected")
-    if kind != dtype:
-        raise TypeError(f"{owner}: eps is {kind}, the model {np.dtype(dtype)}")
-
-
-OBJECTIVES = ("saturating", "non_saturating", "relativistic")
-
-
-def check_gan(
-    generator: Sequence[int],
-    discriminator: Sequence[int],
-    output: str,
-    objective: str,
-    r1: float,
-    r2: float,
-    packing: int,
-) -> None:
-    """Raise an error unless a GAN can be made of these."""
-    check_count("GAN", "packing", packing)
-    check_sizes("GAN", generator)
-    check_sizes("GAN", discriminator)
-    check_choice("GAN", "output", output, ("linear", "sigmoid", "tanh"))
-    check_choice("GAN", "objective", objective, OBJECTIVES)
-    columns = packing * generator[-1]
-    if discriminator[0] != columns or discriminator[-1] != 1:
-        raise ValueError(
-            f"GAN: the discriminator takes {discriminator[0]} columns to "
-            f"{discriminator[-1]}; {columns} to 1 expected, the generator making "
-            f"{generator[-1]} and packing being {packing}"
-        )
-    for name, gamma in (("r1", r1), ("r2", r2)):
-        if not (0 <= gamma < math.inf):
-            raise ValueError(f"GAN: {name} is {gamma}; at least 0 expected")
-        if gamma and len(discriminator) < 3:
-            raise ValueError(f"GAN: {name} needs a discriminator with a hidden layer")
-
-
-def check_packs(n: int, packing: int) -> None:
-    """Raise ValueError unless n rows are a whole number of packs."""
-    if n % packing:
-        raise ValueError(f"GAN: {n} rows are no multiple of packing={packing}")
-
-
-def check_equal_rows(owner: str, **arrays: Array) -> None:
-    """Raise ValueError unless two named arrays have the same number of rows."""
-    (one, a), (two, b) = arrays.items()
-    if len(a) != len(b):
-        raise ValueError(f"{owner}: {one} has {len(a)} rows, {two} has {len(b)}")
+# --- Stacks ------------------------------------------------------------------------
 
 
 def layer_names(sizes: Sequence[int], k: int) -> dict[str, str]:
@@ -907,6 +826,7 @@ def layer_names(sizes: Sequence[int], k: int) -> dict[str, str]:
 
     """
     C = len(sizes) - 1
+    checks.count("layer", "k", k)
     if not 1 <= k <= C:
         raise ValueError(f"layer: k is {k}; 1 to {C} expected, one for each layer")
     places = {"encoder": 2 * (k - 1), "decoder": 2 * (C - k)}
@@ -922,71 +842,3 @@ def layer_options(sizes: Sequence[int], k: int) -> dict[str, Any]:
     if k > 1:
         options |= {"output": "activation", "loss": "squared"}
     return options
-
-
-def check_choice(owner: str, name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise ValueError(f"{owner}: {name} is {value!r}; one of {listed} expected")
-
-
-def check_dtype(owner: str, dtype: DTypeLike) -> np.dtype:
-    """Return `dtype` as NumPy knows it; TypeError unless it is float32 or float64."""
-    known = np.dtype(dtype)
-    if known not in (np.float32, np.float64):
-        raise TypeError(f"{owner}: dtype is {known}; float32 or float64 expected")
-    return known
-
-
-def check_rng(owner: str, rng: object) -> None:
-    """Raise TypeError unless `rng` is a NumPy random generator."""
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"{owner}: rng is {rng!r}; a np.random.Generator expected, "
-            "like np.random.default_rng(0)"
-        )
-
-
-def check_rows(owner: str, x: Any, columns: int, dtype: DTypeLike) -> None:
-    """Raise an error unless `x` is of shape (n, columns), n ≥ 1, and of that dtype.
-
-    No cast is made in passing: of float64 data it would cost a pass over them at
-    every step, and of integers it would hide that they are not scaled.
-    """
-    shape, given = getattr(x, "shape", None), getattr(x, "dtype", None)
-    if shape is None or given is None:
-        raise TypeError(f"{owner}: a {type(x).__name__} given, an array expected")
-    if len(shape) != 2:
-        raise ValueError(
-            f"{owner}: shape {shape} given; (n, {columns}) expected, a row for each "
-            "sample"
-        )
-    if shape[1] != columns:
-        raise ValueError(
-            f"{owner}: x has {shape[1]} columns, {columns} expected (shape {shape})"
-        )
-    if shape[0] == 0:
-        raise ValueError(f"{owner}: x has no rows (shape {shape})")
-    if given != dtype:
-        want = np.dtype(dtype)
-        scaled = " / 255" if given.kind in "iu" else ""
-        raise TypeError(
-            f"{owner}: x is {given}, the model {want}; pass x.astype(np.{want}){scaled}"
-        )
-
-
-def check_unit_interval(owner: str, x: Array, instead: str) -> None:
-    """Raise ValueError unless every value is in [0, 1], naming the first that is not.
-
-    The only check that reads values: once for a data set, never in a step. `instead` is
-    what takes data that are not.
-    """
-    x = backend.to_numpy(x)
-    bad = ~((x >= 0) & (x <= 1))
-    if bad.any():
-        at = np.unravel_index(int(np.argmax(bad)), x.shape)
-        raise ValueError(
-            f"{owner}: x[{', '.join(map(str, at))}] is {x[at]}; values in [0, 1] "
-            f"expected, or {instead} for others"
-        )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend
+from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softmax
 from scratchnet.tensor import primitive, rule
@@ -94,13 +94,9 @@ def gaussian_kl(mu: Any, log_var: Any) -> Any:
 
 def _samples(owner: str, **arrays: Any) -> int:
     """Return the number of samples of two arrays of one shape."""
+    _real(owner, **arrays)
     (name, a), (other, b) = arrays.items()
-    shapes = getattr(a, "shape", None), getattr(b, "shape", None)
-    if None in shapes:
-        raise TypeError(
-            f"{owner}: arrays or Tensors expected, {name} is a {type(a).__name__}, "
-            f"{other} a {type(b).__name__}"
-        )
+    shapes = a.shape, b.shape
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"{owner}: {name} has shape {shapes[0]}, {other} {shapes[1]}; "
@@ -109,6 +105,18 @@ def _samples(owner: str, **arrays: Any) -> int:
     if not shapes[0] or shapes[0][0] == 0:
         raise ValueError(f"{owner}: no samples in shape {shapes[0]}")
     return int(shapes[0][0])
+
+
+def _real(owner: str, **arrays: Any) -> None:
+    """Raise TypeError unless all are arrays or Tensors of real numbers."""
+    for name, a in arrays.items():
+        kind = getattr(getattr(a, "dtype", None), "kind", "")
+        if kind not in "biuf" or not kind:
+            what = getattr(a, "dtype", f"a {type(a).__name__}")
+            raise TypeError(
+                f"{owner}: {name} is {what}; an array or Tensor of real numbers "
+                "expected"
+            )
 
 
 def bernoulli_terms(logits: Any, x: Any) -> Any:
@@ -140,10 +148,22 @@ def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
         A single number, in nats (Kingma & Welling 2014, appendix C.2).
 
     Raises:
-        ValueError: the shapes of mean and x differ, or there are no samples.
+        TypeError: something is no array of real numbers.
+        ValueError: the shapes of mean and x differ, log_var does not broadcast to
+            them, or there are no samples.
 
     """
     n = _samples("gaussian_nll", mean=mean, x=x)
+    _real("gaussian_nll", log_var=log_var)
+    try:
+        wider = np.broadcast_shapes(mean.shape, log_var.shape) != mean.shape
+    except ValueError:
+        wider = True
+    if wider:
+        raise ValueError(
+            f"gaussian_nll: log_var has shape {log_var.shape}, which does not "
+            f"broadcast to {mean.shape}, that of mean"
+        )
     return np.sum(gaussian_terms(mean, log_var, x)) / n
 
 
@@ -181,26 +201,13 @@ def softmax_cross_entropy(logits: Any, label: Array) -> Any:
         ValueError: a shape, or a label that is out of range.
 
     """
-    if getattr(logits, "ndim", None) != 2 or not len(logits):
+    _real("softmax_cross_entropy", logits=logits)
+    if logits.ndim != 2 or not len(logits):
         raise ValueError(
-            f"softmax_cross_entropy: logits have shape {np.shape(logits)}; (n, k), "
-            "n ≥ 1, expected"
+            f"softmax_cross_entropy: logits have shape {logits.shape}; (n, k), n ≥ 1, "
+            "expected"
         )
     n, k = logits.shape
-    host = backend.to_numpy(label)
-    if host.dtype.kind not in "iu":
-        raise TypeError(
-            f"softmax_cross_entropy: label is {host.dtype}, integers expected"
-        )
-    if host.shape != (n,):
-        raise ValueError(
-            f"softmax_cross_entropy: label has shape {host.shape}, ({n},) expected"
-        )
-    wrong = (host < 0) | (host >= k)
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise ValueError(
-            f"softmax_cross_entropy: label[{i}] is {host[i]}; 0 to {k - 1} expected"
-        )
+    checks.labels("softmax_cross_entropy", label, n, k)
     label = backend.asarray(label, np.int64)
     return np.sum(_softmax_cross_entropy(logits, label)) / n

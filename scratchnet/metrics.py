@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from scratchnet import backend
+from scratchnet import checks
 from scratchnet.backend import Array
 
 DISTANCES_AT_ONCE = 2**23  # neighbours are sought in blocks, so that memory is bounded
@@ -39,7 +39,8 @@ def reconstruction_error(x: Array, x_hat: Array) -> float:
         ValueError: the shapes differ, are not (n, d), or there are no samples.
 
     """
-    x, x_hat = backend.to_numpy(x), backend.to_numpy(x_hat)
+    x = checks.array("reconstruction_error", "x", x)
+    x_hat = checks.array("reconstruction_error", "x_hat", x_hat)
     if x.shape != x_hat.shape or x.ndim != 2 or not len(x):
         raise ValueError(
             f"reconstruction_error: shapes {x.shape} and {x_hat.shape}; "
@@ -101,7 +102,8 @@ def ssim(x: Array, y: Array, shape: tuple[int, ...]) -> np.ndarray:
 
     """
     x, y = _pairs("ssim", x, y)
-    if len(shape) not in (2, 3) or min(shape[:2]) < 11:
+    sides = isinstance(shape, tuple) and all(isinstance(side, int) for side in shape)
+    if not sides or len(shape) not in (2, 3) or min(shape[:2]) < 11:
         raise ValueError(
             f"ssim: pictures of shape {shape}; (height, width) or (height, width, "
             "channels) with sides of at least 11 pixels expected"
@@ -144,8 +146,7 @@ class PCA:
     """
 
     def __init__(self, k: int) -> None:
-        if k < 1:
-            raise ValueError(f"PCA: k is {k}; at least 1 expected")
+        checks.count("PCA", "k", k)
         self.k = k
         self.mean = np.zeros(0)
         self.components = np.zeros((k, 0))
@@ -156,7 +157,7 @@ class PCA:
         The right singular vectors of the centred data X are those of Xᵀ X, which is
         only (d, d): for 60,000 images a hundredth of the work.
         """
-        x = backend.to_numpy(x)
+        x = checks.array("PCA", "x", x)
         if x.ndim != 2 or self.k > min(x.shape):
             raise ValueError(
                 f"PCA: shape {x.shape} has no {self.k} components; (n, d) with n and d "
@@ -171,6 +172,8 @@ class PCA:
         for i in range(0, n, 8192):
             centred = x[i : i + 8192] - self.mean
             scatter += centred.T @ centred
+        if not np.isfinite(scatter).all():
+            raise ValueError("PCA: the data are so large that their squares overflow")
         _, values, rows = np.linalg.svd(scatter, hermitian=True)
         self.components = rows[: self.k]
         self.variances = values[: self.k] / n
@@ -178,27 +181,31 @@ class PCA:
 
     def encode(self, x: Array) -> np.ndarray:
         """Return the codes (n, k) of the samples x (n, d)."""
-        self._check(x, "d", len(self.mean))
-        codes: np.ndarray = (backend.to_numpy(x) - self.mean) @ self.components.T
+        x = self._checked(x, "x", "d", len(self.mean))
+        codes: np.ndarray = (x - self.mean) @ self.components.T
         return codes.astype(self.dtype)
 
     def decode(self, z: Array) -> np.ndarray:
         """Return the samples (n, d) of the codes z (n, k)."""
-        self._check(z, "k", self.k)
-        samples: np.ndarray = backend.to_numpy(z) @ self.components + self.mean
+        z = self._checked(z, "z", "k", self.k)
+        samples: np.ndarray = z @ self.components + self.mean
         return samples.astype(self.dtype)
 
     def reconstruct(self, x: Array) -> np.ndarray:
         """Return decode(encode(x))."""
         return self.decode(self.encode(x))
 
-    def _check(self, x: Array, letter: str, columns: int) -> None:
+    def _checked(
+        self, given: Array, name: str, letter: str, columns: int
+    ) -> np.ndarray:
         if not len(self.mean):
             raise ValueError("PCA: call fit(x) first")
+        x = checks.array("PCA", name, given)
         if x.ndim != 2 or x.shape[1] != columns:
             raise ValueError(
                 f"PCA: shape {x.shape} given, (n, {letter}) = (n, {columns}) expected"
             )
+        return x
 
 
 def nearest_neighbours(x: Array, data: Array | None = None, k: int = 1) -> np.ndarray:
@@ -221,7 +228,8 @@ def nearest_neighbours(x: Array, data: Array | None = None, k: int = 1) -> np.nd
     """
     others = data is None
     x, data = _samples("nearest_neighbours", x, x if data is None else data)
-    if not 1 <= k <= len(data) - others:
+    checks.count("nearest_neighbours", "k", k)
+    if k > len(data) - others:
         raise ValueError(
             f"nearest_neighbours: k is {k}; from 1 to the {len(data) - others} points "
             "to choose from expected"
@@ -321,8 +329,7 @@ def linear_probe(
             f"linear_probe: {len(codes)} and {len(held_out_codes)} codes, but "
             f"{len(y)} and {len(held_out_y)} values of the factor"
         )
-    if ridge < 0:
-        raise ValueError(f"linear_probe: ridge is {ridge}; at least 0 expected")
+    checks.number("linear_probe", "ridge", ridge, "[0, inf)")
     y, held_out_y = y.astype(np.float64), held_out_y.astype(np.float64)
     variance = held_out_y.var(axis=0)
     if not np.ptp(held_out_y, axis=0).all():
@@ -390,11 +397,10 @@ def expected_contrast(n: int, d: int, coordinates: str = "normal") -> float:
         ValueError: n < 2, d < 1, or other coordinates.
 
     """
-    if coordinates not in SQUARED_DIFFERENCE or d < 1:
-        raise ValueError(
-            f"expected_contrast: {coordinates!r} coordinates in {d} dimensions; "
-            f"{' or '.join(SQUARED_DIFFERENCE)} in at least 1 expected"
-        )
+    checks.count("expected_contrast", "n", n, 2)
+    checks.count("expected_contrast", "d", d)
+    choices = tuple(SQUARED_DIFFERENCE)
+    checks.choice("expected_contrast", "coordinates", coordinates, choices)
     m, v = SQUARED_DIFFERENCE[coordinates]
     spread = normal_range(n) * math.sqrt(v / m) / 2
     low = math.sqrt(d * m) - spread / 2
@@ -410,8 +416,7 @@ def normal_range(n: int) -> float:
         ValueError: n < 2.
 
     """
-    if n < 2:
-        raise ValueError(f"normal_range: n is {n}; the range of at least 2 expected")
+    checks.count("normal_range", "n", n, 2)
     t = np.linspace(-10, 10, 1001)
     above = np.array([math.erfc(value / math.sqrt(2)) / 2 for value in t])
     return float(np.trapezoid(1 - (1 - above) ** n - above**n, t))
@@ -445,8 +450,7 @@ def mode_coverage(samples: Array, centres: Array, sigma: float) -> Coverage:
 
     """
     samples, centres = _samples("mode_coverage", samples, centres)
-    if not sigma > 0:
-        raise ValueError(f"mode_coverage: sigma is {sigma}; a positive number expected")
+    checks.number("mode_coverage", "sigma", sigma, checks.POSITIVE)
     nearest = nearest_neighbours(samples, centres)[:, 0]
     near = np.linalg.norm(samples - centres[nearest], axis=1) <= 3 * sigma
     counts = np.bincount(nearest[near], minlength=len(centres))
@@ -478,7 +482,7 @@ def ks_statistic(a: Array, b: Array) -> tuple[float, float]:
         ValueError: shapes; values that are not finite.
 
     """
-    a, b = backend.to_numpy(a), backend.to_numpy(b)
+    a, b = (checks.array("ks_statistic", k, v) for k, v in (("a", a), ("b", b)))
     if a.ndim != 1 or b.ndim != 1:
         raise ValueError(
             f"ks_statistic: shapes {a.shape} and {b.shape}; (n,) and (m,) expected"
@@ -588,7 +592,7 @@ def _covariance_root(x: np.ndarray) -> np.ndarray:
 
 def _pairs(name: str, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
     """Return two sets of pictures as rows (n, d) of float64, or refuse them."""
-    x, y = backend.to_numpy(x), backend.to_numpy(y)
+    x, y = checks.array(name, "x", x), checks.array(name, "y", y)
     if x.shape != y.shape or x.ndim < 2 or not x.size:
         raise ValueError(
             f"{name}: shapes {x.shape} and {y.shape}; two equal shapes (n, ...), "
@@ -600,7 +604,7 @@ def _pairs(name: str, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
 
 def _samples(name: str, *sets: Array) -> list[np.ndarray]:
     """Return sets of samples (n, d), of one d, as NumPy arrays, or refuse them."""
-    found = [backend.to_numpy(x) for x in sets]
+    found = [checks.array(name, f"argument {i}", x) for i, x in enumerate(sets)]
     # Differences of unsigned integers would wrap.
     found = [x if x.dtype.kind == "f" else x.astype(np.float64) for x in found]
     shapes = [x.shape for x in found]
@@ -618,13 +622,13 @@ def _samples(name: str, *sets: Array) -> list[np.ndarray]:
 
 def _columns(y: Array) -> np.ndarray:
     """Return y as a NumPy array, numbers (n,) as one column (n, 1)."""
-    columns: np.ndarray = backend.to_numpy(y)
+    columns = checks.array("linear_probe", "a factor", y)
     return columns[:, None] if columns.ndim == 1 else columns
 
 
 def _labels(name: str, label: Array, x: np.ndarray) -> np.ndarray:
     """Return the labels (n,) of the samples x (n, d), or refuse them."""
-    labels: np.ndarray = backend.to_numpy(label)
+    labels = checks.array(name, "label", label)
     if labels.shape != (len(x),):
         raise ValueError(
             f"{name}: labels of shape {labels.shape} for {len(x)} samples; "

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, functions, kernels
+from scratchnet import backend, checks, functions, kernels
 from scratchnet.backend import Array
 from scratchnet.kernels import (
     Initialiser,
@@ -221,6 +221,7 @@ def evaluate(function: Callable[[Any], Any], x: Any) -> Any:
 
     An array asks for values and not for gradients: that is `inference`.
     """
+    checks.function("evaluate", "function", function, "model.encoder")
     if isinstance(x, Tensor):
         return function(x)
     with inference():
@@ -273,10 +274,11 @@ class Dense(Module):
         dtype: DTypeLike = np.float32,
         bias: bool = True,
     ) -> None:
-        kernels.check_count("Dense", "d_in", d_in)
-        kernels.check_count("Dense", "d_out", d_out)
-        kernels.check_rng("Dense", rng)
-        dtype = kernels.check_dtype("Dense", dtype)
+        checks.count("Dense", "d_in", d_in)
+        checks.count("Dense", "d_out", d_out)
+        checks.rng("Dense", rng)
+        checks.function("Dense", "init", init, "nn.glorot_uniform")
+        dtype = checks.dtype("Dense", dtype)
         self.W = Tensor(init(rng, (d_in, d_out), dtype), requires_grad=True)
         zeros = backend.zeros((d_out,), dtype)
         self.b = Tensor(zeros, requires_grad=True) if bias else None
@@ -316,7 +318,7 @@ class LeakyReLU(Module):
     """x where it is positive, else slope * x (Maas et al. 2013)."""
 
     def __init__(self, slope: float = 0.2) -> None:
-        self.slope = slope
+        self.slope = checks.number("LeakyReLU", "slope", slope)
 
     def forward(self, x: Any) -> Any:
         """Return x or slope * x, of the shape of x."""
@@ -371,7 +373,8 @@ class Maxout(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         for name, count in [("d_in", d_in), ("d_out", d_out), ("pieces", pieces)]:
-            kernels.check_count("Maxout", name, count)
+            checks.count("Maxout", name, count)
+        checks.function("Maxout", "init", init, "nn.glorot_uniform")
         self.pieces = pieces
 
         def each(
@@ -411,10 +414,8 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float, *, rng: np.random.Generator) -> None:
-        kernels.check_rng("Dropout", rng)
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is {p}; a number in [0, 1) expected")
-        self.p = p
+        checks.rng("Dropout", rng)
+        self.p = checks.number("Dropout", "p", p, "[0, 1)")
         self.rng = rng
 
     def forward(self, x: Any) -> Any:
@@ -484,7 +485,8 @@ def mlp(
         rng, init, dtype: as for `Dense`.
 
     """
-    kernels.check_sizes("mlp", sizes)
+    checks.sizes("mlp", sizes)
+    checks.function("mlp", "activation", activation, "nn.ReLU")
     layers: list[Module] = []
     for d_in, d_out in pairwise(sizes):
         layers.append(Dense(d_in, d_out, rng=rng, init=init, dtype=dtype))

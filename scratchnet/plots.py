@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from scratchnet import checks
+
 # Okabe & Ito 2008: told apart with any kind of colour blindness. The digits are drawn
 # as digits besides, so that ten classes need not be told by colour alone.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -44,6 +46,8 @@ STYLE: Any = {  # matplotlib types the keys by a list of all settings
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Mark a function that draws a Figure: it draws in the style of the house."""
 
+    checks.function("styled", "draw", draw, "plots.sheets")
+
     @wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Figure:
         with matplotlib.rc_context(STYLE):
@@ -67,13 +71,21 @@ def panels(
         The Figure, and its Axes as an array (rows, columns).
 
     """
+    checks.count("panels", "rows", rows)
+    checks.count("panels", "columns", columns)
+    if not isinstance(size, tuple) or len(size) != 2:
+        raise TypeError(f"panels: size is {size!r}; (width, height) expected")
+    for side in size:
+        checks.number("panels", "size", side, checks.POSITIVE)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows))
     return figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
 def save(figure: Figure, path: str | Path) -> Path:
     """Write `figure` to `path`, as PNG or what its ending says; return the path."""
-    path = Path(path)
+    if not isinstance(figure, Figure):
+        raise TypeError(f"plots.save: {figure!r} given, a Figure expected")
+    path = checks.path("plots.save", path)
     with matplotlib.rc_context(STYLE):
         # No software version in the file: the same figure is the same bytes.
         metadata = {"Software": None} if path.suffix == ".png" else None
@@ -88,7 +100,7 @@ def as_image(x: ArrayLike) -> np.ndarray:
         ValueError: d is not a square number.
 
     """
-    x = np.asarray(x)
+    x = checks.array("plots", "a picture", x)
     if x.ndim == 2:
         return x
     side = round(x.size**0.5)
@@ -112,6 +124,7 @@ def picture_rows(
         ink: False if 1 is light, and 0 dark.
 
     """
+    _check_named("picture_rows", rows)
     n = max(len(pictures) for pictures in rows.values())
     figure = Figure(
         figsize=(1.6 + 0.8 * n, 0.86 * len(rows) + (0.35 if notes else 0.1))
@@ -135,6 +148,7 @@ def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
         ink: False if 1 is light, and 0 dark.
 
     """
+    _check_named("sheets", pictures)
     figure, axes = panels(1, len(pictures), (4.2, 4.48))
     for ax, (title, x) in zip(axes[0], pictures.items(), strict=True):
         x = np.asarray(x)
@@ -154,8 +168,14 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
         ink: False if 1 is light, and 0 dark.
 
     """
+    (z,) = _series("code_plane", z=z)
     m = len(z)
-    x = np.asarray(pictures)
+    x = checks.array("code_plane", "pictures", pictures)
+    if x.ndim < 2 or len(x) != m * m:
+        raise ValueError(
+            f"code_plane: pictures have shape {x.shape}; ({m * m}, d) expected, one "
+            f"for each pair of the {m} values in z"
+        )
     upwards = x.reshape(m, m, -1)[::-1].reshape(m * m, -1)
     figure, ((ax,),) = panels(size=(7, 6.8))
     _show(ax, _tiled(upwards, m, ink), ink)
@@ -208,6 +228,13 @@ def loss_curve(
         ylabel: what the loss is.
 
     """
+    (train,) = _series("loss_curve", train=train)
+    references = references or {}
+    checks.mapping("loss_curve", "references", references)
+    for name, value in references.items():
+        checks.number("loss_curve", f"references[{name!r}]", value)
+    if checks.array("loss_curve", "held_out", held_out).size:
+        train, held_out = _series("loss_curve", train=train, held_out=held_out)
     figure = Figure(figsize=(6.4, 4))
     ax = figure.subplots()
     epochs = np.arange(1, len(train) + 1)
@@ -216,9 +243,7 @@ def loss_curve(
     if len(held_out):
         ax.plot(epochs, held_out, color=COLOURS[1], marker=marker, ms=4, ls="--",
                 label="held out")  # fmt: skip
-    for (name, value), colour in zip(
-        (references or {}).items(), COLOURS[2:], strict=False
-    ):
+    for (name, value), colour in zip(references.items(), COLOURS[2:], strict=False):
         ax.axhline(value, color=colour, ls=":")
         ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="right", color=colour)  # fmt: skip
@@ -249,6 +274,9 @@ def game(
         real, generated: mean D(x) and mean D(G(z)) there.
 
     """
+    steps, v, real, generated = _series(
+        "game", steps=steps, v=v, real=real, generated=generated
+    )
     figure, ((left, right),) = panels(1, 2, (4.8, 3.4))
     left.plot(steps, v, color=COLOURS[0], lw=1)
     _balance(left, -math.log(4), "−log 4")
@@ -283,6 +311,7 @@ def planes(
         xlabel, ylabel: what the axes are.
 
     """
+    _check_named("planes", points)
     figure = Figure(figsize=(5.2 * len(points), 4.8))
     for ax, (title, xy) in zip(figure.subplots(1, len(points), squeeze=False)[0],
                                points.items(), strict=True):  # fmt: skip
@@ -302,7 +331,39 @@ def draw_digits(ax: Axes, xy: np.ndarray, label: np.ndarray, size: float = 26) -
         size: of a digit, in square points.
 
     """
+    if not isinstance(ax, Axes):
+        raise TypeError(f"draw_digits: {ax!r} given, Axes expected")
+    xy = checks.array("draw_digits", "xy", xy)
+    checks.labels("draw_digits", label, len(xy) if xy.ndim else 0, len(DIGIT_COLOURS))
+    checks.number("draw_digits", "size", size, checks.POSITIVE)
+    if xy.shape[1:] != (2,):
+        raise ValueError(f"draw_digits: xy has shape {xy.shape}; (n, 2) expected")
     for digit, colour in enumerate(DIGIT_COLOURS):
         mine = xy[label == digit]
         ax.scatter(mine[:, 0], mine[:, 1], s=size, marker=f"${digit}$", color=colour,
                    linewidths=0.1, alpha=0.8)  # fmt: skip
+
+
+# --- Checks -------------------------------------------------------------------------
+
+
+def _check_named(owner: str, named: Any) -> None:
+    """Raise an error unless these are some arrays, each with rows, by their names."""
+    checks.mapping(owner, "its argument", named)
+    if not named:
+        raise ValueError(f"{owner}: nothing to draw; pass at least one by its name")
+    for name, x in named.items():
+        if not hasattr(x, "__len__") or not len(x):
+            raise ValueError(f"{owner}: {name!r} is {x!r}; at least one row expected")
+
+
+def _series(owner: str, **series: Any) -> list[Any]:
+    """Return lists of numbers as arrays (n,) of one length, or refuse them."""
+    found = [checks.array(owner, name, values) for name, values in series.items()]
+    for name, values in zip(series, found, strict=True):
+        if values.ndim != 1 or not len(values) or len(values) != len(found[0]):
+            raise ValueError(
+                f"{owner}: {name} has shape {values.shape}; a list of numbers "
+                f"expected, as long as {next(iter(series))}"
+            )
+    return found

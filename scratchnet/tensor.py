@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from scratchnet import anomaly, backend
+from scratchnet import anomaly, backend, checks
 from scratchnet.anomaly import WATCHING
 from scratchnet.backend import Array
 
@@ -272,6 +272,8 @@ def changed(tensor: Tensor) -> None:
     over the same memory, then refuses to be walked, instead of giving gradients of a
     mixture of old and new.
     """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"changed: a {type(tensor).__name__} given, a Tensor expected")
     _note_write(_memory(tensor._data))
 
 
@@ -523,9 +525,14 @@ def rule(function: Function, *rules: Function | None) -> None:
             too, so that it can be differentiated itself.
 
     Raises:
+        TypeError: something is no function.
         ValueError: there is no rule among `rules`.
 
     """
+    checks.function("rule", "function", function, "np.tanh")
+    for each in rules:
+        if each is not None:
+            checks.function("rule", "a rule", each, "lambda g, y, x: g * (1 - y * y)")
     if not any(rules):
         raise ValueError(
             f"rule: no derivative is given for {name_of(function)}; if it is zero "
@@ -539,6 +546,8 @@ def rule_each(function: Function, each: Function) -> None:
 
     `each(g, y, i, arrays, ...)` returns dL/d(arrays[i]).
     """
+    checks.function("rule_each", "function", function, "np.concatenate")
+    checks.function("rule_each", "each", each, "lambda g, y, i, arrays: ...")
     TABLE[function] = _RuleEach(function, each)
 
 
@@ -547,12 +556,15 @@ def rewrite(function: Function, definition: Function) -> None:
 
     For what has several results, and for what is only a name for a combination.
     """
+    checks.function("rewrite", "function", function, "np.var")
+    checks.function("rewrite", "definition", definition, "lambda x: ...")
     TABLE[function] = _Rewrite(definition)
 
 
 def constant(*functions: Function) -> None:
     """Enter functions with derivative zero, or none: they return plain arrays."""
     for function in functions:
+        checks.function("constant", "function", function, "np.sign")
         TABLE[function] = Constant()
 
 
@@ -566,6 +578,8 @@ def primitive(forward: Function) -> Function:
     >>> print(grad(cube)(2.0))
     12.0
     """
+
+    checks.function("primitive", "forward", forward, "lambda x: x * x")
 
     @wraps(forward)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -725,9 +739,7 @@ class Tensor:
         """Make a leaf, as the class says."""
         if isinstance(data, Tensor):
             data = data._data
-        array = backend.asarray(data)
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"Tensor: data of dtype {array.dtype} is not numeric")
+        array = _numeric("Tensor: data", data)
         if array.dtype.kind == "f" and not backend.is_array(data):
             array = array.astype(np.float32)
         self._data = array
@@ -895,14 +907,21 @@ class Tensor:
                     "first (np.sum, np.mean), or pass gradient= of that shape"
                 )
             gradient = np.ones_like(self._data)
-        elif np.shape(gradient) != self.shape:
+        given = _numeric("backward: gradient", plain(gradient))
+        if given.dtype.kind == "c":
+            raise TypeError("backward: gradient is complex; real numbers expected")
+        if given.shape != self.shape:
             raise ValueError(
-                f"backward: gradient of shape {np.shape(gradient)} for a Tensor of "
-                f"shape {self.shape}"
+                f"backward: gradient of shape {given.shape} for a Tensor of shape "
+                f"{self.shape}"
             )
         if not (create_graph and isinstance(gradient, Tensor)):
-            gradient = backend.asarray(plain(gradient))
+            gradient = given
         seed = cast(gradient, self.dtype)  # a copy, so that no leaf keeps the caller's
+        if isinstance(inputs, Tensor) or not (inputs is None or np.iterable(inputs)):
+            raise TypeError(
+                f"backward: inputs is {inputs!r}; a list of leaves expected"
+            )
         chosen = None if inputs is None else list(inputs)
         if chosen == []:
             raise ValueError("backward: inputs is empty; None stands for all leaves")
@@ -1048,6 +1067,17 @@ class Tensor:
         return cast(self, dtype)
 
 
+def _numeric(what: str, data: Any) -> Array:
+    """Return numbers, an array or lists of them, as an array of the backend."""
+    try:
+        array = backend.asarray(data)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError(f"{what} is no array: {error}") from None
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{what} of dtype {array.dtype} is not numeric")
+    return array
+
+
 def _tensor(data: Any) -> Tensor:
     """Make a result into a Tensor: `Tensor(data)` without its checks."""
     t = Tensor.__new__(Tensor)
@@ -1117,7 +1147,12 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
 
     Like `grad`, and returns the pair (value, gradient).
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not callable(f) or not all(isinstance(i, int) for i in positions):
+        raise TypeError(
+            f"grad: a function and positions of its arguments expected, not {f!r} and "
+            f"{argnums!r}"
+        )
 
     @wraps(f)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -1160,7 +1195,7 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
                 found[x] = _tensor(zero) if again else zero
         result = tuple(found[x] for x in variables)
         value = y if again else y._data
-        return value, result[0] if isinstance(argnums, int) else result
+        return value, result if isinstance(argnums, tuple) else result[0]
 
     return function
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks
 from scratchnet.anomaly import detect_anomaly, watched
 from scratchnet.backend import Array
 from scratchnet.checkpoint import (
@@ -102,9 +102,10 @@ def fit(
         Stopped, OSError: from `checkpoints`.
 
     """
-    kernels.check_count("fit", "epochs", epochs)
-    kernels.check_count("fit", "batch_size", batch_size)
-    kernels.check_rng("fit", rng)
+    checks.count("fit", "epochs", epochs)
+    checks.count("fit", "batch_size", batch_size)
+    checks.rng("fit", rng)
+    _check_callback("fit", callback)
     data = x if isinstance(x, tuple) else (x,)
     held_out = validation if isinstance(validation, tuple | None) else (validation,)
     _check(model, data, batch_size, optimizer, noise, held_out)
@@ -456,9 +457,11 @@ def _check(
         raise TypeError(
             f"fit: {name} steps by itself; give the optimizer to its constructor"
         )
-    if not by_hand and optimizer is None:
+    if not by_hand and not isinstance(optimizer, Optimizer):
+        missing = "missing" if optimizer is None else f"{optimizer!r}"
         raise TypeError(
-            "fit: optimizer is missing, like optim.Adam(model.parameters())"
+            f"fit: optimizer is {missing}; one expected, like "
+            "optim.Adam(model.parameters())"
         )
     if hasattr(model, "with_noise") and noise is None:
         raise TypeError(
@@ -466,7 +469,7 @@ def _check(
             "generator than the one that shuffles"
         )
     if noise is not None:
-        kernels.check_rng("fit: noise", noise)
+        checks.rng("fit: noise", noise)
         if not hasattr(model, "with_noise"):
             raise TypeError(f"fit: {name} has no use for noise")
     _check_data("fit", model, "x", data)
@@ -478,6 +481,11 @@ def _check(
             )
         _check_data("fit", model, "validation", validation)
     _check_batch_size("fit", model, batch_size, len(data[0]))
+
+
+def _check_callback(owner: str, callback: Any) -> None:
+    if callback is not None:
+        checks.function(owner, "callback", callback, "print")
 
 
 def _check_batch_size(owner: str, model: Any, batch_size: int, n: int) -> None:
@@ -683,15 +691,18 @@ def fit_gan(
         Stopped, OSError: from `checkpoints`.
 
     """
+    _check_callback("fit_gan", callback)
+    if average is not None and not hasattr(average, "update"):
+        raise TypeError(f"fit_gan: average is {average!r}; an EMA expected")
     for name, count in [("steps", steps), ("batch_size", batch_size), ("every", every),
                         ("discriminator_steps", discriminator_steps)]:  # fmt: skip
-        kernels.check_count("fit_gan", name, count)
-    kernels.check_rng("fit_gan", rng)
-    kernels.check_rng("fit_gan: noise", noise)
+        checks.count("fit_gan", name, count)
+    checks.rng("fit_gan", rng)
+    checks.rng("fit_gan: noise", noise)
     _sides(gan, optimizers)  # both are there, or an error
     _check_data("fit_gan", gan, "x", (x,))
     _check_batch_size("fit_gan", gan, batch_size, len(x))
-    kernels.check_packs(batch_size, gan.packing)
+    checks.packs(batch_size, gan.packing)
     from tqdm import tqdm
 
     def real() -> Array:

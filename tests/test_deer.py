@@ -307,12 +307,12 @@ def test_brightness_does_not_tell_a_deer_but_shape_does(many):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"n": 2.5}, TypeError, "n is 2.5, not an int: pass a count"),
-        ({"n": True}, TypeError, "n is True, not an int: pass a count"),
-        ({"n": -1}, ValueError, "n is -1: pass at least 0"),
-        ({"pixels": 48.0}, TypeError, "pixels is 48.0, not an int: pass a count"),
-        ({"pixels": 15}, ValueError, "pixels is 15: pass at least 16"),
-        ({"rng": 0}, TypeError, "rng is of type int, not a NumPy Generator: pass np."),
+        ({"n": 2.5}, TypeError, "n is 2.5, a float; an int expected"),
+        ({"n": True}, TypeError, "n is True, a bool; an int expected"),
+        ({"n": -1}, ValueError, "n is -1; at least 0 expected"),
+        ({"pixels": 48.0}, TypeError, "pixels is 48.0, a float; an int expected"),
+        ({"pixels": 15}, ValueError, "pixels is 15; at least 16 expected"),
+        ({"rng": 0}, TypeError, "rng is 0; a np.random.Generator expected, like"),
         ({"deer": 1}, TypeError, "deer holds int64: pass True or False"),
         ({"deer": [True, False]}, ValueError, r"shape \(2,\): pass one .* or \(3,\)"),
     ],

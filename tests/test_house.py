@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "scratchnet"
 # its own floor without a circle (Python would say so).
 FLOORS = [
     {"backend"},
+    {"checks"},
     {"anomaly", "kernels", "bounds"},
     {"tensor"},
     {"derivatives", "functions"},
@@ -24,10 +25,10 @@ FLOORS = [
 ]
 # What stands beside the floors, and on what alone.
 ASIDE = {
-    "byhand": {"backend", "kernels", "bounds", "byhand"},
-    "data": {"data"},
-    "metrics": {"backend"},
-    "plots": set(),
+    "byhand": {"backend", "checks", "kernels", "bounds", "byhand"},
+    "data": {"checks", "data"},
+    "metrics": {"backend", "checks"},
+    "plots": {"checks"},
 }
 STANDARD = set(sys.stdlib_module_names)
 

@@ -274,7 +274,7 @@ def test_the_deer_comes_out_of_the_fog(tmp_path, capsys):
         ("stacked --code 800", "800"),
         ("autoencoder --loss cross_entropy --output linear", "sigmoid"),
         ("denoising --corruption fog", "depth"),
-        ("denoising --corruption masking --level 2", "probability"),
+        ("denoising --corruption masking --level 2", "p is 2.0; a number in [0, 1]"),
         ("denoising --level -1", "sigma"),
         ("vae --beta -1", "beta"),
         ("gan --packing 3", "packing"),

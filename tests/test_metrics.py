@@ -294,10 +294,10 @@ def test_agreement_by_hand():
 
 def test_neighbours_are_refused():
     x, label = samples(5), np.zeros(5)
-    for k in (0, 6):
-        with pytest.raises(ValueError, match=f"nearest_neighbours: k is {k}"):
+    for k, message in [(0, "at least 1"), (6, "from 1 to the 5")]:
+        with pytest.raises(ValueError, match=f"neighbours: k is {k}; {message}"):
             nearest_neighbours(x, x, k)
-        with pytest.raises(ValueError, match=f"k is {k}; from 1 to the 5"):
+        with pytest.raises(ValueError, match=f"k is {k}; {message}"):
             knn_accuracy(x, label, x, label, k)
     with pytest.raises(ValueError, match="k is 5; from 1 to the 4"):
         nearest_neighbours(x, k=5)
@@ -443,9 +443,9 @@ def test_the_range_of_normal_numbers_is_that_of_tables(n, expected):
 def test_contrast_refuses():
     with pytest.raises(ValueError, match="relative_contrast: shapes"):
         relative_contrast(np.zeros((2, 3)), np.zeros((2, 4)))
-    with pytest.raises(ValueError, match="expected_contrast: 'cauchy' coordinates"):
+    with pytest.raises(ValueError, match="expected_contrast: coordinates is 'cauchy'"):
         expected_contrast(10, 10, "cauchy")
-    with pytest.raises(ValueError, match="in 0 dimensions"):
+    with pytest.raises(ValueError, match="d is 0; at least 1"):
         expected_contrast(10, 0)
     with pytest.raises(ValueError, match="normal_range: n is 1"):
         normal_range(1)

@@ -196,7 +196,7 @@ def test_a_state_that_cannot_be_written_leaves_those_before(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("options", [{"every": -1}, {"every": float("nan")}])
 def test_checkpoints_refuse_numbers(tmp_path, options):
-    with pytest.raises(ValueError, match=r"every is .*; at least 0"):
+    with pytest.raises(ValueError, match=r"every is .*; a number in \[0, inf\]"):
         Checkpoints(tmp_path, **options)
     with pytest.raises(ValueError, match="keep is 0; at least 1"):
         Checkpoints(tmp_path, keep=0)

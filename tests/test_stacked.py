@@ -186,8 +186,8 @@ def test_a_layer_is_that_part_of_the_stack(made_by):
     np.testing.assert_allclose(z, stack.encode(x))
     x_hat = first.decode(second.decode(third.decode(z)))
     np.testing.assert_allclose(x_hat, stack.reconstruct(x))
-    for k in (0, 4):
-        with pytest.raises(ValueError, match=f"layer: k is {k}; 1 to 3 expected"):
+    for k, message in [(0, "at least 1 expected"), (4, "1 to 3 expected")]:
+        with pytest.raises(ValueError, match=f"layer: k is {k}; {message}"):
             stack.layer(k)
 
 

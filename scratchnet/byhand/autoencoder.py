@@ -58,7 +58,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
 from scratchnet.byhand.system import MakeUpdate, Minimiser
@@ -103,8 +103,10 @@ class Autoencoder(Minimiser):
         dtype: DTypeLike = np.float32,
         optimizer: MakeUpdate = kernels.AdamUpdate,
     ) -> None:
-        kernels.check_rng(self._name, rng)
-        kernels.check_autoencoder(self._name, sizes, output, loss)
+        checks.rng(self._name, rng)
+        checks.autoencoder(self._name, sizes, output, loss)
+        checks.function(self._name, "init", init, "kernels.glorot_uniform")
+        checks.function(self._name, "optimizer", optimizer, "kernels.AdamUpdate")
         super().__init__(batch_size, dtype)
         self.sizes = tuple(sizes)
         mirrored = self.sizes[::-1]
@@ -168,12 +170,12 @@ class Autoencoder(Minimiser):
 
     def encode(self, x: Array) -> Array:
         """Return the codes (n, c) of the samples x (n, d), for any n."""
-        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
+        checks.rows(self._name, x, self.sizes[0], self.dtype)
         return self._in_batches(self.encoder.forward, x, self.sizes[-1])
 
     def decode(self, z: Array) -> Array:
         """Return the samples (n, d) of the codes z (n, c), for any n."""
-        kernels.check_rows(self._name, z, self.sizes[-1], self.dtype)
+        checks.rows(self._name, z, self.sizes[-1], self.dtype)
         return self._in_batches(self._decode, z, self.sizes[0])
 
     def reconstruct(self, x: Array) -> Array:
@@ -187,6 +189,6 @@ class Autoencoder(Minimiser):
 
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns, dtype, values."""
-        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
+        checks.rows(self._name, x, self.sizes[0], self.dtype)
         if self.bounded:
-            kernels.check_unit_interval(self._name, x, "output='linear'")
+            checks.unit_interval(self._name, x, "output='linear'")

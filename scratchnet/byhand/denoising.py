@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import kernels
+from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.byhand.autoencoder import Autoencoder
 
@@ -55,7 +55,7 @@ class DenoisingAutoencoder(Autoencoder):
             corrupted = x
         self._check_rows(x, self.sizes[0])
         self._check_rows(corrupted, self.sizes[0])
-        kernels.check_equal_rows(self._name, x=x, corrupted=corrupted)
+        checks.equal_rows(self._name, x=x, corrupted=corrupted)
         return self._forward(x, corrupted)
 
     def check(self, x: Array, *given: Array) -> None:

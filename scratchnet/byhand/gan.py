@@ -107,7 +107,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
 from scratchnet.byhand.system import MakeUpdate, System
@@ -157,12 +157,14 @@ class GAN(System):
         optimizer: MakeUpdate = kernels.AdamUpdate,
         discriminator_optimizer: MakeUpdate | None = None,
     ) -> None:
-        kernels.check_rng(self._name, rng)
-        kernels.check_gan(generator, discriminator, output, objective, r1, r2, packing)
+        checks.rng(self._name, rng)
+        checks.gan(generator, discriminator, output, objective, r1, r2, packing)
         if (r1 or r2) and activation not in ("relu", "leaky_relu"):
             raise ValueError(
                 f"GAN: r1 and r2 are derived for relu and leaky_relu, not {activation}"
             )
+        checks.function(self._name, "init", init, "kernels.glorot_uniform")
+        checks.function(self._name, "optimizer", optimizer, "kernels.AdamUpdate")
         super().__init__(batch_size, dtype)
         self.generator_sizes = tuple(generator)
         self.discriminator_sizes = tuple(discriminator)
@@ -335,7 +337,7 @@ class GAN(System):
 
     def generate(self, z: Array) -> Array:
         """Return the samples (n, d) of the noise z (n, k), for any n."""
-        kernels.check_rows(self._name, z, self.generator_sizes[0], self.dtype)
+        checks.rows(self._name, z, self.generator_sizes[0], self.dtype)
         return self._in_batches(self.generator.forward, z, self.generator_sizes[-1])
 
     def discriminate(self, x: Array) -> Array:
@@ -347,19 +349,19 @@ class GAN(System):
     def logits(self, x: Array) -> Array:
         """Return the logits of D(x) (n / packing, 1) for x (n, d), for any n."""
         d, m = self.generator_sizes[-1], self.packing
-        kernels.check_rows(self._name, x, d, self.dtype)
-        kernels.check_packs(len(x), m)
+        checks.rows(self._name, x, d, self.dtype)
+        checks.packs(len(x), m)
         return self._in_batches(self.discriminator.forward, x.reshape(-1, m * d), 1)
 
     # Checks
 
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns and dtype."""
-        kernels.check_rows(self._name, x, self.generator_sizes[-1], self.dtype)
+        checks.rows(self._name, x, self.generator_sizes[-1], self.dtype)
 
     def _check_noise(self, z: Array) -> int:
         n = self._check_rows(z, self.generator_sizes[0])
-        kernels.check_packs(n, self.packing)
+        checks.packs(n, self.packing)
         return n
 
     def _check_pair(self, x: Array, z: Array) -> int:
@@ -367,5 +369,5 @@ class GAN(System):
             raise ValueError("GAN: pairs need real samples x in the generator's step")
         n = self._check_rows(x, self.generator_sizes[-1])
         self._check_noise(z)
-        kernels.check_equal_rows(self._name, x=x, z=z)
+        checks.equal_rows(self._name, x=x, z=z)
         return n

@@ -52,7 +52,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.byhand.vae import VAE
 
@@ -73,7 +73,7 @@ class IWAE(VAE):
     def __init__(
         self, sizes: Sequence[int] = (784, 512, 20), *, k: int = 5, **options: Any
     ) -> None:
-        kernels.check_count(self._name, "k", k)
+        checks.count(self._name, "k", k)
         self.k = k
         super().__init__(sizes, **options)
         if self.beta != 1:
@@ -90,14 +90,14 @@ class IWAE(VAE):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, k, c)."""
-        return x, self._normal((len(x), self.k, self.sizes[-1]), rng)
+        return x, self._noise(x, (self.k,), rng)
 
     def forward(self, x: Array, eps: Array) -> Array:
         """Compute the loss of x (n, d) under the noise eps (n, k, c), and return it."""
         d, c = self.sizes[0], self.sizes[-1]
         k = self.k
         n = self._check_rows(x, d)
-        kernels.check_noise(self._name, eps, (n, k, c), self.dtype)
+        checks.noise(self._name, eps, (n, k, c), self.dtype)
         self.x, self.eps = x, eps
         self.mu, self.log_var = self._encode(x)  # (7)
         sigma, z = self._sigma[:n], self._z[: n * k]

@@ -57,7 +57,16 @@ class StackedAutoencoder(Autoencoder):
         return made
 
     def set_layer(self, k: int, layer: Autoencoder) -> None:
-        """Take over the weights of what `layer(k)` returned."""
+        """Take over the weights of what `layer(k)` returned.
+
+        Raises:
+            TypeError, ValueError: there is no layer k, or it is another one.
+
+        """
+        if not isinstance(layer, Autoencoder):
+            raise TypeError(
+                f"set_layer: a {type(layer).__name__} given, an Autoencoder expected"
+            )
         state = layer.state_dict()
         names = kernels.layer_names(self.sizes, k)
         found = {name: state[mine] for mine, name in names.items()}

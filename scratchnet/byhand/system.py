@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks, kernels
 from scratchnet.backend import Array
 
 MakeUpdate = Callable[[list[Array]], kernels.Update]
@@ -23,9 +23,9 @@ class System:
     """
 
     def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
-        kernels.check_count(self._name, "batch_size", batch_size)
+        checks.count(self._name, "batch_size", batch_size)
         self.batch_size = batch_size
-        self.dtype = kernels.check_dtype(self._name, dtype)
+        self.dtype = checks.dtype(self._name, dtype)
         self.parameters: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
 
@@ -48,7 +48,7 @@ class System:
 
     def _check_rows(self, x: Any, columns: int) -> int:
         """Raise an error unless a step can take the rows x; return their number."""
-        kernels.check_rows(self._name, x, columns, self.dtype)
+        checks.rows(self._name, x, columns, self.dtype)
         if len(x) > self.batch_size:
             raise ValueError(
                 f"{self._name}: {len(x)} rows at once, and memory for batch_size="
@@ -128,6 +128,12 @@ class Minimiser(System):
 
     def loss(self, *batch: Array) -> Array:
         """Return the loss of a batch of any number of rows, as one number."""
+        for i, a in enumerate(batch):
+            if not backend.is_array(a) or a.ndim == 0:
+                raise TypeError(
+                    f"{self._name}: argument {i} is a {type(a).__name__}, an array "
+                    "expected, a row for each sample"
+                )
         n = len(batch[0])
         if n == 0:
             raise ValueError(f"{self._name}: x has no rows")

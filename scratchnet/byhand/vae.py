@@ -68,7 +68,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.bounds import LatentVariableModel, log_bernoulli, log_gaussian
 from scratchnet.byhand.mlp import MLP, shapes
@@ -110,8 +110,10 @@ class VAE(Minimiser, LatentVariableModel):
         dtype: DTypeLike = np.float32,
         optimizer: MakeUpdate = kernels.AdamUpdate,
     ) -> None:
-        kernels.check_rng(self._name, rng)
-        kernels.check_vae(self._name, sizes, decoder, beta)
+        checks.rng(self._name, rng)
+        checks.vae(self._name, sizes, decoder, beta)
+        checks.function(self._name, "init", init, "kernels.glorot_uniform")
+        checks.function(self._name, "optimizer", optimizer, "kernels.AdamUpdate")
         super().__init__(batch_size, dtype)
         self.sizes = tuple(sizes)
         self.gaussian = decoder == "gaussian"
@@ -154,13 +156,13 @@ class VAE(Minimiser, LatentVariableModel):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, c)."""
-        return x, self._normal((len(x), self.sizes[-1]), rng)
+        return x, self._noise(x, (), rng)
 
     def forward(self, x: Array, eps: Array) -> Array:
         """Compute the loss of x (n, d) under the noise eps (n, c), and return it."""
         d, c = self.sizes[0], self.sizes[-1]
         n = self._check_rows(x, d)
-        kernels.check_noise(self._name, eps, (n, c), self.dtype)
+        checks.noise(self._name, eps, (n, c), self.dtype)
         self.x, self.eps = x, eps
         self.mu, self.log_var = self._encode(x)  # (7)
         sigma, z = self._sigma[:n], self._z[:n]
@@ -231,7 +233,7 @@ class VAE(Minimiser, LatentVariableModel):
 
     def posterior(self, x: Array) -> tuple[Array, Array]:
         """Return mu and log_var of q(z | x), (n, c) each, of x (n, d), for any n."""
-        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
+        checks.rows(self._name, x, self.sizes[0], self.dtype)
         c = self.sizes[-1]
         both = self._in_batches(self.encoder.forward, x, 2 * c)
         return both[:, :c], both[:, c:]
@@ -253,19 +255,19 @@ class VAE(Minimiser, LatentVariableModel):
 
     def log_p_x(self, x: Array, z: Array) -> Array:
         """Return log p(x_i | z_i) for each row (n,), in nats."""
-        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
+        checks.rows(self._name, x, self.sizes[0], self.dtype)
         a = self._logits(z)
-        kernels.check_equal_rows(self._name, x=x, z=z)
+        checks.equal_rows(self._name, x=x, z=z)
         if self.gaussian:
             return log_gaussian(x, a, self.parameters["log_var_x"])
         return log_bernoulli(x, a)
 
     def _logits(self, z: Array) -> Array:
-        kernels.check_rows(self._name, z, self.sizes[-1], self.dtype)
+        checks.rows(self._name, z, self.sizes[-1], self.dtype)
         return self._in_batches(self.decoder.forward, z, self.sizes[0])
 
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns, dtype, values."""
-        kernels.check_rows(self._name, x, self.sizes[0], self.dtype)
+        checks.rows(self._name, x, self.sizes[0], self.dtype)
         if not self.gaussian:
-            kernels.check_unit_interval(self._name, x, "decoder='gaussian'")
+            checks.unit_interval(self._name, x, "decoder='gaussian'")

@@ -15,12 +15,13 @@ Samples are arrays (n, ...) of float32 or float64, as a rule rows (n, d).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scratchnet import checks
 
 Array = NDArray[Any]
 
@@ -40,7 +41,7 @@ class Gaussian:
     sigma: float
 
     def __post_init__(self) -> None:
-        _check_scale("Gaussian", "sigma", self.sigma)
+        checks.number("Gaussian", "sigma", self.sigma, "[0, inf)")
 
     def check(self, x: Array) -> None:
         """Raise TypeError or ValueError unless x are samples."""
@@ -49,7 +50,7 @@ class Gaussian:
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with noise."""
         self.check(x)
-        _check_rng("Gaussian", rng)
+        checks.rng("Gaussian", rng)
         return x + _noise(self.sigma, x, rng)
 
 
@@ -68,7 +69,7 @@ class Masking:
     p: float
 
     def __post_init__(self) -> None:
-        _check_probability("Masking", self.p)
+        checks.number("Masking", "p", self.p, "[0, 1]")
 
     def check(self, x: Array) -> None:
         """Raise TypeError or ValueError unless x are samples."""
@@ -77,7 +78,7 @@ class Masking:
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with zeros."""
         self.check(x)
-        _check_rng("Masking", rng)
+        checks.rng("Masking", rng)
         return np.where(_uniform(x, rng) < self.p, x.dtype.type(0), x)
 
 
@@ -93,7 +94,7 @@ class SaltAndPepper:
     p: float
 
     def __post_init__(self) -> None:
-        _check_probability("SaltAndPepper", self.p)
+        checks.number("SaltAndPepper", "p", self.p, "[0, 1]")
 
     def check(self, x: Array) -> None:
         """Raise TypeError or ValueError unless x are samples."""
@@ -102,7 +103,7 @@ class SaltAndPepper:
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with zeros and ones."""
         self.check(x)
-        _check_rng("SaltAndPepper", rng)
+        checks.rng("SaltAndPepper", rng)
         u = _uniform(x, rng)
         extreme = (u < self.p / 2).astype(x.dtype)
         return np.where(u < self.p, extreme, x)
@@ -125,6 +126,15 @@ def koschmieder(
         airlight: the brightness A of the fog itself; likewise.
 
     """
+    given = {"clear": clear, "depth": depth, "beta": beta, "airlight": airlight}
+    shapes = [checks.array("koschmieder", k, a).shape for k, a in given.items()]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(
+            f"koschmieder: the shapes of {', '.join(given)} are {shapes}; they do not "
+            "broadcast together"
+        ) from None
     t = np.exp(-beta * depth)
     fogged: Array = clear * t + airlight * (1 - t)
     return fogged
@@ -150,9 +160,9 @@ class Fog:
     noise: float = 0.005
 
     def __post_init__(self) -> None:
-        _check_range("density", self.density, math.inf)
-        _check_range("airlight", self.airlight, 1)
-        _check_scale("Fog", "noise", self.noise)
+        _check_range("density", self.density, "[0, inf)")
+        _check_range("airlight", self.airlight, "[0, 1]")
+        checks.number("Fog", "noise", self.noise, "[0, inf)")
 
     def check(self, x: Array, depth: Array) -> None:
         """Raise TypeError or ValueError unless x are samples, and depth their metres.
@@ -160,9 +170,10 @@ class Fog:
         Depth has the shape of x, and is nowhere negative or NaN.
         """
         _check_samples("Fog", x)
-        if getattr(depth, "shape", None) != x.shape:
+        depth = checks.array("Fog", "depth", depth)
+        if depth.shape != x.shape:
             raise ValueError(
-                f"Fog: x has shape {x.shape} and depth {np.shape(depth)}: pass one "
+                f"Fog: x has shape {x.shape} and depth {depth.shape}: pass one "
                 "distance for each pixel"
             )
         bad = ~(depth >= 0)
@@ -181,11 +192,11 @@ class Fog:
 
         """
         self.check(x, depth)
-        _check_rng("Fog", rng)
+        checks.rng("Fog", rng)
         one_each = (len(x),) + (1,) * (x.ndim - 1)
         beta = rng.uniform(*self.density, one_each).astype(x.dtype)
         airlight = rng.uniform(*self.airlight, one_each).astype(x.dtype)
-        depth = depth.astype(x.dtype, copy=False)
+        depth = np.asarray(depth, x.dtype)
         return koschmieder(x, depth, beta, airlight) + _noise(self.noise, x, rng)
 
 
@@ -206,28 +217,9 @@ def _check_samples(name: str, x: Any) -> None:
         raise ValueError(f"{name}: x is one number: pass samples (n, ...)")
 
 
-def _check_rng(name: str, rng: Any) -> None:
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"{name}: rng is of type {type(rng).__name__}, not a NumPy Generator: pass "
-            "np.random.default_rng(seed)"
-        )
-
-
-def _check_probability(name: str, p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name}: p is {p}: pass a probability, from 0 to 1")
-
-
-def _check_scale(name: str, what: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name}: {what} is {value}: pass a number, 0 or more")
-
-
-def _check_range(what: str, given: tuple[float, float], most: float) -> None:
-    low, high = given
-    if not 0 <= low <= high <= most or high == math.inf:
-        raise ValueError(
-            f"Fog: {what} is {given}: pass (low, high) with 0 <= low <= high"
-            + (f" <= {most}" if most < math.inf else "")
-        )
+def _check_range(what: str, given: Any, interval: str) -> None:
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise TypeError(f"Fog: {what} is {given!r}; (low, high) expected")
+    low, high = (checks.number("Fog", what, value, interval) for value in given)
+    if low > high:
+        raise ValueError(f"Fog: {what} is {given}; low <= high expected")

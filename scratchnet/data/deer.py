@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scratchnet import checks
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Array = NDArray[Any]
@@ -121,13 +123,9 @@ def draw_scenes(
     Raises TypeError for an argument of a wrong type, and ValueError for a negative n,
     fewer than 16 pixels, and a `deer` of a wrong shape.
     """
-    _check_count("n", n, 0)
-    _check_count("pixels", pixels, 16)
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"draw_scenes: rng is of type {type(rng).__name__}, not a NumPy Generator: "
-            "pass np.random.default_rng(seed)"
-        )
+    checks.count("draw_scenes", "n", n, 0)
+    checks.count("draw_scenes", "pixels", pixels, 16)
+    checks.rng("draw_scenes", rng)
     # One row of random numbers for each scene: what scene i looks like does not depend
     # on n.
     columns = iter(rng.random((n, NUMBERS), np.float32).T)
@@ -494,7 +492,7 @@ def _given(deer: ArrayLike | None, drawn: Bools) -> Bools:
     """Whether there is a deer (n,): as the caller says, checked, or else as drawn."""
     if deer is None:
         return drawn
-    array = np.asarray(deer)
+    array = checks.array("draw_scenes", "deer", deer)
     if array.dtype != np.bool_:
         raise TypeError(f"draw_scenes: deer holds {array.dtype}: pass True or False")
     if array.shape not in ((), drawn.shape):
@@ -503,10 +501,3 @@ def _given(deer: ArrayLike | None, drawn: Bools) -> Bools:
             f"{drawn.shape} for one each"
         )
     return np.broadcast_to(array, drawn.shape).copy()
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"draw_scenes: {name} is {value!r}, not an int: pass a count")
-    if value < least:
-        raise ValueError(f"draw_scenes: {name} is {value}: pass at least {least}")

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scratchnet import checks
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Array = NDArray[Any]
@@ -156,13 +158,9 @@ def draw_digits(
     Raises TypeError for an argument of a wrong type, and ValueError for a negative n,
     fewer than 8 pixels, a factor of a wrong shape, and a value outside `LIMIT`.
     """
-    _check_count("n", n, 0)
-    _check_count("pixels", pixels, 8)
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"draw_digits: rng is of type {type(rng).__name__}, not a NumPy Generator: "
-            "pass np.random.default_rng(seed)"
-        )
+    checks.count("draw_digits", "n", n, 0)
+    checks.count("draw_digits", "pixels", pixels, 8)
+    checks.rng("draw_digits", rng)
     points, pen, length, digit_of = _styles()
 
     # One row of random numbers for each picture: what picture i looks like depends
@@ -320,7 +318,7 @@ def _factor(name: str, given: ArrayLike | None, u: Array) -> Array:
     if given is None:
         low, high = RANGE[name]
         return (low + (high - low) * u).astype(dtype)
-    array = np.asarray(given)
+    array = checks.array("draw_digits", name, given)
     if array.dtype.kind not in kinds:
         wanted = "integers" if name == "label" else "numbers"
         raise TypeError(f"draw_digits: {name} holds {array.dtype}: pass {wanted}")
@@ -337,10 +335,3 @@ def _factor(name: str, given: ArrayLike | None, u: Array) -> Array:
             f"{high:g}"
         )
     return np.broadcast_to(array, u.shape).astype(dtype)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"draw_digits: {name} is {value!r}, not an int: pass a count")
-    if value < least:
-        raise ValueError(f"draw_digits: {name} is {value}: pass at least {least}")

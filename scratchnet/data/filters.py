@@ -13,6 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from scratchnet import checks
+
 Images = NDArray[Any]
 
 
@@ -31,8 +33,7 @@ def gaussian_filter(images: Images, sigma: float) -> Images:
 
     """
     _check("gaussian_filter", images)
-    if not 0 < sigma < np.inf:
-        raise ValueError(f"gaussian_filter: sigma is {sigma}; pass a positive number")
+    checks.number("gaussian_filter", "sigma", sigma, checks.POSITIVE)
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     weights /= weights.sum()
@@ -83,8 +84,7 @@ def stretch_contrast(images: Images, percent: float = 1.0) -> Images:
 
     """
     _check("stretch_contrast", images)
-    if not 0 <= percent < 50:
-        raise ValueError(f"stretch_contrast: percent is {percent}; 0 ≤ percent < 50")
+    checks.number("stretch_contrast", "percent", percent, "[0, 50)")
     rows = images.reshape(len(images), -1)
     low, high = np.percentile(rows, [percent, 100 - percent], axis=1, keepdims=True)
     flat = high == low
@@ -123,6 +123,8 @@ def dehaze(
     """
     _check("dehaze", images)
     _check_size("dehaze", size)
+    checks.number("dehaze", "omega", omega, "[0, 1]")
+    checks.number("dehaze", "least", least, "(0, 1]")
     colour = images.reshape(*images.shape[:3], -1)  # (n, height, width, channels)
     n, height, width, channels = colour.shape
     pixels = colour.reshape(n, height * width, channels)
@@ -152,6 +154,10 @@ def _windows(x: Images, size: int, axis: int) -> Images:
 
 
 def _check(name: str, images: Images) -> None:
+    if not isinstance(images, np.ndarray):
+        raise TypeError(
+            f"{name}: images is a {type(images).__name__}, an array expected"
+        )
     if images.ndim not in (3, 4) or not images.size or images.dtype.kind != "f":
         raise ValueError(
             f"{name}: {images.dtype} of shape {images.shape} given; pictures (n, "
@@ -160,5 +166,6 @@ def _check(name: str, images: Images) -> None:
 
 
 def _check_size(name: str, size: int) -> None:
-    if size < 1 or size % 2 == 0:
+    checks.count(name, "size", size)
+    if size % 2 == 0:
         raise ValueError(f"{name}: size is {size}; pass an odd number of pixels")

@@ -26,6 +26,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from scratchnet import checks
+
 # Byte 2 of the header -> the dtype on disk.
 DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MAX_DIMENSIONS = 64  # NumPy's own limit
@@ -93,7 +95,8 @@ def load_mnist(
     """
     if split not in SPLITS:
         raise ValueError(f'split is {split!r}: it must be "train" or "test"')
-    folder = Path(folder)
+    folder = checks.path("load_mnist", folder)
+    checks.count("load_mnist", "classes", classes)
     images_path, images = _read_one(folder, f"{SPLITS[split]}-images", ndim=3)
     labels_path, labels = _read_one(folder, f"{SPLITS[split]}-labels", ndim=1)
     if len(labels) != len(images):
@@ -151,7 +154,8 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 2**30) -> NDArray
     whole, non-empty IDX array of at most `max_bytes` bytes. Allocates no more than
     about twice what the file really holds, whatever its header says.
     """
-    path = Path(path)
+    path = checks.path("read_idx", path)
+    checks.number("read_idx", "max_bytes", max_bytes, checks.POSITIVE)
     try:
         # Asked before opening: open() waits for ever on a pipe that nobody writes.
         if not path.is_file():
@@ -265,8 +269,12 @@ def download_mnist(
     if cache is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         cache = Path(base, "scratchnet", "mnist")
-    folder = Path(cache)
+    folder = checks.path("download_mnist", cache)
+    checks.mapping("download_mnist", "files", files)
+    checks.number("download_mnist", "timeout", timeout, checks.POSITIVE)
     urls = [mirrors] if isinstance(mirrors, str) else mirrors
+    if not isinstance(urls, list | tuple) or not all(isinstance(u, str) for u in urls):
+        raise TypeError(f"download_mnist: mirrors is {mirrors!r}; addresses expected")
     for name, (size, sha256) in files.items():
         path = folder / name
         try:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scratchnet import checks
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -40,19 +42,20 @@ class Mixture:
     sigma: float
 
     def __post_init__(self) -> None:
-        centres = np.array(self.centres, np.float64)
+        centres = checks.array("Mixture", "centres", self.centres).astype(np.float64)
         if centres.ndim != 2 or not centres.size or not np.isfinite(centres).all():
             raise ValueError(
                 f"Mixture: centres have shape {centres.shape}; finite (k, d) with k "
                 "and d at least 1 expected"
             )
-        if not 0 < self.sigma < math.inf:
-            raise ValueError(f"Mixture: sigma is {self.sigma}; pass a positive number")
+        checks.number("Mixture", "sigma", self.sigma, checks.POSITIVE)
         centres.setflags(write=False)
         object.__setattr__(self, "centres", centres)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
         """Draw n points (n, d), and the number of the Gaussian of each (n,)."""
+        checks.count("Mixture.sample", "n", n, 0)
+        checks.rng("Mixture.sample", rng)
         label = rng.integers(len(self.centres), size=n)
         noise = rng.standard_normal((n, self.centres.shape[1]))
         x = self.centres[label] + self.sigma * noise
@@ -65,7 +68,7 @@ class Mixture:
             ValueError: x is not (n, d).
 
         """
-        x = np.asarray(x, np.float64)
+        x = checks.array("Mixture.log_density", "x", x).astype(np.float64)
         k, d = self.centres.shape
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(
@@ -80,7 +83,7 @@ class Mixture:
 
 def gaussian(mean: float = 0.0, sigma: float = 1.0) -> Mixture:
     """Return one Gaussian on the line, as in figure 1 of Goodfellow et al. (2014)."""
-    return Mixture(np.array([[mean]]), sigma)
+    return Mixture(np.array([[checks.number("gaussian", "mean", mean)]]), sigma)
 
 
 def ring(k: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
@@ -90,6 +93,8 @@ def ring(k: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
     PacGAN). The angle 2π is the angle 0 again: `linspace(0, 2π, 8)`, which has both,
     makes 7 modes, one of them twice as likely.
     """
+    checks.count("ring", "k", k)
+    checks.number("ring", "radius", radius)
     angle = 2 * math.pi * np.arange(k) / k
     return Mixture(radius * np.stack([np.cos(angle), np.sin(angle)], axis=1), sigma)
 
@@ -99,6 +104,8 @@ def grid(side: int = 5, spacing: float = 2.0, sigma: float = 0.05) -> Mixture:
 
     The defaults are those of VEEGAN and PacGAN: centres {-4, -2, 0, 2, 4}².
     """
+    checks.count("grid", "side", side)
+    checks.number("grid", "spacing", spacing)
     ticks = spacing * (np.arange(side) - (side - 1) / 2)
     return Mixture(np.stack(np.meshgrid(ticks, ticks), axis=2).reshape(-1, 2), sigma)
 
@@ -130,6 +137,7 @@ def swiss_roll(
         spiral and height, both in the unit of the points.
 
     """
+    _check_draw("swiss_roll", n, rng, noise)
     first, last = ROLL_ANGLE
     u = rng.random((n, 2))
     t = first + (last - first) * u[:, 0]
@@ -163,6 +171,7 @@ def two_moons(
         The points (n, 2), and the moon of each, 0 or 1, (n,).
 
     """
+    _check_draw("two_moons", n, rng, noise)
     label = rng.integers(2, size=n)
     angle = math.pi * rng.random(n)
     x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -170,3 +179,9 @@ def two_moons(
     x[second] = np.array([1.0, 0.5]) - x[second]
     x += noise * rng.standard_normal((n, 2))
     return x.astype(np.float32), label
+
+
+def _check_draw(owner: str, n: int, rng: np.random.Generator, noise: float) -> None:
+    checks.count(owner, "n", n, 0)
+    checks.rng(owner, rng)
+    checks.number(owner, "noise", noise, "[0, inf)")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import kernels
+from scratchnet import checks, kernels
 from scratchnet.backend import Array
 from scratchnet.losses import binary_cross_entropy, squared_error
 from scratchnet.nn import Module, ReLU, Sequential, Sigmoid, evaluate, mlp
@@ -54,13 +54,14 @@ class Autoencoder(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         name = type(self).__name__
-        kernels.check_rng(name, rng)
-        kernels.check_autoencoder(name, sizes, output, loss)
+        checks.rng(name, rng)
+        checks.autoencoder(name, sizes, output, loss)
         self.sizes = tuple(sizes)
-        self.dtype = kernels.check_dtype(name, dtype)
+        self.dtype = checks.dtype(name, dtype)
         outputs: dict[str, Callable[[], Module]] = {
             "sigmoid": Sigmoid, "linear": Sequential, "activation": activation
         }  # fmt: skip
+        checks.function(name, "activation", activation, "nn.ReLU")
         self.s = outputs[output]()
         self.cross_entropy = loss == "cross_entropy"
         self.bounded = output == "sigmoid"
@@ -102,7 +103,7 @@ class Autoencoder(Module):
 
     def decode(self, z: Any) -> Any:
         """Return the samples (n, d) of the codes z (n, c)."""
-        kernels.check_rows(type(self).__name__, z, self.sizes[-1], self.dtype)
+        checks.rows(type(self).__name__, z, self.sizes[-1], self.dtype)
         return evaluate(lambda z: self.s(self.decoder(z)), z)
 
     def reconstruct(self, x: Any) -> Any:
@@ -114,7 +115,7 @@ class Autoencoder(Module):
         """Raise an error unless x can be trained on: columns, dtype, values."""
         self._check(x)
         if self.bounded:
-            kernels.check_unit_interval(type(self).__name__, x, "output='linear'")
+            checks.unit_interval(type(self).__name__, x, "output='linear'")
 
     def _check(self, x: Any) -> None:
-        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import kernels
+from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.models.autoencoder import Autoencoder
 from scratchnet.tensor import Tensor
@@ -55,7 +55,7 @@ class DenoisingAutoencoder(Autoencoder):
             corrupted = x
         self._check(x)
         self._check(corrupted)
-        kernels.check_equal_rows("DenoisingAutoencoder", x=x, corrupted=corrupted)
+        checks.equal_rows("DenoisingAutoencoder", x=x, corrupted=corrupted)
         return self._loss(x, corrupted)
 
     def check(self, x: Array, *given: Array) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import kernels
+from scratchnet import checks, kernels
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softplus
 from scratchnet.nn import LeakyReLU, Module, evaluate, mlp
@@ -68,11 +68,11 @@ class GAN(Module):
         init: kernels.Initialiser = kernels.glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        kernels.check_rng("GAN", rng)
-        kernels.check_gan(generator, discriminator, output, objective, r1, r2, packing)
+        checks.rng("GAN", rng)
+        checks.gan(generator, discriminator, output, objective, r1, r2, packing)
         self.generator_sizes = tuple(generator)
         self.discriminator_sizes = tuple(discriminator)
-        self.dtype = kernels.check_dtype("GAN", dtype)
+        self.dtype = checks.dtype("GAN", dtype)
         self.output = output
         self.objective = objective
         self.r1, self.r2 = float(r1), float(r2)
@@ -166,7 +166,7 @@ class GAN(Module):
         A plain array gives a plain array, and nothing is recorded; a Tensor gives a
         Tensor. So does `discriminate`.
         """
-        kernels.check_rows("GAN", z, self.generator_sizes[0], self.dtype)
+        checks.rows("GAN", z, self.generator_sizes[0], self.dtype)
         return evaluate(self._generate, z)
 
     def discriminate(self, x: Any) -> Any:
@@ -175,21 +175,21 @@ class GAN(Module):
 
     def logits(self, x: Any) -> Any:
         """Return the logits of D(x) (n / packing, 1) for x (n, d)."""
-        kernels.check_rows("GAN", x, self.generator_sizes[-1], self.dtype)
-        kernels.check_packs(len(x), self.packing)
+        checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
+        checks.packs(len(x), self.packing)
         return evaluate(self._logits, x)
 
     # Checks
 
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns and dtype."""
-        kernels.check_rows("GAN", x, self.generator_sizes[-1], self.dtype)
+        checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
 
     def _check_noise(self, z: Any) -> None:
-        kernels.check_rows("GAN", z, self.generator_sizes[0], self.dtype)
-        kernels.check_packs(len(z), self.packing)
+        checks.rows("GAN", z, self.generator_sizes[0], self.dtype)
+        checks.packs(len(z), self.packing)
 
     def _check_pair(self, x: Any, z: Any) -> None:
-        kernels.check_rows("GAN", x, self.generator_sizes[-1], self.dtype)
+        checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
         self._check_noise(z)
-        kernels.check_equal_rows("GAN", x=x, z=z)
+        checks.equal_rows("GAN", x=x, z=z)

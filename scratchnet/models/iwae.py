@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import kernels
+from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.functions import logsumexp
 from scratchnet.losses import bernoulli_terms, gaussian_terms
@@ -37,7 +37,7 @@ class IWAE(VAE):
     def __init__(
         self, sizes: Sequence[int] = (784, 512, 20), *, k: int = 5, **options: Any
     ) -> None:
-        kernels.check_count("IWAE", "k", k)
+        checks.count("IWAE", "k", k)
         super().__init__(sizes, **options)
         if self.beta != 1:
             raise ValueError("IWAE: the importance-weighted bound has no beta")
@@ -45,7 +45,7 @@ class IWAE(VAE):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return the arguments of `loss`: x (n, d) and fresh noise ε (n, k, c)."""
-        return x, self._normal((len(x), self.k, self.sizes[-1]), rng)
+        return x, self._noise(x, (self.k,), rng)
 
     def loss(self, x: Any, eps: Any) -> Tensor:
         """Return −log 1/k Σ_j w_j, mean over the samples x (n, d), in nats.
@@ -58,9 +58,9 @@ class IWAE(VAE):
             TypeError, ValueError: a shape or a dtype.
 
         """
-        kernels.check_rows("IWAE", x, self.sizes[0], self.dtype)
+        checks.rows("IWAE", x, self.sizes[0], self.dtype)
         shape = (len(x), self.k, self.sizes[-1])
-        kernels.check_noise("IWAE", eps, shape, self.dtype)
+        checks.noise("IWAE", eps, shape, self.dtype)
         mu, log_var = self._split(self.encoder(x))
         z = mu[:, None] + np.exp(log_var / 2)[:, None] * eps  # (n, k, c)
         a = self.decoder(z)

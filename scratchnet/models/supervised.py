@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import kernels
+from scratchnet import checks, kernels
 from scratchnet.backend import Array
 from scratchnet.functions import softmax
 from scratchnet.losses import softmax_cross_entropy, squared_error
@@ -30,15 +30,15 @@ class _Supervised(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         name = type(self).__name__
-        kernels.check_rng(name, rng)
-        kernels.check_sizes(name, sizes)
+        checks.rng(name, rng)
+        checks.sizes(name, sizes)
         self.sizes = tuple(sizes)
-        self.dtype = kernels.check_dtype(name, dtype)
+        self.dtype = checks.dtype(name, dtype)
         self.layers = mlp(sizes, activation, rng=rng, init=init, dtype=dtype)
 
     def forward(self, x: Any) -> Any:
         """Return the output of the last layer (n, sizes[-1]) for x (n, d)."""
-        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         return self.layers(x)
 
 
@@ -76,16 +76,14 @@ class Classifier(_Supervised):
             ValueError: the label is not (n,).
 
         """
-        if np.shape(label) != (len(x),):
-            raise ValueError(
-                f"Classifier: label has shape {np.shape(label)}; ({len(x)},) expected"
-            )
+        checks.rows("Classifier", x, self.sizes[0], self.dtype)
+        checks.labels("Classifier", label, len(x), self.sizes[-1])
         return float(np.mean(self.predict(x) == label))
 
     def check(self, x: Array, label: Array) -> None:
         """Raise an error unless (x, label) can be trained on."""
-        kernels.check_rows("Classifier", x, self.sizes[0], self.dtype)
-        softmax_cross_entropy(np.zeros((len(label), self.sizes[-1])), label)
+        checks.rows("Classifier", x, self.sizes[0], self.dtype)
+        checks.labels("Classifier", label, len(x), self.sizes[-1])
 
 
 class Regressor(_Supervised):
@@ -110,5 +108,5 @@ class Regressor(_Supervised):
 
     def check(self, x: Array, target: Array) -> None:
         """Raise an error unless (x, target) can be trained on."""
-        kernels.check_rows("Regressor", x, self.sizes[0], self.dtype)
-        kernels.check_rows("Regressor: target", target, self.sizes[-1], self.dtype)
+        checks.rows("Regressor", x, self.sizes[0], self.dtype)
+        checks.rows("Regressor: target", target, self.sizes[-1], self.dtype)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, kernels
+from scratchnet import backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.bounds import LatentVariableModel, log_bernoulli, log_gaussian
 from scratchnet.functions import sigmoid
@@ -55,10 +55,10 @@ class VAE(Module, LatentVariableModel):
         dtype: DTypeLike = np.float32,
     ) -> None:
         name = type(self).__name__
-        kernels.check_rng(name, rng)
-        kernels.check_vae(name, sizes, decoder, beta)
+        checks.rng(name, rng)
+        checks.vae(name, sizes, decoder, beta)
         self.sizes = tuple(sizes)
-        self.dtype = kernels.check_dtype(name, dtype)
+        self.dtype = checks.dtype(name, dtype)
         self.gaussian = decoder == "gaussian"
         self.beta = float(beta)
         d, *hidden, c = sizes
@@ -72,7 +72,7 @@ class VAE(Module, LatentVariableModel):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return the arguments of `loss`: x (n, d) and fresh noise ε (n, c)."""
-        return x, self._normal((len(x), self.sizes[-1]), rng)
+        return x, self._noise(x, (), rng)
 
     def loss(self, x: Any, eps: Any) -> Tensor:
         """Return −log p(x | z) + β KL, mean over the samples x (n, d), in nats.
@@ -85,9 +85,9 @@ class VAE(Module, LatentVariableModel):
             TypeError, ValueError: a shape or a dtype.
 
         """
-        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         shape = (len(x), self.sizes[-1])
-        kernels.check_noise(type(self).__name__, eps, shape, self.dtype)
+        checks.noise(type(self).__name__, eps, shape, self.dtype)
         mu, log_var = self._split(self.encoder(x))
         z = mu + np.exp(log_var / 2) * eps
         a = self.decoder(z)
@@ -105,7 +105,7 @@ class VAE(Module, LatentVariableModel):
 
     def posterior(self, x: Any) -> tuple[Any, Any]:
         """Return mu and log_var of q(z | x), (n, c) each, of the samples x (n, d)."""
-        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         return self._split(evaluate(self.encoder, x))
 
     def encode(self, x: Any) -> Any:
@@ -123,19 +123,19 @@ class VAE(Module, LatentVariableModel):
 
     def log_p_x(self, x: Array, z: Array) -> Array:
         """Return log p(x_i | z_i) for each row (n,), in nats."""
-        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         a = self._logits(z)
-        kernels.check_equal_rows(type(self).__name__, x=x, z=z)
+        checks.equal_rows(type(self).__name__, x=x, z=z)
         if self.gaussian:
             return log_gaussian(x, a, self.log_var_x.data)
         return log_bernoulli(x, a)
 
     def _logits(self, z: Any) -> Any:
-        kernels.check_rows(type(self).__name__, z, self.sizes[-1], self.dtype)
+        checks.rows(type(self).__name__, z, self.sizes[-1], self.dtype)
         return evaluate(self.decoder, z)
 
     def check(self, x: Array) -> None:
         """Raise an error unless x can be trained on: columns, dtype, values."""
-        kernels.check_rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         if not self.gaussian:
-            kernels.check_unit_interval(type(self).__name__, x, "decoder='gaussian'")
+            checks.unit_interval(type(self).__name__, x, "decoder='gaussian'")

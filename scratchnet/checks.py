@@ -1,0 +1,266 @@
+"""Looks at what comes in: says whose argument it is, what is wrong, what was expected.
+
+`owner` is the function or class that was called, `name` its argument; both begin the
+message. What is of a wrong type is a TypeError, a wrong value a ValueError.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratchnet import backend
+from scratchnet.backend import Array
+
+# --- Numbers, choices, functions ----------------------------------------------------
+
+POSITIVE = "(0, inf)"
+_IN_WORDS = {POSITIVE: "a positive number", "[0, inf)": "at least 0"}
+
+
+def number(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> float:
+    """Return `value` as a float if it is a real number in the interval.
+
+    It is written as in a book: `[0, 1)` holds 0 and does not hold 1. NaN is in none.
+    """
+    expected = f"{_IN_WORDS.get(interval, f'a number in {interval}')} expected"
+    if not isinstance(value, Real):
+        kind = type(value).__name__
+        raise TypeError(f"{owner}: {name} is {value!r}, a {kind}; {expected}")
+    found = float(value)
+    low, high = map(float, interval[1:-1].split(","))
+    above = low <= found if interval[0] == "[" else low < found
+    below = found <= high if interval[-1] == "]" else found < high
+    if not (above and below):
+        raise ValueError(f"{owner}: {name} is {value}; {expected}")
+    return found
+
+
+def count(owner: str, name: str, value: Any, least: int = 1) -> None:
+    """Raise TypeError or ValueError unless `value` is an int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(
+            f"{owner}: {name} is {value!r}, a {type(value).__name__}; an int expected"
+        )
+    if value < least:
+        raise ValueError(f"{owner}: {name} is {value}; at least {least} expected")
+
+
+def choice(owner: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{owner}: {name} is {value!r}; one of {listed} expected")
+
+
+def function(owner: str, name: str, value: Any, example: str) -> None:
+    """Raise TypeError unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(
+            f"{owner}: {name} is {value!r}; a function expected, like {example}"
+        )
+
+
+def path(owner: str, value: Any) -> Path:
+    """Return `value` as a Path; TypeError unless it names a file or folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{owner}: {value!r} given; the path of a file expected")
+    return Path(value)
+
+
+def mapping(owner: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a dict or the like."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{owner}: {name} is a {type(value).__name__}, a dict expected")
+
+
+def dtype(owner: str, dtype: DTypeLike) -> np.dtype:
+    """Return `dtype` as NumPy knows it; TypeError unless it is float32 or float64."""
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or known not in (np.float32, np.float64):
+        given = dtype if known is None else known
+        raise TypeError(f"{owner}: dtype is {given}; float32 or float64 expected")
+    return known
+
+
+def rng(owner: str, rng: Any) -> None:
+    """Raise TypeError unless `rng` is a NumPy random generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"{owner}: rng is {rng!r}; a np.random.Generator expected, "
+            "like np.random.default_rng(0)"
+        )
+
+
+# --- Arrays -------------------------------------------------------------------------
+
+
+def array(owner: str, name: str, x: Any) -> np.ndarray:
+    """Return `x`, an array or lists of real numbers, as an array on the host."""
+    try:
+        host = backend.to_numpy(x)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError(f"{owner}: {name} is no array: {error}") from None
+    if host.dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: {name} is {_kind(x)}; real numbers expected")
+    return host
+
+
+def _kind(x: Any) -> str:
+    """Say in an error what x is: the dtype of an array, else the type."""
+    return str(getattr(x, "dtype", f"a {type(x).__name__}"))
+
+
+def rows(owner: str, x: Any, columns: int, dtype: DTypeLike, name: str = "x") -> None:
+    """Raise an error unless `x` is of shape (n, columns), n ≥ 1, and of that dtype.
+
+    No cast is made in passing: of float64 data it would cost a pass over them at
+    every step, and of integers it would hide that they are not scaled.
+    """
+    shape, given = getattr(x, "shape", None), getattr(x, "dtype", None)
+    if shape is None or given is None:
+        raise TypeError(f"{owner}: {name} is a {type(x).__name__}, an array expected")
+    if len(shape) != 2:
+        raise ValueError(
+            f"{owner}: {name} has shape {shape}; (n, {columns}) expected, a row for "
+            "each sample"
+        )
+    if shape[1] != columns:
+        raise ValueError(
+            f"{owner}: {name} has {shape[1]} columns, {columns} expected (shape "
+            f"{shape})"
+        )
+    if shape[0] == 0:
+        raise ValueError(f"{owner}: {name} has no rows (shape {shape})")
+    if given != dtype:
+        want = np.dtype(dtype)
+        scaled = " / 255" if given.kind in "iu" else ""
+        raise TypeError(
+            f"{owner}: {name} is {given}, the model {want}; pass "
+            f"{name}.astype(np.{want}){scaled}"
+        )
+
+
+def equal_rows(owner: str, **arrays: Array) -> None:
+    """Raise ValueError unless two named arrays have the same number of rows."""
+    (one, a), (two, b) = arrays.items()
+    if len(a) != len(b):
+        raise ValueError(f"{owner}: {one} has {len(a)} rows, {two} has {len(b)}")
+
+
+def noise(owner: str, eps: Any, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """Raise an error unless the noise is an array of that shape and dtype."""
+    given, kind = getattr(eps, "shape", None), getattr(eps, "dtype", None)
+    if given != shape:
+        raise ValueError(f"{owner}: eps has shape {given}; {shape} expected")
+    if kind != dtype:
+        raise TypeError(f"{owner}: eps is {kind}, the model {np.dtype(dtype)}")
+
+
+def labels(owner: str, label: Any, n: int, k: int) -> None:
+    """Raise an error unless `label` is (n,), integers from 0 to k − 1."""
+    host = array(owner, "label", label)
+    if host.dtype.kind not in "iu":
+        raise TypeError(f"{owner}: label is {host.dtype}, integers expected")
+    if host.shape != (n,):
+        raise ValueError(f"{owner}: label has shape {host.shape}, ({n},) expected")
+    wrong = (host < 0) | (host >= k)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(f"{owner}: label[{i}] is {host[i]}; 0 to {k - 1} expected")
+
+
+def unit_interval(owner: str, x: Array, instead: str) -> None:
+    """Raise ValueError unless every value is in [0, 1], naming the first that is not.
+
+    The only check that reads values: once for a data set, never in a step. `instead` is
+    what takes data that are not.
+    """
+    x = backend.to_numpy(x)
+    bad = ~((x >= 0) & (x <= 1))
+    if bad.any():
+        at = np.unravel_index(int(np.argmax(bad)), x.shape)
+        raise ValueError(
+            f"{owner}: x[{', '.join(map(str, at))}] is {x[at]}; values in [0, 1] "
+            f"expected, or {instead} for others"
+        )
+
+
+# --- What a system is made of -------------------------------------------------------
+
+OBJECTIVES = ("saturating", "non_saturating", "relativistic")
+
+
+def sizes(owner: str, sizes: Any, name: str = "sizes") -> None:
+    """Raise an error unless `sizes` are two or more positive ints."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise TypeError(
+            f"{owner}: {name} is {sizes!r}, a {type(sizes).__name__}; a sequence of "
+            "ints expected, like (784, 256, 16)"
+        )
+    if len(sizes) < 2:
+        raise ValueError(
+            f"{owner}: {name} is {sizes!r}; two or more expected, from the data's "
+            "columns to the code's length, like (784, 256, 16)"
+        )
+    for i, size in enumerate(sizes):
+        count(owner, f"{name}[{i}]", size)
+
+
+def autoencoder(owner: str, given: Any, output: str, loss: str) -> None:
+    """Raise an error unless an autoencoder can be made of sizes, output and loss."""
+    sizes(owner, given)
+    choice(owner, "output", output, ("sigmoid", "linear", "activation"))
+    choice(owner, "loss", loss, ("squared", "cross_entropy"))
+    if loss == "cross_entropy" and output != "sigmoid":
+        raise ValueError(
+            f"{owner}: loss='cross_entropy' compares probabilities; "
+            f"output='sigmoid' expected, not {output!r}"
+        )
+
+
+def vae(owner: str, given: Any, decoder: str, beta: float) -> None:
+    """Raise an error unless a VAE can be made of sizes, decoder and beta."""
+    sizes(owner, given)
+    choice(owner, "decoder", decoder, ("bernoulli", "gaussian"))
+    number(owner, "beta", beta, "[0, inf)")
+
+
+def gan(
+    generator: Any,
+    discriminator: Any,
+    output: str,
+    objective: str,
+    r1: float,
+    r2: float,
+    packing: int,
+) -> None:
+    """Raise an error unless a GAN can be made of these."""
+    count("GAN", "packing", packing)
+    sizes("GAN", generator, "generator")
+    sizes("GAN", discriminator, "discriminator")
+    choice("GAN", "output", output, ("linear", "sigmoid", "tanh"))
+    choice("GAN", "objective", objective, OBJECTIVES)
+    columns = packing * generator[-1]
+    if discriminator[0] != columns or discriminator[-1] != 1:
+        raise ValueError(
+            f"GAN: the discriminator takes {discriminator[0]} columns to "
+            f"{discriminator[-1]}; {columns} to 1 expected, the generator making "
+            f"{generator[-1]} and packing being {packing}"
+        )
+    for name, gamma in (("r1", r1), ("r2", r2)):
+        if number("GAN", name, gamma, "[0, inf)") and len(discriminator) < 3:
+            raise ValueError(f"GAN: {name} needs a discriminator with a hidden layer")
+
+
+def packs(n: int, packing: int) -> None:
+    """Raise ValueError unless n rows are a whole number of packs."""
+    if n % packing:
+        raise ValueError(f"GAN: {n} rows are no multiple of packing={packing}")
