@@ -129,6 +129,9 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
     if len(set(names)) < len(names):
         raise ValueError("a name is there twice")
     for entry in entries:
+        parts = entry.filename.replace("\\", "/").split("/")
+        if ".." in parts or not parts[0]:
+            raise ValueError(f"{entry.filename} leads out of the folder")
         if entry.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"{entry.filename} is compressed")
     if sum(entry.file_size for entry in entries) > size:

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import os
+import random
 import struct
 import sys
 import threading
@@ -27,6 +28,7 @@ from scratchnet.data.idx import (
     load_mnist,
     read_idx,
 )
+from tests.mutations import mutate
 
 MIB = 2**20
 CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
@@ -414,6 +416,47 @@ def test_black_and_white_are_exactly_0_and_1(tmp_path):
 def test_split_must_be_one_of_two(folder):
     with pytest.raises(ValueError, match="split is 'valid': it must be"):
         load_mnist(folder, "valid")
+
+
+def fuzz(folder, seed, n):
+    """Load n folders, one file of each damaged; return how many were refused."""
+    whole = {path: path.read_bytes() for path in sorted(folder.iterdir())}
+    source = random.Random(seed)
+    refused = []
+    for _ in range(n):
+        path = source.choice(list(whole))
+        content = mutate(whole[path], source)
+        path.write_bytes(content)
+        split = "test" if path.name.startswith("t10k") else "train"
+        try:
+            data = load_mnist(folder, split)
+        except IdxError as error:
+            refused.append((path.name[:12], str(error)))
+        else:
+            # Without a checksum other items are other data: those in the file.
+            zipped = content[:2] == b"\x1f\x8b"
+            plain = gzip.decompress(content) if zipped else content
+            read = (
+                data.images * np.float32(255) if "images" in path.name else data.label
+            )
+            assert plain.endswith(np.rint(read).astype(np.uint8).tobytes())
+            assert len(plain) == read.size + 4 + 4 * read.ndim
+        path.write_bytes(whole[path])
+    assert all(name in message for name, message in refused)
+    return len(refused)
+
+
+@REUSE_FOLDER
+@given(seed=st.integers(0, 2**32))
+def test_damaged_folders_are_refused_or_read_as_they_are(folder, seed):
+    fuzz(folder, seed, 20)
+
+
+@pytest.mark.slow
+def test_100_000_damaged_folders(folder):
+    refused = fuzz(folder, 0, 100_000)
+    print(f"{refused} of 100000 refused, the others read as they were")
+    assert refused > 50_000
 
 
 def test_a_missing_file_lists_what_was_sought_and_what_is_there(folder):

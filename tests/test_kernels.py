@@ -520,8 +520,8 @@ def test_checks_name_what_is_wrong():
         checks.count("M", "k", 0)
     checks.count("M", "k", 1)
     checks.count("M", "k", np.int64(3))
-    for sizes in (5, (5,), ()):
-        with pytest.raises(ValueError, match="M: sizes is"):
+    for sizes in (5, None, "ab", (5,), ()):
+        with pytest.raises((TypeError, ValueError), match="M: sizes is"):
             checks.sizes("M", sizes)
     with pytest.raises(ValueError, match=r"M: sizes\[1\] is 0"):
         checks.sizes("M", (5, 0))
