@@ -1,0 +1,308 @@
+"""Tests the tests: changes the source in small ways, and counts which changes are seen.
+
+    python tests/mutation.py                   # everything, which takes hours
+    python tests/mutation.py byhand/vae.py     # one file
+    python tests/mutation.py optim.py --line 120
+
+A mutant is the source with one thing changed: a + that becomes a -, a < that becomes
+<=, a number that is one more, a call that is left out. It is killed if a test of its
+file fails (or never ends), and survives otherwise. Each survivor is printed with its
+line: it wants a new test, or changes nothing that anybody could see.
+
+Each mutant runs in a process of its own, forked after NumPy and pytest are there. What
+cannot be seen from outside is listed in EQUIVALENT, with the reason.
+"""
+
+import argparse
+import ast
+import copy
+import importlib.abc
+import importlib.machinery
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "scratchnet"
+TIMEOUT = 300  # seconds; no killed mutant comes near
+
+# By file: the tests that are to see a change in it, those first that see most.
+TESTS = {
+    "functions.py": ["functions", "derivatives"],
+    "losses.py": ["losses", "derivatives", "vae"],
+    "optim.py": ["optim", "gan"],
+    "kernels.py": ["kernels", "optim", "autoencoder", "gan", "stacked", "nn"],
+    "byhand/mlp.py": ["autoencoder", "vae", "gan"],
+    "byhand/system.py": ["autoencoder", "vae", "gan", "training"],
+    "byhand/autoencoder.py": ["autoencoder", "stacked", "misuse"],
+    "byhand/denoising.py": ["stacked", "misuse"],
+    "byhand/stacked.py": ["stacked", "training", "misuse"],
+    "byhand/vae.py": ["vae", "misuse"],
+    "byhand/iwae.py": ["vae", "misuse"],
+    "byhand/gan.py": ["gan", "misuse"],
+    "derivatives.py": ["derivatives"],
+}
+
+# --- Mutants ------------------------------------------------------------------------
+
+BINARY = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
+    ast.Pow: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.FloorDiv,
+}  # fmt: skip
+COMPARE = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+CALLS = {
+    "add": "subtract", "subtract": "add", "multiply": "divide", "divide": "multiply",
+    "maximum": "minimum", "minimum": "maximum", "max": "min", "min": "max",
+    "sum": "mean", "mean": "sum", "exp": "expm1", "expm1": "exp", "log": "log1p",
+    "log1p": "log", "sqrt": "square", "square": "sqrt", "negative": "positive",
+    "sin": "cos", "cos": "sin", "sinh": "cosh", "cosh": "sinh", "tanh": "sin",
+    "ceil": "floor", "abs": "negative", "sign": "negative", "zeros_like": "ones_like",
+    "ones_like": "zeros_like", "cumsum": "cumprod", "triu": "tril", "tril": "triu",
+}  # fmt: skip
+# Of nothing in these is a result made.
+SKIPPED = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.arguments)
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Yield what may stand in the place of a node, each with what it is."""
+    if isinstance(node, ast.BinOp):
+        if other := BINARY.get(type(node.op)):
+            yield "operator", ast.BinOp(node.left, other(), node.right)
+        elif isinstance(node.op, ast.MatMult):
+            yield "operands", ast.BinOp(node.right, node.op, node.left)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
+        yield "sign", node.operand
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+        other = COMPARE[type(node.ops[0])]
+        yield "comparison", ast.Compare(node.left, [other()], node.comparators)
+    elif isinstance(node, ast.BoolOp):
+        other = ast.Or if isinstance(node.op, ast.And) else ast.And
+        yield "and/or", ast.BoolOp(other(), node.values)
+    elif isinstance(node, ast.Constant):
+        if isinstance(node.value, bool):
+            yield "flag", ast.Constant(not node.value)
+        elif isinstance(node.value, int | float):
+            yield "number", ast.Constant(node.value + 1)
+    elif isinstance(node, ast.IfExp):
+        yield "branches", ast.IfExp(node.test, node.orelse, node.body)
+    elif isinstance(node, ast.If | ast.While):
+        made = copy.copy(node)
+        made.test = ast.UnaryOp(ast.Not(), node.test)
+        yield "condition", made
+    elif isinstance(node, ast.Call):
+        f = node.func
+        if isinstance(f, ast.Attribute) and f.attr in CALLS:
+            swapped = ast.Attribute(f.value, CALLS[f.attr], f.ctx)
+            yield "function", ast.Call(swapped, node.args, node.keywords)
+        if len(node.args) > 1 and not any(
+            isinstance(a, ast.Starred) for a in node.args
+        ):
+            turned = [node.args[1], node.args[0], *node.args[2:]]
+            yield "arguments", ast.Call(f, turned, node.keywords)
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield "left out", ast.Pass()
+    elif isinstance(node, ast.AugAssign) and (other := BINARY.get(type(node.op))):
+        yield "operator", ast.AugAssign(node.target, other(), node.value)
+
+
+def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
+    """Yield (parent, field, index in a list or None, node) of all that may change."""
+    for name, value in ast.iter_fields(tree):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        items = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for i, node in items:
+            if isinstance(node, ast.AST) and not isinstance(node, SKIPPED):
+                yield tree, name, i, node
+                yield from places(node)
+
+
+def mutants(path: Path) -> Iterator[tuple[int, str, ast.Module]]:
+    """Yield all mutants of a file: line, what was changed, and the changed tree."""
+    tree = ast.parse(path.read_text())
+    for parent, name, i, node in list(places(tree)):
+        for kind, other in changes(node):
+            ast.copy_location(other, node)
+            ast.fix_missing_locations(other)
+            where = getattr(parent, name)
+            if i is None:
+                setattr(parent, name, other)
+            else:
+                where[i] = other
+            yield node.lineno, kind, tree
+            if i is None:
+                setattr(parent, name, node)
+            else:
+                where[i] = node
+
+
+# --- One mutant, in a process of its own --------------------------------------------
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives one module the changed source."""
+
+    def __init__(self, name: str, path: Path, code: Any) -> None:
+        self.name, self.path, self.code = name, path, code
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != self.name:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, origin=str(self.path))
+
+    def exec_module(self, module: Any) -> None:
+        module.__file__ = str(self.path)
+        exec(self.code, vars(module))
+
+
+def survives(path: Path, code: Any) -> str:
+    """Run the tests with changed source; return killed, timeout or survived."""
+    child = os.fork()
+    if not child:
+        os.setsid()
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        os._exit(9 if fails_its_check(path, code) else run(path, code))
+    began = time.monotonic()
+    while time.monotonic() - began < TIMEOUT:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "timeout"
+
+
+def fails_its_check(path: Path, code: Any) -> bool:
+    """Check the rows that a changed table of derivatives has otherwise.
+
+    That takes a moment, and `python -m scratchnet gradcheck` does it in CI; the tests
+    are for what it cannot see.
+    """
+    if path.name != "derivatives.py":
+        return False
+    from scratchnet.__main__ import check_row
+    from scratchnet.tensor import TABLE
+
+    before = {f: rules(row) for f, row in TABLE.items()}
+    try:
+        exec(code, {"__name__": "scratchnet.derivatives"})
+        for f, row in TABLE.items():
+            if f in before and rules(row) != before[f]:
+                verdict, _ = check_row(f, 0)
+                if not verdict.startswith(("pass", "constant", "not checked")):
+                    return True
+    except BaseException:
+        return True
+    return False
+
+
+def rules(row: Any) -> list[Any]:
+    """Return what the functions of a row do, and those that they call, to compare."""
+    found: list[Any] = []
+    seen: set[Any] = set()
+
+    def add(f: Any) -> None:
+        f = getattr(f, "of_arrays", f)
+        if (code := getattr(f, "__code__", None)) is None or f in seen:
+            return
+        seen.add(f)
+        waiting = [code]
+        while waiting:
+            code = waiting.pop()
+            inside = [c for c in code.co_consts if isinstance(c, CodeType)]
+            values = [repr(c) for c in code.co_consts if not isinstance(c, CodeType)]
+            found.append((code.co_code, values, code.co_names))
+            waiting += inside
+            for name in code.co_names:
+                inner = f.__globals__.get(name)
+                if str(getattr(inner, "__module__", "")).startswith("scratchnet"):
+                    add(inner)
+        for cell in f.__closure__ or ():
+            add(cell.cell_contents)
+
+    for part in vars(row).values():
+        for f in part if isinstance(part, tuple) else (part,):
+            add(f)
+    return found
+
+
+def run(path: Path, code: Any) -> int:
+    """Run the tests of a file; return pytest's status."""
+    import pytest
+
+    name = ".".join(["scratchnet", *path.relative_to(PACKAGE).with_suffix("").parts])
+    sys.meta_path.insert(0, Finder(name, path, code))
+    tests = [f"tests/test_{t}.py" for t in TESTS[str(path.relative_to(PACKAGE))]]
+    try:
+        return int(pytest.main([
+            "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--hypothesis-seed=0",
+            *tests,
+        ]))  # fmt: skip
+    except BaseException:
+        return 9
+
+
+# --- All of them --------------------------------------------------------------------
+
+# (file, line's text) -> why no test can see a change in it.
+EQUIVALENT: dict[tuple[str, str], str] = {}
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("files", nargs="*", default=list(TESTS), metavar="FILE")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--line", type=int, help="only mutants of this line")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # So that a child need not import them.
+    import hypothesis  # noqa: F401
+    import numpy  # noqa: F401
+    import pytest  # noqa: F401
+
+    alive = 0
+    for name in sorted(args.files, key=list(TESTS).index):
+        if name == "derivatives.py":  # which comes last: here nothing is imported anew
+            import scratchnet.__main__  # noqa: F401
+        path = PACKAGE / name
+        lines = path.read_text().splitlines()
+        found = [
+            (line, kind, compile(tree, str(path), "exec"))
+            for line, kind, tree in mutants(path)
+            if args.line in (None, line)
+        ]
+        began = time.monotonic()
+        with ThreadPoolExecutor(args.jobs) as pool:
+            results = pool.map(survives, [path] * len(found), [m[2] for m in found])
+            counts = {"killed": 0, "timeout": 0, "survived": 0, "equivalent": 0}
+            for (line, kind, _), result in zip(found, results, strict=True):
+                text = lines[line - 1].strip()
+                if result == "survived" and (name, text) in EQUIVALENT:
+                    result = "equivalent"
+                counts[result] += 1
+                if result == "survived":
+                    print(f"{name}:{line}: {kind}: {text}", flush=True)
+        alive += counts["survived"]
+        seconds = time.monotonic() - began
+        print(f"{name}: {len(found)} mutants, {counts}, {seconds:.0f} s", flush=True)
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
