@@ -275,6 +275,7 @@ def main() -> int:
     import hypothesis  # noqa: F401
     import numpy  # noqa: F401
     import pytest  # noqa: F401
+    from tqdm import tqdm
 
     alive = 0
     for name in sorted(args.files, key=list(TESTS).index):
@@ -291,13 +292,16 @@ def main() -> int:
         with ThreadPoolExecutor(args.jobs) as pool:
             results = pool.map(survives, [path] * len(found), [m[2] for m in found])
             counts = {"killed": 0, "timeout": 0, "survived": 0, "equivalent": 0}
-            for (line, kind, _), result in zip(found, results, strict=True):
+            each = tqdm(
+                zip(found, results, strict=True), name, len(found), disable=None
+            )
+            for (line, kind, _), result in each:
                 text = lines[line - 1].strip()
                 if result == "survived" and (name, text) in EQUIVALENT:
                     result = "equivalent"
                 counts[result] += 1
                 if result == "survived":
-                    print(f"{name}:{line}: {kind}: {text}", flush=True)
+                    tqdm.write(f"{name}:{line}: {kind}: {text}")
         alive += counts["survived"]
         seconds = time.monotonic() - began
         print(f"{name}: {len(found)} mutants, {counts}, {seconds:.0f} s", flush=True)
