@@ -173,6 +173,8 @@ def fit(
                 if not np.isfinite(host).all():
                     i = int(np.argmin(np.isfinite(host)))
                     raise _NotFinite(f"the loss became {host[i]} in {name(epoch, i)}")
+                if good is not None:  # the last update has no loss to show itself in
+                    place.state(len(starts))
             except _NotFinite as error:
                 steps = range(done, len(starts))
                 raise place.diagnosis(

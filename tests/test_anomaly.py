@@ -271,6 +271,17 @@ def test_a_validation_loss_too():
     assert "First not finite:\n  np.log made 1 of 10 values -inf" in text
 
 
+def test_an_update_that_no_loss_shows_is_found_too():
+    model = Line()
+    sgd = optim.SGD(model.parameters(), lr=lambda t: 1e-3 if t < 4 else 1e308)
+    with np.errstate(all="ignore"):
+        text = message(lambda: fit(model, X, epochs=1, batch_size=10, rng=rng(0),
+                                   optimizer=sgd))  # fmt: skip
+    assert "w became -inf in epoch 1, step 5 of 5" in text
+    assert "SGD.step on w of shape () made 1 of 1 values -inf" in text
+    assert abs(model.w.item() - 1) < 0.1
+
+
 def test_what_does_not_happen_again_is_said_to_and_nothing_is_trained():
     model = Line()
     values = iter([0.0, np.nan] + [0.0] * 20)  # of no generator that fit knows

@@ -13,6 +13,7 @@ def test_the_examples_print_what_the_readme_says():
     names: dict[str, object] = {}
     printed = None
     for kind, block in blocks:
+        before = README.partition(block)[0].count("\n")
         if kind == "text":
             assert printed == block
             printed = None
@@ -20,7 +21,8 @@ def test_the_examples_print_what_the_readme_says():
             assert not printed, "the README does not show what an example prints"
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
-                exec(compile(block, "README.md", "exec"), names)
+                # With the lines that it has in the file.
+                exec(compile("\n" * before + block, "README.md", "exec"), names)
             printed = out.getvalue()
     assert len(blocks) >= 6
     assert not printed
