@@ -107,9 +107,9 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         if isinstance(f, ast.Attribute) and f.attr in CALLS:
             swapped = ast.Attribute(f.value, CALLS[f.attr], f.ctx)
             yield "function", ast.Call(swapped, node.args, node.keywords)
-        if len(node.args) > 1 and not any(
-            isinstance(a, ast.Starred) for a in node.args
-        ):
+        starred = any(isinstance(a, ast.Starred) for a in node.args)
+        same = isinstance(f, ast.Attribute) and f.attr in COMMUTATIVE
+        if len(node.args) > 1 and not starred and not same:
             turned = [node.args[1], node.args[0], *node.args[2:]]
             yield "arguments", ast.Call(f, turned, node.keywords)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -228,9 +228,8 @@ def fails_its_check(path: Path, code: Any) -> bool:
             del TABLE[f]
     try:
         exec(code, vars(derivatives))
-        for f in [
-            f for f in before if getattr(f, "__module__", "") == derivatives.__name__
-        ]:
+        name = derivatives.__name__
+        for f in [f for f in before if getattr(f, "__module__", "") == name]:
             new = getattr(derivatives, f.__name__)  # it is another function now
             before[new] = before.pop(f)
             if f in CASES:
