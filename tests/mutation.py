@@ -2,7 +2,7 @@
 
     python tests/mutation.py                   # everything, which takes hours
     python tests/mutation.py byhand/vae.py     # one file
-    python tests/mutation.py optim.py --line 120
+    python tests/mutation.py optim.py --lines 120 121
 
 A mutant is the source with one thing changed: a + that becomes a -, a < that becomes
 <=, a number that is one more, a call that is left out. It is killed if a test of its
@@ -319,7 +319,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", default=list(TESTS), metavar="FILE")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--line", type=int, help="only mutants of this line")
+    parser.add_argument("--lines", type=int, nargs="*", help="only mutants of these")
     args = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
@@ -342,7 +342,7 @@ def main() -> int:
         found = [
             (line, kind, compile(tree, str(path), "exec"))
             for line, kind, tree in mutants(path)
-            if args.line in (None, line)
+            if args.lines is None or line in args.lines
         ]
         began = time.monotonic()
         with ThreadPoolExecutor(args.jobs) as pool:
