@@ -136,7 +136,7 @@ def skipped(node: ast.AST) -> bool:
         # What comes in is looked at: test_misuse.py has every argument of all.
         f = node.value.func
         checks = isinstance(f, ast.Attribute) and getattr(f.value, "id", "") == "checks"
-        return checks or isinstance(f, ast.Attribute) and f.attr.startswith("_check")
+        return checks or (isinstance(f, ast.Attribute) and f.attr.startswith("_check"))
     return isinstance(node, SKIPPED)
 
 
