@@ -71,7 +71,10 @@ CALLS = {
     "ones_like": "zeros_like", "cumsum": "cumprod", "triu": "tril", "tril": "triu",
 }  # fmt: skip
 # Their arguments may as well be the other way round.
-COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "logaddexp", "logical_and"}
+COMMUTATIVE = {
+    "add", "multiply", "maximum", "minimum", "logaddexp", "max", "min",
+    "broadcast_shapes", "constant",
+}  # fmt: skip
 # Of nothing in these is a result made.
 SKIPPED = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.arguments)
 
@@ -85,6 +88,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "operands", ast.BinOp(node.right, node.op, node.left)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
         yield "sign", node.operand
+        if is_negative(node):
+            yield "number", ast.Constant(1 - node.operand.value)
     elif isinstance(node, ast.Compare) and len(node.ops) == 1:
         other = COMPARE[type(node.ops[0])]
         yield "comparison", ast.Compare(node.left, [other()], node.comparators)
@@ -107,9 +112,10 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         if isinstance(f, ast.Attribute) and f.attr in CALLS:
             swapped = ast.Attribute(f.value, CALLS[f.attr], f.ctx)
             yield "function", ast.Call(swapped, node.args, node.keywords)
+        called = getattr(f, "attr", getattr(f, "id", ""))
         starred = any(isinstance(a, ast.Starred) for a in node.args)
-        same = isinstance(f, ast.Attribute) and f.attr in COMMUTATIVE
-        if len(node.args) > 1 and not starred and not same:
+        same = called in COMMUTATIVE or len(set(map(ast.dump, node.args[:2]))) < 2
+        if not starred and not same:
             turned = [node.args[1], node.args[0], *node.args[2:]]
             yield "arguments", ast.Call(f, turned, node.keywords)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -127,7 +133,14 @@ def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
         for i, node in items:
             if isinstance(node, ast.AST) and not skipped(node):
                 yield tree, name, i, node
-                yield from places(node)
+                if not is_negative(node):  # which is one number
+                    yield from places(node)
+
+
+def is_negative(node: ast.AST) -> bool:
+    """Say whether a node is a negative number, written out."""
+    minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    return minus and isinstance(node.operand, ast.Constant)
 
 
 def skipped(node: ast.AST) -> bool:
@@ -137,11 +150,12 @@ def skipped(node: ast.AST) -> bool:
         f = node.value.func
         checks = isinstance(f, ast.Attribute) and getattr(f.value, "id", "") == "checks"
         return checks or (isinstance(f, ast.Attribute) and f.attr.startswith("_check"))
-    return isinstance(node, SKIPPED)
+    strict = isinstance(node, ast.keyword) and node.arg == "strict"
+    return strict or isinstance(node, SKIPPED)
 
 
-def mutants(path: Path) -> Iterator[tuple[int, str, ast.Module]]:
-    """Yield all mutants of a file: line, what was changed, and the changed tree."""
+def mutants(path: Path) -> Iterator[tuple[int, int, str, ast.Module]]:
+    """Yield all mutants of a file: line, column, what was changed, the changed tree."""
     tree = ast.parse(path.read_text())
     for parent, name, i, node in list(places(tree)):
         for kind, other in changes(node):
@@ -152,7 +166,7 @@ def mutants(path: Path) -> Iterator[tuple[int, str, ast.Module]]:
                 setattr(parent, name, other)
             else:
                 where[i] = other
-            yield node.lineno, kind, tree
+            yield node.lineno, node.col_offset + 1, kind, tree
             if i is None:
                 setattr(parent, name, node)
             else:
@@ -370,24 +384,24 @@ def main() -> int:
             raise SystemExit(f"{name}: its tests fail without any change")
         lines = source.splitlines()
         found = [
-            (line, kind, compile(tree, str(path), "exec"))
-            for line, kind, tree in mutants(path)
+            (line, column, kind, compile(tree, str(path), "exec"))
+            for line, column, kind, tree in mutants(path)
             if args.lines is None or line in args.lines
         ]
         began = time.monotonic()
         with ThreadPoolExecutor(args.jobs) as pool:
-            results = pool.map(survives, [path] * len(found), [m[2] for m in found])
+            results = pool.map(survives, [path] * len(found), [m[-1] for m in found])
             counts = {"killed": 0, "timeout": 0, "survived": 0, "equivalent": 0}
             each = tqdm(
                 zip(found, results, strict=True), name, len(found), disable=None
             )
-            for (line, kind, _), result in each:
+            for (line, column, kind, _), result in each:
                 text = lines[line - 1].strip()
                 if result == "survived" and (name, text) in EQUIVALENT:
                     result = "equivalent"
                 counts[result] += 1
                 if result == "survived":
-                    tqdm.write(f"{name}:{line}: {kind}: {text}")
+                    tqdm.write(f"{name}:{line}:{column}: {kind}: {text}")
         alive += counts["survived"]
         seconds = time.monotonic() - began
         print(f"{name}: {len(found)} mutants, {counts}, {seconds:.0f} s", flush=True)

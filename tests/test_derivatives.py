@@ -528,6 +528,8 @@ def test_powers_at_zero_of_a_tensor(power):
 def test_powers_of_zero_by_a_python_number():
     np.testing.assert_array_equal(slope(lambda n: 0.0**n, [1.0, 2.0]), [0, 0])
     np.testing.assert_array_equal(slope(lambda n: 0**n, [1.0, 2.0]), [0, 0])
+    # 0**n is 1 at n = 0 and 0 from there on: no slope, and log 0 stands for 0.
+    np.testing.assert_array_equal(slope(lambda n: 0.0**n, [0.0]), [0])
 
 
 SINGULAR = {
@@ -622,6 +624,55 @@ def test_std_of_equal_numbers_among_others(x, order):
         np.testing.assert_allclose(g[1], np.array([-4, -1, 5]) / np.sqrt(126))
 
 
+def test_std_of_equal_large_numbers():
+    """The mean of ten times 1e9/3 is rounded by 6e-8, and std is that."""
+    x = np.full(10, 1e9 / 3)
+    assert np.std(x) > 0
+    np.testing.assert_array_equal(slope(np.std, x), 0)
+
+
+def test_std_of_numbers_that_differ_little():
+    """Deviations of 1e-13 about 1 are 450 times what a mean is rounded by."""
+    x = 1 + 1e-13 * np.random.default_rng(0).standard_normal(1000)
+    expected = (x - x.mean()) / (1000 * x.std())
+    np.testing.assert_allclose(slope(np.std, x), expected, atol=1e-5)
+    assert np.abs(expected).max() > 1e-3
+
+
+def test_variance_with_less_than_one_degree_of_freedom():
+    x = np.array([1.0, 2.0, 4.0])
+    g = slope(lambda x: np.var(x, ddof=2.5), x)
+    np.testing.assert_allclose(g, 2 * (x - x.mean()) / 0.5)
+
+
+def test_a_number_in_tensordot():
+    x = np.arange(3.0)
+    for f in (lambda x: np.tensordot(x, 2.0, 0), lambda x: np.tensordot(2.0, x, 0)):
+        y = f(Tensor(x, requires_grad=True))
+        assert y.shape == (3,)
+        np.testing.assert_array_equal(y.data, 2 * x)
+        np.testing.assert_array_equal(slope(f, x), [2, 2, 2])
+
+
+def test_cross_of_two_vectors():
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([4.0, 0.0, -1.0])
+    y = np.cross(Tensor(a, requires_grad=True), Tensor(b, requires_grad=True))
+    assert y.shape == (3,)
+    np.testing.assert_array_equal(y.data, np.cross(a, b))
+
+
+def test_joining_and_splitting_along_the_right_axis():
+    x = np.arange(12.0).reshape(2, 6)
+    for piece, expected in zip(
+        np.hsplit(Tensor(x, requires_grad=True), 3), np.hsplit(x, 3), strict=True
+    ):
+        np.testing.assert_array_equal(piece.data, expected)
+    cube = np.arange(8.0).reshape(2, 2, 2)
+    for a in (x, cube):
+        joined = np.hstack([Tensor(a, requires_grad=True), a])
+        np.testing.assert_array_equal(joined.data, np.hstack([a, a]))
+
+
 def test_ties_share_equally():
     x = np.array([1.0, 3.0, 3.0, 0.0, 3.0])
     third = [0, 1 / 3, 1 / 3, 0, 1 / 3]
@@ -654,6 +705,10 @@ def test_clip_at_its_limits():
     g, lo, hi = which(x, -1.0, 1.0)
     np.testing.assert_array_equal(g, [0, 1, 1, 1, 0])
     np.testing.assert_array_equal((lo, hi), (1, 1))
+    # Equal limits: who is below is at the lower one, who is above at the upper.
+    g, lo, hi = which(x, 0.5, 0.5)
+    np.testing.assert_array_equal(g, 0)
+    np.testing.assert_array_equal((lo, hi), (3, 2))
     # Crossing limits: NumPy gives the upper one everywhere.
     g, lo, hi = which(x, 1.0, -1.0)
     np.testing.assert_array_equal(np.clip(x, 1.0, -1.0), -1.0)
