@@ -950,6 +950,7 @@ REFUSED = [
     (ValueError, "np.average.*weights", lambda t: np.average(t, weights=[1, 2])),
     (ValueError, "np.average.*weights", lambda t: np.average(t, 1, weights=[1, 2])),
     (ValueError, "np.clip.*either", lambda t: np.clip(t, 0, 1, min=2)),
+    (ValueError, "np.clip.*either", lambda t: np.clip(t, 0, max=2)),
     (ValueError, "np.einsum.*missing", lambda t: np.einsum("...i->i", t)),
     (ValueError, "np.einsum.*names 2", lambda t: np.einsum("ij,jk", t)),
     (ValueError, "np.einsum.*operand 0", lambda t: np.einsum("ijk", t)),
