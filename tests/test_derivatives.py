@@ -671,6 +671,8 @@ def test_joining_and_splitting_along_the_right_axis():
     for a in (x, cube):
         joined = np.hstack([Tensor(a, requires_grad=True), a])
         np.testing.assert_array_equal(joined.data, np.hstack([a, a]))
+        alone = np.hstack([Tensor(a, requires_grad=True)])
+        np.testing.assert_array_equal(alone.data, a)
 
 
 def test_ties_share_equally():
