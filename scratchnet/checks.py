@@ -165,9 +165,9 @@ def noise(owner: str, eps: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Non
 
 
 def labels(owner: str, label: Any, n: int, k: int) -> None:
-    """Raise an error unless `label` is (n,), integers from 0 to k − 1."""
+    """Raise an error unless `label` is (n,), integers from 0 to k − 1, or booleans."""
     host = array(owner, "label", label)
-    if host.dtype.kind not in "iu":
+    if host.dtype.kind not in "biu":
         raise TypeError(f"{owner}: label is {host.dtype}, integers expected")
     if host.shape != (n,):
         raise ValueError(f"{owner}: label has shape {host.shape}, ({n},) expected")
