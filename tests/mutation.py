@@ -36,13 +36,13 @@ TIMEOUT = 300  # seconds; no killed mutant comes near
 # By file: the tests that are to see a change in it, those first that see most.
 TESTS = {
     "functions.py": ["functions", "derivatives"],
-    "losses.py": ["losses", "derivatives", "vae"],
-    "optim.py": ["optim", "gan"],
+    "losses.py": ["losses", "misuse", "derivatives", "vae"],
+    "optim.py": ["optim", "anomaly", "gan"],
     "kernels.py": ["kernels", "optim", "autoencoder", "gan", "stacked", "nn"],
     "byhand/mlp.py": ["autoencoder", "vae", "gan"],
     "byhand/system.py": ["autoencoder", "vae", "gan", "training"],
     "byhand/autoencoder.py": ["autoencoder", "stacked"],
-    "byhand/denoising.py": ["stacked"],
+    "byhand/denoising.py": ["stacked", "misuse"],
     "byhand/stacked.py": ["stacked", "training"],
     "byhand/vae.py": ["vae"],
     "byhand/iwae.py": ["vae"],
