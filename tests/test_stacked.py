@@ -14,6 +14,7 @@ from twins import (
 )
 
 from scratchnet import byhand, models, nn, optim
+from scratchnet.data.corruption import Fog
 from scratchnet.training import fit, pretrain
 
 SIZES = (7, 6, 5, 3)
@@ -78,6 +79,26 @@ def test_denoising_the_same_weights_after_100_steps(loss, output):
             yield one.with_noise(x[r.permutation(40)[: r.integers(1, 17)]], rng=r)
 
     assert_same_weights(one, two, optim.Adam(two.parameters()), batches())
+
+
+@every_twin
+def test_samples_and_depth_are_looked_at_before_the_first_step(made_by):
+    x, depth = samples(20, 7), np.ones((20, 7))
+    model = make(made_by, "DenoisingAutoencoder", corruption=Fog())
+    before = model.state_dict()
+    options = {"epochs": 1, "batch_size": 8, "rng": rng(), "noise": rng(1)}
+    if made_by is models:
+        options["optimizer"] = optim.Adam(model.parameters())
+    depth[11, 3] = -1
+    with pytest.raises(ValueError, match=r"Fog: depth\[11, 3\] is -1\.0"):
+        fit(model, (x, depth), **options)
+    vae = made_by.VAE((7, 3), rng=rng(), dtype=np.float64)
+    with pytest.raises(TypeError, match="fit: x is 2 arrays; VAE is trained on x"):
+        fit(vae, (x, depth), **options)
+    with pytest.raises(ValueError, match=r"x\[0, 0\] is .*; values in \[0, 1\]"):
+        fit(model, (x + 1, depth), **options)
+    for name, a in model.state_dict().items():
+        np.testing.assert_array_equal(a, before[name])
 
 
 @every_twin
