@@ -31,7 +31,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scratchnet"
-TIMEOUT = 300  # seconds; no killed mutant comes near
+TIMEOUT = 150  # seconds; no killed mutant comes near
 
 # By file: the tests that are to see a change in it, those first that see most.
 TESTS = {
