@@ -38,7 +38,7 @@ TESTS = {
     "functions.py": ["functions", "derivatives"],
     "losses.py": ["losses", "misuse", "derivatives", "vae"],
     "optim.py": ["optim", "anomaly", "gan"],
-    "kernels.py": ["kernels", "optim", "autoencoder", "gan", "stacked", "nn"],
+    "kernels.py": ["kernels", "optim", "autoencoder", "gan", "stacked", "nn", "misuse"],
     "byhand/mlp.py": ["autoencoder", "vae", "gan"],
     "byhand/system.py": ["autoencoder", "vae", "gan", "training"],
     "byhand/autoencoder.py": ["autoencoder", "stacked"],
@@ -429,6 +429,13 @@ EQUIVALENT = {
          "rows = 2 * batch_size if r1 and r2 else batch_size"),
         ("byhand/gan.py", "number",
          "rows = 2 * batch_size if r1 and r2 else batch_size"),
+    },
+    "how much is worked on at once": {
+        ("kernels.py", "number", "BLOCK = 1 << 16"),
+        ("kernels.py", "number",
+         "return max(1, BLOCK * len(a) // max(1, int(a.size)))"),
+        ("kernels.py", "number",
+         "size = max((_rows(a) * a[:1].size for a in same), default=0)"),
     },
     "two shapes that were found to be equal": {
         ("losses.py", "number", "if not shapes[0] or shapes[0][0] == 0:"),
