@@ -496,6 +496,28 @@ def test_averages_are_averages_inside_too():
 # --- Checks -------------------------------------------------------------------------
 
 
+def test_float16_is_too_narrow_for_squares():
+    for make in (
+        lambda a: kernels.SGDUpdate(a, 0.1),
+        kernels.AdamUpdate,
+        lambda a: kernels.EMA(a, 0.5),
+    ):
+        with pytest.raises(
+            TypeError, match="arrays of float32, float16; float32 or wi"
+        ):
+            make([np.ones(2, np.float32), np.ones(2, np.float16)])
+
+
+def test_without_momentum_there_is_no_velocity_to_keep():
+    a = [np.ones(2)]
+    assert list(kernels.SGDUpdate(a, 0.1).state_dict()) == ["lr", "t"]
+    assert list(kernels.SGDUpdate(a, 0.1, 0.5).state_dict()) == [
+        "lr",
+        "t",
+        "velocity.0",
+    ]
+
+
 def test_checks_name_what_is_wrong():
     check = checks.rows
     x = np.zeros((3, 4), np.float32)
