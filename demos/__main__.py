@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from demos._demo import options, perform
+from scratchnet import backend
 
 # In the order of demos/README.md.
 NAMES = (
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = options("One demo for each claim of the lecture.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     args = parser.parse_args(argv)
+    if args.backend:
+        backend.use(args.backend)
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no demo {', '.join(sorted(unknown))}; there are {NAMES}")
     wrong = []

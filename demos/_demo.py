@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scratchnet import plots
+from scratchnet import backend, plots
 
 T = TypeVar("T")
 
@@ -105,6 +105,9 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="train on little")
     parser.add_argument("--out", type=Path, default=Path("runs/demos"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--backend", choices=backend.BACKENDS, help="where to compute (default: numpy)"
+    )
     return parser
 
 
@@ -115,4 +118,6 @@ def main(module_name: str, argv: Sequence[str] | None = None) -> None:
     if hasattr(module, "run_seeds"):
         parser.add_argument("--seeds", type=int, default=0, help="claim the medians")
     args = parser.parse_args(argv)
+    if chosen := vars(args).pop("backend"):
+        backend.use(chosen)
     sys.exit(0 if perform(module, **vars(args)) else 1)

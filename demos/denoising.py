@@ -135,7 +135,7 @@ class Look:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return what is seen of x (n, d)."""
-        seen: np.ndarray = self.level(x) - self.mean
+        seen: np.ndarray = self.level(x) - backend.bring(self.mean, to=x)
         return seen
 
 
@@ -169,7 +169,7 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
         corruption=lambda x, depth, rng: look(fog(x, depth, rng)),
         optimizer=partial(kernels.AdamUpdate, lr=kernels.cosine_decay(5e-4, steps)),
     )  # fmt: skip
-    model.parameters["decoder.0.b"][...] = mean
+    model.parameters["decoder.0.b"][...] = backend.asarray(mean)
     fit(model, (train.x, train.x_depth), epochs=epochs, batch_size=batch, rng=shuffle,
         noise=spoil)  # fmt: skip
     fogged = fog(test.x, test.x_depth, last)

@@ -222,7 +222,7 @@ def gradients_at_the_start(demo: Demo, seed: int) -> Race:
     optimizer = partial(kernels.AdamUpdate, lr=1e-3)
     gan = GAN((32, 256, 784), (784, 256, 1), rng=init, optimizer=optimizer)
     race = Race([], [], [])
-    z = normal(noise, 128, 32)
+    z = backend.asarray(normal(noise, 128, 32))
     for _ in range(demo.choose(120, 80)):
         race.generated.append(float(gan.discriminate(gan.generate(z)).mean()))
         for objective, norms in (
@@ -232,8 +232,8 @@ def gradients_at_the_start(demo: Demo, seed: int) -> Race:
             gan.objective = objective
             gan.generator_gradients(z)
             norms.append(float(np.linalg.norm(gan.d_theta_g)))
-        gan.discriminator_step(x[shuffle.integers(len(x), size=128)],
-                               normal(noise, 128, 32))  # fmt: skip
+        real = backend.asarray(x[shuffle.integers(len(x), size=128)])
+        gan.discriminator_step(real, backend.asarray(normal(noise, 128, 32)))
     return race
 
 

@@ -39,9 +39,9 @@ class Twins(NamedTuple):
     entries: int  # parameters
 
 
-def halve(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def halve(x: Any, rng: np.random.Generator) -> Any:
     """Corrupt x (n, d): half of the pixels become 0."""
-    return x * (rng.random(x.shape) < 0.5)
+    return x * np.asarray(rng.random(x.shape) < 0.5, like=x)
 
 
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -74,7 +74,8 @@ def compare(name: str, x: np.ndarray, seed: int) -> Twins:
     one, two = make(byhand, batch_size=BATCH), make(models)
     noise = np.random.default_rng(seed + 1)
     wants_noise = hasattr(one, "with_noise")
-    batch = one.with_noise(x[:BATCH], rng=noise) if wants_noise else (x[:BATCH],)
+    rows = backend.asarray(x[:BATCH])
+    batch = one.with_noise(rows, rng=noise) if wants_noise else (rows,)
     shake([one.theta], seed)
     two.load_state_dict(one.state_dict())
     _, by_hand = one.loss_and_gradients(*batch)
@@ -103,8 +104,8 @@ def compare_gan(name: str, x: np.ndarray, seed: int) -> Twins:
         return where.GAN(rng=np.random.default_rng(seed), **options, **more)
 
     one, two = make(byhand, batch_size=BATCH), make(models, activation=nn.LeakyReLU)
-    z = np.random.default_rng(seed + 1).standard_normal((BATCH, 5))
-    batch = x[:BATCH]
+    z = backend.asarray(np.random.default_rng(seed + 1).standard_normal((BATCH, 5)))
+    batch = backend.asarray(x[:BATCH])
     shake([one.theta_g, one.theta_d], seed)
     two.load_state_dict(one.state_dict())
     sides: Sequence[tuple[str, Callable[[], Any], Callable[[], Any]]] = (
@@ -141,7 +142,7 @@ def shake(arrays: list[np.ndarray], seed: int) -> None:
     """Move parameters away from the start, where every bias is zero."""
     rng = np.random.default_rng(seed + 5)
     for a in arrays:
-        a += rng.normal(0, 0.05, a.shape)
+        a += backend.asarray(rng.normal(0, 0.05, a.shape))
 
 
 def differences(
@@ -154,7 +155,7 @@ def differences(
     """
 
     def slope(a: np.ndarray, i: Any, h: float) -> float:
-        kept = a[i]
+        kept = float(a[i])
         values = []
         for t in (h, -h, 2 * h, -2 * h):
             a[i] = kept + t
@@ -176,6 +177,7 @@ def differences(
 
 def apart(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
     """Return the largest difference of named arrays, relative to the largest entry."""
+    a, b = ({k: backend.to_numpy(v) for k, v in given.items()} for given in (a, b))
     largest = max(float(np.abs(v).max()) for v in b.values())
     return max(float(np.abs(a[k] - b[k]).max()) for k in b) / largest
 

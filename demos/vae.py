@@ -130,7 +130,8 @@ def integrated_log_p(
     nothing = np.zeros(1, vae.dtype)
     for start in range(0, len(z), vae.batch_size):
         rows = slice(start, start + vae.batch_size)
-        a = vae.decoder.forward(z[rows].astype(vae.dtype))
+        codes = backend.asarray(z[rows].astype(vae.dtype))
+        a = backend.to_numpy(vae.decoder.forward(codes))
         # Σ x a - softplus(a), for every x and z.
         log_p[:, rows] = x @ a.T + log_bernoulli(nothing, a)
     log_p -= np.sum(z**2, axis=1) / 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import __version__, checks, kernels
+from scratchnet import __version__, backend, checks, kernels
 from scratchnet.cases import CASES, Draw
 from scratchnet.commands import (
     CORRUPTIONS,
@@ -184,6 +184,16 @@ def add_option(
     to.add_argument(f"--{name.replace('_', '-')}", default=value, **about)
 
 
+def add_backend(to: argparse.ArgumentParser) -> None:
+    """Add the option for where arrays are."""
+    to.add_argument(
+        "--backend",
+        choices=backend.BACKENDS,
+        help="where to compute: numpy, or cupy on a GPU (default: SCRATCHNET_BACKEND, "
+        "else numpy)",
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(
@@ -202,6 +212,7 @@ def parser() -> argparse.ArgumentParser:
         own = systems.add_parser(name, help=system.about, description=system.about)
         for option, default in system.defaults.items():
             add_option(own, option, default, given_only=True)
+        add_backend(own)
         out = f"runs/{name}"
         own.add_argument("--out", default=out, help=f"folder to write (default: {out})")
         own.add_argument(
@@ -218,6 +229,7 @@ def parser() -> argparse.ArgumentParser:
     from_run.add_argument("run", help="the folder that `train` wrote, or its weights")
     from_run.add_argument("--out", help="the file (default: in that folder)")
     add_option(from_run, "engine", "byhand")
+    add_backend(from_run)
     of_images = argparse.ArgumentParser(add_help=False, parents=[from_run])
     of_images.add_argument("--data", help=f"{DATA} (default: as in training)")
     of_images.add_argument(
@@ -257,8 +269,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            if getattr(args, "backend", None):
+                backend.use(args.backend)
             return args.do(args) or 0
-    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
+    except (
+        ValueError, TypeError, OSError, FloatingPointError, MemoryError,
+        backend.BackendError,
+    ) as error:  # fmt: skip
         print(f"scratchnet: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -51,7 +51,7 @@ class LatentVariableModel:
         closed form, (n,) each (Kingma & Welling 2014, equation 10).
         """
         mu, log_var = self.posterior(x)
-        z = mu + np.exp(log_var / 2) * self._normal(mu.shape, rng)
+        z = mu + np.exp(log_var / 2) * self._normal(mu.shape, rng, mu)
         kl = np.sum(np.square(mu) + np.expm1(log_var) - log_var, axis=1) / 2
         return self.log_p_x(x, z), kl
 
@@ -81,7 +81,7 @@ class LatentVariableModel:
             for j in range(0, k, ROWS):
                 draws = min(k - j, ROWS)
                 part = mu[rows, None]
-                eps = self._normal((len(part), draws, c), rng)
+                eps = self._normal((len(part), draws, c), rng, part)
                 z = part + sigma[rows, None] * eps
                 # log N(z; 0, 1) − log N(z; mu, σ²); the (2π)s cancel.
                 log_ratio = np.sum(np.square(eps) - np.square(z), axis=2) / 2
@@ -100,9 +100,13 @@ class LatentVariableModel:
         checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         return self._normal((len(x), *draws, self.sizes[-1]), rng)
 
-    def _normal(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _normal(
+        self, shape: tuple[int, ...], rng: np.random.Generator, like: Any = None
+    ) -> Array:
+        """Draw from N(0, 1): an array of the backend, or where `like` is."""
         checks.rng(type(self).__name__, rng)
-        return backend.asarray(rng.standard_normal(shape, self.dtype.type))
+        drawn = rng.standard_normal(shape, self.dtype.type)
+        return backend.asarray(drawn) if like is None else backend.bring(drawn, like)
 
 
 def log_bernoulli(x: Array, logits: Array) -> Array:
@@ -114,6 +118,7 @@ def log_bernoulli(x: Array, logits: Array) -> Array:
 
 def log_gaussian(x: Array, mean: Array, log_var: Array) -> Array:
     """Return Σ_j log N(x_ij; mean_ij, exp(log_var)): (n,), in nats."""
+    log_var = backend.bring(log_var, to=x)
     square = np.square(x - mean) * np.exp(-log_var)
     terms = square + (log_var + math.log(2 * math.pi))
     return np.sum(terms, axis=1, dtype=np.float64) / -2

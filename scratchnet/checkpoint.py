@@ -270,9 +270,13 @@ class Checkpoints:
         return sorted(self.folder.glob("[0-9]" * 8 + ".npz"))
 
 
-@cache
 def machine() -> dict[str, str]:
     """Return what the last bits of a result may depend on."""
+    return {"backend": backend.name(), **_host()}
+
+
+@cache
+def _host() -> dict[str, str]:
     config: Any = np.show_config(mode="dicts")
     blas = config.get("Build Dependencies", {}).get("blas", {})
     threads = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OPENBLAS", "OMP")]

@@ -113,6 +113,13 @@ def array(owner: str, name: str, x: Any) -> np.ndarray:
     return host
 
 
+def real(owner: str, name: str, x: Any) -> None:
+    """Raise TypeError unless `x` is a real number or an array of them, anywhere."""
+    dtype = getattr(x, "dtype", None)
+    if not isinstance(x, Real) if dtype is None else dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: {name} is {_kind(x)}; real numbers expected")
+
+
 def _kind(x: Any) -> str:
     """Say in an error what x is: the dtype of an array, else the type."""
     return str(getattr(x, "dtype", f"a {type(x).__name__}"))
@@ -145,6 +152,18 @@ def rows(owner: str, x: Any, columns: int, dtype: DTypeLike, name: str = "x") ->
         raise TypeError(
             f"{owner}: {name} is {given}, the model {want}; pass "
             f"{name}.astype(np.{want}){scaled}"
+        )
+
+
+def on_backend(owner: str, x: Any) -> None:
+    """Raise TypeError if x is on the host and the backend's arrays are not.
+
+    A step brings nothing over in passing: that would cost more than the step.
+    """
+    if isinstance(x, np.ndarray) and backend.name() != "numpy":
+        raise TypeError(
+            f"{owner}: x is NumPy's, and the backend {backend.name()!r}; pass "
+            "backend.asarray(x), once for a data set"
         )
 
 

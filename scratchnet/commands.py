@@ -616,10 +616,9 @@ def reconstructions(
 def draw(model: Any, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw n images (n, d) from a VAE, or from a GAN's generator."""
     if hasattr(model, "sample"):
-        samples: np.ndarray = model.sample(n, rng)
-        return samples
+        return backend.to_numpy(model.sample(n, rng))
     z = rng.standard_normal((n, model.generator_sizes[0]), model.dtype.type)
-    samples = model.generate(z)
+    samples: np.ndarray = model.generate(z)
     return samples
 
 

@@ -372,8 +372,11 @@ class Update(Protocol):
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
 
+    def state_arrays(self) -> dict[str, Array]:
+        """Return what a resumed run needs, itself."""
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy what a resumed run needs."""
+        """Copy what a resumed run needs to the host."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from such a copy, or change nothing and say what differs."""
@@ -442,8 +445,12 @@ class _Update:
         self._state.update({f"{name}.{i}": a for i, a in enumerate(made)})
         return [at_least_1d(a) for a in made]
 
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the learning rate, the moments and the count of steps themselves."""
+        return self._state
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the learning rate, the moments and the count of steps."""
+        """Copy the learning rate, the moments and the count of steps to the host."""
         return copy_state(self._state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -670,9 +677,13 @@ class EMA:
             a[...] = value
         self._inside = inside
 
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the averages themselves."""
+        return {f"average.{i}": a for i, a in enumerate(self._averages)}
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the averages."""
-        return copy_state(self._named())
+        """Copy the averages to the host."""
+        return copy_state(self.state_arrays())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a copy that `state_dict` made.
@@ -681,10 +692,7 @@ class EMA:
             ValueError: a name, shape or dtype differs; nothing was changed.
 
         """
-        load_state("EMA.load_state_dict", self._named(), state)
-
-    def _named(self) -> dict[str, Array]:
-        return {f"average.{i}": a for i, a in enumerate(self._averages)}
+        load_state("EMA.load_state_dict", self.state_arrays(), state)
 
 
 # --- Activations, in place ----------------------------------------------------------

@@ -141,9 +141,13 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the arrays of the parameters themselves, by name."""
+        return {name: p.data for name, p in self.named_parameters()}
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copy the values of the parameters, by name, into arrays on the host."""
-        return kernels.copy_state(self._arrays())
+        return kernels.copy_state(self.state_arrays())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the values of all parameters, or of none.
@@ -155,7 +159,7 @@ class Module:
 
         """
         owner = f"{type(self).__name__}.load_state_dict"
-        kernels.load_state(owner, self._arrays(), state)
+        kernels.load_state(owner, self.state_arrays(), state)
         for p in self.parameters():
             changed(p)
 
@@ -208,9 +212,6 @@ class Module:
             elif isinstance(value, np.random.Generator):
                 yield name, value
 
-    def _arrays(self) -> dict[str, Array]:
-        return {name: p.data for name, p in self.named_parameters()}
-
     def _label(self) -> str:
         """Return what stands for this Module in a repr and in errors."""
         return f"{type(self).__name__}()"
@@ -219,14 +220,15 @@ class Module:
 def evaluate(function: Callable[[Any], Any], x: Any) -> Any:
     """Return function(x) as what x is: a Tensor for a Tensor, an array for an array.
 
-    An array asks for values and not for gradients: that is `inference`.
+    An array asks for values and not for gradients: that is `inference`. One that is on
+    the host goes to the device and back, if the backend has one.
     """
     checks.function("evaluate", "function", function, "model.encoder")
     if isinstance(x, Tensor):
         return function(x)
     with inference():
-        y = function(x)
-    return y.data if isinstance(y, Tensor) else y
+        y = function(backend.asarray(x) if isinstance(x, np.ndarray) else x)
+    return backend.bring(y.data if isinstance(y, Tensor) else y, to=x)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet import anomaly, backend, kernels
+from scratchnet.backend import Array
 from scratchnet.kernels import Rate, cosine_decay, hold_then_decay
 from scratchnet.tensor import Tensor, changed, plain
 
@@ -143,8 +144,12 @@ class Optimizer(_OverParameters):
                 what = f"{type(self).__name__}.step on {self._label(i)}"
                 anomaly.look(what, p.data, [("gradient", g), ("lr after it", self.lr)])
 
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the learning rate, the moments and the count of steps themselves."""
+        return self._update.state_arrays()
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the learning rate, the moments and the count of steps."""
+        """Copy the learning rate, the moments and the count of steps to the host."""
         return self._update.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -273,8 +278,12 @@ class EMA(_OverParameters):
         for p in self.parameters:
             changed(p)
 
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the averages themselves."""
+        return self._ema.state_arrays()
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the averages."""
+        """Copy the averages to the host."""
         return self._ema.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -106,8 +106,10 @@ def fit(
     checks.count("fit", "batch_size", batch_size)
     checks.rng("fit", rng)
     _check_callback("fit", callback)
-    data = x if isinstance(x, tuple) else (x,)
-    held_out = validation if isinstance(validation, tuple | None) else (validation,)
+    data = _uploaded("fit", "x", x)
+    held_out = (
+        None if validation is None else _uploaded("fit", "validation", validation)
+    )
     _check(model, data, batch_size, optimizer, noise, held_out)
     draw = _noise_of(model, noise)
     quiet = noise.spawn(1)[0] if noise is not None else None
@@ -131,7 +133,7 @@ def fit(
     done = 0  # steps of the epoch
     if resume is not None:
         restored = place.restore(resume, losses=losses, order=order)
-        losses[...] = restored["losses"]
+        losses[...] = backend.asarray(restored["losses"])
         order = restored["order"]
         done = resume.facts["step"]
 
@@ -173,8 +175,7 @@ def fit(
                 if not np.isfinite(host).all():
                     i = int(np.argmin(np.isfinite(host)))
                     raise _NotFinite(f"the loss became {host[i]} in {name(epoch, i)}")
-                if good is not None:  # the last update has no loss to show itself in
-                    place.state(len(starts))
+                place.check()  # the last update has no loss to show itself in
             except _NotFinite as error:
                 steps = range(done, len(starts))
                 raise place.diagnosis(
@@ -210,12 +211,22 @@ class _NotFinite(Exception):
 
 def _not_finite(arrays: Mapping[str, Array]) -> str | None:
     """Say which array has a value that is not finite, and which; None if none has."""
-    for name, a in arrays.items():
-        host = backend.to_numpy(a)
-        bad = ~np.isfinite(host)
-        if bad.any():
-            return f"{name} became {host[bad][0]}"
+    floats = {name: a for name, a in arrays.items() if a.dtype.kind == "f"}
+    if not floats:
+        return None
+    # One transfer from a device says that all is well.
+    fine = backend.to_numpy(np.stack([np.isfinite(a).all() for a in floats.values()]))
+    for (name, a), right in zip(floats.items(), fine, strict=True):
+        if not right:
+            host = backend.to_numpy(a)
+            return f"{name} became {host[~np.isfinite(host)][0]}"
     return None
+
+
+def _shown(part: Any) -> dict[str, Array]:
+    """Return the arrays of a part, or copies on the host if it shows only those."""
+    found: dict[str, Array] = getattr(part, "state_arrays", part.state_dict)()
+    return found
 
 
 class _Place:
@@ -256,22 +267,39 @@ class _Place:
             _NotFinite: it is none to go on from.
 
         """
-        state = self._state(step, arrays)
-        if found := _not_finite(arrays | _part("model", state.arrays)):
-            raise _NotFinite(found)
-        return state
-
-    def snapshot(self, step: int) -> State | None:
-        """Return the state after so many steps; None where a part can have none."""
-        if not all(hasattr(p, "load_state_dict") for p in self.parts.values()):
-            return None
-        return self._state(step, {})
-
-    def _state(self, step: int, arrays: Mapping[str, Array]) -> State:
-        found = {name: backend.to_numpy(a).copy() for name, a in arrays.items()}
+        self.check(**arrays)
+        found = {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
         for name, part in self._checked_parts():
             found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
-        facts = {
+        return State(found, self._facts(step))
+
+    def check(self, **arrays: Array) -> None:
+        """Raise _NotFinite unless the model, and these arrays, are finite."""
+        model = self.parts["model"]
+        if hasattr(model, "load_state_dict"):
+            arrays |= _shown(model)
+        if found := _not_finite(arrays):
+            raise _NotFinite(found)
+
+    def snapshot(self, step: int) -> State | None:
+        """Return the state after so many steps, its arrays where they are.
+
+        None if a part can have no state.
+        """
+        if not all(hasattr(p, "load_state_dict") for p in self.parts.values()):
+            return None
+        return self._snapshot(step)
+
+    def _snapshot(self, step: int) -> State:
+        found = {
+            f"{name}.{k}": a.copy()
+            for name, part in self.parts.items()
+            for k, a in _shown(part).items()
+        }
+        return State(found, self._facts(step))
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "machine": machine(),
             "arguments": self.arguments,
@@ -279,7 +307,6 @@ class _Place:
             "history": {k: [*values] for k, values in vars(self.history).items()},
             "generators": {k: generator_state(g) for k, g in self.generators.items()},
         }
-        return State(found, facts)
 
     def restore(self, state: State, **arrays: Array) -> dict[str, np.ndarray]:
         """Go back to a state, or change nothing and say what differs.
@@ -363,10 +390,11 @@ class _Place:
         self.restore(good)
         with np.errstate(all="ignore"):
             for i in steps:
-                before = self._state(i, {})
-                loss = {"the loss": take(i, model)}
-                after = self._state(i, {}).arrays
-                if bad := _not_finite(loss | _part("model", after)):
+                before = self._snapshot(i)
+                loss = backend.asarray(take(i, model))
+                try:
+                    self.check(**{"the loss": loss})
+                except _NotFinite as bad:
                     self.restore(before)
                     made = _watch(take, i, model)
                     self.restore(before)
@@ -501,15 +529,27 @@ def _check_batch_size(owner: str, model: Any, batch_size: int, n: int) -> None:
         )
 
 
+def _uploaded(owner: str, name: str, data: Any) -> Batch:
+    """Return data, an array or a tuple of them, as arrays of the backend."""
+    data = data if isinstance(data, tuple) else (data,)
+    for i, a in enumerate(data):
+        if not backend.is_array(a):
+            raise TypeError(
+                f"{owner}: {_label(name, i, data)} is a {type(a).__name__}, an array "
+                "expected"
+            )
+    return tuple(map(backend.asarray, data))
+
+
+def _label(name: str, i: int, data: Batch) -> str:
+    return f"{name}[{i}]" if len(data) > 1 else name
+
+
 def _check_data(owner: str, model: Any, name: str, data: Batch) -> None:
     if not data:
         raise ValueError(f"{owner}: {name} is an empty tuple")
     for i, a in enumerate(data):
-        label = f"{name}[{i}]" if len(data) > 1 else name
-        if not backend.is_array(a):
-            raise TypeError(
-                f"{owner}: {label} is a {type(a).__name__}, an array expected"
-            )
+        label = _label(name, i, data)
         if (i == 0 and a.ndim != 2) or a.ndim == 0 or a.size == 0:
             raise ValueError(
                 f"{owner}: {label} has shape {a.shape}; (n, d), a row for each sample, "
@@ -606,7 +646,7 @@ def pretrain(
         first = resume.facts["layer"]
         stack.load_state_dict(_part("stack", resume.arrays))
         histories = [History(**made) for made in resume.facts["layers"]]
-    h = x
+    (h,) = _uploaded("pretrain", "x", (x,))
     for k in range(1, len(stack.sizes)):
         layer = stack.layer(k)
         if k >= first:
@@ -702,6 +742,7 @@ def fit_gan(
     checks.rng("fit_gan", rng)
     checks.rng("fit_gan: noise", noise)
     _sides(gan, optimizers)  # both are there, or an error
+    (x,) = _uploaded("fit_gan", "x", (x,))
     _check_data("fit_gan", gan, "x", (x,))
     _check_batch_size("fit_gan", gan, batch_size, len(x))
     checks.packs(batch_size, gan.packing)

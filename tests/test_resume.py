@@ -8,6 +8,7 @@ import pytest
 
 from scratchnet import byhand, checkpoint, kernels, models, nn, optim
 from scratchnet.checkpoint import Checkpoints, State, Stopped
+from scratchnet.data.corruption import Masking
 from scratchnet.training import fit, fit_gan, pretrain
 
 D = 6
@@ -21,13 +22,9 @@ def rng(seed):
     return np.random.default_rng(seed)
 
 
-def halve(x, noise):
-    return x * (noise.random(x.shape) < 0.5)
-
-
 SYSTEMS = {
     "Autoencoder": {}, "StackedAutoencoder": {},
-    "DenoisingAutoencoder": {"corruption": halve}, "VAE": {}, "IWAE": {"k": 2},
+    "DenoisingAutoencoder": {"corruption": Masking(0.5)}, "VAE": {}, "IWAE": {"k": 2},
 }  # fmt: skip
 
 

@@ -126,7 +126,7 @@ class MLP:
     def initialise(self, rng: np.random.Generator, init: kernels.Initialiser) -> None:
         """Draw every W, layer by layer; every b stays at zero."""
         for W in self.W[1:]:
-            W[...] = init(rng, W.shape, W.dtype)
+            W[...] = backend.asarray(init(rng, W.shape, W.dtype))
 
     def forward(self, x: Array) -> Array:
         """Compute h_1, ..., h_L from h_0 = x (n, d_0); return h_L (n, d_L)."""

@@ -49,6 +49,7 @@ class System:
     def _check_rows(self, x: Any, columns: int) -> int:
         """Raise an error unless a step can take the rows x; return their number."""
         checks.rows(self._name, x, columns, self.dtype)
+        checks.on_backend(self._name, x)
         if len(x) > self.batch_size:
             raise ValueError(
                 f"{self._name}: {len(x)} rows at once, and memory for batch_size="
@@ -57,16 +58,25 @@ class System:
         return len(x)
 
     def _in_batches(self, f: Callable[[Array], Array], x: Array, columns: int) -> Array:
-        """Return f of the rows x (n, ...) for any n, an array (n, columns)."""
-        out = backend.empty((len(x), columns), self.dtype)
+        """Return f of the rows x (n, ...) for any n, an array (n, columns).
+
+        It is where x is: on the host, or on the device if the backend has one.
+        """
+        host = isinstance(x, np.ndarray)
+        out = (np.empty if host else backend.empty)((len(x), columns), self.dtype)
         for i in range(0, len(x), self.batch_size):
-            out[i : i + self.batch_size] = f(x[i : i + self.batch_size])
+            found = f(backend.asarray(x[i : i + self.batch_size]))
+            out[i : i + self.batch_size] = backend.to_numpy(found) if host else found
         return out
 
     # State
 
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the parameters themselves, by name."""
+        return self.parameters
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the parameters by name, the names of the engine's model."""
+        """Copy the parameters to the host, by the names of the engine's model."""
         return kernels.copy_state(self.parameters)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -141,7 +151,7 @@ class Minimiser(System):
         for i in range(0, n, self.batch_size):
             # The last part takes all that is left: `forward` refuses rows too many.
             end = i + self.batch_size if i + self.batch_size < n else None
-            part = [a[i:end] for a in batch]
+            part = [backend.asarray(a[i:end]) for a in batch]
             total += self.forward(*part) * len(part[0])
         return total / n
 

@@ -127,7 +127,9 @@ def koschmieder(
 
     """
     given = {"clear": clear, "depth": depth, "beta": beta, "airlight": airlight}
-    shapes = [checks.array("koschmieder", k, a).shape for k, a in given.items()]
+    for name, a in given.items():
+        checks.real("koschmieder", name, a)
+    shapes = [np.shape(a) for a in given.values()]
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
@@ -169,48 +171,57 @@ class Fog:
 
         Depth has the shape of x, and is nowhere negative or NaN.
         """
-        _check_samples("Fog", x)
-        depth = checks.array("Fog", "depth", depth)
-        if depth.shape != x.shape:
-            raise ValueError(
-                f"Fog: x has shape {x.shape} and depth {depth.shape}: pass one "
-                "distance for each pixel"
-            )
-        bad = ~(depth >= 0)
+        self._check_shapes(x, depth)
+        host = checks.array("Fog", "depth", depth)
+        bad = ~(host >= 0)
         if bad.any():
             at = np.unravel_index(int(np.argmax(bad)), bad.shape)
             raise ValueError(
-                f"Fog: depth[{', '.join(map(str, at))}] is {depth[at]}: pass metres, 0 "
+                f"Fog: depth[{', '.join(map(str, at))}] is {host[at]}: pass metres, 0 "
                 "or more"
+            )
+
+    def _check_shapes(self, x: Array, depth: Array) -> None:
+        _check_samples("Fog", x)
+        checks.real("Fog", "depth", depth)
+        if np.shape(depth) != x.shape:
+            raise ValueError(
+                f"Fog: x has shape {x.shape} and depth {np.shape(depth)}: pass one "
+                "distance for each pixel"
             )
 
     def __call__(self, x: Array, depth: Array, rng: np.random.Generator) -> Array:
         """Return the pictures x (n, ...) in fog; depth, of their shape, in metres.
 
         Raises:
-            TypeError, ValueError: as for `check`.
+            TypeError, ValueError: as for `check`, on a host; a device is not asked for
+                values in a step.
 
         """
-        self.check(x, depth)
+        if isinstance(x, np.ndarray):
+            self.check(x, depth)
+        else:
+            self._check_shapes(x, depth)
         checks.rng("Fog", rng)
         one_each = (len(x),) + (1,) * (x.ndim - 1)
-        beta = rng.uniform(*self.density, one_each).astype(x.dtype)
-        airlight = rng.uniform(*self.airlight, one_each).astype(x.dtype)
-        depth = np.asarray(depth, x.dtype)
+        beta = np.asarray(rng.uniform(*self.density, one_each), x.dtype, like=x)
+        airlight = np.asarray(rng.uniform(*self.airlight, one_each), x.dtype, like=x)
+        depth = np.asarray(depth, x.dtype, like=x)
         return koschmieder(x, depth, beta, airlight) + _noise(self.noise, x, rng)
 
 
 def _noise(sigma: float, x: Array, rng: np.random.Generator) -> Array:
-    noise: Array = rng.standard_normal(x.shape, x.dtype) * x.dtype.type(sigma)
-    return noise
+    # Drawn on the host, and brought to where x is.
+    noise = np.asarray(rng.standard_normal(x.shape, x.dtype), like=x)
+    return noise * x.dtype.type(sigma)  # type: ignore[no-any-return]
 
 
 def _uniform(x: Array, rng: np.random.Generator) -> Array:
-    return rng.random(x.shape, x.dtype)
+    return np.asarray(rng.random(x.shape, x.dtype), like=x)
 
 
 def _check_samples(name: str, x: Any) -> None:
-    if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
+    if getattr(x, "dtype", None) not in (np.float32, np.float64):
         held = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"{name}: x is {held}: pass an array of float32 or float64")
     if x.ndim < 1:

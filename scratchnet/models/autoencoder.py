@@ -83,6 +83,7 @@ class Autoencoder(Module):
 
         """
         self._check(x)
+        checks.on_backend(type(self).__name__, x)
         return self._loss(x, x)
 
     def _loss(self, x: Any, x_in: Any) -> Tensor:

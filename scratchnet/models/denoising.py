@@ -55,6 +55,7 @@ class DenoisingAutoencoder(Autoencoder):
             corrupted = x
         self._check(x)
         self._check(corrupted)
+        checks.on_backend("DenoisingAutoencoder", x)
         checks.equal_rows("DenoisingAutoencoder", x=x, corrupted=corrupted)
         return self._loss(x, corrupted)
 

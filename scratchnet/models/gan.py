@@ -187,6 +187,7 @@ class GAN(Module):
 
     def _check_noise(self, z: Any) -> None:
         checks.rows("GAN", z, self.generator_sizes[0], self.dtype)
+        checks.on_backend("GAN", z)
         checks.packs(len(z), self.packing)
 
     def _check_pair(self, x: Any, z: Any) -> None:

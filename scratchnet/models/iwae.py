@@ -59,6 +59,7 @@ class IWAE(VAE):
 
         """
         checks.rows("IWAE", x, self.sizes[0], self.dtype)
+        checks.on_backend("IWAE", x)
         shape = (len(x), self.k, self.sizes[-1])
         checks.noise("IWAE", eps, shape, self.dtype)
         mu, log_var = self._split(self.encoder(x))

@@ -86,6 +86,7 @@ class VAE(Module, LatentVariableModel):
 
         """
         checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        checks.on_backend(type(self).__name__, x)
         shape = (len(x), self.sizes[-1])
         checks.noise(type(self).__name__, eps, shape, self.dtype)
         mu, log_var = self._split(self.encoder(x))

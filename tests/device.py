@@ -1,0 +1,277 @@
+"""A stand-in for a GPU's arrays, for machines without one.
+
+`Device` wraps a NumPy array and answers NumPy's two protocols, as CuPy's arrays do,
+and refuses what they refuse: to become a host array by itself, to be mixed with one in
+either order, to be indexed by one, and `where=`. It counts how often a value comes back
+to the host (`syncs`), where a GPU would make the program wait.
+
+`use` has scratchnet work with it, inside a `with` block.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from scratchnet import backend
+
+# Functions that make arrays of what is on the host, when asked by `like=`.
+_MAKERS = (np.asarray, np.array, np.arange, np.zeros, np.ones, np.empty, np.full)
+_METHODS = (
+    "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumsum",
+    "dot", "max", "mean", "min", "prod", "ravel", "repeat", "reshape", "round", "sort",
+    "squeeze", "std", "sum", "swapaxes", "take", "transpose", "var", "view",
+)  # fmt: skip
+
+syncs = 0
+
+
+def _count() -> None:
+    global syncs
+    syncs += 1
+
+
+class Device:
+    """An array on the device that is not there."""
+
+    __array_priority__ = 100
+
+    def __init__(self, host: np.ndarray, base: Any = None) -> None:
+        self._host = host
+        self.base = base  # whose memory it is
+
+    # What is known without asking the device
+
+    shape = property(lambda self: self._host.shape)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    itemsize = property(lambda self: self._host.itemsize)
+    nbytes = property(lambda self: self._host.nbytes)
+    T = property(lambda self: _wrap(self._host.T, self))
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __repr__(self) -> str:
+        return f"Device({self._host!r})"
+
+    # What makes the host wait
+
+    def get(self) -> np.ndarray:
+        """Copy to the host: the explicit way."""
+        _count()
+        return self._host.copy()
+
+    def item(self, *args: Any) -> Any:
+        _count()
+        return self._host.item(*args)
+
+    def tolist(self) -> Any:
+        _count()
+        return self._host.tolist()
+
+    def __bool__(self) -> bool:
+        _count()
+        return bool(self._host)
+
+    def __float__(self) -> float:
+        _count()
+        return float(self._host)
+
+    def __int__(self) -> int:
+        _count()
+        return int(self._host)
+
+    def __index__(self) -> int:
+        _count()
+        return self._host.__index__()
+
+    def __format__(self, spec: str) -> str:
+        _count()
+        return format(self._host.item(), spec)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            "Implicit conversion of a device array to a NumPy array is not allowed"
+        )
+
+    # NumPy's protocols
+
+    def __array_ufunc__(self, f: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if _foreign(inputs):
+            return NotImplemented
+        if method != "__call__":
+            raise TypeError(f"np.{f.__name__}.{method} is not supported on the device")
+        return _call(f, inputs, kwargs)
+
+    def __array_function__(self, f: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if not all(issubclass(t, Device | np.ndarray) for t in types):
+            return NotImplemented
+        if f in _MAKERS:
+            kwargs = {k: v for k, v in kwargs.items() if k != "like"}
+            return Device(f(*_unwrapped(args), **_unwrapped(kwargs)))
+        if f is np.copyto:
+            _refuse_host(args)
+        return _call(f, args, kwargs)
+
+    # Indexing
+
+    def __getitem__(self, key: Any) -> Any:
+        return _wrap(self._host[_key(key)], self)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        _refuse_host(value)
+        self._host[_key(key)] = _unwrapped(value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _binary(name: str, f: Any) -> None:
+    # CuPy 14 asks NumPy where the other side is no array of its own.
+    def operator(self: Device, other: Any) -> Any:
+        return f(self, other)
+
+    def reflected(self: Device, other: Any) -> Any:
+        return f(other, self)
+
+    def in_place(self: Device, other: Any) -> Any:
+        return _call(f, (self, other), {"out": (self,)})
+
+    setattr(Device, f"__{name}__", operator)
+    if f not in (np.less, np.less_equal, np.greater, np.greater_equal, np.equal,
+                 np.not_equal):  # fmt: skip
+        setattr(Device, f"__r{name}__", reflected)
+        setattr(Device, f"__i{name}__", in_place)
+
+
+for _name, _f in {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide,
+    "floordiv": np.floor_divide, "mod": np.remainder, "pow": np.power,
+    "matmul": np.matmul, "and": np.bitwise_and, "or": np.bitwise_or,
+    "xor": np.bitwise_xor, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
+}.items():  # fmt: skip
+    _binary(_name, _f)
+Device.__neg__ = lambda self: _call(np.negative, (self,), {})  # type: ignore[attr-defined]
+Device.__pos__ = lambda self: _call(np.positive, (self,), {})  # type: ignore[attr-defined]
+Device.__abs__ = lambda self: _call(np.absolute, (self,), {})  # type: ignore[attr-defined]
+Device.__invert__ = lambda self: _call(np.invert, (self,), {})  # type: ignore[attr-defined]
+
+
+def _foreign(inputs: Any) -> bool:
+    """Say whether there is something that answers the protocol in another way."""
+    own = (Device, np.ndarray, np.generic)
+    return any(hasattr(x, "__array_ufunc__") and not isinstance(x, own) for x in inputs)
+
+
+def _method(name: str) -> Any:
+    def method(self: Device, *args: Any, **kwargs: Any) -> Any:
+        _refuse_host(args)
+        _refuse_host(list(kwargs.values()))
+        result = getattr(self._host, name)(*_unwrapped(args), **_unwrapped(kwargs))
+        return _wrap(result, self)
+
+    return method
+
+
+for _name in _METHODS:
+    setattr(Device, _name, _method(_name))
+
+
+def _call(f: Any, args: Any, kwargs: Any) -> Any:
+    if kwargs.get("where") is not None and f not in (np.where,):
+        raise TypeError(f"{f.__name__}: where= is not supported on the device")
+    out = kwargs.get("out")
+    if out is not None:
+        outs = out if isinstance(out, tuple) else (out,)
+        if not all(isinstance(o, Device) for o in outs):
+            raise TypeError(f"{f.__name__}: out= is not on the device")
+    _refuse_host([args, *(v for k, v in kwargs.items() if k != "out")])
+    result = f(*_unwrapped(args), **_unwrapped(kwargs))
+    if out is not None:
+        return outs[0] if len(outs) == 1 else outs
+    first = next((a for a in args if isinstance(a, Device)), None)
+    return _wrap(result, first)
+
+
+def _wrap(result: Any, source: Any = None) -> Any:
+    """Bring a result of NumPy's to the device, with the memory it shares."""
+    if isinstance(result, np.ndarray):
+        shares = source is not None and np.shares_memory(result, source._host)
+        owner = source if source is None or source.base is None else source.base
+        return Device(result, owner if shares else None)
+    if isinstance(result, np.generic):
+        return Device(np.asarray(result))
+    if type(result) in (list, tuple):
+        return type(result)(_wrap(r, source) for r in result)
+    if isinstance(result, tuple):  # with names
+        return type(result)(*(_wrap(r, source) for r in result))
+    return result
+
+
+def _unwrapped(x: Any) -> Any:
+    if isinstance(x, Device):
+        return x._host
+    if type(x) in (list, tuple):
+        return type(x)(map(_unwrapped, x))
+    if type(x) is dict:
+        return {k: _unwrapped(v) for k, v in x.items()}
+    return x
+
+
+def _refuse_host(x: Any) -> None:
+    if isinstance(x, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>: it is on the host")
+    if type(x) in (list, tuple):
+        for item in x:
+            _refuse_host(item)
+
+
+def _key(key: Any) -> Any:
+    _refuse_host(key if isinstance(key, tuple) else (key,))
+    return _unwrapped(key)
+
+
+# --- As a backend -------------------------------------------------------------------
+
+
+class StandIn:
+    """What backend.py asks of a library of arrays."""
+
+    name = "stand-in"
+    array = Device
+
+    def asarray(self, x: Any, dtype: Any = None) -> Device:
+        if isinstance(x, Device):
+            return x if dtype is None or x.dtype == dtype else x.astype(dtype)
+        return Device(np.array(x, dtype=dtype))  # an upload: other memory
+
+    def zeros(self, shape: Any, dtype: Any) -> Device:
+        return Device(np.zeros(shape, dtype))
+
+    def empty(self, shape: Any, dtype: Any) -> Device:
+        poisoned = np.empty(shape, dtype)
+        poisoned.fill(np.nan if poisoned.dtype.kind == "f" else 77)
+        return Device(poisoned)
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return x.get() if isinstance(x, Device) else np.asarray(x)
+
+    def scatter_add(self, target: Device, index: Any, values: Device) -> None:
+        np.add.at(target._host, _key(index), values._host)
+
+
+@contextlib.contextmanager
+def use() -> Iterator[None]:
+    """Have scratchnet make its arrays here."""
+    before = backend._library
+    backend._library = StandIn()
+    try:
+        yield
+    finally:
+        backend._library = before

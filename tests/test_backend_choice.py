@@ -1,0 +1,91 @@
+"""Choosing a backend: what is there, what is missing, and saying so."""
+
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from scratchnet import backend
+from scratchnet.__main__ import main
+
+
+class CUDAError(Exception):
+    """What CuPy raises where CUDA does not answer."""
+
+
+def fake(devices):
+    """Make a module that looks like CuPy, on a machine with so many GPUs."""
+
+    def count():
+        if devices is None:
+            raise CUDAError(
+                "cudaErrorInsufficientDriver: driver version is insufficient"
+            )
+        return devices
+
+    runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDAError)
+    module = types.ModuleType("cupy")
+    vars(module).update(
+        __version__="14.2", ndarray=type("ndarray", (), {}), asarray=np.asarray,
+        zeros=np.zeros, empty=np.empty, asnumpy=np.asarray, add=np.add,
+        cuda=types.SimpleNamespace(runtime=runtime),
+    )  # fmt: skip
+    return module
+
+
+@pytest.fixture(autouse=True)
+def numpy_again():
+    yield
+    backend.use("numpy")
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (None, r"CuPy cannot be imported .*pip install 'scratchnet\[cuda12\]' or"),
+        (fake(None), r"CuPy 14\.2 is there, but CUDA does not answer .*driver version"),
+        (fake(0), r"CuPy 14\.2 is there, but no GPU; use 'numpy'"),
+    ],
+)
+def test_what_is_missing_is_said_and_numpy_stays(monkeypatch, capsys, module, message):
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    with pytest.raises(backend.BackendError, match=message):
+        backend.use("cupy")
+    assert backend.name() == "numpy"
+    assert main(["sample", "runs/none", "--backend", "cupy"]) == 1
+    assert "scratchnet: backend 'cupy': CuPy" in capsys.readouterr().err
+
+
+def test_cupy_is_used_where_it_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", fake(1))
+    backend.use("cupy")
+    assert backend.name() == "cupy"
+    assert backend.zeros(2).dtype == np.float32
+    assert backend.empty((2, 3)).shape == (2, 3)
+    assert backend.asarray([1, 2], np.float32).dtype == np.float32
+    assert backend.to_numpy(np.ones(2)).tolist() == [1, 1]
+    total = np.zeros(3)
+    backend.scatter_add(total, np.array([1, 1]), np.ones(2))
+    assert total.tolist() == [0, 2, 0]
+    backend.use("numpy")
+    assert backend.name() == "numpy"
+
+
+def test_there_are_two():
+    with pytest.raises(ValueError, match="'jax'; one of 'numpy', 'cupy' expected"):
+        backend.use("jax")
+
+
+def test_the_environment_chooses():
+    command = "import scratchnet.backend as b; print(b.name())"
+    for name, answer in [("numpy", "numpy"), ("jax", "backend: 'jax'; one of")]:
+        environment = {**os.environ, "SCRATCHNET_BACKEND": name}
+        found = subprocess.run(
+            [sys.executable, "-c", command], check=False, capture_output=True,
+            text=True, env=environment,
+        )  # fmt: skip
+        assert answer in found.stdout + found.stderr
+        assert (found.returncode == 0) == (name == "numpy")

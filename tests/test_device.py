@@ -1,0 +1,263 @@
+"""The same code on a device: everything that trains, on the stand-in of device.py.
+
+The runs are those of test_resume.py; what they give on the device is compared with what
+they give on the host.
+"""
+
+import random
+
+import numpy as np
+import pytest
+
+from scratchnet import backend, byhand, checkpoint, commands, models, optim, plots
+from scratchnet.__main__ import main
+from scratchnet.cases import CASES, Draw
+from scratchnet.checkpoint import Checkpoints, Stopped
+from scratchnet.checks import OBJECTIVES
+from scratchnet.tensor import TABLE, Constant, Tensor, name_of, plain
+from scratchnet.training import fit
+from tests import device
+from tests.test_main_resume import COMMON
+from tests.test_main_resume import RUNS as COMMANDS
+from tests.test_resume import (
+    NETS,
+    RUNS,
+    SIZES,
+    SYSTEMS,
+    D,
+    StopAfter,
+    X,
+    assert_same,
+    rng,
+)
+
+every_run = pytest.mark.parametrize(
+    ("run", "name"), RUNS, ids=lambda x: getattr(x, "__name__", x)
+)
+both_kinds = pytest.mark.parametrize("kind", ["hand", "engine"])
+
+
+@both_kinds
+@every_run
+def test_a_run_on_the_device_is_that_on_the_host(run, name, kind):
+    here = run(kind, name)
+    with device.use():
+        there = run(kind, name)
+    assert_same(there, here)
+
+
+@both_kinds
+@every_run
+@pytest.mark.parametrize("first", ["host", "device"])
+def test_a_run_may_go_on_where_it_did_not_begin(tmp_path, run, name, kind, first):
+    def begin():
+        with pytest.raises(Stopped):
+            run(kind, name, checkpoints=StopAfter(tmp_path, 5))
+
+    def go_on():
+        with pytest.warns(UserWarning, match="backend was .* the last bits may differ"):
+            return run(kind, name, resume=Checkpoints(tmp_path).last())
+
+    whole = run(kind, name)
+    if first == "host":
+        begin()
+        with device.use():
+            end = go_on()
+    else:
+        with device.use():
+            begin()
+        end = go_on()
+    assert_same(end, whole)
+
+
+# --- What is asked of a trained model -----------------------------------------------
+
+
+def made(kind, name, **options):
+    options |= {"rng": rng(0), "dtype": np.float64}
+    if name == "GAN":
+        options |= NETS
+    else:
+        options |= {"sizes": SIZES, **SYSTEMS[name]}
+    if kind == "hand":
+        return getattr(byhand, name)(**options, batch_size=16)
+    return getattr(models, name)(**options)
+
+
+def uses(name, model, x):
+    """Yield what a model of that name answers, by what was asked."""
+    if name == "GAN":
+        z = backend.asarray(rng(2).standard_normal((20, 3)))
+        yield "generate", model.generate(z)
+        yield "discriminate", model.discriminate(x)
+        yield "logits", model.logits(x)
+        return
+    z = model.encode(x)
+    yield "encode", z
+    yield "decode", model.decode(z)
+    yield "reconstruct", model.reconstruct(x)
+    if name in ("VAE", "IWAE"):
+        yield from zip(("mu", "log_var"), model.posterior(x), strict=True)
+        yield "log_p_x", model.log_p_x(x, z)
+        yield "elbo", model.elbo(x, rng(2))
+        yield "sample", model.sample(5, rng(2))
+        yield "log_likelihood", model.log_likelihood(x, rng(2), 7)
+
+
+@both_kinds
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("name", [*SYSTEMS, "GAN"])
+def test_uses_on_the_device(name, kind, decoder):
+    options = {"decoder": decoder} if name in ("VAE", "IWAE") else {}
+    here = dict(uses(name, made(kind, name, **options), X))
+    with device.use():
+        there = dict(uses(name, made(kind, name, **options), backend.asarray(X)))
+        for asked, found in there.items():
+            np.testing.assert_array_equal(backend.to_numpy(found), here[asked])
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_penalties_and_packs_on_the_device(objective):
+    options = {"r1": 1.0, "r2": 0.5, "packing": 2, "objective": objective}
+    options |= {"generator": (3, 5, D), "discriminator": (2 * D, 5, 1)}
+
+    def gradients():
+        x, z = backend.asarray(X[:8]), backend.asarray(rng(2).standard_normal((8, 3)))
+        gan = byhand.GAN(**options, rng=rng(0), batch_size=8, dtype=np.float64)
+        yield gan.discriminator_gradients(x, z)
+        yield gan.generator_gradients(z, x)
+        yield from gan.gradients.values()
+        twin = models.GAN(**options, rng=rng(0), dtype=np.float64)
+        twin.discriminator_loss(x, z).backward()
+        yield from (p.grad for p in twin.discriminator.parameters())
+
+    here = [np.array(g) for g in gradients()]
+    with device.use():
+        there = [backend.to_numpy(g) for g in gradients()]
+    assert len(here) == 14
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@both_kinds
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("name", [*SYSTEMS, "GAN"])
+def test_what_is_on_the_host_comes_back_to_it(name, kind, decoder):
+    options = {"decoder": decoder} if name in ("VAE", "IWAE") else {}
+    here = dict(uses(name, made(kind, name, **options), X))
+    with device.use():
+        there = dict(uses(name, made(kind, name, **options), X))
+        for asked, found in there.items():
+            if asked not in ("sample", "generate"):  # which are given nothing
+                assert type(found) is np.ndarray
+            np.testing.assert_array_equal(backend.to_numpy(found), here[asked])
+
+
+@both_kinds
+@pytest.mark.parametrize("name", [*SYSTEMS, "GAN"])
+def test_a_step_takes_nothing_from_the_host(name, kind):
+    with device.use():
+        model = made(kind, name)
+        if name == "GAN":
+            z = rng(2).standard_normal((8, 3))
+            step = (
+                getattr(model, "discriminator_step", None) or model.discriminator_loss
+            )
+            batch = (X[:8], z)
+        else:
+            step = getattr(model, "step", model.loss)
+            batch = (X[:8],)
+            if hasattr(model, "with_noise"):
+                batch = model.with_noise(X[:8], rng=rng(1))
+        with pytest.raises(
+            TypeError, match=r"the backend 'stand-in'; pass backend\.as"
+        ):
+            step(*batch)
+
+
+@pytest.mark.parametrize("kind", ["hand", "engine"])
+def test_the_host_waits_for_three_numbers_an_epoch(kind):
+    """The losses, whether all weights are finite, and the loss of the validation."""
+
+    def counted(epochs):
+        model = made(kind, "VAE")
+        adam = None if kind == "hand" else optim.Adam(model.parameters())
+        device.syncs = 0
+        fit(model, X, epochs=epochs, batch_size=10, rng=rng(3), noise=rng(4),
+            optimizer=adam, validation=X[:20])  # fmt: skip
+        return device.syncs
+
+    with device.use():
+        assert counted(7) - counted(2) == 5 * 3
+
+
+# --- The table ----------------------------------------------------------------------
+
+# Cases whose calls hold arrays of their own, which are on the host.
+ON_THE_HOST = {
+    "softmax_cross_entropy", "keep_some", "choosing_with_number", "take_along_axis",
+    "where", "scatter",
+}  # fmt: skip
+ROWS = sorted((f for f, row in TABLE.items() if type(row) is not Constant), key=name_of)
+
+
+def rows_result(function, way, seed):
+    """Return the value of a case and its gradients, on the host."""
+    call, inputs = way(Draw(random.Random(f"{name_of(function)} {seed}")), function)
+    variables = [Tensor(backend.asarray(x), requires_grad=True) for x in inputs]
+    results = call(*variables)
+    found = []
+    for y in results if isinstance(results, (list, tuple)) else [results]:
+        found.append(backend.to_numpy(plain(y)))
+        if isinstance(y, Tensor) and y.requires_grad:
+            y.backward(np.full_like(y.data, 0.5), retain_graph=True)
+    found += [v.grad for v in variables if v.grad is not None]
+    return [backend.to_numpy(a) for a in found]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("function", ROWS, ids=name_of)
+def test_every_row_of_the_table_on_the_device(function):
+    for way in CASES.get(function, []):
+        for seed in range(3):
+            if way.__name__ in ON_THE_HOST:
+                continue
+            here = rows_result(function, way, seed)
+            with device.use():
+                there = rows_result(function, way, seed)
+            for a, b in zip(there, here, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+# --- The command line ---------------------------------------------------------------
+
+
+ENGINES = [(name, "byhand") for name in COMMANDS]
+ENGINES += [("vae", "autograd"), ("gan", "autograd")]
+
+
+@pytest.mark.parametrize(("name", "engine"), ENGINES)
+def test_commands_on_the_device_write_what_they_write_on_the_host(
+    tmp_path, capsys, monkeypatch, name, engine
+):
+    monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 50), "deer": (200, 50)})
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    asked = [f"{COMMANDS[name]} {COMMON} --engine {engine} --out RUN"]
+    if name in ("vae", "iwae", "gan"):
+        asked.append("sample RUN --n 4")
+    if name != "gan":
+        asked += ["reconstruct RUN --n 3", "encode RUN --out RUN/codes.npz"]
+
+    def answers(run):
+        for command in asked:
+            assert main(command.replace("RUN", str(run)).split()) == 0
+        said = capsys.readouterr().out.replace(str(run), "RUN")
+        weights, _ = checkpoint.load(run / "weights.npz")
+        return said, weights
+
+    here = answers(tmp_path / "host")
+    with device.use():
+        there = answers(tmp_path / "device")
+    assert there[0] == here[0]
+    for key, a in here[1].items():
+        np.testing.assert_array_equal(there[1][key], a)
