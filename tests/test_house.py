@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "scratchnet"
 FLOORS = [
     {"backend"},
     {"checks"},
-    {"anomaly", "kernels", "bounds"},
+    {"anomaly", "kernels", "bounds", "philox"},
     {"tensor"},
     {"derivatives", "functions"},
     {"testing", "cases", "nn", "losses", "optim"},
