@@ -4,8 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from demos._demo import options, perform
-from scratchnet import backend
+from demos._demo import options, perform, use_backend
 
 # In the order of demos/README.md.
 NAMES = (
@@ -29,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = options("One demo for each claim of the lecture.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     args = parser.parse_args(argv)
-    if args.backend:
-        backend.use(args.backend)
+    use_backend(parser, args.backend)
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no demo {', '.join(sorted(unknown))}; there are {NAMES}")
     wrong = []

@@ -111,6 +111,15 @@ def options(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def use_backend(parser: argparse.ArgumentParser, name: str | None) -> None:
+    """Compute with the backend of that name, or say in one line what is missing."""
+    try:
+        if name is not None:
+            backend.use(name)
+    except backend.BackendError as error:
+        parser.error(str(error))
+
+
 def main(module_name: str, argv: Sequence[str] | None = None) -> None:
     """Run one demo from the command line, and exit."""
     module = sys.modules[module_name]
@@ -118,6 +127,5 @@ def main(module_name: str, argv: Sequence[str] | None = None) -> None:
     if hasattr(module, "run_seeds"):
         parser.add_argument("--seeds", type=int, default=0, help="claim the medians")
     args = parser.parse_args(argv)
-    if chosen := vars(args).pop("backend"):
-        backend.use(chosen)
+    use_backend(parser, vars(args).pop("backend"))
     sys.exit(0 if perform(module, **vars(args)) else 1)
