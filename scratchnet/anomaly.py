@@ -64,34 +64,36 @@ def detect_anomaly() -> Iterator[None]:
         _watch.reset(token)
 
 
-def look(what: str, result: Array, inputs: Iterable[tuple[str, Any]]) -> None:
+def look(
+    what: str,
+    result: Array,
+    inputs: Iterable[tuple[str, Any]],
+    node: int | None = None,
+) -> None:
     """Raise FloatingPointError if this thread is watched and `result` is not finite.
 
     Args:
         what: made the result.
         result: its values.
         inputs: what it was made of, by names.
+        node: on the way back, the number of the node whose line is meant; by default
+            it is the line that runs now.
 
     """
-    if _watch.get() is not None and not _finite(result):
-        said = [f"{name}: {describe(x)}" for name, x in inputs]
-        raise FloatingPointError(_message(what, result, [_line(), *said]))
+    watch = _watch.get()
+    if watch is None or _finite(result):
+        return
+    line = _line()
+    if node is not None:
+        line = watch.lines.get(node, "recorded before detect_anomaly()")
+    said = [f"{name}: {describe(x)}" for name, x in inputs]
+    raise FloatingPointError(_message(what, result, [line, *said]))
 
 
 def remember(number: int) -> None:
     """Note which line made the node of that number, if this thread is watched."""
     if (watch := _watch.get()) is not None:
         watch.lines[number] = _line()
-
-
-def look_back(
-    number: int, what: str, result: Array, inputs: Iterable[tuple[str, Any]]
-) -> None:
-    """Do as `look`, for what the node of that number made on the way back."""
-    if (watch := _watch.get()) is not None and not _finite(result):
-        said = [f"{name}: {describe(x)}" for name, x in inputs]
-        line = watch.lines.get(number, "recorded before detect_anomaly()")
-        raise FloatingPointError(_message(what, result, [line, *said]))
 
 
 def _finite(a: Any) -> bool:

@@ -126,11 +126,11 @@ class Node:
     def look(self, i: int, dx: Any, g: Any) -> None:
         """Have `anomaly` look at what `pull` made of g for input i."""
         inputs = _named(self.row.inputs(self.args))
-        anomaly.look_back(
-            self.number,
+        anomaly.look(
             f"the derivative of {name_of(self.function)} by {inputs[i][0]}",
             plain(dx),
             [("dL/d(its result)", plain(g)), *inputs],
+            self.number,
         )
 
     def plain_args(self) -> Any:

@@ -464,8 +464,7 @@ LEFT_OUT = {
         "training.GANHistory",
     ),
     "the engine calls them": (
-        "anomaly.look", "anomaly.remember", "anomaly.look_back", "anomaly.describe",
-        "anomaly.Watched",
+        "anomaly.look", "anomaly.remember", "anomaly.describe", "anomaly.Watched",
     ),
     "NumPy's functions, in NumPy's words": (
         "losses.bernoulli_terms", "losses.gaussian_terms", "nn.ReLU.forward",
