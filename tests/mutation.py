@@ -437,6 +437,14 @@ EQUIVALENT = {
         ("kernels.py", "number",
          "size = max((_rows(a) * a[:1].size for a in same), default=0)"),
     },
+    "no float has 3 bytes; two functions that do nothing; weights that are replaced": {
+        ("kernels.py", "number",
+         'if all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):'),
+        ("kernels.py", "arguments",
+         '"linear": Activation(_linear, _linear_backward),'),
+        ("kernels.py", "number",
+         'options: dict[str, Any] = {"rng": np.random.default_rng(0)}'),
+    },
     "two shapes that were found to be equal": {
         ("losses.py", "number", "if not shapes[0] or shapes[0][0] == 0:"),
         ("losses.py", "number", "return int(shapes[0][0])"),
