@@ -3,7 +3,9 @@
 Functions of arrays need no backend: NumPy's dispatch protocols find the right
 implementation from the array itself, `np.exp(x)` of a CuPy array runs on the GPU. What
 has no array to go by is kept here: making arrays, copying them to the host, adding into
-repeated positions, and random streams. No other file names an array library beside
+repeated positions, and random streams. So is what a GPU has and NumPy has not: steps
+that are recorded once and then replayed (`capture`), chains of functions as one kernel
+(`fused`), matrix products of fewer digits. No other file names an array library beside
 NumPy.
 
     scratchnet.backend.use("cupy")      # or SCRATCHNET_BACKEND=cupy, or --backend cupy
@@ -13,10 +15,12 @@ Call `use` before models are made: what was made with one library stays with it.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -26,11 +30,32 @@ from numpy.typing import ArrayLike, DTypeLike
 Array = Any
 Shape = int | Sequence[int]
 
-BACKENDS = ("numpy", "cupy")
+BACKENDS = ("numpy", "cupy", "cupy-tf32")
 
 
 class BackendError(RuntimeError):
     """A backend cannot be used here; says what is missing, and what to install."""
+
+
+class Fused(NamedTuple):
+    """A chain of elementwise functions as one kernel of a GPU.
+
+    Beside each stands the same in NumPy's functions, for where there is none.
+
+    Attributes:
+        name: of the kernel.
+        inputs, outputs: what it reads; what it reads and writes. Declarations in C,
+            `T` standing for a dtype that is found at the call, as CuPy has them.
+        body: C, for entry i of what its arguments broadcast to.
+        preamble: C, functions that the body calls.
+
+    """
+
+    name: str
+    inputs: str
+    outputs: str
+    body: str
+    preamble: str = ""
 
 
 # --- The libraries ------------------------------------------------------------------
@@ -41,6 +66,7 @@ class Library(Protocol):
 
     name: str
     array: Any  # the type of its arrays
+    host: bool  # whether they are where Python is
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         """Make `x` an array, without a copy where it already is one."""
@@ -57,10 +83,23 @@ class Library(Protocol):
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         """Add into repeated positions."""
 
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        """Write the product of two matrices to `out`, and return it."""
+
+    def fused(self, kernel: Fused, arguments: Sequence[Any]) -> bool:
+        """Run a kernel, or say that there are none here."""
+
+    def capture(self, f: Callable[[], object]) -> Callable[[], object]:
+        """Return what does the same as `f`, by a recording if there is such a thing."""
+
+    def each_time(self, f: Callable[[], object]) -> None:
+        """Call `f`, now and whenever what is being recorded is replayed."""
+
 
 class _NumPy:
     name = "numpy"
     array: Any = np.ndarray
+    host = True
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         return np.asarray(x, dtype=dtype)
@@ -77,13 +116,35 @@ class _NumPy:
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         np.add.at(target, index, values)
 
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        return np.matmul(a, b, out=out)
+
+    def fused(self, kernel: Fused, arguments: Sequence[Any]) -> bool:
+        return False
+
+    def capture(self, f: Callable[[], object]) -> Callable[[], object]:
+        return f
+
+    def each_time(self, f: Callable[[], object]) -> None:
+        f()
+
 
 class _CuPy:
-    name = "cupy"
+    host = False
 
-    def __init__(self) -> None:
+    def __init__(self, tf32: bool = False) -> None:
+        self.name = "cupy-tf32" if tf32 else "cupy"
         self.cupy = _import_cupy()
         self.array = self.cupy.ndarray
+        # The same choice for CuPy's own products, whatever its environment says.
+        linalg = importlib.import_module("cupy._core._routines_linalg")
+        linalg.set_compute_type(
+            np.float32, linalg.COMPUTE_TYPE_TF32 if tf32 else linalg.COMPUTE_TYPE_FP32
+        )
+        self.cublas = _Cublas(self.cupy, tf32)
+        self.kernels: dict[Fused, Any] = {}
+        # While a step is recorded: what of it is Python's, to be called each time.
+        self.hooks: list[Callable[[], object]] | None = None
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         return self.cupy.asarray(x, dtype=dtype)
@@ -100,6 +161,183 @@ class _CuPy:
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         self.cupy.add.at(target, index, values)
+
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        return self.cublas.matmul(a, b, out)
+
+    def fused(self, kernel: Fused, arguments: Sequence[Any]) -> bool:
+        made = self.kernels.get(kernel)
+        if made is None:
+            name, inputs, outputs, body, preamble = kernel
+            made = self.cupy.ElementwiseKernel(
+                inputs, outputs, body, name, preamble=preamble
+            )
+            self.kernels[kernel] = made
+        made(*arguments)
+        return True
+
+    def capture(self, f: Callable[[], object]) -> Callable[[], object]:
+        return _Graph(self, f)
+
+    def each_time(self, f: Callable[[], object]) -> None:
+        if self.hooks is None:
+            f()
+        else:
+            self.hooks.append(f)
+
+
+class _Cublas:
+    """Matrix products by cuBLAS itself.
+
+    CuPy refuses to call cuBLAS while a stream is recorded (its `cublas.setStream`),
+    though cuBLAS can: it then only must not allocate, so it is given its workspace.
+    """
+
+    WORKSPACE = 32 << 20  # bytes; what NVIDIA advises for this generation
+
+    def __init__(self, cupy: Any, tf32: bool) -> None:
+        self.cupy = cupy
+        # By the dtype's character: CUDA_R_32F, CUDA_R_64F
+        self.real = {"f": 0, "d": 1}
+        # CUBLAS_COMPUTE_32F or its FAST_TF32, CUBLAS_COMPUTE_64F
+        self.compute = {"f": 77 if tf32 else 68, "d": 70}
+        self.handle: Any = None  # cuBLAS is started by the first product
+        self.stream: int | None = None
+        self.numbers = {
+            "f": (ctypes.c_float(1), ctypes.c_float(0)),
+            "d": (ctypes.c_double(1), ctypes.c_double(0)),
+        }
+
+    def _start(self) -> None:
+        self.cupy.cuda.device.get_cublas_handle()  # has CuPy find and load it
+        major = self.cupy.cuda.runtime.runtimeGetVersion() // 1000
+        name = f"libcublas.so.{major}" if os.name == "posix" else f"cublas64_{major}"
+        self.library = ctypes.CDLL(name)
+        handle = ctypes.c_void_p()
+        self._call("cublasCreate_v2", ctypes.byref(handle))
+        self.handle = handle
+        self.workspace = self.cupy.cuda.alloc(self.WORKSPACE)
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        status = getattr(self.library, function)(*arguments)
+        if status:
+            raise BackendError(f"backend 'cupy': {function} answers {status}")
+
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        """Write a b to `out`; rows of all three contiguous, or columns of a and b.
+
+        cuBLAS reads and writes by columns. What is C by rows is Cᵀ by columns, and Cᵀ
+        is Bᵀ Aᵀ: with the factors exchanged nothing has to be transposed.
+        """
+        kind = out.dtype.char
+        if kind not in self.real or not a.dtype == b.dtype == out.dtype:
+            raise TypeError(
+                f"matmul: {a.dtype}, {b.dtype} and out {out.dtype}; all float32 or all "
+                "float64 expected"
+            )
+        (m, k), (k_, n) = a.shape, b.shape
+        if k != k_ or out.shape != (m, n):
+            raise ValueError(
+                f"matmul: shapes {a.shape}, {b.shape} and out {out.shape}; (m, k), "
+                "(k, n) and (m, n) expected"
+            )
+        if self.handle is None:
+            self._start()
+        stream = self.cupy.cuda.get_current_stream().ptr
+        if stream != self.stream:
+            self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
+            # Setting the stream took it away.
+            self._call(
+                "cublasSetWorkspace_v2", self.handle,
+                ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(self.WORKSPACE),
+            )  # fmt: skip
+            self.stream = stream
+        one, zero = map(ctypes.byref, self.numbers[kind])
+        real, pointer = self.real[kind], ctypes.c_void_p
+        (turned_a, lda), (turned_b, ldb) = _layout(a), _layout(b)
+        turned_out, ldc = _layout(out)
+        if turned_out:
+            raise ValueError("matmul: the rows of out are not contiguous")
+        self._call(
+            "cublasGemmEx", self.handle, int(turned_b), int(turned_a), n, m, k, one,
+            pointer(b.data.ptr), real, ldb, pointer(a.data.ptr), real, lda, zero,
+            pointer(out.data.ptr), real, ldc, self.compute[kind], -1,
+        )  # fmt: skip
+        return out
+
+
+def _layout(a: Array) -> tuple[bool, int]:
+    """Return whether a matrix lies by columns, and how far one is from the next."""
+    (m, n), (by_row, by_column) = a.shape, (s // a.itemsize for s in a.strides)
+    if (by_column == 1 or n == 1) and (by_row >= n or m == 1):
+        return False, max(by_row if m > 1 else n, 1)
+    if (by_row == 1 or m == 1) and (by_column >= m or n == 1):
+        return True, max(by_column if n > 1 else m, 1)
+    raise ValueError(
+        f"matmul: a matrix of shape {a.shape} and strides {a.strides}; rows or columns "
+        "that are contiguous expected"
+    )
+
+
+class _Graph:
+    """What a function does on the GPU, recorded once (a CUDA graph) and then replayed.
+
+    The function must do the same on the same arrays each time; what it reads from
+    Python stays as it was when it was recorded, unless it is `each_time`. It is called
+    twice, ever: the first time as it is, which makes CuPy compile and load what it
+    needs; the second time to be recorded. Each time it counts as one call.
+
+    What it allocates comes from a pool of its own, which lives as long as the recording
+    and which nothing else takes memory from.
+    """
+
+    def __init__(self, library: _CuPy, f: Callable[[], object]) -> None:
+        self.library, self.f = library, f
+        cuda = library.cupy.cuda
+        self.stream = cuda.Stream(non_blocking=True)
+        self.pool = cuda.MemoryPool()
+        self.hooks: list[Callable[[], object]] = []
+        self.warm = False
+        self.graph: Any = None
+
+    def __call__(self) -> None:
+        if not self.warm:
+            with self._aside():
+                self.f()
+            self.warm = True
+            return
+        if self.graph is None:
+            with self._aside():
+                self.graph = self._recorded()
+        for hook in self.hooks:
+            hook()
+        self.graph.launch()  # on the stream of all else
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Work on a stream and with memory of its own, after all else and before it."""
+        cuda = self.library.cupy.cuda
+        cuda.get_current_stream().synchronize()
+        with cuda.using_allocator(self.pool.malloc), self.stream:
+            yield
+        self.stream.synchronize()
+
+    def _recorded(self) -> Any:
+        self.library.hooks = self.hooks
+        self.stream.begin_capture()
+        try:
+            self.f()
+        except Exception as error:
+            self.hooks.clear()
+            with contextlib.suppress(Exception):
+                self.stream.end_capture()  # or the stream could not be used again
+            raise BackendError(
+                f"backend 'cupy': the step cannot be recorded ({error!r}); it must not "
+                "wait for the GPU, nor bring arrays from the host"
+            ) from error
+        finally:
+            self.library.hooks = None
+        return self.stream.end_capture()
 
 
 def _import_cupy() -> Any:
@@ -127,11 +365,18 @@ def _import_cupy() -> Any:
     return cupy
 
 
-_LIBRARIES: dict[str, Callable[[], Library]] = {"numpy": _NumPy, "cupy": _CuPy}
+_LIBRARIES: dict[str, Callable[[], Library]] = {
+    "numpy": _NumPy,
+    "cupy": _CuPy,
+    "cupy-tf32": lambda: _CuPy(tf32=True),
+}
 
 
 def use(name: str) -> None:
     """Have arrays made by NumPy ("numpy") or, on a GPU, by CuPy ("cupy").
+
+    With "cupy-tf32" products of float32 matrices are computed from factors rounded to
+    11 digits instead of 24 (NVIDIA's TensorFloat-32): faster, and less exact.
 
     Raises:
         ValueError: there is no backend of that name.
@@ -150,6 +395,11 @@ def use(name: str) -> None:
 def name() -> str:
     """Return the name of the backend in use."""
     return _library.name
+
+
+def on_host() -> bool:
+    """Say whether arrays are where Python is, and not on a device."""
+    return _library.host
 
 
 _library: Library = _NumPy()
@@ -217,6 +467,51 @@ def _names_once(part: Any) -> bool:
     if isinstance(part, (slice, int, np.integer, type(None), type(...))):
         return True
     return getattr(part, "dtype", None) == np.bool_
+
+
+# --- Steps --------------------------------------------------------------------------
+
+
+def matmul(a: Array, b: Array, out: Array) -> Array:
+    """Write the product of two matrices to `out`, in a way that can be recorded."""
+    return _library.matmul(a, b, out)
+
+
+def fused(kernel: Fused, *arguments: Any) -> bool:
+    """Run a kernel, its inputs and then its outputs given, where there are kernels.
+
+    Returns:
+        Whether there are: if not, the caller does the same with NumPy's functions.
+
+    """
+    return _library.fused(kernel, arguments)
+
+
+def capture(f: Callable[[], object]) -> Callable[[], object]:
+    """Return what does the same as `f()`, on a GPU by a recording that is replayed.
+
+    A recording costs the host one call where the step costs it a hundred. `f` must do
+    the same with the same arrays each time; what it computes on the host is computed
+    once, but for what it hands to `each_time`.
+
+    Raises:
+        BackendError: by the second call, if `f` does what cannot be recorded.
+
+    """
+    return _library.capture(f)
+
+
+def each_time(f: Callable[[], object]) -> None:
+    """Call `f`, and if a step is being recorded, before each replay of it.
+
+    It may write to arrays of the step, like a learning rate. All of these calls come
+    before the recording as a whole, so it must hold only one use of what each writes:
+    one step of one optimizer.
+    """
+    _library.each_time(f)
+
+
+# --- Random streams -----------------------------------------------------------------
 
 
 def streams(seed: int, n: int) -> list[np.random.Generator]:

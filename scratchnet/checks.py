@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from scratchnet import backend
 from scratchnet.backend import Array
+from scratchnet.philox import Stream
 
 # --- Numbers, choices, functions ----------------------------------------------------
 
@@ -91,8 +92,8 @@ def dtype(owner: str, dtype: DTypeLike) -> np.dtype:
 
 
 def rng(owner: str, rng: Any) -> None:
-    """Raise TypeError unless `rng` is a NumPy random generator."""
-    if not isinstance(rng, np.random.Generator):
+    """Raise TypeError unless `rng` is a NumPy generator, or a stream on a device."""
+    if not isinstance(rng, np.random.Generator | Stream):
         raise TypeError(
             f"{owner}: rng is {rng!r}; a np.random.Generator expected, "
             "like np.random.default_rng(0)"

@@ -4,7 +4,8 @@ Initialisers, flat buffers, the updates of SGD and Adam, activations in place, a
 the checks of what comes in. Everything that runs in a training step writes into
 arrays that exist already: plain NumPy calls with `out=`, nothing allocated. What
 changes from step to step (Adam's t, the learning rate) is kept in arrays too, so
-that a recorded step can be replayed without asking Python again.
+that a recorded step can be replayed without asking Python again. Where a GPU gains by
+it, a chain of calls is one kernel in C too, and the NumPy calls follow it.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from scratchnet import backend, checks
-from scratchnet.backend import Array
+from scratchnet.backend import Array, Fused
 
 Initialiser = Callable[..., Array]
 
@@ -156,12 +157,14 @@ def load_state(
 # --- Updates ------------------------------------------------------------------------
 
 # What is passed over several times is worked on in blocks of about this many elements,
-# which stay in the core's cache from one pass to the next.
+# which stay in the core's cache from one pass to the next. A device takes it at once.
 BLOCK = 1 << 16
 
 
 def _rows(a: Array) -> int:
     """Return how many rows of `a` make a block."""
+    if not backend.on_host():
+        return max(1, len(a))
     return max(1, BLOCK * len(a) // max(1, int(a.size)))
 
 
@@ -204,6 +207,14 @@ def sgd_update(
             np.add(v, g_, out=v)
             np.multiply(v, lr, out=s)
         np.subtract(p_, s, out=p_)
+
+
+ADAM = Fused(
+    "adam", "T g, T lr_t, T eps_t, T keep, T beta1, T beta2", "T p, T m, T v",
+    "m = beta1 * m + g;"
+    "v = beta2 * v + g * g;"
+    "p = keep * p - lr_t * (m / (sqrt(v) + eps_t));",
+)  # fmt: skip
 
 
 def adam_update(
@@ -250,6 +261,9 @@ def adam_update(
             stands for 1.
 
     """
+    kept = 1.0 if keep is None else keep
+    if backend.fused(ADAM, g, lr_t, eps_t, kept, beta1, beta2, p, m, v):
+        return
     for block in _blocks(p):
         p_, g_, m_, v_ = p[block], g[block], m[block], v[block]
         s = scratch[: len(p_)]
@@ -265,6 +279,16 @@ def adam_update(
         np.divide(m_, s, out=s)
         np.multiply(s, lr_t, out=s)
         np.subtract(p_, s, out=p_)
+
+
+ADAM_SCALARS = Fused(
+    "adam_scalars", "float64 lr, float64 beta1, float64 beta2, float64 eps",
+    "float64 t, float64 lr_t, float64 eps_t",
+    "t += 1;"
+    "double r = sqrt((1 - pow(beta2, t)) / (1 - beta2));"
+    "lr_t = r / (1 - pow(beta1, t)) * (1 - beta1) * lr;"
+    "eps_t = r * eps;",
+)  # fmt: skip
 
 
 def adam_scalars(
@@ -283,6 +307,8 @@ def adam_scalars(
     with r = √(c2 / (1 − β2)), lr_t = lr · r · (1 − β1)/c1 and eps_t = r · ε. All are
     0-d float64 arrays, written in place; ci = 1 − βi^t.
     """
+    if backend.fused(ADAM_SCALARS, lr, *betas, eps, t, lr_t, eps_t):
+        return
     np.add(t, 1, out=t)
     np.power(betas[0], t, out=lr_t)
     np.subtract(1, lr_t, out=lr_t)  # c1
@@ -512,7 +538,7 @@ class SGDUpdate(_Update):
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
-        self._begin()
+        backend.each_time(self._begin)
         np.add(self._state["t"], 1, out=self._state["t"])
         for lr, *_ in self._scalars.values():
             lr[...] = self._state["lr"]
@@ -585,17 +611,18 @@ class AdamUpdate(_Update):
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
-        self._begin()
+        backend.each_time(self._begin)
         state = self._state
         adam_scalars(
             state["t"], state["lr"], self._lr_t, self._eps_t, self.betas, self.eps
         )
-        np.multiply(state["lr"], -self.weight_decay, out=self._keep)
-        np.add(self._keep, 1, out=self._keep)
         for lr_t, eps_t, keep in self._scalars.values():
             lr_t[...] = self._lr_t
             eps_t[...] = self._eps_t
-            keep[...] = self._keep
+            if self.weight_decay:
+                np.multiply(state["lr"], -self.weight_decay, out=self._keep)
+                np.add(self._keep, 1, out=self._keep)
+                keep[...] = self._keep
         for i, (p, g) in enumerate(zip(arrays, gradients, strict=True)):
             if g is not None:
                 lr_t, eps_t, keep = self._scalars[p.dtype]
@@ -721,8 +748,16 @@ def _relu(a: Array, scratch: Array) -> None:
     np.maximum(a, 0, out=a)
 
 
+LEAKY_RELU = Fused("leaky_relu", "T slope", "T a", "a = a > 0 ? a : slope * a;")
+STEPS = Fused(
+    "steps", "T slope", "T delta, T h", "h = h > 0 ? T(1) : slope; delta *= h;"
+)
+
+
 def _leaky_relu(slope: float) -> Callable[[Array, Array], None]:
     def forward(a: Array, scratch: Array) -> None:
+        if backend.fused(LEAKY_RELU, slope, a):
+            return
         np.multiply(a, slope, out=scratch)
         np.maximum(a, scratch, out=a)  # right while slope < 1
 
@@ -731,6 +766,8 @@ def _leaky_relu(slope: float) -> Callable[[Array, Array], None]:
 
 def _steps(slope: float) -> Callable[[Array, Array], None]:
     def backward(delta: Array, h: Array) -> None:
+        if backend.fused(STEPS, slope, delta, h):
+            return
         # f' = 1 where h > 0, else slope: rounded up, h > 0 is at least 1. (np.sign
         # takes ten times as long: the processor cannot guess where it branches.)
         np.ceil(h, out=h)
@@ -740,7 +777,15 @@ def _steps(slope: float) -> Callable[[Array, Array], None]:
     return backward
 
 
+SIGMOID = Fused("sigmoid", "", "T a", "a = 1 / (1 + exp(-a));")
+SIGMOID_BACKWARD = Fused(
+    "sigmoid_backward", "", "T delta, T h", "delta *= h * (1 - h);"
+)
+
+
 def _sigmoid(a: Array, scratch: Array) -> None:
+    if backend.fused(SIGMOID, a):
+        return
     np.negative(a, out=a)
     # exp(-a) becomes inf for a very negative a, and 1 / (1 + inf) = 0 is right.
     with np.errstate(over="ignore"):
@@ -750,6 +795,8 @@ def _sigmoid(a: Array, scratch: Array) -> None:
 
 
 def _sigmoid_backward(delta: Array, h: Array) -> None:
+    if backend.fused(SIGMOID_BACKWARD, delta, h):
+        return
     np.multiply(delta, h, out=delta)
     np.subtract(1, h, out=h)
     np.multiply(delta, h, out=delta)  # f' = h (1 - h)
@@ -759,7 +806,12 @@ def _tanh(a: Array, scratch: Array) -> None:
     np.tanh(a, out=a)
 
 
+TANH_BACKWARD = Fused("tanh_backward", "", "T delta, T h", "delta *= 1 - h * h;")
+
+
 def _tanh_backward(delta: Array, h: Array) -> None:
+    if backend.fused(TANH_BACKWARD, delta, h):
+        return
     np.multiply(h, h, out=h)
     np.subtract(1, h, out=h)  # f' = 1 - h²
     np.multiply(delta, h, out=delta)
@@ -787,6 +839,15 @@ def activation(name: str, slope: float = 0.2) -> Activation:
     }[name]
 
 
+CROSS_ENTROPY = Fused(
+    "cross_entropy", "T x", "T a, T delta, T terms",
+    "T s = 1 / (1 + exp(-a));"
+    "terms = (a > 0 ? a : T(0)) - a * x - log(s > 1 - s ? s : 1 - s);"
+    "a = s;"
+    "delta = s - x;",
+)  # fmt: skip
+
+
 def cross_entropy(
     a: Array, x: Array, loss: Array, delta: Array, scratch: Array
 ) -> None:
@@ -808,6 +869,9 @@ def cross_entropy(
         scratch: more memory of that shape.
 
     """
+    if backend.fused(CROSS_ENTROPY, x, a, delta, scratch[: len(a)]):
+        np.sum(scratch[: len(a)], axis=-1, out=loss)
+        return
     for part in _blocks(a):
         s, target, d = a[part], x[part], delta[part]
         terms = scratch[: len(s)]

@@ -1,108 +1,206 @@
 """Random numbers that are a function of their place: Philox4x32-10.
 
-Salmon et al. 2011. A number depends on a seed and a counter and on nothing that was
-drawn before it. So any backend draws the same ones, any process its own part of them,
-and a step that was captured on a GPU draws anew each time that its counter is moved.
+Salmon et al. 2011. A number depends on a key, a step and where in the step it is drawn,
+and on nothing that was drawn before it. So any backend draws the same ones, and a step
+that was recorded on a GPU draws anew each time that its count of steps is moved on.
 
 The counter is 128 bits wide, four words of 32, the key two. Ten rounds of
 
     (hi0, lo0) = M0 · c0,   (hi1, lo1) = M1 · c2           64 bits each
     c ← (hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0),   k ← k + W
 
-make of a counter four words that nothing is known to tell from chance. All of it is
-plain NumPy, so it runs where its arrays are.
+make of a counter four words that nothing is known to tell from chance. Here its words
+are: which four numbers of a draw, which draw of the step, and, in two, which step.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks
-from scratchnet.backend import Array
+from scratchnet import backend
+from scratchnet.backend import Array, Fused
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by: of the golden ratio, of √3
 ROUNDS = 10
 _LOW = 0xFFFFFFFF  # of a 64-bit number, the lower half
+_HALF = np.uint64(32)
+
+Words = tuple[Array, ...]  # of 32 bits, in arrays of 64
 
 
-def philox(counter: Array, key: tuple[int, int]) -> Array:
+def philox(counter: Words, key: Words) -> Words:
     """Return four random words for each counter.
 
     Args:
-        counter: (n, 4) uint64, each below 2³²; the first word is the lowest.
-        key: two words of 32 bits.
-
-    Returns:
-        (n, 4) uint64, each below 2³², where the counter is.
+        counter: four arrays of uint64, each below 2³², that broadcast together; the
+            first is the lowest word.
+        key: two of them.
 
     """
-    c0, c1, c2, c3 = (counter[:, i] for i in range(4))
+    c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
         one, two = c0 * np.uint64(M0), c2 * np.uint64(M1)
-        c0 = (two >> np.uint64(32)) ^ c1 ^ np.uint64(k0)
-        c1 = two & np.uint64(_LOW)
-        c2 = (one >> np.uint64(32)) ^ c3 ^ np.uint64(k1)
-        c3 = one & np.uint64(_LOW)
-        k0, k1 = (k0 + W0) & _LOW, (k1 + W1) & _LOW
-    return np.stack([c0, c1, c2, c3], axis=1)
+        c0, c1 = (two >> _HALF) ^ c1 ^ k0, two & np.uint64(_LOW)
+        c2, c3 = (one >> _HALF) ^ c3 ^ k1, one & np.uint64(_LOW)
+        k0 = (k0 + np.uint64(W0)) & np.uint64(_LOW)
+        k1 = (k1 + np.uint64(W1)) & np.uint64(_LOW)
+    return c0, c1, c2, c3
 
 
-def words(seed: int, step: int, start: int, n: int) -> Array:
-    """Return n random words of 32 bits, those from `start` on of a step: (n,) uint64.
+# The same in C, for one counter, and what is made of its words.
+_PREAMBLE = f"""
+__device__ unsigned int philox(
+    unsigned long long key, unsigned long long step, unsigned int draw,
+    unsigned long long number)
+{{
+    unsigned int c[4] = {{
+        (unsigned int)(number / 4), draw, (unsigned int)step, (unsigned int)(step >> 32)
+    }};
+    unsigned int k0 = (unsigned int)key, k1 = (unsigned int)(key >> 32);
+    for (int round = 0; round < {ROUNDS}; ++round) {{
+        unsigned long long one = {M0}ull * c[0], two = {M1}ull * c[2];
+        c[0] = (unsigned int)(two >> 32) ^ c[1] ^ k0;
+        c[1] = (unsigned int)two;
+        c[2] = (unsigned int)(one >> 32) ^ c[3] ^ k1;
+        c[3] = (unsigned int)one;
+        k0 += {W0}u;
+        k1 += {W1}u;
+    }}
+    return c[number % 4];
+}}
+__device__ double fraction(unsigned int word)
+{{
+    return ((word >> 9) + 0.5) * {2.0**-23!r};
+}}
+"""
+_PLACE = "uint64 key, uint64 step, uint32 draw"
+UNIFORM = Fused(
+    "philox_uniform", _PLACE, "T u", "u = (T)fraction(philox(key, step, draw, i));",
+    _PREAMBLE,
+)  # fmt: skip
+NORMAL = Fused(
+    "philox_normal", _PLACE, "T z",
+    "double u = fraction(philox(key, step, draw, 2ull * i));"
+    "double v = fraction(philox(key, step, draw, 2ull * i + 1));"
+    f"z = (T)(sqrt(-2 * log(u)) * cos({2 * math.pi!r} * v));",
+    _PREAMBLE,
+)  # fmt: skip
+INTEGERS = Fused(
+    "philox_integers", f"{_PLACE}, uint64 limit", "int64 r",
+    "r = (limit * philox(key, step, draw, i)) >> 32;", _PREAMBLE,
+)  # fmt: skip
 
-    The words of a step are the same whether they are drawn at once or in parts.
+
+class Stream:
+    """A source of random numbers that draws them where arrays are.
+
+    It has those methods of NumPy's Generator that training has a use for, and returns
+    arrays of the backend. A run draws its noise from one on a GPU.
 
     Args:
-        seed: the key, in [0, 2⁶⁴).
-        step: the upper half of the counter, in [0, 2⁶⁴).
-        start, n: which of the step's words, fewer than 2⁶⁴ · 4.
+        key: in [0, 2⁶⁴): streams with different keys have nothing in common.
 
     """
-    for name, value in (("seed", seed), ("step", step), ("start", start), ("n", n)):
-        checks.count("philox", name, value, 0)
-    first, last = start // 4, -(-(start + n) // 4)
-    index = np.arange(first, max(last, first + 1), dtype=np.uint64)
-    host = np.empty((len(index), 4), np.uint64)
-    host[:, 0], host[:, 1] = index & np.uint64(_LOW), index >> np.uint64(32)
-    host[:, 2], host[:, 3] = step & _LOW, step >> 32
-    found = philox(backend.asarray(host), (seed & _LOW, seed >> 32)).reshape(-1)
-    return found[start - 4 * first :][:n]
 
+    def __init__(self, key: int) -> None:
+        if not 0 <= key < 2**64:
+            raise ValueError(f"Stream: key is {key}; a whole number in [0, 2⁶⁴)")
+        self._state = {
+            "key": backend.asarray(np.array(key, np.uint64)),
+            "step": backend.zeros((), np.uint64),
+        }
+        self._draws = 0  # in this step
 
-def uniform(
-    seed: int, step: int, shape: tuple[int, ...], dtype: DTypeLike = np.float32,
-    start: int = 0,
-) -> Array:  # fmt: skip
-    """Return numbers from U(0, 1), never 0 or 1, each made of one word.
+    def begin(self) -> None:
+        """Go on to the numbers of the next step."""
+        np.add(self._state["step"], np.uint64(1), out=self._state["step"])
+        self._draws = 0
 
-    Args:
-        seed, step: see `words`.
-        shape: of the result, in the order of the words.
-        dtype: of the result; both kinds have the same 23 bits.
-        start: how many numbers of the step come before the first.
+    def random(self, shape: Any = (), dtype: DTypeLike = np.float64) -> Array:
+        """Return numbers from U(0, 1), 23 bits and a half each: never 0 or 1."""
+        return self._drawn(UNIFORM, shape, dtype, self._fractions)
 
-    """
-    found = words(seed, step, start, math.prod(shape))
-    # The upper 23 bits, and half a unit more: no number is 0 or 1.
-    fraction = (found >> np.uint64(9)).astype(np.float64) + 0.5
-    made: Array = (fraction * 2.0**-23).astype(dtype)
-    return made.reshape(shape)
+    def standard_normal(self, shape: Any = (), dtype: DTypeLike = np.float64) -> Array:
+        """Return numbers from N(0, 1), each made of two words (Box & Muller 1958)."""
 
+        def numbers(n: int) -> Array:
+            pairs = self._fractions(2 * n)
+            u, v = pairs[::2], pairs[1::2]
+            return np.sqrt(-2 * np.log(u)) * np.cos((2 * math.pi) * v)
 
-def normal(
-    seed: int, step: int, shape: tuple[int, ...], dtype: DTypeLike = np.float32,
-    start: int = 0,
-) -> Array:  # fmt: skip
-    """Return numbers from N(0, 1), as `uniform` does from U(0, 1).
+        return self._drawn(NORMAL, shape, dtype, numbers)
 
-    By Box & Muller (1958): of two uniform numbers u and v, √(-2 log u) cos 2πv. Each
-    takes two words of its own, so that a part of them is drawn without the rest.
-    """
-    pairs = uniform(seed, step, (math.prod(shape), 2), np.float64, 2 * start)
-    u, v = pairs[:, 0], pairs[:, 1]
-    made: Any = np.sqrt(-2 * np.log(u)) * np.cos((2 * math.pi) * v)
-    return made.astype(dtype).reshape(shape)
+    def uniform(self, low: float, high: float, shape: Any = ()) -> Array:
+        """Return float64 numbers from U(low, high)."""
+        return low + (high - low) * self.random(shape)
+
+    def integers(self, n: int, size: Any = ()) -> Array:
+        """Return whole numbers from 0 to n - 1, for n < 2³².
+
+        Those that are most likely are so by less than one part in 2³² / n.
+        """
+        if not 0 < n <= _LOW:
+            raise ValueError(f"Stream: integers below {n}; n in [1, 2³²) expected")
+
+        def numbers(count: int) -> Array:
+            return (self._words(count) * np.uint64(n)) >> _HALF
+
+        return self._drawn(INTEGERS, size, np.int64, numbers, n)
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what there is instead."""
+        raise AttributeError(
+            f"Stream: no {name}; on a device noise is drawn by random, uniform, "
+            "standard_normal and integers"
+        )
+
+    def _drawn(
+        self, kernel: Fused, shape: Any, dtype: DTypeLike, numbers: Any, *more: Any
+    ) -> Array:
+        """Return an array of so many numbers, and count the draw."""
+        out = backend.empty(shape, dtype)
+        key, step = self._state["key"], self._state["step"]
+        if not backend.fused(kernel, key, step, self._draws, *more, out):
+            out[...] = numbers(out.size).reshape(out.shape)
+        self._draws += 1
+        return out
+
+    def _fractions(self, n: int) -> Array:
+        return ((self._words(n) >> np.uint64(9)).astype(np.float64) + 0.5) * 2.0**-23
+
+    def _words(self, n: int) -> Array:
+        """Return the first n words of this draw, (n,) uint64."""
+        key, step = self._state["key"], self._state["step"]
+        low = np.uint64(_LOW)
+        number = np.arange(-(-n // 4), dtype=np.uint64, like=key)
+        draw = np.full_like(number, self._draws)
+        words = philox(
+            (number, draw, step & low, step >> _HALF), (key & low, key >> _HALF)
+        )
+        found: Array = np.stack(words, axis=1).reshape(-1)[:n]
+        return found
+
+    # State
+
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the key and the count of steps themselves."""
+        return self._state
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the key and the count of steps to the host."""
+        return {name: np.array(backend.to_numpy(a)) for name, a in self._state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a copy (ValueError if it is none, and nothing changes)."""
+        for name, a in self._state.items():
+            given: Any = state.get(name)
+            if getattr(given, "dtype", None) != a.dtype or given.shape != ():
+                raise ValueError(f"Stream: {name} is {given!r}; a uint64 expected")
+        for name, a in self._state.items():
+            a[...] = backend.asarray(state[name])
+        self._draws = 0

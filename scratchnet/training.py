@@ -29,6 +29,7 @@ from scratchnet.checkpoint import (
 )
 from scratchnet.nn import Module, inference
 from scratchnet.optim import Optimizer
+from scratchnet.philox import Stream
 from scratchnet.tensor import Tensor, plain
 
 
@@ -69,6 +70,10 @@ def fit(
     Every epoch visits all samples once, in an order of its own, `batch_size` at a time;
     the last minibatch holds what is left. Where the model wants noise (a VAE's ε, a
     corruption), it has a method `with_noise`, and each minibatch gets its own.
+
+    On a GPU the noise is drawn there, by a `philox.Stream` with a key that `noise`
+    draws; and by hand a step is recorded and then replayed (`backend.capture`), but for
+    the last, smaller minibatch of an epoch, which is computed as it comes.
 
     Args:
         model: with the engine, anything with `loss(*batch)`, trained by `optimizer`; or
@@ -111,7 +116,8 @@ def fit(
         None if validation is None else _uploaded("fit", "validation", validation)
     )
     _check(model, data, batch_size, optimizer, noise, held_out)
-    draw = _noise_of(model, noise)
+    source = _source(noise)
+    draw = _noise_of(model, source)
     quiet = noise.spawn(1)[0] if noise is not None else None
     # Here, so that importing this module stays fast.
     from tqdm import tqdm  # type: ignore[import-untyped]
@@ -122,10 +128,15 @@ def fit(
     # The losses of an epoch stay where they are computed until its end.
     losses = backend.zeros(len(starts), data[0].dtype)
     order = np.arange(n)
+    indices = backend.asarray(order)
     history = History()
     place = _Place(
         "fit",
-        {"model": model, "optimizer": optimizer or getattr(model, "optimizer", None)},
+        {
+            "model": model,
+            "optimizer": optimizer or getattr(model, "optimizer", None),
+            **_streams(noise=source),
+        },
         {"rng": rng, "noise": noise, "quiet": quiet},
         history,
         rows=n, batch_size=batch_size, epochs=epochs, validation=held_out is not None,
@@ -140,11 +151,24 @@ def fit(
     def step(i: int, model: Any) -> Array:
         # Fresh arrays each time: the graph of the last loss may still read the last
         # ones.
-        rows = indices[starts[i] : starts[i] + batch_size]
+        return train_on(indices[starts[i] : starts[i] + batch_size], model)
+
+    def train_on(rows: Array, model: Any) -> Array:
         return _step(model, draw(*[a[rows] for a in data]), optimizer)
 
+    # The same for a recording, which finds in an array which step it is.
+    position = backend.zeros(1, np.int64)
+    within = backend.asarray(np.arange(batch_size))
+
+    def next_step() -> None:
+        rows = np.take(indices, position * batch_size + within)
+        losses[position] = train_on(rows, model)
+        np.add(position, 1, out=position)
+
+    replay = backend.capture(next_step) if _recordable(model) else None
+
     def validate(model: Any) -> float:
-        same = _noise_of(model, copy.deepcopy(quiet))
+        same = _noise_of(model, _source(copy.deepcopy(quiet)))
         return _validate(model, held_out or (), batch_size, same)
 
     def name(epoch: int, i: int) -> str:
@@ -161,11 +185,15 @@ def fit(
             began = time.perf_counter()
             if not done:
                 order = rng.permutation(n)
-            indices = backend.asarray(order)
+            indices[...] = backend.asarray(order)
+            position[...] = done
             good = place.snapshot(done)
             try:
                 for i in range(done, len(starts)):
-                    losses[i] = step(i, model)
+                    if replay is not None and sizes[i] == batch_size:
+                        replay()
+                    else:
+                        losses[i] = step(i, model)
                     bar.update(1)
                     if checkpoints is not None:
                         checkpoints(
@@ -335,6 +363,16 @@ class _Place:
                 f"{self.owner}: resume: the state is of another run: {'; '.join(wrong)}"
             )
         parts = self._checked_parts()
+        streams = {name for name, part in parts if isinstance(part, Stream)}
+        saved_parts = {name.partition(".")[0] for name in state.arrays}
+        of_generators = {f"{k}_stream" for k in self.generators}
+        if of_generators & saved_parts != streams:
+            warnings.warn(
+                f"{self.owner}: noise was drawn on a device there and is drawn on the "
+                "host here, or the other way: it is another from here on",
+                stacklevel=3,
+            )
+            parts = [(name, part) for name, part in parts if name not in streams]
         kept = [(part, part.state_dict()) for _, part in parts]
         generators = {k: generator_state(g) for k, g in self.generators.items()}
         try:
@@ -348,11 +386,11 @@ class _Place:
             for k, before in generators.items():
                 set_generator_state(self.generators[k], before)
             raise ValueError(f"{self.owner}: resume: {error}") from error
-        there = facts.get("machine", {})
+        saved = facts.get("machine", {})
         for name, here in machine().items():
-            if here != there.get(name):
+            if here != saved.get(name):
                 warnings.warn(
-                    f"{name} was {there.get(name)} and now is {here}: the last bits "
+                    f"{name} was {saved.get(name)} and now is {here}: the last bits "
                     "may differ from those of a run that was not interrupted",
                     stacklevel=3,
                 )
@@ -421,11 +459,44 @@ class _Place:
 Batch = tuple[Array, ...]
 
 
-def _noise_of(model: Any, noise: np.random.Generator | None) -> Callable[..., Batch]:
+Source = np.random.Generator | Stream
+
+
+def _source(rng: Any) -> Any:
+    """Return what draws in place of a generator where the arrays are."""
+    if rng is None or backend.on_host():
+        return rng
+    return Stream(int(rng.integers(2**64, dtype=np.uint64)))
+
+
+def _streams(**sources: Source | None) -> dict[str, Stream]:
+    """Return those that draw on a device, as parts of a run."""
+    return {f"{k}_stream": s for k, s in sources.items() if isinstance(s, Stream)}
+
+
+def _begin(*sources: Source | None) -> None:
+    """Have the streams among these go on to the next step."""
+    for source in sources:
+        if isinstance(source, Stream):
+            source.begin()
+
+
+def _noise_of(model: Any, noise: Source | None) -> Callable[..., Batch]:
     """Return what makes the arguments of `step` or `loss` of a minibatch."""
-    if noise is None:
-        return lambda *batch: batch
-    return partial(model.with_noise, rng=noise)
+
+    def draw(*batch: Array) -> Batch:
+        if noise is None:
+            return batch
+        _begin(noise)
+        made: Batch = model.with_noise(*batch, rng=noise)
+        return made
+
+    return draw
+
+
+def _recordable(model: Any) -> bool:
+    """Say whether a step does the same to the same arrays, and gains by a recording."""
+    return getattr(model, "recordable", False) and not backend.on_host()
 
 
 def _step(model: Any, batch: Batch, optimizer: Optimizer | None) -> Array:
@@ -716,7 +787,8 @@ def fit_gan(
         steps: of the generator.
         batch_size: real samples, and rows of noise, in each step.
         rng: chooses the real samples, each time anew.
-        noise: draws z.
+        noise: draws z. On a GPU both only give keys to streams there, and a step by
+            hand is recorded and replayed, as for `fit`.
         discriminator_steps: of the discriminator before each step of the generator.
         optimizers: for the engine, of the generator and of the discriminator.
         average: an `EMA` of the generator's parameters, updated after its steps.
@@ -748,22 +820,37 @@ def fit_gan(
     checks.packs(batch_size, gan.packing)
     from tqdm import tqdm
 
+    chosen, drawn = _source(rng), _source(noise)
+
     def real() -> Array:
-        return x[backend.asarray(rng.integers(len(x), size=batch_size))]
+        return x[backend.asarray(chosen.integers(len(x), size=batch_size))]
 
     def z() -> Array:
         shape = (batch_size, gan.generator_sizes[0])
-        return backend.asarray(noise.standard_normal(shape, gan.dtype.type))
+        return backend.asarray(drawn.standard_normal(shape, gan.dtype.type))
+
+    def move_d(gan: Any) -> Array:
+        """Take one step of the discriminator; return its loss."""
+        _begin(chosen, drawn)
+        step, _ = _sides(gan, optimizers)
+        return step(real(), z())
+
+    def move_g(gan: Any) -> Array:
+        """Take one step of the generator; return its loss."""
+        _begin(chosen, drawn)
+        _, step = _sides(gan, optimizers)
+        loss = step(z(), real() if gan.paired else None)
+        if average is not None:
+            average.update()
+        return loss
+
+    moves = [move_d] * discriminator_steps + [move_g]
 
     def take(step: int, gan: Any) -> Array:
         """Take one step of the generator, and those of the discriminator before it."""
-        discriminator_step, generator_step = _sides(gan, optimizers)
         losses = backend.zeros((), gan.dtype)
-        for _ in range(discriminator_steps):
-            losses += discriminator_step(real(), z())
-        losses += generator_step(z(), real() if gan.paired else None)
-        if average is not None:
-            average.update()
+        for move in moves:
+            losses += move(gan)
         return losses
 
     history = GANHistory()
@@ -773,6 +860,10 @@ def fit_gan(
     parts = {"model": gan, "optimizer": of_g, "discriminator_optimizer": of_d}
     if average is not None:
         parts["average"] = average
+    parts |= _streams(rng=chosen, noise=drawn)
+    replays = {}
+    if _recordable(gan):
+        replays = {move: backend.capture(partial(move, gan)) for move in set(moves)}
     place = _Place(
         "fit_gan", parts, {"rng": rng, "noise": noise}, history, rows=len(x),
         steps=steps, batch_size=batch_size, discriminator_steps=discriminator_steps,
@@ -790,8 +881,13 @@ def fit_gan(
     ):  # fmt: skip
         noted = step % every == 0 or step == steps
         try:
-            take(step, gan)
+            if replays:
+                for move in moves:
+                    replays[move]()
+            else:
+                take(step, gan)
             if noted:
+                _begin(chosen, drawn)
                 _note(history, step, gan.logits(real()), gan.logits(gan.generate(z())))
             if checkpoints is not None:
                 checkpoints(partial(place.state, step))

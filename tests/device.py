@@ -5,16 +5,22 @@ and refuses what they refuse: to become a host array by itself, to be mixed with
 either order, to be indexed by one, and `where=`. It counts how often a value comes back
 to the host (`syncs`), where a GPU would make the program wait.
 
+It can be recorded, as a CUDA graph is: what was done is then done again, with the same
+memory, by `backend.capture`. While it is recorded nothing may come from the host, nor
+go there.
+
 `use` has scratchnet work with it, inside a `with` block.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from scratchnet import backend
+from scratchnet.backend import Fused
+from tests import compiled
 
 # Functions that make arrays of what is on the host, when asked by `like=`.
 _MAKERS = (np.asarray, np.array, np.arange, np.zeros, np.ones, np.empty, np.full)
@@ -25,11 +31,37 @@ _METHODS = (
 )  # fmt: skip
 
 syncs = 0
+_tape: list[Callable[[], object]] | None = None  # what is being recorded
+_hooks: list[Callable[[], object]] = []  # what of it is Python's
+
+
+class RecordError(RuntimeError):
+    """What a recording refuses."""
 
 
 def _count() -> None:
     global syncs
+    if _tape is not None:
+        raise RecordError("the host asks for a value while a step is recorded")
     syncs += 1
+
+
+def _do(f: Callable[[], Any], source: Any = None) -> Any:
+    """Compute something, on the record if there is one."""
+    found = _wrap(f(), source)
+    if _tape is not None:
+        _tape.append(lambda: _again(found, f()))
+    return found
+
+
+def _again(found: Any, result: Any) -> None:
+    """Write a result where it was written when it was recorded."""
+    if isinstance(found, Device):
+        if not np.shares_memory(found._host, result):  # a view is what it was
+            np.copyto(found._host, result)
+    elif isinstance(found, (list, tuple)):
+        for a, b in zip(found, result, strict=True):
+            _again(a, b)
 
 
 class Device:
@@ -111,7 +143,9 @@ class Device:
             return NotImplemented
         if f in _MAKERS:
             kwargs = {k: v for k, v in kwargs.items() if k != "like"}
-            return Device(f(*_unwrapped(args), **_unwrapped(kwargs)))
+            if f in (np.asarray, np.array) and _tape is not None:
+                _refuse_host(args)
+            return _do(lambda: np.array(f(*_unwrapped(args), **_unwrapped(kwargs))))
         if f is np.copyto:
             _refuse_host(args)
         return _call(f, args, kwargs)
@@ -119,11 +153,17 @@ class Device:
     # Indexing
 
     def __getitem__(self, key: Any) -> Any:
-        return _wrap(self._host[_key(key)], self)
+        place = _key(key)
+        return _do(lambda: self._host[place], self)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         _refuse_host(value)
-        self._host[_key(key)] = _unwrapped(value)
+        place, given = _key(key), _unwrapped(value)
+
+        def put() -> None:
+            self._host[place] = given
+
+        _do(put)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -173,8 +213,8 @@ def _method(name: str) -> Any:
     def method(self: Device, *args: Any, **kwargs: Any) -> Any:
         _refuse_host(args)
         _refuse_host(list(kwargs.values()))
-        result = getattr(self._host, name)(*_unwrapped(args), **_unwrapped(kwargs))
-        return _wrap(result, self)
+        f = getattr(self._host, name)
+        return _do(lambda: f(*_unwrapped(args), **_unwrapped(kwargs)), self)
 
     return method
 
@@ -192,11 +232,11 @@ def _call(f: Any, args: Any, kwargs: Any) -> Any:
         if not all(isinstance(o, Device) for o in outs):
             raise TypeError(f"{f.__name__}: out= is not on the device")
     _refuse_host([args, *(v for k, v in kwargs.items() if k != "out")])
-    result = f(*_unwrapped(args), **_unwrapped(kwargs))
+    first = next((a for a in args if isinstance(a, Device)), None)
+    found = _do(lambda: f(*_unwrapped(args), **_unwrapped(kwargs)), first)
     if out is not None:
         return outs[0] if len(outs) == 1 else outs
-    first = next((a for a in args if isinstance(a, Device)), None)
-    return _wrap(result, first)
+    return found
 
 
 def _wrap(result: Any, source: Any = None) -> Any:
@@ -245,14 +285,20 @@ class StandIn:
 
     name = "stand-in"
     array = Device
+    host = False
+
+    def __init__(self, kernels: bool = False) -> None:
+        self.kernels = kernels  # those in C are used, too
 
     def asarray(self, x: Any, dtype: Any = None) -> Device:
         if isinstance(x, Device):
             return x if dtype is None or x.dtype == dtype else x.astype(dtype)
+        if _tape is not None:
+            raise RecordError("an array comes from the host while a step is recorded")
         return Device(np.array(x, dtype=dtype))  # an upload: other memory
 
     def zeros(self, shape: Any, dtype: Any) -> Device:
-        return Device(np.zeros(shape, dtype))
+        return _do(lambda: np.zeros(shape, dtype))
 
     def empty(self, shape: Any, dtype: Any) -> Device:
         poisoned = np.empty(shape, dtype)
@@ -263,15 +309,76 @@ class StandIn:
         return x.get() if isinstance(x, Device) else np.asarray(x)
 
     def scatter_add(self, target: Device, index: Any, values: Device) -> None:
-        np.add.at(target._host, _key(index), values._host)
+        place = _key(index)
+        _do(lambda: np.add.at(target._host, place, values._host))
+
+    def matmul(self, a: Device, b: Device, out: Device) -> Device:
+        return np.matmul(a, b, out=out)
+
+    def fused(self, kernel: Fused, arguments: Any) -> bool:
+        if self.kernels:
+            _refuse_host(arguments)
+            host = _unwrapped(tuple(arguments))
+            _do(lambda: compiled.run(kernel, host))
+        return self.kernels
+
+    def capture(self, f: Callable[[], object]) -> Callable[[], object]:
+        return _Recording(f)
+
+    def each_time(self, f: Callable[[], object]) -> None:
+        global _tape
+        if _tape is not None:
+            _hooks.append(f)
+        tape, _tape = _tape, None  # what it does is not recorded
+        try:
+            f()
+        finally:
+            _tape = tape
+
+
+class _Recording:
+    """Calls a function, then records it while it is called, and then replays that."""
+
+    def __init__(self, f: Callable[[], object]) -> None:
+        self.f = f
+        self.calls = 0
+        self.tape: list[Callable[[], object]] = []
+        self.hooks: list[Callable[[], object]] = []
+
+    def __call__(self) -> None:
+        global _tape, _hooks
+        self.calls += 1
+        if self.calls == 1:
+            self.f()
+        elif self.calls == 2:
+            _tape, _hooks = self.tape, self.hooks
+            try:
+                self.f()
+            finally:
+                _tape, _hooks = None, []
+        else:
+            for f in (*self.hooks, *self.tape):
+                f()
 
 
 @contextlib.contextmanager
-def use() -> Iterator[None]:
-    """Have scratchnet make its arrays here."""
+def use(kernels: bool = False) -> Iterator[None]:
+    """Have scratchnet make its arrays here, and use its kernels in C if asked to."""
     before = backend._library
-    backend._library = StandIn()
+    backend._library = StandIn(kernels)
     try:
         yield
     finally:
         backend._library = before
+
+
+@contextlib.contextmanager
+def the_host_alike() -> Iterator[None]:
+    """Have NumPy go the device's way: noise from streams, steps taken by position."""
+    numpy = backend._library
+    assert numpy.name == "numpy"
+    numpy.host = False
+    try:
+        yield
+    finally:
+        numpy.host = True

@@ -3,37 +3,13 @@
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
 
 from scratchnet import backend
 from scratchnet.__main__ import main
-
-
-class CUDAError(Exception):
-    """What CuPy raises where CUDA does not answer."""
-
-
-def fake(devices):
-    """Make a module that looks like CuPy, on a machine with so many GPUs."""
-
-    def count():
-        if devices is None:
-            raise CUDAError(
-                "cudaErrorInsufficientDriver: driver version is insufficient"
-            )
-        return devices
-
-    runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDAError)
-    module = types.ModuleType("cupy")
-    vars(module).update(
-        __version__="14.2", ndarray=type("ndarray", (), {}), asarray=np.asarray,
-        zeros=np.zeros, empty=np.empty, asnumpy=np.asarray, add=np.add,
-        cuda=types.SimpleNamespace(runtime=runtime),
-    )  # fmt: skip
-    return module
+from tests.cupy_alike import fake
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +36,12 @@ def test_what_is_missing_is_said_and_numpy_stays(monkeypatch, capsys, module, me
 
 
 def test_cupy_is_used_where_it_is(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", fake(1))
+    cupy = fake(1)
+    for name, module in cupy.modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
     backend.use("cupy")
     assert backend.name() == "cupy"
+    assert not backend.on_host()
     assert backend.zeros(2).dtype == np.float32
     assert backend.empty((2, 3)).shape == (2, 3)
     assert backend.asarray([1, 2], np.float32).dtype == np.float32
@@ -70,12 +49,17 @@ def test_cupy_is_used_where_it_is(monkeypatch):
     total = np.zeros(3)
     backend.scatter_add(total, np.array([1, 1]), np.ones(2))
     assert total.tolist() == [0, 2, 0]
+    assert cupy.precision == {np.float32: "FP32"}
+    backend.use("cupy-tf32")
+    assert backend.name() == "cupy-tf32"
+    assert cupy.precision == {np.float32: "TF32"}
     backend.use("numpy")
     assert backend.name() == "numpy"
+    assert backend.on_host()
 
 
-def test_there_are_two():
-    with pytest.raises(ValueError, match="'jax'; one of 'numpy', 'cupy' expected"):
+def test_there_are_three():
+    with pytest.raises(ValueError, match="'jax'; one of 'numpy', 'cupy', 'cupy-tf32' "):
         backend.use("jax")
 
 

@@ -1,9 +1,11 @@
 """The same code on a device: everything that trains, on the stand-in of device.py.
 
 The runs are those of test_resume.py; what they give on the device is compared with what
-they give on the host.
+they give on the host, from the same noise. By hand, the device records the second step
+and replays it from then on.
 """
 
+import contextlib
 import random
 
 import numpy as np
@@ -16,7 +18,7 @@ from scratchnet.checkpoint import Checkpoints, Stopped
 from scratchnet.checks import OBJECTIVES
 from scratchnet.tensor import TABLE, Constant, Tensor, name_of, plain
 from scratchnet.training import fit
-from tests import device
+from tests import compiled, device
 from tests.test_main_resume import COMMON
 from tests.test_main_resume import RUNS as COMMANDS
 from tests.test_resume import (
@@ -28,6 +30,8 @@ from tests.test_resume import (
     StopAfter,
     X,
     assert_same,
+    descend,
+    play,
     rng,
 )
 
@@ -40,10 +44,13 @@ both_kinds = pytest.mark.parametrize("kind", ["hand", "engine"])
 @both_kinds
 @every_run
 def test_a_run_on_the_device_is_that_on_the_host(run, name, kind):
-    here = run(kind, name)
+    with device.the_host_alike():
+        here = run(kind, name)
     with device.use():
         there = run(kind, name)
     assert_same(there, here)
+    if name in ("Autoencoder", "StackedAutoencoder", ""):  # what wants no noise
+        assert_same(there, run(kind, name))
 
 
 @both_kinds
@@ -58,16 +65,46 @@ def test_a_run_may_go_on_where_it_did_not_begin(tmp_path, run, name, kind, first
         with pytest.warns(UserWarning, match="backend was .* the last bits may differ"):
             return run(kind, name, resume=Checkpoints(tmp_path).last())
 
-    whole = run(kind, name)
-    if first == "host":
+    one, other = device.the_host_alike, device.use
+    with one():
+        whole = run(kind, name)
+    if first == "device":
+        one, other = other, one
+    with one():
         begin()
-        with device.use():
-            end = go_on()
-    else:
-        with device.use():
-            begin()
+    with other():
         end = go_on()
     assert_same(end, whole)
+
+
+@compiled.needs_compiler
+@both_kinds
+@every_run
+def test_a_run_with_the_kernels_in_c_is_the_same_but_for_rounding(run, name, kind):
+    with device.the_host_alike():
+        here, history, _ = run(kind, name)
+    with device.use(kernels=True):
+        there, record, _ = run(kind, name)
+    for key, a in here.items():
+        np.testing.assert_allclose(there[key], a, rtol=1e-8, atol=1e-11)
+    for key in set(history) - {"seconds"}:
+        np.testing.assert_allclose(record[key], history[key], rtol=1e-9)
+
+
+@pytest.mark.parametrize("first", ["host", "device"])
+@pytest.mark.parametrize(("run", "name"), [(descend, "VAE"), (play, "relativistic")])
+def test_going_on_with_other_noise_is_said(tmp_path, run, name, first):
+    here, there = contextlib.nullcontext, device.use
+    one, other = (here, there) if first == "host" else (there, here)
+    with one(), pytest.raises(Stopped):
+        run("hand", name, checkpoints=StopAfter(tmp_path, 5))
+    with (
+        other(),
+        pytest.warns(UserWarning, match="noise was drawn on a device there"),
+        pytest.warns(UserWarning, match="backend was"),
+    ):
+        weights, _, _ = run("hand", name, resume=Checkpoints(tmp_path).last())
+    assert all(np.isfinite(a).all() for a in weights.values())
 
 
 # --- What is asked of a trained model -----------------------------------------------
@@ -246,7 +283,8 @@ def test_commands_on_the_device_write_what_they_write_on_the_host(
         weights, _ = checkpoint.load(run / "weights.npz")
         return said, weights
 
-    here = answers(tmp_path / "host")
+    with device.the_host_alike():
+        here = answers(tmp_path / "host")
     with device.use():
         there = answers(tmp_path / "device")
     assert there[0] == here[0]

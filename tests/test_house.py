@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "scratchnet"
 # its own floor without a circle (Python would say so).
 FLOORS = [
     {"backend"},
+    {"philox"},
     {"checks"},
-    {"anomaly", "kernels", "bounds", "philox"},
+    {"anomaly", "kernels", "bounds"},
     {"tensor"},
     {"derivatives", "functions"},
     {"testing", "cases", "nn", "losses", "optim"},

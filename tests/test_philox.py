@@ -1,12 +1,14 @@
 """Philox4x32-10: the published vectors, and what is made of its words."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 
-from scratchnet import backend, philox
+from scratchnet import backend
 from scratchnet.metrics import ks_statistic
+from scratchnet.philox import Stream, philox
 from tests import device
 
 # Of Random123 (Salmon et al. 2011), kat_vectors, "philox4x32 10".
@@ -24,61 +26,121 @@ def numbers(text):
     return [int(word, 16) for word in text.split()]
 
 
+def split(text):
+    return [np.array([word], np.uint64) for word in numbers(text)]
+
+
 @pytest.mark.parametrize(("counter", "key", "expected"), VECTORS)
 def test_published_vectors(counter, key, expected):
-    counters = np.array([numbers(counter)] * 2, np.uint64)
-    counters[1, 0] ^= np.uint64(1)
-    found = philox.philox(counters, tuple(numbers(key)))
-    assert found[0].tolist() == numbers(expected)
-    assert found[1].tolist() != numbers(expected)
+    found = [int(word[0]) for word in philox(split(counter), split(key))]
+    assert found == numbers(expected)
     with device.use():
-        there = philox.philox(backend.asarray(counters), tuple(numbers(key)))
-        np.testing.assert_array_equal(backend.to_numpy(there), found)
+        there = philox(
+            *([backend.asarray(w) for w in split(x)] for x in (counter, key))
+        )
+        assert [int(word[0]) for word in there] == numbers(expected)
 
 
-def test_parts_are_parts_of_the_whole():
-    whole = philox.words(5, 2**40 + 3, 0, 50)
-    for start, n in [(0, 0), (0, 1), (3, 2), (7, 20), (4, 4), (49, 1)]:
-        part = philox.words(5, 2**40 + 3, start, n)
-        np.testing.assert_array_equal(part, whole[start : start + n])
-    z = philox.normal(5, 1, (6, 4))
-    np.testing.assert_array_equal(philox.normal(5, 1, (2, 4), start=8), z[2:4])
-    # Beyond 2³² counters, the second word counts on.
-    far = philox.words(0, 0, 4 * 2**32 - 2, 4)
-    assert len(set(far.tolist())) == 4
+def test_where_a_streams_words_come_from():
+    """Number by number the four words of counters (number, draw, step, step)."""
+    stream = Stream(0xA4093822 + (0x299F31D0 << 32))
+    step = 2**33 + 5
+    state = {**stream.state_dict(), "step": np.array(step - 1, np.uint64)}
+    stream.load_state_dict(state)
+    stream.begin()
+    stream.random()
+    found = stream.integers(2**32 - 1, size=9)  # nearly the words themselves
+    key = [np.uint64(0xA4093822), np.uint64(0x299F31D0)]
+    words = []
+    for number in range(3):
+        counter = (number, 1, step % 2**32, step // 2**32)
+        words += [int(w) for w in philox([np.uint64(c) for c in counter], key)]
+    assert [int(w) * (2**32 - 1) >> 32 for w in words[:9]] == found.tolist()
 
 
-def test_seeds_and_steps_give_other_numbers():
-    drawn = [philox.words(seed, step, 0, 8).tolist()
-             for seed in (0, 1, 2**32, 2**63) for step in (0, 1, 2**32)]  # fmt: skip
-    assert len({word for words in drawn for word in words}) == 8 * 12
+def test_nothing_is_drawn_twice():
+    drawn = []
+    for key in (0, 1, 2**32, 2**63):
+        stream = Stream(key)
+        for _ in range(3):
+            stream.begin()
+            drawn += [*stream.random(5), *stream.random(7), *stream.random(4)]
+    # Of 192 numbers of 23 bits, one is expected to occur twice in 2 % of all cases.
+    assert len(set(drawn)) >= 191
 
 
 def test_uniform_and_normal_numbers_are_so():
-    u = philox.uniform(1, 2, (200_000,), np.float64)
+    stream = Stream(1)
+    u = stream.random(200_000)
+    assert u.dtype == np.float64
     assert 0 < u.min() < 1e-4
     assert 1 - 1e-4 < u.max() < 1
     assert ks_statistic(u, np.linspace(0, 1, 200_001)[1:])[1] > 0.01
-    z = philox.normal(1, 2, (200_000,), np.float64)
+    z = stream.standard_normal(200_000)
     assert abs(z.mean()) < 4 / math.sqrt(200_000)
     assert z.var() == pytest.approx(1, abs=4 * math.sqrt(2 / 200_000))
     expected = np.random.default_rng(0).standard_normal(200_000)
     assert ks_statistic(z, expected)[1] > 0.01
     pairs = np.corrcoef(z[:-1], z[1:])[0, 1], np.corrcoef(z[::2], z[1::2])[0, 1]
     assert max(map(abs, pairs)) < 4 / math.sqrt(100_000)
+    between = stream.uniform(-2.0, 5.0, 200_000)
+    assert ks_statistic((between + 2) / 7, np.linspace(0, 1, 200_001)[1:])[1] > 0.01
+
+
+def test_whole_numbers_are_all_there():
+    found = Stream(2).integers(7, size=70_000)
+    counts = np.bincount(found, minlength=7)
+    assert found.dtype == np.int64
+    assert len(counts) == 7
+    assert ((counts - 10_000) ** 2 / 10_000).sum() < 22.5  # chi² of 6, beyond 0.1 %
 
 
 def test_the_device_draws_the_same():
-    here = philox.normal(7, 3, (50, 3))
+    here = Stream(7).standard_normal((50, 3), np.float32)
     assert here.dtype == np.float32
     with device.use():
-        there = philox.normal(7, 3, (50, 3))
+        there = Stream(7).standard_normal((50, 3), np.float32)
         assert isinstance(there, device.Device)
         np.testing.assert_array_equal(backend.to_numpy(there), here)
 
 
-@pytest.mark.parametrize("wrong", [{"seed": -1}, {"step": 1.5}, {"start": -4}])
-def test_wrong_places_are_named(wrong):
-    (name,) = wrong
-    with pytest.raises((TypeError, ValueError), match=f"philox: {name} is"):
-        philox.words(**({"seed": 0, "step": 0, "start": 0, "n": 4} | wrong))
+def test_a_stream_goes_on_from_its_state():
+    stream = Stream(3)
+    stream.begin()
+    stream.random(3)
+    state = copy.deepcopy(stream.state_dict())
+    stream.begin()
+    expected = stream.random(5)
+    other = Stream(4)
+    other.load_state_dict(state)
+    other.begin()
+    np.testing.assert_array_equal(other.random(5), expected)
+
+
+@pytest.mark.parametrize("key", [-1, 2**64])
+def test_wrong_keys_are_named(key):
+    with pytest.raises(ValueError, match=f"Stream: key is {key}"):
+        Stream(key)
+
+
+def test_wrong_states_change_nothing():
+    stream = Stream(3)
+    before = stream.state_dict()
+    for wrong in (
+        {},
+        {**before, "step": 1},
+        {**before, "step": np.zeros(2, np.uint64)},
+    ):
+        with pytest.raises(ValueError, match=r"Stream: .* a uint64 expected"):
+            stream.load_state_dict({**wrong, "key": np.array(9, np.uint64)})
+        assert stream.state_dict() == before
+
+
+def test_what_a_stream_has_not_is_said():
+    with pytest.raises(
+        AttributeError, match="no choice; on a device noise is drawn by"
+    ):
+        Stream(0).choice(3)
+    for n in (0, 2**32):
+        with pytest.raises(ValueError, match=f"integers below {n}"):
+            Stream(0).integers(n)

@@ -284,7 +284,7 @@ class GAN(System):
         s = [s[:n] for s in self._s]
         np.multiply(m[L - 1], W[L].T, out=s[L - 1])  # (16), s_L being 1
         for k in range(L - 1, 0, -1):
-            np.matmul(s[k], W[k].T, out=s[k - 1])  # (16)
+            backend.matmul(s[k], W[k].T, s[k - 1])  # (16)
             if k > 1:
                 np.multiply(s[k - 1], m[k - 1], out=s[k - 1])  # (16)
         v = s[0]  # u_0, which becomes v_0
@@ -296,9 +296,9 @@ class GAN(System):
                 np.add(self._loss, self._penalty, out=self._loss)
                 np.multiply(u, gamma / p, out=u)  # (17)
         for k in range(1, L):
-            np.matmul(v.T, s[k], out=self._dW[k])  # (18)
+            backend.matmul(v.T, s[k], self._dW[k])  # (18)
             np.add(D.dW[k], self._dW[k], out=D.dW[k])  # (18)
-            v = np.matmul(v, W[k], out=D.delta[k][:n])  # (19)
+            v = backend.matmul(v, W[k], D.delta[k][:n])  # (19)
             np.multiply(v, m[k], out=v)  # (19)
         np.sum(v, axis=0, out=self._dW[L][:, 0])  # (18), s_L being 1
         np.add(D.dW[L], self._dW[L], out=D.dW[L])  # (18)

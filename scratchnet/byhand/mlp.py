@@ -136,7 +136,7 @@ class MLP:
         self.delta = [None if d is None else d[:n] for d in self._delta]
         for k in range(1, self.L + 1):
             h[k] = a = self._h[k][:n]
-            np.matmul(h[k - 1], self.W[k], out=a)  # (1)
+            backend.matmul(h[k - 1], self.W[k], a)  # (1)
             np.add(a, self.b[k], out=a)  # (1)
             self.f[k].forward(a, self.delta[k])  # (2)
         return h[self.L]
@@ -161,8 +161,8 @@ class MLP:
         for k in range(self.L, 0, -1):
             self.f[k].backward(delta[k], h[k])  # (6)
             if parameters:
-                np.matmul(h[k - 1].T, delta[k], out=self.dW[k])  # (3)
+                backend.matmul(h[k - 1].T, delta[k], self.dW[k])  # (3)
                 np.sum(delta[k], axis=0, out=self.db[k])  # (4)
             if k > 1 or inputs:
-                np.matmul(delta[k], W[k].T, out=delta[k - 1])  # (5)
+                backend.matmul(delta[k], W[k].T, delta[k - 1])  # (5)
         return delta[0] if inputs else None

@@ -19,8 +19,12 @@ class System:
         batch_size: the most rows that one step can take.
         dtype: of the parameters, and of the data that the model accepts.
         parameters, gradients: views of flat arrays, by name.
+        recordable: that a step does the same to the same arrays each time, so that
+            `backend.capture` can take it up.
 
     """
+
+    recordable = True
 
     def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
         checks.count(self._name, "batch_size", batch_size)

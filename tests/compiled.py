@@ -1,0 +1,107 @@
+"""The kernels in C that a GPU runs, compiled for this machine's processor.
+
+`run` does to host arrays what CuPy's ElementwiseKernel does to a GPU's, so that each
+kernel can be compared with the calls of NumPy's that stand beside it. It takes a
+compiler, `g++`; a machine without one cannot say anything about them.
+"""
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from ctypes import CDLL
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scratchnet import kernels, philox
+from scratchnet.backend import Fused
+
+KERNELS = [
+    made
+    for module in (kernels, philox)
+    for made in vars(module).values()
+    if isinstance(made, Fused)
+]
+TYPES = {
+    "float64": "double", "int64": "long long", "uint64": "unsigned long long",
+    "uint32": "unsigned int",
+}  # fmt: skip
+HEAD = """
+#include <cmath>
+using std::cos; using std::exp; using std::log; using std::pow; using std::sqrt;
+#define __device__ static
+typedef long long place;
+"""
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="no g++ to compile the GPU's kernels with"
+)
+
+
+def parameters(declared: str) -> list[list[str]]:
+    """Return the [type, name] of each parameter."""
+    return [one.split() for one in declared.split(",") if one.strip()]
+
+
+def text(kernel: Fused) -> str:
+    """Return C++ that runs a kernel for entry after entry, of float and of double."""
+    lines = [f"namespace of_{kernel.name} {{", kernel.preamble]
+    lines.append("template <typename T> void run(place n, char** data) {")
+    lines.append("for (place i = 0; i < n; ++i) {")
+    known = [(*p, "const ") for p in parameters(kernel.inputs)]
+    known += [(*p, "") for p in parameters(kernel.outputs)]
+    for k, (kind, name, const) in enumerate(known):
+        kind = TYPES.get(kind, kind)
+        lines.append(f"{const}{kind}& {name} = (({const}{kind}*)data[{k}])[i];")
+    lines += [kernel.body, "}", "}", "}"]
+    for letter, kind in (("f", "float"), ("d", "double")):
+        lines.append(
+            f'extern "C" void {kernel.name}_{letter}(place n, char** data) '
+            f"{{ of_{kernel.name}::run<{kind}>(n, data); }}"
+        )
+    return "\n".join(lines)
+
+
+@cache
+def library() -> Any:
+    """Compile all kernels."""
+    folder = Path(tempfile.mkdtemp())
+    source, made = folder / "kernels.cpp", folder / "kernels.so"
+    source.write_text(HEAD + "\n".join(map(text, KERNELS)))
+    subprocess.run(
+        ["g++", "-O1", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-function",
+         "-shared", "-fPIC", str(source), "-o", str(made)],
+        check=True,
+    )  # fmt: skip
+    found = CDLL(str(made))
+    shutil.rmtree(folder)
+    return found
+
+
+def run(kernel: Fused, arguments: Sequence[Any]) -> None:
+    """Run a kernel on arrays and numbers, the inputs first and then the outputs."""
+    declared = parameters(kernel.inputs) + parameters(kernel.outputs)
+    assert len(arguments) == len(declared), kernel.name
+    outputs = arguments[len(parameters(kernel.inputs)) :]
+    shape = outputs[0].shape
+    assert all(out.shape == shape for out in outputs), kernel.name
+    own = [a.dtype for a, (kind, _) in zip(arguments, declared, strict=True)
+           if kind == "T" and isinstance(a, np.ndarray)]  # fmt: skip
+    assert len(set(own)) <= 1, f"{kernel.name}: T stands for {set(own)}"
+    T = own[0] if own else np.dtype(np.float64)
+    full = []
+    for a, (kind, name) in zip(arguments, declared, strict=True):
+        dtype = T if kind == "T" else np.dtype(kind)
+        if isinstance(a, np.ndarray):
+            assert a.dtype == dtype, f"{kernel.name}: {name} is {a.dtype}"
+        full.append(np.array(np.broadcast_to(np.asarray(a, dtype), shape), order="C"))
+    pointers = (ctypes.c_void_p * len(full))(*(a.ctypes.data for a in full))
+    function = getattr(library(), f"{kernel.name}_{T.char}")
+    function(ctypes.c_longlong(full[-1].size), pointers)
+    for out, made in zip(outputs, full[-len(outputs) :], strict=True):
+        out[...] = made

@@ -1,0 +1,154 @@
+"""What backend.py asks of CuPy and cuBLAS, by a module that looks like CuPy."""
+
+import ctypes
+import sys
+
+import numpy as np
+import pytest
+
+from scratchnet import backend, kernels
+from tests import compiled
+from tests.cupy_alike import Cublas, asarray, fake
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """Use it; `cupy.cublas` is the library that would be loaded."""
+    module = fake(1)
+    for name, part in module.modules.items():
+        monkeypatch.setitem(sys.modules, name, part)
+    module.cublas = Cublas(module.calls)
+
+    def load(name):
+        module.calls.append(name)
+        return module.cublas
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    backend.use("cupy")
+    yield module
+    backend.use("numpy")
+
+
+# --- Products -----------------------------------------------------------------------
+
+SHAPES = [(1, 1, 1), (1, 4, 3), (5, 1, 3), (5, 4, 1), (1, 1, 6), (6, 1, 1), (7, 5, 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products(cupy, shape, turned, dtype):
+    """Rows that follow each other, rows with a gap between them, and columns."""
+    m, k, n = shape
+    rng = np.random.default_rng(0)
+    for gap in (0, 2):
+
+        def made(rows, columns, turn, gap=gap):
+            if turn:
+                rows, columns = columns, rows
+            x = rng.normal(size=(rows, columns + gap)).astype(dtype)[:, :columns]
+            return x.T.view(type(asarray(0))) if turn else asarray(x)
+
+        a, b = made(m, k, "a" in turned), made(k, n, "b" in turned)
+        out = made(m, n, False)
+        assert backend.matmul(a, b, out) is out
+        np.testing.assert_allclose(out, np.asarray(a) @ np.asarray(b), rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "compute"),
+    [("cupy", "f", 68), ("cupy-tf32", "f", 77), ("cupy", "d", 70),
+     ("cupy-tf32", "d", 70)],
+)  # fmt: skip
+def test_precision(cupy, name, dtype, compute):
+    backend.use(name)
+    a = asarray(np.ones((2, 2), dtype))
+    backend.matmul(a, a, backend.empty((2, 2), dtype))
+    assert cupy.cublas.arguments[-2:] == (compute, -1)
+
+
+def test_cublas_is_started_once_and_follows_the_stream(cupy):
+    a, out = asarray(np.ones((2, 2))), backend.empty((2, 2), "d")
+    backend.matmul(a, a, out)
+    backend.matmul(a, a, out)
+    start = ["found", "libcublas.so.13", "cublasCreate_v2"]
+    on_stream = ["cublasSetStream_v2", "cublasSetWorkspace_v2"]
+    assert cupy.calls == [*start, *on_stream, "cublasGemmEx", "cublasGemmEx"]
+    cupy.calls.clear()
+    with cupy.cuda.Stream(non_blocking=True):
+        backend.matmul(a, a, out)
+    backend.matmul(a, a, out)
+    assert cupy.calls == [*on_stream, "cublasGemmEx"] * 2
+
+
+def test_what_cannot_be_multiplied_is_named(cupy):
+    a, out = asarray(np.ones((2, 3))), backend.empty((2, 2), "d")
+    with pytest.raises(ValueError, match=r"shapes \(2, 3\), \(2, 3\) and out"):
+        backend.matmul(a, a, out)
+    with pytest.raises(TypeError, match="float64, float64 and out float32"):
+        backend.matmul(a, a.T, backend.empty((2, 2), "f"))
+    apart = asarray(np.ones((4, 6)))[::2, ::2]
+    with pytest.raises(ValueError, match="rows or columns that are contiguous"):
+        backend.matmul(apart, apart.T, out)
+    with pytest.raises(ValueError, match="the rows of out are not contiguous"):
+        backend.matmul(a, a.T, asarray(np.ones((2, 2)).T))
+    cupy.cublas.status = 14
+    with pytest.raises(backend.BackendError, match="cublasGemmEx answers 14"):
+        backend.matmul(a, a.T, out)
+
+
+# --- Recordings ---------------------------------------------------------------------
+
+
+def test_a_recording_is_warmed_up_made_once_and_replayed(cupy):
+    calls, rates = cupy.calls, []
+
+    def step():
+        calls.append(f"step on {cupy.current[-1].ptr}")
+        backend.each_time(lambda: rates.append(len(calls)))
+
+    replay = backend.capture(step)
+    aside = ["synchronize 0", "own memory"]
+    back = ["memory as before", "synchronize 7"]
+    replay()
+    assert calls == [*aside, "step on 7", *back]
+    assert len(rates) == 1
+    calls.clear()
+    replay()
+    recorded = ["begin_capture", "step on 7", "end_capture"]
+    assert calls == [*aside, *recorded, *back, "launch 0"]
+    assert rates[1:] == [len(calls) - 1]  # between the recording and its first replay
+    calls.clear()
+    replay()
+    replay()
+    assert calls == ["launch 0", "launch 0"]
+    assert rates[2:] == [0, 1]
+    backend.each_time(lambda: rates.append("now"))
+    assert rates[-1] == "now"
+
+
+def test_what_cannot_be_recorded_is_said_and_the_stream_is_free_again(cupy):
+    refuse = [False, True, False]
+
+    def step():
+        backend.each_time(list)
+        if refuse.pop(0):
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    replay = backend.capture(step)
+    replay()
+    with pytest.raises(backend.BackendError, match=r"cannot be recorded .*Unsupported"):
+        replay()
+    assert cupy.calls.count("begin_capture") == cupy.calls.count("end_capture") == 1
+    replay()
+    assert cupy.calls[-1] == "launch 0"
+
+
+@compiled.needs_compiler
+def test_kernels_are_made_once(cupy):
+    a = asarray(np.array([-1.0, 2.0]))
+    f = kernels.activation("leaky_relu", 0.5)
+    f.forward(a, None)
+    f.forward(a, None)
+    assert a.tolist() == [-0.25, 2.0]
+    assert len(backend._library.kernels) == 1

@@ -1,0 +1,122 @@
+"""The kernels in C against NumPy's calls beside them, entry by entry."""
+
+import numpy as np
+import pytest
+
+from scratchnet import backend, kernels
+from scratchnet.philox import Stream
+from tests import compiled, device
+
+pytestmark = compiled.needs_compiler
+
+both_widths = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def both(compute):
+    """Return what a function returns by NumPy's calls, and by the kernels in C."""
+    found = []
+    for kernels_in_c in (False, True):
+        with device.use(kernels=kernels_in_c), np.errstate(all="ignore"):
+            found.append([backend.to_numpy(a) for a in compute()])
+    return zip(*found, strict=True)
+
+
+def assert_close(pairs, dtype):
+    """Compare in units of the last digit of what is at most as large as 1."""
+    for by_numpy, in_c in pairs:
+        assert by_numpy.dtype == in_c.dtype
+        limit = 8 * np.finfo(dtype).eps
+        np.testing.assert_allclose(in_c, by_numpy, rtol=limit, atol=limit)
+
+
+def drawn(*shape, dtype):
+    return np.random.default_rng(0).normal(size=shape).astype(dtype)
+
+
+@both_widths
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam(dtype, decay):
+    def compute():
+        p = backend.asarray(drawn(7, 5, dtype=dtype))
+        adam = kernels.AdamUpdate([p], lr=0.1, weight_decay=decay)
+        for k in range(4):
+            adam.apply([p], [backend.asarray(np.sin(k + drawn(7, 5, dtype=dtype)))])
+        return [p, *adam.state_arrays().values()]
+
+    assert_close(both(compute), dtype)
+
+
+@both_widths
+@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+def test_activations(name, dtype):
+    def compute():
+        a = drawn(40, 3, dtype=dtype)
+        a[:6, 0] = [0, -0.0, 200, -200, np.inf, -np.inf]
+        h, f = backend.asarray(a), kernels.activation(name)
+        f.forward(h, backend.empty(a.shape, dtype))
+        yield h.copy()
+        delta = backend.asarray(drawn(40, 3, dtype=dtype))
+        f.backward(delta, h)
+        yield delta
+        if name in ("relu", "leaky_relu"):
+            yield h  # f'
+
+    assert_close(both(compute), dtype)
+
+
+@both_widths
+def test_cross_entropy(dtype):
+    """With draws beside each other too, which have one target."""
+
+    def compute():
+        for shape in [(9, 4), (9, 3, 4)]:
+            a = 8 * drawn(*shape, dtype=dtype)
+            a.reshape(-1)[:4] = [0, 90, -90, 1e30]
+            x = np.random.default_rng(1).random((9, 4)).astype(dtype)
+            a, x = backend.asarray(a), backend.asarray(x)
+            x = x if len(shape) == 2 else x[:, None]
+            loss = backend.empty(shape[:-1], dtype)
+            delta, scratch = backend.empty(shape, dtype), backend.empty(shape, dtype)
+            kernels.cross_entropy(a, x, loss, delta, scratch)
+            yield from (a, delta, loss / 8)
+
+    assert_close(both(compute), dtype)
+
+
+@both_widths
+def test_streams(dtype):
+    def compute():
+        stream = Stream(2**40 + 3)
+        for _ in range(2):
+            stream.begin()
+            yield stream.random((5, 3), dtype)
+            yield stream.standard_normal(11, dtype)
+            yield stream.uniform(2.0, 3.0, (4, 1))
+
+    assert_close(both(compute), dtype)
+
+
+def test_the_words_of_a_stream_are_the_same_bits():
+    def compute():
+        stream = Stream(2**64 - 1)
+        for n in (1, 10, 2**31 + 1):
+            stream.begin()
+            yield stream.integers(n, size=(6, 4))
+
+    for by_numpy, in_c in both(compute):
+        np.testing.assert_array_equal(in_c, by_numpy)
+
+
+def test_every_kernel_is_compared(monkeypatch):
+    seen = set()
+    run = compiled.run
+    monkeypatch.setattr(compiled, "run", lambda k, a: (seen.add(k.name), run(k, a)))
+    for test, cases in {
+        test_adam: [(np.float32, 0.0)], test_cross_entropy: [(np.float32,)],
+        test_activations: [(f, np.float32) for f in kernels.ACTIVATIONS],
+        test_streams: [(np.float32,)],
+        test_the_words_of_a_stream_are_the_same_bits: [()],
+    }.items():  # fmt: skip
+        for case in cases:
+            test(*case)
+    assert seen == {kernel.name for kernel in compiled.KERNELS}
