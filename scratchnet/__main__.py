@@ -17,11 +17,13 @@ from scratchnet.commands import (
     DRAWN,
     SHOWN,
     SYSTEMS,
+    descend,
     encode,
     reconstruct,
     sample,
     train,
 )
+from scratchnet.distributed import GroupError
 from scratchnet.tensor import TABLE, Constant, Function, name_of
 from scratchnet.testing import GradientReport, gradcheck
 
@@ -213,6 +215,12 @@ def parser() -> argparse.ArgumentParser:
         for option, default in system.defaults.items():
             add_option(own, option, default, given_only=True)
         add_backend(own)
+        if system.train is descend:
+            own.add_argument(
+                "--distributed", action="store_true",
+                help="train with all processes of mpirun -n N (pip install "
+                "'scratchnet[mpi]')",
+            )  # fmt: skip
         out = f"runs/{name}"
         own.add_argument("--out", default=out, help=f"folder to write (default: {out})")
         own.add_argument(
@@ -274,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return args.do(args) or 0
     except (
         ValueError, TypeError, OSError, FloatingPointError, MemoryError,
-        backend.BackendError,
+        backend.BackendError, GroupError,
     ) as error:  # fmt: skip
         print(f"scratchnet: {error}", file=sys.stderr)
         return 1

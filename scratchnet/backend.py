@@ -179,6 +179,21 @@ class _CuPy:
     def capture(self, f: Callable[[], object]) -> Callable[[], object]:
         return _Graph(self, f)
 
+    def sum_over_gpus(self, rank: int, size: int) -> Callable[[Array], None]:
+        runtime = self.cupy.cuda.runtime
+        runtime.setDevice(rank % runtime.getDeviceCount())
+        try:
+            distributed = importlib.import_module("cupyx.distributed")
+            group = distributed.init_process_group(
+                size, rank, backend="nccl", use_mpi=True
+            )
+        except (ImportError, AttributeError, RuntimeError) as error:
+            raise BackendError(
+                f"backend 'cupy': NCCL cannot be used ({error}); install it with pip "
+                "install nvidia-nccl-cu12 or, for CUDA 13, nvidia-nccl-cu13"
+            ) from error
+        return lambda a: group.all_reduce(a, a)
+
     def each_time(self, f: Callable[[], object]) -> None:
         if self.hooks is None:
             f()
@@ -509,6 +524,20 @@ def each_time(f: Callable[[], object]) -> None:
     one step of one optimizer.
     """
     _library.each_time(f)
+
+
+def sum_over_gpus(rank: int, size: int) -> Callable[[Array], None]:
+    """Return what sums an array over the processes of an MPI job, each with its GPU.
+
+    In place, by NCCL. Of the machine's GPUs this process takes the one of its rank.
+
+    Raises:
+        BackendError: the backend in use has none, or there is no NCCL.
+
+    """
+    if not isinstance(_library, _CuPy):
+        raise BackendError(f"backend {_library.name!r}: it has no GPUs to sum over")
+    return _library.sum_over_gpus(rank, size)
 
 
 # --- Random streams -----------------------------------------------------------------

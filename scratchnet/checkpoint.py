@@ -205,6 +205,8 @@ class Checkpoints:
         folder: is made with the first state.
         every: seconds from one state to the next; 0 writes after each step.
         keep: how many states stay.
+        group: processes that train together (`distributed.Group`). The first writes for
+            all, and when one is asked to stop, all do after the same step.
 
     Attributes:
         stop: set it (in a signal's handler, say), and the next step is the last: its
@@ -213,13 +215,19 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: str | Path, *, every: float = 60.0, keep: int = 3
+        self,
+        folder: str | Path,
+        *,
+        every: float = 60.0,
+        keep: int = 3,
+        group: Any = None,
     ) -> None:
         checks.number("Checkpoints", "every", every, "[0, inf]")
         checks.count("Checkpoints", "keep", keep)
         self.folder = checks.path("Checkpoints", folder)
         self.every = every
         self.keep = keep
+        self.group = group
         self.stop = False
         self._written = time.monotonic()
 
@@ -231,11 +239,14 @@ class Checkpoints:
             Stopped: the run was asked to stop, and its state is written.
 
         """
-        if self.stop or time.monotonic() - self._written >= self.every:
-            path = self.write(state())
+        stop, first, where = self.stop, True, self.folder
+        if self.group is not None:
+            stop, first = self.group.any(stop), self.group.rank == 0
+        if first and (stop or time.monotonic() - self._written >= self.every):
+            where = self.write(state())
             self._written = time.monotonic()
-            if self.stop:
-                raise Stopped(f"stopped; the state is in {path}")
+        if stop:
+            raise Stopped(f"stopped; the state is in {where}")
 
     def write(self, state: State) -> Path:
         """Write a state, and let go of those that are too many; return its file."""

@@ -40,6 +40,7 @@ from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
 from scratchnet.data.deer import draw_scenes
 from scratchnet.data.digits import draw_digits
 from scratchnet.data.idx import download_mnist, load_mnist
+from scratchnet.distributed import Group
 from scratchnet.metrics import PCA, frechet_distance, psnr, reconstruction_error
 from scratchnet.training import fit, fit_gan, pretrain
 
@@ -263,6 +264,7 @@ class Job(NamedTuple):
     streams: Streams
     checkpoints: Save
     resume: State | None  # what to go on from
+    group: Group | None = None  # the processes that train it
 
     def build(self, **optimizers: Any) -> Any:
         """Make the model."""
@@ -289,7 +291,9 @@ def descend(job: Job) -> tuple[Any, dict[str, Any]]:
     make = adam(args, steps)
     model = job.build(optimizer=make)
     engine = args.engine == "autograd"
-    common: Any = {"batch_size": args.batch_size, "rng": streams.shuffle}
+    common: Any = {
+        "batch_size": args.batch_size, "rng": streams.shuffle, "group": job.group
+    }  # fmt: skip
     record: dict[str, Any] = {}
     resume = job.resume
     if resume is not None and "pretraining" in resume.facts:
@@ -360,17 +364,28 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
 def train(args: argparse.Namespace) -> int:
     """Train a system, and write the run: weights, history and pictures.
 
+    Of several processes the first writes, and says what there is to say.
+
     Returns:
         The exit status: 0, or 128 and the number of the signal that stopped it.
 
     """
+    if not getattr(args, "distributed", False):
+        return _train(args, None)
+    with Group() as group:
+        return _train(args, group)
+
+
+def _train(args: argparse.Namespace, group: Group | None) -> int:
+    first = group is None or group.rank == 0
     system = SYSTEMS[args.system]
     out = Path(args.resume or args.out)
     path = out / UNFINISHED / "run.json"
-    found = begun(args, path) if args.resume else None
+    found = begun(args, path) if args.resume and first else None
+    found = group.from_first(found) if group else found
     options = found[0] if found else {}
     vars(args).update({**system.defaults, **options, **vars(args)})
-    if not found and path.exists():
+    if first and not found and path.exists():
         raise ValueError(
             f"{out}: a run that was not finished is there; go on with it, --resume "
             f"{out}, or remove {out / UNFINISHED}"
@@ -379,11 +394,12 @@ def train(args: argparse.Namespace) -> int:
     images = load_images(args.data, args.examples, streams.train, held_out=False)
     held_out = load_images(args.data, None, streams.held_out, held_out=True)
     facts = facts_of(args, images.x)
-    checkpoints = Checkpoints(path.parent, every=args.save_every)
+    checkpoints = Checkpoints(path.parent, every=args.save_every, group=group)
     data = digest(images, held_out)
     if found and found[1] != data:
         raise ValueError(f"--resume {out}: {args.data} has other images than it had")
-    resume = checkpoints.last() if found else None
+    resume = checkpoints.last() if found and first else None
+    resume = group.from_first(resume) if group else resume
     about = {
         "format": FORMAT,
         "system": args.system,
@@ -391,18 +407,22 @@ def train(args: argparse.Namespace) -> int:
         "data": data,
     }
     save = adding(checkpoints, {}, command=about)
-    job = Job(args, facts, images, held_out, streams, save, resume)
-    if not found:
+    job = Job(args, facts, images, held_out, streams, save, resume, group)
+    if first and not found:
         path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write_whole(path, json.dumps(about, indent=1).encode())
     with stopped_by_signals(checkpoints) as signals:
         try:
             model, record = system.train(job)
         except Stopped as stopped:
-            print(f"scratchnet: {stopped}; go on with", file=sys.stderr)
-            command = f"python -m scratchnet train {args.system} --resume {out}"
-            print(f"  {command}", file=sys.stderr)
-            return 128 + signals[0]
+            if first:
+                print(f"scratchnet: {stopped}; go on with", file=sys.stderr)
+                command = f"python -m scratchnet train {args.system} --resume {out}"
+                print(f"  {command}", file=sys.stderr)
+            # It may have been another process that got the signal.
+            return 128 + (signals[0] if signals else signal.SIGTERM)
+    if not first:
+        return 0
     checkpoint.save(
         out / WEIGHTS,
         model.state_dict(),

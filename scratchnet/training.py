@@ -4,10 +4,11 @@
 and `fit_gan` for the game of two.
 """
 
+import contextlib
 import copy
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from inspect import signature
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, checks
+from scratchnet import backend, checks, distributed
 from scratchnet.anomaly import detect_anomaly, watched
 from scratchnet.backend import Array
 from scratchnet.checkpoint import (
@@ -64,6 +65,7 @@ def fit(
     callback: Callable[[History], None] | None = None,
     checkpoints: Save | None = None,
     resume: State | None = None,
+    group: distributed.Group | None = None,
 ) -> History:
     """Train a model on the samples x, and say how it went.
 
@@ -94,6 +96,9 @@ def fit(
         resume: a state of such a run, `checkpoints.last()`. With the same arguments as
             in that run, generators made from the same seeds among them, the run goes on
             from there and ends as it would have ended, to the last bit.
+        group: other processes, which call `fit` with the same arguments (but x, if the
+            group is `sharded`), to train the same model by hand together. `batch_size`
+            is the rows of all. Process 0 has the progress bar, and its state counts.
 
     Raises:
         TypeError, ValueError: an argument is not what is said above, x is empty or
@@ -115,14 +120,17 @@ def fit(
     held_out = (
         None if validation is None else _uploaded("fit", "validation", validation)
     )
-    _check(model, data, batch_size, optimizer, noise, held_out)
+    if group is not None:
+        distributed.check("fit", group, model)
+    _check(model, data, optimizer, noise, held_out)
+    n = len(data[0]) if group is None else group.total(len(data[0]))
+    _check_batch_size("fit", model, batch_size, n)
     source = _source(noise)
     draw = _noise_of(model, source)
     quiet = noise.spawn(1)[0] if noise is not None else None
     # Here, so that importing this module stays fast.
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    n = len(data[0])
     starts = range(0, n, batch_size)
     sizes = [min(batch_size, n - start) for start in starts]
     # The losses of an epoch stay where they are computed until its end.
@@ -142,6 +150,9 @@ def fit(
         rows=n, batch_size=batch_size, epochs=epochs, validation=held_out is not None,
     )  # fmt: skip
     done = 0  # steps of the epoch
+    if group is not None:
+        resume = group.from_first(resume)
+        group.agree("fit", place.arguments | place.state(0).arrays | place.random())
     if resume is not None:
         restored = place.restore(resume, losses=losses, order=order)
         losses[...] = backend.asarray(restored["losses"])
@@ -151,7 +162,12 @@ def fit(
     def step(i: int, model: Any) -> Array:
         # Fresh arrays each time: the graph of the last loss may still read the last
         # ones.
-        return train_on(indices[starts[i] : starts[i] + batch_size], model)
+        end = starts[i] + batch_size
+        if group is not None:
+            rows = order[starts[i] : end]
+            batch, mine = group.share(data, rows)
+            return model.step(*[a[mine] for a in draw(*batch)], of=len(rows))
+        return train_on(indices[starts[i] : end], model)
 
     def train_on(rows: Array, model: Any) -> Array:
         return _step(model, draw(*[a[rows] for a in data]), optimizer)
@@ -165,22 +181,27 @@ def fit(
         losses[position] = train_on(rows, model)
         np.add(position, 1, out=position)
 
-    replay = backend.capture(next_step) if _recordable(model) else None
+    replay = None
+    if _recordable(model) and group is None:
+        replay = backend.capture(next_step)
 
     def validate(model: Any) -> float:
         same = _noise_of(model, _source(copy.deepcopy(quiet)))
-        return _validate(model, held_out or (), batch_size, same)
+        return _validate(model, held_out or (), batch_size, same, group)
 
     def name(epoch: int, i: int) -> str:
         return f"epoch {epoch + 1}, step {i + 1} of {len(starts)}"
 
     first = len(history.losses)
     # disable=None: no bar where stderr is no terminal.
-    disable = None if progress else True
+    disable = None if progress and (group is None or group.rank == 0) else True
     began_at = first * len(starts) + done
-    with tqdm(
-        total=epochs * len(starts), initial=began_at, unit="step", disable=disable
-    ) as bar:
+    with (
+        _trained_by(group, model),
+        tqdm(
+            total=epochs * len(starts), initial=began_at, unit="step", disable=disable
+        ) as bar,
+    ):
         for epoch in range(first, epochs):
             began = time.perf_counter()
             if not done:
@@ -333,8 +354,12 @@ class _Place:
             "arguments": self.arguments,
             "step": step,
             "history": {k: [*values] for k, values in vars(self.history).items()},
-            "generators": {k: generator_state(g) for k, g in self.generators.items()},
+            "generators": self.random(),
         }
+
+    def random(self) -> dict[str, Any]:
+        """Return the states of the generators, by name."""
+        return {k: generator_state(g) for k, g in self.generators.items()}
 
     def restore(self, state: State, **arrays: Array) -> dict[str, np.ndarray]:
         """Go back to a state, or change nothing and say what differs.
@@ -374,7 +399,7 @@ class _Place:
             )
             parts = [(name, part) for name, part in parts if name not in streams]
         kept = [(part, part.state_dict()) for _, part in parts]
-        generators = {k: generator_state(g) for k, g in self.generators.items()}
+        generators = self.random()
         try:
             for name, part in parts:
                 part.load_state_dict(_part(name, state.arrays))
@@ -494,6 +519,19 @@ def _noise_of(model: Any, noise: Source | None) -> Callable[..., Batch]:
     return draw
 
 
+@contextlib.contextmanager
+def _trained_by(group: distributed.Group | None, model: Any) -> Iterator[None]:
+    """Have the model's steps sum over the processes of a group."""
+    if group is None:
+        yield
+        return
+    model.group = group
+    try:
+        yield
+    finally:
+        model.group = None
+
+
 def _recordable(model: Any) -> bool:
     """Say whether a step does the same to the same arrays, and gains by a recording."""
     return getattr(model, "recordable", False) and not backend.on_host()
@@ -516,6 +554,8 @@ def _descend(optimizer: Optimizer, loss: Any) -> Array:
 
 def _watch(take: Callable[[int, Any], Any], i: int, model: Any) -> str:
     """Take step i, and say which operation first made a number that is not finite."""
+    if getattr(model, "group", None) is not None:
+        return "One process alone finds out which operation made it."
     by_hand = hasattr(model, "step") or hasattr(model, "discriminator_step")
     try:
         with detect_anomaly():
@@ -528,22 +568,31 @@ def _watch(take: Callable[[int, Any], Any], i: int, model: Any) -> str:
 
 
 def _validate(
-    model: Any, data: Batch, batch_size: int, draw: Callable[..., Batch]
+    model: Any,
+    data: Batch,
+    batch_size: int,
+    draw: Callable[..., Batch],
+    group: distributed.Group | None = None,
 ) -> float:
-    """Return the mean loss of the data; nothing is recorded or trained."""
+    """Return the mean loss of the data; nothing is recorded or trained.
+
+    Each process of a group takes every so manieth minibatch.
+    """
     n = len(data[0])
     total = backend.zeros((), np.float64)
     with inference():
-        for start in range(0, n, batch_size):
-            batch = [a[start : start + batch_size] for a in data]
-            total += plain(model.loss(*draw(*batch))) * len(batch[0])
+        for i, start in enumerate(range(0, n, batch_size)):
+            batch = draw(*[a[start : start + batch_size] for a in data])
+            if group is None or i % group.size == group.rank:
+                total += plain(model.loss(*batch)) * len(batch[0])
+    if group is not None:
+        group.add(total)
     return float(backend.to_numpy(total)) / n
 
 
 def _check(
     model: Any,
     data: Batch,
-    batch_size: int,
     optimizer: Optimizer | None,
     noise: np.random.Generator | None,
     validation: Batch | None,
@@ -581,7 +630,6 @@ def _check(
                 "many expected"
             )
         _check_data("fit", model, "validation", validation)
-    _check_batch_size("fit", model, batch_size, len(data[0]))
 
 
 def _check_callback(owner: str, callback: Any) -> None:
@@ -668,6 +716,7 @@ def pretrain(
     progress: bool = True,
     checkpoints: Save | None = None,
     resume: State | None = None,
+    group: distributed.Group | None = None,
 ) -> list[History]:
     """Train a stacked autoencoder greedily, one layer after another, from the data up.
 
@@ -683,7 +732,7 @@ def pretrain(
         optimizer: for the engine, makes a layer's optimiser of its parameters, like
             `optim.Adam`.
         progress: show progress bars, if stderr is a terminal.
-        checkpoints, resume: as for `fit`.
+        checkpoints, resume, group: as for `fit`.
 
     Returns:
         A History for each layer.
@@ -733,7 +782,7 @@ def pretrain(
                     optimizer=None if optimizer is None
                     else optimizer(layer.parameters()),
                     progress=progress, checkpoints=save,
-                    resume=resume if k == first else None,
+                    resume=resume if k == first else None, group=group,
                 )
             )  # fmt: skip
             stack.set_layer(k, layer)

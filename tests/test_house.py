@@ -15,7 +15,7 @@ FLOORS = [
     {"backend"},
     {"philox"},
     {"checks"},
-    {"anomaly", "kernels", "bounds"},
+    {"anomaly", "kernels", "bounds", "distributed"},
     {"tensor"},
     {"derivatives", "functions"},
     {"testing", "cases", "nn", "losses", "optim"},

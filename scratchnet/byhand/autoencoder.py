@@ -151,13 +151,13 @@ class Autoencoder(Minimiser):
             self.s.forward(a, e)  # (8): a becomes x̂
             np.subtract(a, x, out=e)  # (8)
             np.dot(e.reshape(-1), e.reshape(-1), out=self._loss)  # (9)
-        np.divide(self._loss, n, out=self._loss)  # (9), (9')
+        np.divide(self._loss, self._whole(n), out=self._loss)  # (9), (9')
         return self._loss
 
     def backward(self) -> None:
         """Compute the gradients at what `forward` left, and use that up."""
         x_hat, delta = self.decoder.h[-1], self.decoder.delta[-1]
-        n = len(delta)
+        n = self._whole(len(delta))
         if self.cross_entropy:
             np.multiply(delta, 1 / n, out=delta)  # (10')
         else:

@@ -130,8 +130,9 @@ class IWAE(VAE):
         np.log(total, out=total)
         np.sum(total, out=self._kl)
         np.add(self._loss, self._kl, out=self._loss)
-        np.divide(self._loss, -n, out=self._loss)
-        np.add(self._loss, math.log(k), out=self._loss)  # (20)
+        whole = self._whole(n)
+        np.divide(self._loss, -whole, out=self._loss)
+        np.add(self._loss, n / whole * math.log(k), out=self._loss)  # (20)
         return self._loss
 
     def _log_p(self, a: Array, x: Array, out: Array) -> None:
@@ -159,15 +160,16 @@ class IWAE(VAE):
     def backward(self) -> None:
         """Compute the gradients at what `forward` left, and use that up."""
         n, k, c = self.eps.shape
+        whole = self._whole(n)
         weight = self._log_w[:n]
         if self.gaussian:
             row = self._row[:n]
             np.multiply(weight, self._errors[:n], out=row)
             np.sum(row, out=self._d_lam)
-            np.divide(self._d_lam, -n, out=self._d_lam)
-            np.add(self._d_lam, self.sizes[0], out=self._d_lam)
+            np.divide(self._d_lam, -whole, out=self._d_lam)
+            np.add(self._d_lam, n / whole * self.sizes[0], out=self._d_lam)
             np.multiply(self._d_lam, 0.5, out=self._d_lam)  # (22)
-        np.divide(weight, n, out=weight)  # (21)
+        np.divide(weight, whole, out=weight)  # (21)
         each = weight.reshape(n * k, 1)
         da = self.decoder.delta[-1]
         np.multiply(da, each, out=da)  # (22)
@@ -182,6 +184,6 @@ class IWAE(VAE):
         np.multiply(draws, self.eps, out=draws)
         np.sum(draws, axis=1, out=d_log_var)
         np.multiply(d_log_var, self._sigma[:n], out=d_log_var)
-        np.subtract(d_log_var, 1 / n, out=d_log_var)
+        np.subtract(d_log_var, 1 / whole, out=d_log_var)
         np.multiply(d_log_var, 0.5, out=d_log_var)  # (26)
         self.encoder.backward(both)  # (17)

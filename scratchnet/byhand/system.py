@@ -104,17 +104,30 @@ class Minimiser(System):
 
     Attributes:
         theta, d_theta: all parameters, all gradients, each a flat array.
+        sums: the gradients and the loss behind them, in one piece: what is summed over
+            the processes that train the model together.
+        group: those processes (`distributed.Group`), or None.
         optimizer: the update, with its moments.
 
     """
 
     theta: Array
     d_theta: Array
+    sums: Array
     optimizer: kernels.Update
 
     def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
         super().__init__(batch_size, dtype)
-        self._loss = backend.zeros((), self.dtype)
+        self.group: Any = None
+        self._of: int | None = None  # rows of a minibatch of which this is a part
+
+    def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, Array]:
+        theta, parameters = kernels.flat(shapes, self.dtype)
+        self.sums, gradients = kernels.flat({**shapes, "loss": (1,)}, self.dtype)
+        self._loss = gradients.pop("loss").reshape(())
+        self.parameters.update(parameters)
+        self.gradients.update(gradients)
+        return theta, self.sums[:-1]
 
     def forward(self, *batch: Array) -> Array:
         """Compute all values and the loss, a 0-d array, and return the loss."""
@@ -124,8 +137,13 @@ class Minimiser(System):
         """Compute the gradients at what `forward` left, and use that up."""
         raise NotImplementedError
 
-    def step(self, *batch: Array) -> Array:
+    def step(self, *batch: Array, of: int | None = None) -> Array:
         """Take one step down the gradient of the loss of a batch.
+
+        Args:
+            batch: what `forward` needs.
+            of: the rows of a minibatch of which `group` has the others: what is left
+                for this process, which may be none.
 
         Returns:
             The loss before the step, a 0-d array that the next step overwrites.
@@ -135,10 +153,23 @@ class Minimiser(System):
                 `batch_size` rows.
 
         """
-        self.forward(*batch)
-        self.backward()
+        self._of = of
+        try:
+            if of is None or len(batch[0]):
+                self.forward(*batch)
+                self.backward()
+            else:
+                self.sums[...] = 0
+        finally:
+            self._of = None
+        if self.group is not None:
+            self.group.add(self.sums)
         self.optimizer.apply([self.theta], [self.d_theta])
         return self._loss
+
+    def _whole(self, n: int) -> int:
+        """Return how many rows the minibatch has of which these n are a part."""
+        return n if self._of is None else self._of
 
     def loss(self, *batch: Array) -> Array:
         """Return the loss of a batch of any number of rows, as one number."""

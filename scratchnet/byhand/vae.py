@@ -179,7 +179,7 @@ class VAE(Minimiser, LatentVariableModel):
         np.sum(terms, out=self._kl)  # (11), twice
         np.multiply(self._kl, self.beta / 2, out=self._kl)
         np.add(self._loss, self._kl, out=self._loss)
-        np.divide(self._loss, n, out=self._loss)  # (12)
+        np.divide(self._loss, self._whole(n), out=self._loss)  # (12)
         return self._loss
 
     def _encode(self, x: Array) -> tuple[Array, Array]:
@@ -203,7 +203,7 @@ class VAE(Minimiser, LatentVariableModel):
         np.exp(self._precision, out=self._precision)
         np.multiply(loss, self._precision, out=loss)
         np.subtract(x.size, loss, out=self._d_lam)
-        np.divide(self._d_lam, 2 * len(x), out=self._d_lam)  # (13")
+        np.divide(self._d_lam, 2 * self._whole(len(x)), out=self._d_lam)  # (13")
         np.add(self._lam, math.log(2 * math.pi), out=self._kl)
         np.multiply(self._kl, x.size, out=self._kl)
         np.add(loss, self._kl, out=loss)
@@ -212,13 +212,14 @@ class VAE(Minimiser, LatentVariableModel):
 
     def backward(self) -> None:
         """Compute the gradients at what `forward` left, and use that up."""
-        n = len(self.x)
+        rows = len(self.x)
+        n = self._whole(rows)
         da = self.decoder.delta[-1]
         np.multiply(da, 1 / n, out=da)  # (13), (13')
         dz = self.decoder.backward(da, inputs=True)  # (14)
         both = self.encoder.delta[-1]
         d_mu, d_log_var = both[:, : self.sizes[-1]], both[:, self.sizes[-1] :]
-        sigma = self._sigma[:n]
+        sigma = self._sigma[:rows]
         np.multiply(dz, self.eps, out=d_log_var)
         np.multiply(d_log_var, sigma, out=d_log_var)
         np.multiply(d_log_var, 0.5, out=d_log_var)  # (16)

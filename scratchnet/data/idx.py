@@ -79,7 +79,11 @@ class Mnist:
 
 
 def load_mnist(
-    folder: str | os.PathLike[str], split: str = "train", *, classes: int = 10
+    folder: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    classes: int = 10,
+    shard: tuple[int, int] = (0, 1),
 ) -> Mnist:
     """Images and labels of one split of a folder of MNIST-format files.
 
@@ -89,6 +93,9 @@ def load_mnist(
     several forms, they must hold the same array. Any image size is right, so that
     Fashion-MNIST and others like it load too; labels lie in 0..classes-1.
 
+    With shard=(k, m) only part k = 0, ..., m - 1 of the rows, cut into m nearly equal
+    ones, is kept in memory: one process's part of a data set too large for it.
+
     Returns `Mnist`: images float32 (n, rows, cols) in [0, 1], label int64 (n,).
     Raises IdxError if a file is missing, damaged or of another kind, or if labels
     and images do not match; ValueError for another split.
@@ -97,8 +104,9 @@ def load_mnist(
         raise ValueError(f'split is {split!r}: it must be "train" or "test"')
     folder = checks.path("load_mnist", folder)
     checks.count("load_mnist", "classes", classes)
-    images_path, images = _read_one(folder, f"{SPLITS[split]}-images", ndim=3)
-    labels_path, labels = _read_one(folder, f"{SPLITS[split]}-labels", ndim=1)
+    stem = SPLITS[split]
+    images_path, images = _read_one(folder, f"{stem}-images", 3, shard)
+    labels_path, labels = _read_one(folder, f"{stem}-labels", 1, shard)
     if len(labels) != len(images):
         raise IdxError(
             f"{labels_path}: {len(labels)} labels for the {len(images)} images of"
@@ -113,7 +121,9 @@ def load_mnist(
     return Mnist(np.divide(images, np.float32(255)), labels.astype(np.int64))
 
 
-def _read_one(folder: Path, stem: str, ndim: int) -> tuple[Path, NDArray[np.uint8]]:
+def _read_one(
+    folder: Path, stem: str, ndim: int, shard: tuple[int, int]
+) -> tuple[Path, NDArray[np.uint8]]:
     """The path and array (uint8, ndim dimensions) of one of a split's two files."""
     names = [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
     try:
@@ -132,7 +142,7 @@ def _read_one(folder: Path, stem: str, ndim: int) -> tuple[Path, NDArray[np.uint
             f" there, or let download_mnist() fetch MNIST"
         )
     # torchvision keeps NAME beside NAME.gz: harmless, unless they differ.
-    arrays = [read_idx(path) for path in found]
+    arrays = [read_idx(path, shard=shard) for path in found]
     for path, array in zip(found, arrays, strict=True):
         if array.dtype != np.uint8 or array.ndim != ndim:
             raise IdxError(
@@ -146,23 +156,37 @@ def _read_one(folder: Path, stem: str, ndim: int) -> tuple[Path, NDArray[np.uint
     return found[0], arrays[0]
 
 
-def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 2**30) -> NDArray[Any]:
+def read_idx(
+    path: str | os.PathLike[str],
+    *,
+    max_bytes: int = 2**30,
+    shard: tuple[int, int] = (0, 1),
+) -> NDArray[Any]:
     """The array in one IDX file, plain or gzip (told apart by content, not by name).
 
-    Returns a new array with the file's shape and dtype, in the machine's byte order.
+    Returns a new array with the file's shape and dtype, in the machine's byte order; of
+    its rows, with shard=(k, m), those of part k = 0, ..., m - 1 of m nearly equal ones.
+    The others are read past, since only at its end does a file show that it is whole.
     Raises IdxError, which names the file and the fault, for anything else than one
-    whole, non-empty IDX array of at most `max_bytes` bytes. Allocates no more than
-    about twice what the file really holds, whatever its header says.
+    whole, non-empty IDX array of which at most `max_bytes` bytes are asked for.
+    Allocates no more than about twice what the file really holds, whatever its header
+    says.
     """
     path = checks.path("read_idx", path)
     checks.number("read_idx", "max_bytes", max_bytes, checks.POSITIVE)
+    if not isinstance(shard, tuple) or len(shard) != 2:
+        raise TypeError(f"read_idx: shard is {shard!r}; (k, m) expected, part k of m")
+    checks.count("read_idx", "shard[1]", shard[1])
+    checks.count("read_idx", "shard[0]", shard[0], 0)
+    if shard[0] >= shard[1]:
+        raise ValueError(f"read_idx: shard is {shard}; parts are counted from 0")
     try:
         # Asked before opening: open() waits for ever on a pipe that nobody writes.
         if not path.is_file():
             fault = "is not a regular file" if path.exists() else "no such file"
             raise IdxError(f"{path}: {fault}; pass the path of one IDX file")
         with open(path, "rb") as file:
-            return _parse(path, file, max_bytes)
+            return _parse(path, file, max_bytes, shard)
     except OSError as error:
         raise IdxError(
             f"{path}: cannot be read ({error.strerror}); check its permissions"
@@ -173,7 +197,9 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 2**30) -> NDArray
         ) from error
 
 
-def _parse(path: Path, file: BinaryIO, max_bytes: int) -> NDArray[Any]:
+def _parse(
+    path: Path, file: BinaryIO, max_bytes: int, shard: tuple[int, int]
+) -> NDArray[Any]:
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     size = os.fstat(file.fileno()).st_size
@@ -218,18 +244,32 @@ def _parse(path: Path, file: BinaryIO, max_bytes: int) -> NDArray[Any]:
         )
     if end > room:
         raise damaged(f"{promise} but a file of {size} bytes cannot hold that")
-    if end > max_bytes:
+    k, m = shard
+    first, last = (shape[0] * part // m for part in (k, k + 1))
+    if first == last:
+        raise IdxError(
+            f"{path}: part {k} of {m} of {shape[0]} rows is empty; ask for fewer parts"
+        )
+    row = (end - start) // shape[0]
+    begin, stop = start + first * row, start + last * row
+    if start + stop - begin > max_bytes:
         raise IdxError(
             f"{path}: {promise} more than max_bytes={max_bytes}; if you trust the file,"
             f" call read_idx with a larger max_bytes"
         )
-    # One byte more than promised: it would be a trailing one, and only at its very
-    # end does a gzip stream hold the checksum.
-    if filled(end + 1):
+    # All is read, to the end: a byte more than promised would be a trailing one, and
+    # only at its very end does a gzip stream hold the checksum.
+    seen, data = len(data), data[begin:stop]
+    for block in blocks:
+        data += block[max(0, begin - seen) : max(0, stop - seen)]
+        seen += len(block)
+        if seen > end:
+            break
+    if seen > end:
         raise damaged(f"{promise} and more bytes follow")
-    if len(data) < end:
-        raise damaged(f"{promise} but it ends after {len(data)}")
-    array = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    if seen < end:
+        raise damaged(f"{promise} but it ends after {seen}")
+    array = np.frombuffer(data, dtype).reshape(last - first, *shape[1:])
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 

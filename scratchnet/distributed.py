@@ -1,0 +1,184 @@
+"""Several processes that train one model: each a part of every minibatch.
+
+    mpirun -n 4 python -m scratchnet train vae --distributed
+
+All processes hold the same parameters and draw the same numbers. Each takes its own
+rows of every minibatch, and computes the gradient of their part of the loss, which is
+their sum over the number of all rows. Summed over the processes, in place and in one
+piece, that is the gradient of the minibatch, and each takes the same step. So N
+processes compute what one would, but for rounding.
+
+The messages go through MPI (mpi4py), or on GPUs, a process for each, through NCCL.
+"""
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from scratchnet import backend
+from scratchnet.backend import Array
+
+
+class GroupError(RuntimeError):
+    """Processes cannot work together here; says what is missing."""
+
+
+class Group:
+    """The processes of an MPI job.
+
+    Make it before the model: on a machine with several GPUs it chooses this process's.
+    As `with Group() as group:` it ends the whole job if this process fails, as the
+    others would wait for it for ever.
+
+    Args:
+        sharded: that each process holds its own rows of the training data, one after
+            another in the order of the ranks, and not all of them; see
+            `data.idx.load_mnist(shard=)`. Of each minibatch it takes those that it has.
+
+    Attributes:
+        rank: which process this is, 0, 1, ...
+        size: how many there are.
+
+    Raises:
+        GroupError: there is no mpi4py, or no MPI that it could use.
+
+    """
+
+    def __init__(self, sharded: bool = False) -> None:
+        try:
+            self._mpi = importlib.import_module("mpi4py.MPI")
+        except (ImportError, RuntimeError) as error:
+            raise GroupError(
+                f"Group: mpi4py cannot be used ({error}); install it with pip install "
+                "'scratchnet[mpi]', and an MPI, MPICH or Open MPI (pip install mpich)"
+            ) from error
+        self._comm = self._mpi.COMM_WORLD
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+        self.sharded = sharded
+        self._add: Callable[[Array], None] = self._add_by_mpi
+        if not backend.on_host():
+            self._add = backend.sum_over_gpus(self.rank, self.size)
+
+    # Messages
+
+    def add(self, a: Array) -> None:
+        """Sum an array over all processes, in place."""
+        self._add(a)
+
+    def _add_by_mpi(self, a: Array) -> None:
+        self._comm.Allreduce(self._mpi.IN_PLACE, np.asarray(a))
+
+    def any(self, flag: bool) -> bool:
+        """Say whether `flag` is true in any process; all have come here by then."""
+        return bool(self._comm.allreduce(bool(flag), self._mpi.LOR))
+
+    def from_first(self, x: Any) -> Any:
+        """Return what process 0 gave."""
+        return self._comm.bcast(x)
+
+    def lengths(self, n: int) -> list[int]:
+        """Return what each process gave."""
+        found: list[int] = self._comm.allgather(n)
+        return found
+
+    def agree(self, owner: str, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError unless all processes have the same facts.
+
+        Args:
+            owner: who asks, for the error.
+            facts: by name; arrays are compared by what they hold.
+
+        """
+        mine = {name: _digest(value) for name, value in facts.items()}
+        theirs = self._comm.allgather(mine)
+        wrong = [
+            f"{name} in process {rank}"
+            for rank, other in enumerate(theirs)
+            for name in other
+            if other[name] != theirs[0].get(name)
+        ]
+        if wrong:
+            raise ValueError(
+                f"{owner}: not as in process 0: {', '.join(wrong)}; all must be made "
+                "from the same arguments and seeds"
+            )
+
+    # Shares
+
+    def total(self, n: int) -> int:
+        """Return how many rows the training data has, of which this process holds n."""
+        if not self.sharded:
+            return n
+        lengths = self.lengths(n)
+        self._first = sum(lengths[: self.rank])
+        self._end = self._first + n
+        return sum(lengths)
+
+    def share(self, data: Sequence[Array], rows: np.ndarray) -> tuple[list[Array], Any]:
+        """Return a minibatch, and which of its rows this process takes.
+
+        Args:
+            data: arrays of the rows that it holds.
+            rows: the minibatch, by rows of the whole data, (n,) on the host.
+
+        Returns:
+            Arrays of n rows, of which a sharded process knows only its own; and those
+            that it takes, an index into them.
+
+        """
+        if not self.sharded:
+            n = len(rows)
+            mine = slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+            return [a[backend.asarray(rows)] for a in data], mine
+        places = np.flatnonzero((rows >= self._first) & (rows < self._end))
+        at, local = (backend.asarray(i) for i in (places, rows[places] - self._first))
+        whole = []
+        for a in data:
+            batch = backend.zeros((len(rows), *a.shape[1:]), a.dtype)
+            batch[at] = a[local]
+            whole.append(batch)
+        return whole, at
+
+    # The end
+
+    def __enter__(self) -> "Group":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the job if this process failed: say so, and have MPI stop the others."""
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            return
+        what = str(error) or repr(error)
+        here = f"scratchnet: process {self.rank} of {self.size}"
+        print(f"{here}: {what}; this ends the job", file=sys.stderr, flush=True)
+        self._comm.Abort(1)
+
+
+def _digest(value: Any) -> str:
+    if not backend.is_array(value):
+        return repr(value)
+    host = np.ascontiguousarray(backend.to_numpy(value))
+    text = f"{host.dtype} {host.shape}".encode()
+    return hashlib.sha256(text + host.tobytes()).hexdigest()
+
+
+def check(owner: str, group: Any, model: Any) -> None:
+    """Raise TypeError unless this is a Group, and the model can be trained by one."""
+    if not isinstance(group, Group):
+        raise TypeError(f"{owner}: group is {group!r}; a distributed.Group expected")
+    if not hasattr(model, "sums"):
+        raise TypeError(
+            f"{owner}: a {type(model).__name__} cannot be trained by several "
+            "processes; pass an autoencoder or a VAE of scratchnet.byhand"
+        )

@@ -1,0 +1,150 @@
+"""Several processes that train one model, with a real MPI: the runs of mpi_job.py."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scratchnet import byhand, checkpoint, models
+from scratchnet.data.idx import read_idx
+from scratchnet.distributed import Group, GroupError
+from scratchnet.optim import Adam
+from scratchnet.training import fit
+
+ROOT = Path(__file__).parent.parent
+BESIDE = Path(sys.executable).parent  # where pip puts an MPI
+MPIEXEC = shutil.which("mpiexec", path=f"{BESIDE}{os.pathsep}{os.environ['PATH']}")
+try:
+    import mpi4py  # noqa: F401
+except ImportError:
+    MPIEXEC = None
+needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="no mpi4py or no mpiexec")
+
+
+def job(n, *command, **how):
+    """Start `python -m COMMAND` in n processes."""
+    return subprocess.Popen(
+        [MPIEXEC, "-n", str(n), sys.executable, "-m", *command], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, **how,
+    )  # fmt: skip
+
+
+def end(process, timeout=120):
+    """Wait for its end; a job that hangs is killed, and fails the test."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+@needs_mpi
+@pytest.mark.parametrize("n", [2, 3])
+def test_n_processes_compute_what_one_does(n):
+    status, out, err = end(job(n, "tests.mpi_job", "same"))
+    assert status == 0, err
+    assert len(out.splitlines()) == 7 * 2 * n
+
+
+@needs_mpi
+@pytest.mark.parametrize("name", ["layers", "exploding"])
+def test_the_same_in_all(name):
+    status, _, err = end(job(2, "tests.mpi_job", name))
+    assert status == 0, err
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("killed", "Killed (signal 9)|exited on signal 9"),
+        ("failing", "process 1 of 2: no room for more; this ends the job"),
+        ("differing", "fit: not as in process 0: model.encoder.0.W in process 1; all"),
+    ],
+)
+def test_a_process_that_fails_ends_the_job(name, said):
+    began = time.monotonic()
+    status, out, err = end(job(2, "tests.mpi_job", name))
+    assert status != 0
+    assert any(one in out + err for one in said.split("|")), out + err
+    assert time.monotonic() - began < 60
+
+
+TRAIN = "scratchnet train vae --examples 600 --batch-size 50 --hidden 16 --code 2"
+TRAIN = f"{TRAIN} --seed 3 --save-every 0 --epochs".split()
+
+
+def outcome(folder):
+    weights, _ = checkpoint.load(folder / "weights.npz")
+    return weights
+
+
+@needs_mpi
+def test_the_command_and_going_on_after_a_signal(tmp_path):
+    def arguments(folder):
+        return [*TRAIN, "8", "--out", str(tmp_path / folder)]
+
+    alone = subprocess.run(
+        [sys.executable, "-m", *arguments("alone")], cwd=ROOT, check=False
+    )
+    assert alone.returncode == 0
+    status, out, err = end(job(2, *arguments("two"), "--distributed"))
+    assert status == 0, err
+    assert out.count("pictures in") == 1  # one speaks for all
+    # In float32, after 96 steps.
+    for name, a in outcome(tmp_path / "alone").items():
+        np.testing.assert_allclose(outcome(tmp_path / "two")[name], a, atol=2e-4)
+
+    process = job(2, *arguments("stopped"), "--distributed")
+    states = tmp_path / "stopped" / "checkpoints"
+    while not list(states.glob("0*.npz")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    status, _, err = end(process)
+    assert status != 0
+    assert "scratchnet: stopped; the state is in" in err
+    folder = str(tmp_path / "stopped")
+    again = job(2, "scratchnet", "train", "vae", "--distributed", "--resume", folder)
+    status, _, err = end(again)
+    assert status == 0, err
+    for name, a in outcome(tmp_path / "two").items():
+        np.testing.assert_array_equal(outcome(tmp_path / "stopped")[name], a)
+
+
+@needs_mpi
+def test_who_cannot_be_trained_by_a_group():
+    x = np.random.default_rng(0).random((20, 4)).astype(np.float32)
+    how = {"epochs": 1, "batch_size": 10, "rng": np.random.default_rng(0)}
+    model = byhand.Autoencoder((4, 2), rng=np.random.default_rng(0), batch_size=10)
+    with pytest.raises(TypeError, match="group is 2; a distributed"):
+        fit(model, x, **how, group=2)
+    twin = models.Autoencoder((4, 2), rng=np.random.default_rng(0))
+    with pytest.raises(TypeError, match="a Autoencoder cannot be trained by several"):
+        fit(twin, x, **how, optimizer=Adam(twin.parameters()), group=Group())
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
+    with pytest.raises(GroupError, match=r"mpi4py cannot be used .*scratchnet\[mpi\]"):
+        Group()
+
+
+# --- Shards of files ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 7])
+def test_shards_of_a_file_are_the_file(tmp_path, m):
+    x = np.arange(7 * 6, dtype=np.uint8).reshape(7, 2, 3)
+    path = tmp_path / "x"
+    path.write_bytes(bytes([0, 0, 8, 3, *b"\0\0\0\7\0\0\0\2\0\0\0\3"]) + x.tobytes())
+    parts = [read_idx(path, shard=(k, m)) for k in range(m)]
+    assert {len(part) for part in parts} <= {7 // m, 7 // m + 1}
+    np.testing.assert_array_equal(np.concatenate(parts), x)
