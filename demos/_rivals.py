@@ -60,6 +60,9 @@ class Stepper(NamedTuple):
     `step(x, *noise)` takes one step (the GAN one of D and one of G) and returns its
     losses; `draw(n)` fresh noise; `array` makes an array the framework's own, `wait`
     waits until everything is computed, and `value` makes a loss a number.
+
+    On a GPU `turn(x)` returns what takes a step with fresh noise, to be timed, and
+    `seconds` times a call by the GPU's clock.
     """
 
     step: Callable[..., tuple[Any, ...]]
@@ -67,6 +70,8 @@ class Stepper(NamedTuple):
     array: Callable[[np.ndarray], Any] = lambda a: a
     wait: Callable[[], None] = lambda: None
     value: Callable[[Any], float] = float
+    turn: Callable[[Any], Callable[[], object]] | None = None
+    seconds: Callable[[Callable[[], object]], float] | None = None
 
 
 def numpy_noise(system: str) -> Callable[[int], tuple[np.ndarray, ...]]:
@@ -87,21 +92,47 @@ def by_hand(system: str, batch: int, weights: Weights) -> Stepper:
     model: Any
     if system == "GAN":
         model = byhand.GAN(**NETS, **options)
-
-        def step(x: Any, z: Any, z2: Any) -> tuple[Any, ...]:
-            loss_d = float(model.discriminator_step(x, z))  # G's takes its place
-            return loss_d, model.generator_step(z2)
+    elif system == "VAE":
+        model = byhand.VAE(SIZES[system], **options)
     else:
-        if system == "VAE":
-            model = byhand.VAE(SIZES[system], **options)
-        else:
-            model = byhand.Autoencoder(SIZES[system], loss=LOSS[system], **options)
-
-        def step(*batch: Any) -> tuple[Any, ...]:
-            return (model.step(*batch),)
-
+        model = byhand.Autoencoder(SIZES[system], loss=LOSS[system], **options)
     model.load_state_dict(weights)
+
+    def step(x: Any, *noise: Any) -> tuple[Any, ...]:
+        if system != "GAN":
+            return (model.step(x, *noise),)
+        loss_d = model.discriminator_step(x, noise[0]).copy()  # G's takes its place
+        return loss_d, model.generator_step(noise[1])
+
     return Stepper(step, numpy_noise(system))
+
+
+def on_gpu(
+    system: str, batch: int, weights: Weights, *, library: str, captured: bool
+) -> Stepper:
+    """Return the step by hand on a GPU: call by call, or recorded and replayed.
+
+    Its noise is drawn there, and belongs to what is timed.
+    """
+    from scratchnet import backend
+    from scratchnet.philox import Stream
+
+    backend.use(library)
+    made = by_hand(system, batch, weights)
+
+    def turn(x: Any) -> Callable[[], object]:
+        stream = Stream(1)
+        shapes = [(batch, columns) for columns in noise_columns(system)]
+
+        def take() -> None:
+            stream.begin()
+            made.step(x, *[stream.standard_normal(s, np.float32) for s in shapes])
+
+        return backend.capture(take) if captured else take
+
+    return Stepper(
+        made.step, made.draw, backend.asarray, turn=turn, seconds=backend.seconds
+    )
 
 
 def engine(system: str, batch: int, weights: Weights) -> Stepper:
@@ -198,8 +229,15 @@ def torch(
     *,
     adam: dict[str, bool],
     compiled: bool = False,
+    device: str = "cpu",
+    tf32: bool = False,
+    graph: bool = False,
 ) -> Stepper:
-    """Return PyTorch's step: eager or compiled, with one of its three Adams."""
+    """Return PyTorch's step: eager or compiled, with one of its three Adams.
+
+    On a GPU (device "cuda") it is timed by the GPU's clock, noise included, if asked
+    for as one CUDA graph.
+    """
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -213,7 +251,9 @@ def torch(
                 linear.weight.copy_(torch.from_numpy(weights[f"{name}.{2 * k}.W"].T))
                 linear.bias.copy_(torch.from_numpy(weights[f"{name}.{2 * k}.b"]))
             layers += [linear, activation]
-        return nn.Sequential(*layers[:-1])
+        return nn.Sequential(*layers[:-1]).to(device)
+
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
     nets = {name: net(name, sizes) for name, sizes in networks(system).items()}
 
@@ -235,10 +275,19 @@ def torch(
     )
     columns = noise_columns(system)
     options: Any = {
-        "draw": lambda n: tuple(torch.randn(n, c) for c in columns),
-        "array": torch.from_numpy,
+        "draw": lambda n: tuple(torch.randn(n, c, device=device) for c in columns),
+        "array": lambda a: torch.from_numpy(a).to(device),
         "value": lambda loss: float(loss.detach()),
     }
+    if device == "cuda":
+
+        def turn(x: Any) -> Callable[[], object]:
+            def take() -> None:
+                step(x, *options["draw"](batch))
+
+            return torch_graph(take) if graph else take
+
+        options |= {"turn": turn, "seconds": torch_seconds}
     if system == "GAN":
         G, D = nets["generator"], nets["discriminator"]
         adam_g, adam_d = make_adam("generator"), make_adam("discriminator")
@@ -279,7 +328,39 @@ def torch(
         error = F.binary_cross_entropy_with_logits(a, x, reduction="sum")
         return (error + kl) / len(x)
 
-    return Stepper(lambda *batch: (descend(optimizer, loss_of(*batch)),), **options)
+    def step(*batch: Any) -> tuple[Any, ...]:
+        return (descend(optimizer, loss_of(*batch)),)
+
+    return Stepper(step, **options)
+
+
+def torch_graph(f: Callable[[], object]) -> Callable[[], object]:
+    """Return the replays of a recording of f, as PyTorch's manual makes one."""
+    import torch
+
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(5):
+            f()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        f()
+    replay: Callable[[], object] = graph.replay
+    return replay
+
+
+def torch_seconds(f: Callable[[], object]) -> float:
+    """Return how long a call takes by the GPU's clock."""
+    import torch
+
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    f()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
 
 
 # --- Frameworks that look like NumPy ------------------------------------------------
@@ -502,6 +583,34 @@ RIVALS: dict[str, Rival] = {
     "autograd": Rival(autograd, "autograd"),
     "mygrad": Rival(mygrad, "mygrad"),
 }
+EAGER_GPU, CAPTURED = "by hand, call by call", "by hand, captured"
+TORCH_GPU, TORCH_GRAPH = "torch, eager", "torch, graph"
+COMPILED_GPU, COMPILED_GRAPH = "torch, compiled", "torch, compiled and graph"
+
+
+def _on_gpu(precision: str) -> dict[str, Rival]:
+    """Return the rivals on a GPU: their names begin with the precision of products."""
+    tf32 = precision == "TF32"
+    library = "cupy-tf32" if tf32 else "cupy"
+    gpu: dict[str, Any] = {"device": "cuda", "tf32": tf32}
+    fused: dict[str, Any] = {**gpu, "adam": {"fused": True}}
+    # Adam for a graph counts its steps on the GPU too.
+    graph: dict[str, Any] = {
+        **gpu, "adam": {"fused": True, "capturable": True}, "graph": True
+    }  # fmt: skip
+    made = {
+        CAPTURED: Rival(partial(on_gpu, library=library, captured=True), "numpy"),
+        EAGER_GPU: Rival(partial(on_gpu, library=library, captured=False), "numpy"),
+        TORCH_GPU: Rival(partial(torch, **fused), "torch"),
+        TORCH_GRAPH: Rival(partial(torch, **graph), "torch"),
+        COMPILED_GPU: Rival(partial(torch, **fused, compiled=True), "torch"),
+        COMPILED_GRAPH: Rival(partial(torch, **graph, compiled=True), "torch"),
+    }
+    return {f"{precision}: {name}": rival for name, rival in made.items()}
+
+
+PRECISIONS = ("float32", "TF32")
+RIVALS_GPU = {k: r for precision in PRECISIONS for k, r in _on_gpu(precision).items()}
 
 
 def peak() -> float:
@@ -524,9 +633,9 @@ class Runner:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        self.rival = RIVALS[name]
+        self.rival = (RIVALS | RIVALS_GPU)[name]
         self.folder = folder
-        self.made: dict[int, tuple[Stepper, Any]] = {}
+        self.made: dict[int, tuple[Stepper, Callable[[], object]]] = {}
 
     def hello(self) -> dict[str, Any]:
         """Import the framework; return its version."""
@@ -550,18 +659,28 @@ class Runner:
             losses.append([made.value(loss) for loss in found])
         after = peak()
         if keep:
-            self.made[batch] = made, native
+            turn = (
+                made.turn(native)
+                if made.turn
+                else lambda: made.step(native, *made.draw(batch))
+            )
+            self.made[batch] = made, turn
         return {"losses": losses, "memory": after - before, "process": after}
 
     def time(self, batch: int, seconds: float) -> dict[str, Any]:
         """Return the milliseconds of a step, over `seconds` of steps."""
-        made, x = self.made[batch]
+        made, turn = self.made[batch]
+
+        def take(k: int) -> None:
+            for _ in range(k):
+                turn()
+            made.wait()
 
         def steps(k: int) -> float:
+            if made.seconds is not None:
+                return made.seconds(partial(take, k)) / k
             began = time.perf_counter()
-            for _ in range(k):
-                made.step(x, *made.draw(batch))
-            made.wait()
+            take(k)
             return (time.perf_counter() - began) / k
 
         one = steps(3)

@@ -8,7 +8,8 @@ its own with all cores, and a ratio is taken within each round. Shown is the med
 the rounds, with the least and the greatest.
 
 The floor is the step's matrix products alone, by NumPy. The rivals are written out in
-_rivals.py; install those to compare with (torch, jax, autograd, mygrad).
+_rivals.py; install those to compare with (torch, jax, autograd, mygrad). On a GPU
+(--backend cupy) it is another plan, that of _gpu.py.
 """
 
 import contextlib
@@ -27,10 +28,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from demos import _gpu
 from demos._around import chain_times, digits_seconds, import_time, minibatch_ratio
 from demos._demo import Demo, main
 from demos._rivals import NETS, RIVALS, SIZES, SYSTEMS, WARM_UP, noise_columns
-from scratchnet import byhand, plots
+from scratchnet import backend, byhand, plots
 
 FLOOR, BY_HAND, ENGINE = "products", "by hand", "engine"
 EAGER = ("torch, default", "torch, foreach", "torch, fused")
@@ -157,9 +159,22 @@ def prepare(folder: Path, system: str, rows: int, steps: int) -> None:
 
 
 def measure(
-    rivals: Sequence[str], batches: Sequence[int], rounds: int, seconds: float
+    rivals: Sequence[str],
+    batches: Sequence[int],
+    rounds: int,
+    seconds: float,
+    systems: Sequence[str] = SYSTEMS,
+    pause: float = PAUSE,
 ) -> tuple[Results, dict[str, float]]:
     """Time every rival.
+
+    Args:
+        rivals: their names.
+        batches: sizes of minibatches.
+        rounds: how often each has its turn.
+        seconds: of a turn.
+        systems: what they train.
+        pause: seconds before each turn, in which no other works any more.
 
     Returns:
         The results; and of each rival how far its first losses are from those by hand,
@@ -168,13 +183,13 @@ def measure(
     """
     results = Results()
     apart: dict[str, float] = {}
-    turns = len(SYSTEMS) * len(rivals) * len(batches) * (1 + rounds)
+    turns = len(systems) * len(rivals) * len(batches) * (1 + rounds)
     with (
         tempfile.TemporaryDirectory() as name,
         tqdm(total=turns, unit="turn", disable=None) as bar,
     ):
         folder = Path(name)
-        for system in SYSTEMS:
+        for system in systems:
             prepare(folder, system, max(batches), steps=5)
             prepare(folder, WARM_UP, rows=8, steps=1)
             present = [rival for rival in rivals if rival not in results.missing]
@@ -204,7 +219,7 @@ def measure(
                         for rival in present:
                             if rival in results.missing:
                                 continue
-                            time.sleep(PAUSE)
+                            time.sleep(pause)
                             try:
                                 ms = running[rival].ask("time", n, seconds)["ms"]
                             except RuntimeError as error:
@@ -380,6 +395,9 @@ def to_json(results: Results, rounds: int) -> str:
 
 def run(demo: Demo) -> None:
     """Measure, check that all did the same work, and report."""
+    if not backend.on_host():
+        _gpu.run(demo)
+        return
     rounds = demo.choose(5, 1)
     rivals = [name for name in RIVALS if not demo.quick or name != "torch.compile"]
     results, apart = measure(

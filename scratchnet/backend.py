@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -95,6 +96,12 @@ class Library(Protocol):
     def each_time(self, f: Callable[[], object]) -> None:
         """Call `f`, now and whenever what is being recorded is replayed."""
 
+    def seconds(self, f: Callable[[], object]) -> float:
+        """Return how long a call takes, until all is computed."""
+
+    def machine(self) -> str:
+        """Name what computes, and the versions that it depends on."""
+
 
 class _NumPy:
     name = "numpy"
@@ -127,6 +134,14 @@ class _NumPy:
 
     def each_time(self, f: Callable[[], object]) -> None:
         f()
+
+    def seconds(self, f: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        f()
+        return time.perf_counter() - began
+
+    def machine(self) -> str:
+        return f"NumPy {np.__version__}"
 
 
 class _CuPy:
@@ -199,6 +214,25 @@ class _CuPy:
             f()
         else:
             self.hooks.append(f)
+
+    def seconds(self, f: Callable[[], object]) -> float:
+        cuda = self.cupy.cuda
+        begin, end = cuda.Event(), cuda.Event()
+        begin.record()
+        f()
+        end.record()
+        end.synchronize()
+        milliseconds: float = cuda.get_elapsed_time(begin, end)
+        return milliseconds / 1e3
+
+    def machine(self) -> str:
+        runtime = self.cupy.cuda.runtime
+        name = runtime.getDeviceProperties(0)["name"].decode()
+        return (
+            f"{name}, driver for CUDA {runtime.driverGetVersion()}, runtime "
+            f"{runtime.runtimeGetVersion()}, CuPy {self.cupy.__version__}, NumPy "
+            f"{np.__version__}"
+        )
 
 
 class _Cublas:
@@ -524,6 +558,16 @@ def each_time(f: Callable[[], object]) -> None:
     one step of one optimizer.
     """
     _library.each_time(f)
+
+
+def seconds(f: Callable[[], object]) -> float:
+    """Return how long a call takes until all is computed, on a GPU by its own clock."""
+    return _library.seconds(f)
+
+
+def machine() -> str:
+    """Name what computes, and the versions that it depends on."""
+    return _library.machine()
 
 
 def sum_over_gpus(rank: int, size: int) -> Callable[[Array], None]:

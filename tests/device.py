@@ -49,7 +49,8 @@ def _count() -> None:
 def _do(f: Callable[[], Any], source: Any = None) -> Any:
     """Compute something, on the record if there is one."""
     found = _wrap(f(), source)
-    if _tape is not None:
+    view = isinstance(found, Device) and found.base is not None
+    if _tape is not None and not view:
         _tape.append(lambda: _again(found, f()))
     return found
 
@@ -57,7 +58,7 @@ def _do(f: Callable[[], Any], source: Any = None) -> Any:
 def _again(found: Any, result: Any) -> None:
     """Write a result where it was written when it was recorded."""
     if isinstance(found, Device):
-        if not np.shares_memory(found._host, result):  # a view is what it was
+        if not np.shares_memory(found._host, result):  # as it does with out=
             np.copyto(found._host, result)
     elif isinstance(found, (list, tuple)):
         for a, b in zip(found, result, strict=True):
@@ -232,11 +233,14 @@ def _call(f: Any, args: Any, kwargs: Any) -> Any:
         if not all(isinstance(o, Device) for o in outs):
             raise TypeError(f"{f.__name__}: out= is not on the device")
     _refuse_host([args, *(v for k, v in kwargs.items() if k != "out")])
-    first = next((a for a in args if isinstance(a, Device)), None)
-    found = _do(lambda: f(*_unwrapped(args), **_unwrapped(kwargs)), first)
+
+    def compute() -> Any:
+        return f(*_unwrapped(args), **_unwrapped(kwargs))
+
     if out is not None:
+        _do(compute)
         return outs[0] if len(outs) == 1 else outs
-    return found
+    return _do(compute, next((a for a in args if isinstance(a, Device)), None))
 
 
 def _wrap(result: Any, source: Any = None) -> Any:
@@ -324,6 +328,12 @@ class StandIn:
 
     def capture(self, f: Callable[[], object]) -> Callable[[], object]:
         return _Recording(f)
+
+    def seconds(self, f: Callable[[], object]) -> float:
+        return backend._NumPy().seconds(f)
+
+    def machine(self) -> str:
+        return "a stand-in"
 
     def each_time(self, f: Callable[[], object]) -> None:
         global _tape

@@ -184,8 +184,7 @@ class Pretend:
 
 def test_losses_that_are_nan_are_not_those_by_hand(monkeypatch):
     monkeypatch.setattr(speed, "Process", Pretend)
-    monkeypatch.setattr(speed, "PAUSE", 0)
-    results, apart = speed.measure(("by hand", "engine"), (4, 8), 2, 0.01)
+    results, apart = speed.measure(("by hand", "engine"), (4, 8), 2, 0.01, pause=0)
     assert apart["by hand"] == 0
     assert np.isnan(apart["engine"])
     assert results.ms["engine"]["GAN", 8] == [2, 2]
@@ -193,9 +192,8 @@ def test_losses_that_are_nan_are_not_those_by_hand(monkeypatch):
 
 def test_a_rival_that_ends_in_the_middle_is_left_out(monkeypatch):
     monkeypatch.setattr(speed, "Process", Pretend)
-    monkeypatch.setattr(speed, "PAUSE", 0)
     monkeypatch.setattr(Pretend, "wrong", "time")
-    results, _ = speed.measure(("by hand", "engine"), (4,), 1, 0.01)
+    results, _ = speed.measure(("by hand", "engine"), (4,), 1, 0.01, pause=0)
     assert results.missing == {"engine": "its process ended"}
     assert list(results.ms) == list(results.memory) == ["by hand"]
 
