@@ -143,9 +143,11 @@ def products_in(precision: str) -> Iterator[None]:
     choice = kept.startswith("cupy")
     if choice:
         backend.use("cupy-tf32" if precision == "TF32" else "cupy")
-    yield
-    if choice:
-        backend.use(kept)
+    try:
+        yield
+    finally:
+        if choice:
+            backend.use(kept)
 
 
 def gradient_errors(n: int) -> dict[str, dict[str, float]]:

@@ -3,19 +3,21 @@
     OPENBLAS_NUM_THREADS=1 mpirun -n 2 python -m demos.distributed
 
 No claim of the lecture. A process takes 1/N of every minibatch, so its products and
-elementwise functions take 1/N of the time; Adam's update of all parameters takes all of
-its time in each; and gradients and loss, one array of P numbers, are summed over all:
+elementwise functions take 1/N of the time. What all do alike takes all of its time in
+each: choosing the minibatch, drawing its noise, Adam's update of all parameters. And
+gradients and loss, one array of P numbers, are summed over all:
 
-    t(N) = t_rows / N + t_update + t_sum(P, N)
+    t(N) = t_rows / N + t_alike + t_sum(P, N)
 
-Each of the three is measured alone, and their sum stands beside the step as it is. That
-N processes compute what one does is claimed, to rounding in float32.
+Each is measured alone, and their sum stands beside the step as `fit` takes it. That N
+processes compute what one does is claimed, to rounding in float32.
 """
 
 import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +42,7 @@ class Cost(NamedTuple):
 
     one: float  # the whole minibatch, by one process
     rows: float  # this process's rows
-    update: float
+    alike: float  # what all processes do: the minibatch, its noise, the update
     sum: float
     step: float
     apart: float  # relative, the largest of five steps
@@ -54,7 +56,7 @@ def milliseconds(f: Callable[[], object], group: Group, rounds: int) -> float:
         began = time.perf_counter()
         f()
         took = round(1e6 * (time.perf_counter() - began))
-        found.append(max(group.lengths(took)) / 1e3)
+        found.append(max(group.gathered(took)) / 1e3)
     return float(np.median(found[2:]))
 
 
@@ -65,29 +67,39 @@ def made(n: int, optimizer: MakeUpdate = kernels.AdamUpdate) -> byhand.VAE:
 
 
 def measure(n: int, group: Group, rounds: int) -> Cost:
-    """Time a step on n rows, and its parts."""
+    """Time a step on n of 10,000 rows, and its parts."""
     rng = np.random.default_rng(0)
-    x = rng.random((n, SIZES[0]), np.float32)
-    eps = rng.standard_normal((n, SIZES[-1]), np.float32)
-    mine = slice(n * group.rank // group.size, n * (group.rank + 1) // group.size)
-    part = x[mine], eps[mine]
-    alone, together, rows = made(n), made(n), made(n, NoUpdate)
+    x = rng.random((10_000, SIZES[0]), np.float32)
+    rows = rng.permutation(len(x))[:n]
+    alone, together, still = made(n), made(n), made(n, NoUpdate)
     together.group = group
+
+    def drawn(seed: int = 0) -> tuple[np.ndarray, ...]:
+        return alone.with_noise(x[rows], rng=np.random.default_rng(seed))
+
+    def part(seed: int = 0) -> list[np.ndarray]:
+        draw = partial(alone.with_noise, rng=np.random.default_rng(seed))
+        return group.share((x,), rows, draw)
+
+    def alike() -> None:
+        part()
+        alone.optimizer.apply([alone.theta], [alone.d_theta])
+
     losses = []
-    for _ in range(5):
-        whole = float(alone.step(x, eps))
-        losses.append(float(together.step(*part, of=n)) / whole - 1)
+    for i in range(5):
+        whole = float(alone.step(*drawn(i)))
+        losses.append(float(together.step(*part(i), of=n)) / whole - 1)
 
     def time_of(f: Callable[[], object]) -> float:
         return milliseconds(f, group, rounds)
 
-    sums = together.sums.copy()
+    sums, mine = together.sums.copy(), part()
     return Cost(
-        one=time_of(lambda: alone.step(x, eps)),
-        rows=time_of(lambda: rows.step(*part, of=n)),
-        update=time_of(lambda: alone.optimizer.apply([alone.theta], [alone.d_theta])),
+        one=time_of(lambda: alone.step(*drawn())),
+        rows=time_of(lambda: still.step(*mine, of=n)),
+        alike=time_of(alike),
         sum=time_of(lambda: group.add(sums)),
-        step=time_of(lambda: together.step(*part, of=n)),
+        step=time_of(lambda: together.step(*part(), of=n)),
         apart=float(np.max(np.abs(losses))),
     )
 
@@ -99,10 +111,10 @@ def run(demo: Demo) -> None:
     size = made(1).sums.nbytes / 1e6
     for n in demo.choose((128, 512, 2048), (64,)):
         cost = measure(n, group, demo.choose(60, 3))
-        parts = cost.rows + cost.update + cost.sum
+        parts = cost.rows + cost.alike + cost.sum
         demo.say(
-            f"  minibatch {n}: by one {cost.one:.2f} ms; rows {cost.rows:.2f} + update "
-            f"{cost.update:.2f} + sum of {size:.1f} MB {cost.sum:.2f} = {parts:.2f}, "
+            f"  minibatch {n}: by one {cost.one:.2f} ms; rows {cost.rows:.2f} + alike "
+            f"{cost.alike:.2f} + sum of {size:.1f} MB {cost.sum:.2f} = {parts:.2f}, "
             f"the step {cost.step:.2f}, {cost.one / cost.step:.2f} times as fast"
         )
         demo.claim("losses, relative to those by one", cost.apart, at_most=1e-5)

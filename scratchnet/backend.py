@@ -20,6 +20,7 @@ import ctypes
 import importlib
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -69,6 +70,9 @@ class Library(Protocol):
     array: Any  # the type of its arrays
     host: bool  # whether they are where Python is
 
+    def chosen(self) -> None:
+        """Do what is to be done whenever it comes into use."""
+
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         """Make `x` an array, without a copy where it already is one."""
 
@@ -107,6 +111,9 @@ class _NumPy:
     name = "numpy"
     array: Any = np.ndarray
     host = True
+
+    def chosen(self) -> None:
+        pass
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         return np.asarray(x, dtype=dtype)
@@ -151,15 +158,17 @@ class _CuPy:
         self.name = "cupy-tf32" if tf32 else "cupy"
         self.cupy = _import_cupy()
         self.array = self.cupy.ndarray
-        # The same choice for CuPy's own products, whatever its environment says.
-        linalg = importlib.import_module("cupy._core._routines_linalg")
-        linalg.set_compute_type(
-            np.float32, linalg.COMPUTE_TYPE_TF32 if tf32 else linalg.COMPUTE_TYPE_FP32
-        )
+        self.tf32 = tf32
         self.cublas = _Cublas(self.cupy, tf32)
         self.kernels: dict[Fused, Any] = {}
         # While a step is recorded: what of it is Python's, to be called each time.
         self.hooks: list[Callable[[], object]] | None = None
+
+    def chosen(self) -> None:
+        # The same precision for CuPy's own products, whatever its environment says.
+        linalg = importlib.import_module("cupy._core._routines_linalg")
+        of = linalg.COMPUTE_TYPE_TF32 if self.tf32 else linalg.COMPUTE_TYPE_FP32
+        linalg.set_compute_type(np.float32, of)
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         return self.cupy.asarray(x, dtype=dtype)
@@ -194,19 +203,23 @@ class _CuPy:
     def capture(self, f: Callable[[], object]) -> Callable[[], object]:
         return _Graph(self, f)
 
-    def sum_over_gpus(self, rank: int, size: int) -> Callable[[Array], None]:
+    def choose_gpu(self, number: int) -> None:
         runtime = self.cupy.cuda.runtime
-        runtime.setDevice(rank % runtime.getDeviceCount())
-        try:
-            distributed = importlib.import_module("cupyx.distributed")
-            group = distributed.init_process_group(
-                size, rank, backend="nccl", use_mpi=True
-            )
-        except (ImportError, AttributeError, RuntimeError) as error:
+        if number >= runtime.getDeviceCount():
             raise BackendError(
-                f"backend 'cupy': NCCL cannot be used ({error}); install it with pip "
-                "install nvidia-nccl-cu12 or, for CUDA 13, nvidia-nccl-cu13"
-            ) from error
+                f"backend 'cupy': {number + 1} processes or more on a machine with "
+                f"{runtime.getDeviceCount()} GPUs; start one for each"
+            )
+        if not self.cupy.cuda.nccl.available:
+            raise BackendError(
+                "backend 'cupy': no NCCL; install it with pip install nvidia-nccl-cu12 "
+                "or, for CUDA 13, nvidia-nccl-cu13"
+            )
+        runtime.setDevice(number)
+
+    def sum_over_gpus(self, rank: int, size: int) -> Callable[[Array], None]:
+        distributed = importlib.import_module("cupyx.distributed")
+        group = distributed.init_process_group(size, rank, backend="nccl", use_mpi=True)
         return lambda a: group.all_reduce(a, a)
 
     def each_time(self, f: Callable[[], object]) -> None:
@@ -227,7 +240,7 @@ class _CuPy:
 
     def machine(self) -> str:
         runtime = self.cupy.cuda.runtime
-        name = runtime.getDeviceProperties(0)["name"].decode()
+        name = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
         return (
             f"{name}, driver for CUDA {runtime.driverGetVersion()}, runtime "
             f"{runtime.runtimeGetVersion()}, CuPy {self.cupy.__version__}, NumPy "
@@ -261,11 +274,14 @@ class _Cublas:
         self.cupy.cuda.device.get_cublas_handle()  # has CuPy find and load it
         major = self.cupy.cuda.runtime.runtimeGetVersion() // 1000
         name = f"libcublas.so.{major}" if os.name == "posix" else f"cublas64_{major}"
-        self.library = ctypes.CDLL(name)
+        try:
+            self.library = ctypes.CDLL(name)
+        except OSError as error:
+            raise BackendError(f"backend 'cupy': no {name} ({error})") from error
+        self.workspace = self.cupy.cuda.alloc(self.WORKSPACE)
         handle = ctypes.c_void_p()
         self._call("cublasCreate_v2", ctypes.byref(handle))
         self.handle = handle
-        self.workspace = self.cupy.cuda.alloc(self.WORKSPACE)
 
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self.library, function)(*arguments)
@@ -345,6 +361,7 @@ class _Graph:
         cuda = library.cupy.cuda
         self.stream = cuda.Stream(non_blocking=True)
         self.pool = cuda.MemoryPool()
+        weakref.finalize(self, self.pool.free_all_blocks)
         self.hooks: list[Callable[[], object]] = []
         self.warm = False
         self.graph: Any = None
@@ -376,17 +393,19 @@ class _Graph:
         self.stream.begin_capture()
         try:
             self.f()
-        except Exception as error:
+            return self.stream.end_capture()
+        except BaseException as error:
             self.hooks.clear()
             with contextlib.suppress(Exception):
                 self.stream.end_capture()  # or the stream could not be used again
+            if not isinstance(error, Exception):
+                raise
             raise BackendError(
                 f"backend 'cupy': the step cannot be recorded ({error!r}); it must not "
                 "wait for the GPU, nor bring arrays from the host"
             ) from error
         finally:
             self.library.hooks = None
-        return self.stream.end_capture()
 
 
 def _import_cupy() -> Any:
@@ -437,8 +456,12 @@ def use(name: str) -> None:
         raise ValueError(
             f"backend: {name!r}; one of {', '.join(map(repr, BACKENDS))} expected"
         )
-    if name != _library.name:
-        _library = _LIBRARIES[name]()
+    if name == _library.name:
+        return
+    if name not in _made:
+        _made[name] = _LIBRARIES[name]()
+    _library = _made[name]
+    _library.chosen()
 
 
 def name() -> str:
@@ -452,6 +475,7 @@ def on_host() -> bool:
 
 
 _library: Library = _NumPy()
+_made: dict[str, Library] = {"numpy": _library}
 
 # --- Arrays -------------------------------------------------------------------------
 
@@ -570,17 +594,25 @@ def machine() -> str:
     return _library.machine()
 
 
-def sum_over_gpus(rank: int, size: int) -> Callable[[Array], None]:
-    """Return what sums an array over the processes of an MPI job, each with its GPU.
-
-    In place, by NCCL. Of the machine's GPUs this process takes the one of its rank.
+def choose_gpu(number: int) -> None:
+    """Compute on that GPU of the machine's from here on, one of a group of processes.
 
     Raises:
-        BackendError: the backend in use has none, or there is no NCCL.
+        BackendError: the backend in use has none, the machine has not so many, or there
+            is no NCCL.
 
     """
     if not isinstance(_library, _CuPy):
-        raise BackendError(f"backend {_library.name!r}: it has no GPUs to sum over")
+        raise BackendError(f"backend {_library.name!r}: it has no GPUs to choose from")
+    _library.choose_gpu(number)
+
+
+def sum_over_gpus(rank: int, size: int) -> Callable[[Array], None]:
+    """Return what sums an array in place, by NCCL, over the GPUs of an MPI job.
+
+    All processes call it, after `choose_gpu`.
+    """
+    assert isinstance(_library, _CuPy)
     return _library.sum_over_gpus(rank, size)
 
 

@@ -188,6 +188,7 @@ def adding(save: Save, arrays: Mapping[str, Array], **facts: Any) -> Save:
 
         save(both)
 
+    more.group = getattr(save, "group", None)  # type: ignore[attr-defined]
     return more
 
 
@@ -239,11 +240,15 @@ class Checkpoints:
             Stopped: the run was asked to stop, and its state is written.
 
         """
-        stop, first, where = self.stop, True, self.folder
+        due = time.monotonic() - self._written >= self.every
+        stop, where = self.stop, self.folder
         if self.group is not None:
-            stop, first = self.group.any(stop), self.group.rank == 0
-        if first and (stop or time.monotonic() - self._written >= self.every):
-            where = self.write(state())
+            asked = self.group.gathered((stop, due))
+            stop, due = any(one for one, _ in asked), asked[0][1]
+        if stop or due:
+            found = state()  # by all: it may say that this is none to go on from
+            if self.group is None or self.group.rank == 0:
+                where = self.write(found)
             self._written = time.monotonic()
         if stop:
             raise Stopped(f"stopped; the state is in {where}")

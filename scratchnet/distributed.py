@@ -14,6 +14,7 @@ The messages go through MPI (mpi4py), or on GPUs, a process for each, through NC
 import hashlib
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,12 @@ import numpy as np
 
 from scratchnet import backend
 from scratchnet.backend import Array
+
+# What errors say is enough; of others, where they come from is shown too.
+EXPECTED = (
+    ValueError, TypeError, OSError, FloatingPointError, MemoryError, KeyboardInterrupt,
+    backend.BackendError,
+)  # fmt: skip
 
 
 class GroupError(RuntimeError):
@@ -63,6 +70,15 @@ class Group:
         self.sharded = sharded
         self._add: Callable[[Array], None] = self._add_by_mpi
         if not backend.on_host():
+            here = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED).Get_rank()
+            missing = None
+            try:
+                backend.choose_gpu(here)
+            except backend.BackendError as error:
+                missing = str(error)
+            # Said by all, or those that could go on would wait for the others.
+            if found := [one for one in self.gathered(missing) if one]:
+                raise GroupError(f"Group: {found[0]}")
             self._add = backend.sum_over_gpus(self.rank, self.size)
 
     # Messages
@@ -82,9 +98,9 @@ class Group:
         """Return what process 0 gave."""
         return self._comm.bcast(x)
 
-    def lengths(self, n: int) -> list[int]:
-        """Return what each process gave."""
-        found: list[int] = self._comm.allgather(n)
+    def gathered(self, x: Any) -> list[Any]:
+        """Return what each process gave, by rank."""
+        found: list[Any] = self._comm.allgather(x)
         return found
 
     def agree(self, owner: str, facts: Mapping[str, Any]) -> None:
@@ -96,12 +112,12 @@ class Group:
 
         """
         mine = {name: _digest(value) for name, value in facts.items()}
-        theirs = self._comm.allgather(mine)
+        theirs = self.gathered(mine)
         wrong = [
             f"{name} in process {rank}"
             for rank, other in enumerate(theirs)
-            for name in other
-            if other[name] != theirs[0].get(name)
+            for name in theirs[0] | other
+            if other.get(name) != theirs[0].get(name)
         ]
         if wrong:
             raise ValueError(
@@ -115,35 +131,45 @@ class Group:
         """Return how many rows the training data has, of which this process holds n."""
         if not self.sharded:
             return n
-        lengths = self.lengths(n)
+        lengths = self.gathered(n)
         self._first = sum(lengths[: self.rank])
         self._end = self._first + n
         return sum(lengths)
 
-    def share(self, data: Sequence[Array], rows: np.ndarray) -> tuple[list[Array], Any]:
-        """Return a minibatch, and which of its rows this process takes.
+    def share(
+        self, data: Sequence[Array], rows: np.ndarray, draw: Callable[..., Any] | None
+    ) -> list[Array]:
+        """Return this process's rows of a minibatch.
 
         Args:
             data: arrays of the rows that it holds.
             rows: the minibatch, by rows of the whole data, (n,) on the host.
-
-        Returns:
-            Arrays of n rows, of which a sharded process knows only its own; and those
-            that it takes, an index into them.
+            draw: adds noise to arrays of a whole minibatch; None: there is no noise. So
+                that all processes draw alike, it is given all n rows; those that a
+                sharded process does not hold are zeros.
 
         """
-        if not self.sharded:
-            n = len(rows)
-            mine = slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
-            return [a[backend.asarray(rows)] for a in data], mine
-        places = np.flatnonzero((rows >= self._first) & (rows < self._end))
-        at, local = (backend.asarray(i) for i in (places, rows[places] - self._first))
-        whole = []
+        n = len(rows)
+        if self.sharded:
+            mine = np.flatnonzero((rows >= self._first) & (rows < self._end))
+            held, places = rows[mine] - self._first, mine
+        else:
+            places = np.arange(n)
+            mine = places[n * self.rank // self.size : n * (self.rank + 1) // self.size]
+            held = rows
+        if draw is None:
+            local = held if self.sharded else rows[mine]
+            return [a[backend.asarray(local)] for a in data]
+        batch = []
         for a in data:
-            batch = backend.zeros((len(rows), *a.shape[1:]), a.dtype)
-            batch[at] = a[local]
-            whole.append(batch)
-        return whole, at
+            found = a[backend.asarray(held)]
+            if self.sharded:
+                whole = backend.zeros((n, *a.shape[1:]), a.dtype)
+                whole[backend.asarray(places)] = found
+                found = whole
+            batch.append(found)
+        own = backend.asarray(mine)
+        return [a[own] for a in draw(*batch)]
 
     # The end
 
@@ -159,6 +185,8 @@ class Group:
         """End the job if this process failed: say so, and have MPI stop the others."""
         if error is None or (isinstance(error, SystemExit) and not error.code):
             return
+        if not isinstance(error, EXPECTED):
+            traceback.print_exception(error)
         what = str(error) or repr(error)
         here = f"scratchnet: process {self.rank} of {self.size}"
         print(f"{here}: {what}; this ends the job", file=sys.stderr, flush=True)

@@ -75,7 +75,8 @@ def fit(
 
     On a GPU the noise is drawn there, by a `philox.Stream` with a key that `noise`
     draws; and by hand a step is recorded and then replayed (`backend.capture`), but for
-    the last, smaller minibatch of an epoch, which is computed as it comes.
+    the last, smaller minibatch of an epoch, which is computed as it comes. What a
+    callback changes in between, but for a learning rate, a recording does not know of.
 
     Args:
         model: with the engine, anything with `loss(*batch)`, trained by `optimizer`; or
@@ -122,6 +123,8 @@ def fit(
     )
     if group is not None:
         distributed.check("fit", group, model)
+        if checkpoints is not None and getattr(checkpoints, "group", None) is not group:
+            raise ValueError("fit: checkpoints: pass Checkpoints(folder, group=group)")
     _check(model, data, optimizer, noise, held_out)
     n = len(data[0]) if group is None else group.total(len(data[0]))
     _check_batch_size("fit", model, batch_size, n)
@@ -152,7 +155,7 @@ def fit(
     done = 0  # steps of the epoch
     if group is not None:
         resume = group.from_first(resume)
-        group.agree("fit", place.arguments | place.state(0).arrays | place.random())
+        group.agree("fit", place.everything())
     if resume is not None:
         restored = place.restore(resume, losses=losses, order=order)
         losses[...] = backend.asarray(restored["losses"])
@@ -165,8 +168,8 @@ def fit(
         end = starts[i] + batch_size
         if group is not None:
             rows = order[starts[i] : end]
-            batch, mine = group.share(data, rows)
-            return model.step(*[a[mine] for a in draw(*batch)], of=len(rows))
+            part = group.share(data, rows, draw if noise is not None else None)
+            return model.step(*part, of=len(rows))
         return train_on(indices[starts[i] : end], model)
 
     def train_on(rows: Array, model: Any) -> Array:
@@ -225,6 +228,8 @@ def fit(
                     i = int(np.argmin(np.isfinite(host)))
                     raise _NotFinite(f"the loss became {host[i]} in {name(epoch, i)}")
                 place.check()  # the last update has no loss to show itself in
+                if group is not None:
+                    group.agree("fit", {"the weights": model.theta})
             except _NotFinite as error:
                 steps = range(done, len(starts))
                 raise place.diagnosis(
@@ -356,6 +361,11 @@ class _Place:
             "history": {k: [*values] for k, values in vars(self.history).items()},
             "generators": self.random(),
         }
+
+    def everything(self) -> dict[str, Any]:
+        """Return, by name, what processes that train together must have in common."""
+        kinds = {name: type(part).__name__ for name, part in self.parts.items()}
+        return kinds | self.arguments | self.state(0).arrays | self.random()
 
     def random(self) -> dict[str, Any]:
         """Return the states of the generators, by name."""
@@ -760,6 +770,8 @@ def pretrain(
         )
     histories: list[History] = []
     first = 1
+    if group is not None:
+        resume = group.from_first(resume)
     if resume is not None:
         if "layer" not in resume.facts:
             raise ValueError("pretrain: resume: the state is not of a pretraining")

@@ -51,6 +51,8 @@ class Stream:
 
     def end_capture(self) -> Any:
         self.cupy.calls.append("end_capture")
+        if self.cupy.end_fails:
+            raise RuntimeError("cudaErrorStreamCaptureInvalidated")
 
         def launch() -> None:
             self.cupy.calls.append(f"launch {self.cupy.current[-1].ptr}")
@@ -121,7 +123,12 @@ def fake(devices: int | None) -> Any:
     pools: list[Any] = []
 
     def memory_pool() -> Any:
-        pools.append(types.SimpleNamespace(malloc=object()))
+        free = calls.append
+        pools.append(
+            types.SimpleNamespace(
+                malloc=object(), free_all_blocks=lambda: free("memory freed")
+            )
+        )
         return pools[-1]
 
     @contextlib.contextmanager
@@ -140,6 +147,7 @@ def fake(devices: int | None) -> Any:
         getDeviceCount=count,
         CUDARuntimeError=CUDAError,
         runtimeGetVersion=lambda: 13050,
+        setDevice=lambda number: calls.append(f"setDevice {number}"),
     )
     cuda = types.SimpleNamespace(
         runtime=runtime,
@@ -149,13 +157,14 @@ def fake(devices: int | None) -> Any:
         MemoryPool=memory_pool,
         using_allocator=using_allocator,
         get_current_stream=lambda: module.current[-1],
+        nccl=types.SimpleNamespace(available=True),
     )
     vars(module).update(
         __version__="14.2", ndarray=Array, asarray=asarray,
         zeros=lambda shape, dtype: asarray(np.zeros(shape, dtype)),
         empty=lambda shape, dtype: asarray(np.empty(shape, dtype)),
         asnumpy=np.asarray, add=np.add, cuda=cuda, ElementwiseKernel=kernel,
-        calls=calls, precision=precision, current=[Stream(module, 0)],
+        calls=calls, precision=precision, end_fails=False, current=[Stream(module, 0)],
         modules={
             "cupy": module, "cupy._core": types.ModuleType("cupy._core"),
             "cupy._core._routines_linalg": linalg,

@@ -6,12 +6,14 @@ Each function is what every process does. `same` is where it must come out.
 import os
 import signal
 import sys
+import tempfile
 from functools import partial
 
 import numpy as np
 import pytest
 
 from scratchnet import byhand, kernels
+from scratchnet.checkpoint import Checkpoints
 from scratchnet.data.corruption import Masking
 from scratchnet.distributed import Group
 from scratchnet.training import fit, pretrain
@@ -80,13 +82,19 @@ def layers():
 
 
 def exploding():
-    """What becomes infinite does so everywhere, and everywhere is gone back."""
-    model = made("Autoencoder", {"output": "linear"})
-    model.optimizer.lr = lambda t: 1e-2 if t < 6 else 1e300
-    said = r"in epoch 2, step 4 of 4; .* One process alone finds out"
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=said):
-        run(model, group=Group())
-    assert np.isfinite(model.theta).all()
+    """What becomes infinite does so everywhere, and everywhere is gone back.
+
+    Whether it is noticed at the end of the epoch, or by the state that is to be saved.
+    """
+    group = Group()
+    folder = group.from_first(tempfile.mkdtemp())
+    for how in ({}, {"checkpoints": Checkpoints(folder, every=0, group=group)}):
+        model = made("Autoencoder", {"output": "linear"})
+        model.optimizer.lr = lambda t: 1e-2 if t < 6 else 1e300
+        said = r"in epoch 2, step 4 of 4; .* One process alone finds out"
+        with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=said):
+            run(model, group=group, **how)
+        assert np.isfinite(model.theta).all()
 
 
 def killed():
@@ -109,6 +117,37 @@ def differing():
         model = made("VAE", {})
         model.theta[0] += group.rank
         run(model, group=group)
+
+
+def differing_kinds():
+    """An optimizer of another kind, which has less to compare."""
+    with Group() as group:
+        model = made("VAE", {})
+        if group.rank:
+            model.optimizer = kernels.SGDUpdate([model.theta], lr=1e-2)
+        run(model, group=group)
+
+
+def drifting():
+    """What no state shows is found out at the end of the epoch."""
+    with Group() as group:
+        model = made("VAE", {})
+        model.optimizer.weight_decay = 0.1 * group.rank
+        run(model, group=group)
+
+
+def surprised():
+    """An error that nobody counted on is shown with where it comes from."""
+    with Group() as group:
+        if group.rank == 1:
+            {}["no such key"]
+        run(made("VAE", {}), group=group)
+
+
+def unguarded():
+    """Each would write for itself."""
+    with pytest.raises(ValueError, match=r"pass Checkpoints\(folder, group=group\)"):
+        run(made("VAE", {}), group=Group(), checkpoints=Checkpoints("nowhere"))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from tests.cupy_alike import fake
 def numpy_again():
     yield
     backend.use("numpy")
+    for name in ("cupy", "cupy-tf32"):
+        backend._made.pop(name, None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ def cupy(monkeypatch):
     backend.use("cupy")
     yield module
     backend.use("numpy")
+    for name in ("cupy", "cupy-tf32"):
+        backend._made.pop(name, None)
 
 
 # --- Products -----------------------------------------------------------------------
@@ -142,6 +145,70 @@ def test_what_cannot_be_recorded_is_said_and_the_stream_is_free_again(cupy):
     assert cupy.calls.count("begin_capture") == cupy.calls.count("end_capture") == 1
     replay()
     assert cupy.calls[-1] == "launch 0"
+
+
+def test_a_recording_that_fails_at_its_end_is_begun_anew(cupy):
+    rates = []
+
+    def step():
+        backend.each_time(lambda: rates.append(1))
+
+    replay = backend.capture(step)
+    replay()
+    cupy.end_fails = True
+    with pytest.raises(backend.BackendError, match=r"cannot be recorded .*Invalidated"):
+        replay()
+    cupy.end_fails = False
+    rates.clear()
+    replay()
+    replay()
+    assert len(rates) == 2  # and not four: what was noted for the first is forgotten
+
+
+def test_a_recording_lets_its_memory_go(cupy):
+    replay = backend.capture(list)
+    replay()
+    del replay
+    assert cupy.calls[-1] == "memory freed"
+
+
+def test_each_process_takes_its_gpu(cupy):
+    backend.choose_gpu(0)
+    assert cupy.calls[-1] == "setDevice 0"
+    with pytest.raises(backend.BackendError, match=r"2 processes or more .* 1 GPUs"):
+        backend.choose_gpu(1)
+    cupy.cuda.nccl.available = False
+    with pytest.raises(backend.BackendError, match="no NCCL; install it with pip"):
+        backend.choose_gpu(0)
+    backend.use("numpy")
+    with pytest.raises(backend.BackendError, match="'numpy': it has no GPUs"):
+        backend.choose_gpu(0)
+
+
+def test_sums_go_through_nccl(cupy, monkeypatch):
+    made = []
+
+    def init_process_group(*where, **how):
+        made.append((where, how))
+        return types.SimpleNamespace(all_reduce=lambda a, out: made.append((a, out)))
+
+    module = types.ModuleType("cupyx.distributed")
+    module.init_process_group = init_process_group
+    monkeypatch.setitem(sys.modules, "cupyx", types.ModuleType("cupyx"))
+    monkeypatch.setitem(sys.modules, "cupyx.distributed", module)
+    add = backend.sum_over_gpus(1, 2)
+    add("sums")
+    assert made == [((2, 1), {"backend": "nccl", "use_mpi": True}), ("sums", "sums")]
+
+
+def test_cublas_that_is_not_there_is_said(cupy, monkeypatch):
+    def load(name):
+        raise OSError("no such file")
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    a = asarray(np.ones((2, 2)))
+    with pytest.raises(backend.BackendError, match=r"no libcublas.so.13 \(no such"):
+        backend.matmul(a, a, backend.empty((2, 2), "d"))
 
 
 @compiled.needs_compiler

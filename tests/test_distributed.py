@@ -55,7 +55,7 @@ def test_n_processes_compute_what_one_does(n):
 
 
 @needs_mpi
-@pytest.mark.parametrize("name", ["layers", "exploding"])
+@pytest.mark.parametrize("name", ["layers", "exploding", "unguarded"])
 def test_the_same_in_all(name):
     status, _, err = end(job(2, "tests.mpi_job", name))
     assert status == 0, err
@@ -68,6 +68,12 @@ def test_the_same_in_all(name):
         ("killed", "Killed (signal 9)|exited on signal 9"),
         ("failing", "process 1 of 2: no room for more; this ends the job"),
         ("differing", "fit: not as in process 0: model.encoder.0.W in process 1; all"),
+        (
+            "differing_kinds",
+            "not as in process 0: optimizer in process 1, optimizer.betas",
+        ),
+        ("drifting", "fit: not as in process 0: the weights in process 1"),
+        ("surprised", 'tests/mpi_job.py", line '),
     ],
 )
 def test_a_process_that_fails_ends_the_job(name, said):

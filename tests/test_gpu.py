@@ -19,7 +19,8 @@ from tests import device
 from tests.test_device import every_run
 from tests.test_resume import rng
 
-FLOAT32, TF32 = 2**-24, 2**-11  # half a unit in the last place of a factor
+# How far a factor is rounded: half a unit in its last place; or cut off, to 11 digits.
+FLOAT32, TF32 = 2**-24, 2**-10
 
 
 @pytest.fixture(params=["stand-in", *(pytest.param(name, marks=pytest.mark.gpu)
@@ -183,7 +184,8 @@ def assert_close(found, place):
         size = max(np.linalg.norm(a), 1e-2 * largest)
         error = np.linalg.norm(here[name] - a) / size
         # NaN is not less: everything was written. Errors add up over the layers.
-        assert error < 400 * unit(place), f"{name}: {error:.1e}"
+        limit = 2e-2 if place == "cupy-tf32" else 2.5e-5
+        assert error < limit, f"{name}: {error:.1e}"
 
 
 # --- Steps --------------------------------------------------------------------------

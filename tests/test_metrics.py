@@ -24,6 +24,7 @@ from scratchnet.metrics import (
     nearest_neighbours,
     neighbour_agreement,
     normal_range,
+    parzen_log_likelihood,
     psnr,
     reconstruction_error,
     relative_contrast,
@@ -593,6 +594,37 @@ def test_frechet_refuses():
         frechet_distance(samples(1), samples(5))
     with pytest.raises(ValueError, match="frechet_distance: shapes"):
         frechet_distance(samples(5), samples(5, 3))
+
+
+def test_parzen_is_a_mean_of_densities():
+    x, data = samples(7, 3), samples(9, 3)[::-1] + 0.3
+    for sigma in (0.2, 1.5):
+        expected = [
+            math.log(
+                np.mean(
+                    [math.exp(-(math.dist(a, b) ** 2) / (2 * sigma**2)) for b in data]
+                )
+                / (sigma * math.sqrt(2 * math.pi)) ** 3
+            )
+            for a in x
+        ]
+        found = parzen_log_likelihood(x, data, sigma)
+        np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def test_parzen_far_away_does_not_underflow():
+    found = parzen_log_likelihood(np.full((1, 2), 1e3), np.zeros((4, 2)), 0.1)
+    expected = -2e6 / (2 * 0.01) - math.log(2 * math.pi * 0.01)
+    assert found[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_parzen_of_many_samples_is_the_smoothed_density():
+    """Of samples from N(0, 1), N(0, 1 + σ²)."""
+    rng = np.random.default_rng(0)
+    x = np.linspace(-2, 2, 9)[:, None]
+    found = parzen_log_likelihood(x, rng.standard_normal((200_000, 1)), 0.3)
+    expected = -(x[:, 0] ** 2) / (2 * 1.09) - 0.5 * math.log(2 * math.pi * 1.09)
+    np.testing.assert_allclose(found, expected, atol=0.03)
 
 
 def test_nearest_distance_is_that_of_a_loop():

@@ -345,6 +345,7 @@ call("metrics.mode_coverage", metrics.mode_coverage, Z, Z[:3], 0.1)
 call("metrics.ks_statistic", metrics.ks_statistic, X[:, 0], X[:, 1])
 call("metrics.frechet_distance", metrics.frechet_distance, X, X)
 call("metrics.nearest_distance", metrics.nearest_distance, X, X)
+call("metrics.parzen_log_likelihood", metrics.parzen_log_likelihood, X, X, 0.2)
 
 call("tensor.Tensor", Tensor, X, requires_grad=True, name="x")
 call("tensor.grad", scratchnet.grad, np.sum, 0)

@@ -84,6 +84,7 @@ def load_mnist(
     *,
     classes: int = 10,
     shard: tuple[int, int] = (0, 1),
+    max_bytes: int = 2**30,
 ) -> Mnist:
     """Images and labels of one split of a folder of MNIST-format files.
 
@@ -94,7 +95,8 @@ def load_mnist(
     Fashion-MNIST and others like it load too; labels lie in 0..classes-1.
 
     With shard=(k, m) only part k = 0, ..., m - 1 of the rows, cut into m nearly equal
-    ones, is kept in memory: one process's part of a data set too large for it.
+    ones, is kept in memory: one process's part of a data set too large for it. More
+    than max_bytes of pixels, a byte each, are refused.
 
     Returns `Mnist`: images float32 (n, rows, cols) in [0, 1], label int64 (n,).
     Raises IdxError if a file is missing, damaged or of another kind, or if labels
@@ -105,8 +107,9 @@ def load_mnist(
     folder = checks.path("load_mnist", folder)
     checks.count("load_mnist", "classes", classes)
     stem = SPLITS[split]
-    images_path, images = _read_one(folder, f"{stem}-images", 3, shard)
-    labels_path, labels = _read_one(folder, f"{stem}-labels", 1, shard)
+    how: dict[str, Any] = {"shard": shard, "max_bytes": max_bytes}
+    images_path, images = _read_one(folder, f"{stem}-images", 3, how)
+    labels_path, labels = _read_one(folder, f"{stem}-labels", 1, how)
     if len(labels) != len(images):
         raise IdxError(
             f"{labels_path}: {len(labels)} labels for the {len(images)} images of"
@@ -122,7 +125,7 @@ def load_mnist(
 
 
 def _read_one(
-    folder: Path, stem: str, ndim: int, shard: tuple[int, int]
+    folder: Path, stem: str, ndim: int, how: dict[str, Any]
 ) -> tuple[Path, NDArray[np.uint8]]:
     """The path and array (uint8, ndim dimensions) of one of a split's two files."""
     names = [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
@@ -142,7 +145,7 @@ def _read_one(
             f" there, or let download_mnist() fetch MNIST"
         )
     # torchvision keeps NAME beside NAME.gz: harmless, unless they differ.
-    arrays = [read_idx(path, shard=shard) for path in found]
+    arrays = [read_idx(path, **how) for path in found]
     for path, array in zip(found, arrays, strict=True):
         if array.dtype != np.uint8 or array.ndim != ndim:
             raise IdxError(
@@ -255,7 +258,7 @@ def _parse(
     if start + stop - begin > max_bytes:
         raise IdxError(
             f"{path}: {promise} more than max_bytes={max_bytes}; if you trust the file,"
-            f" call read_idx with a larger max_bytes"
+            f" pass a larger max_bytes"
         )
     # All is read, to the end: a byte more than promised would be a trailing one, and
     # only at its very end does a gzip stream hold the checksum.

@@ -1,0 +1,91 @@
+"""The papers' own numbers: python -m demos.papers --data DIR.
+
+Trains what the papers trained, with the steps by hand, judges it by their protocols,
+and writes one table of theirs and ours, with the settings and every departure. A
+training takes minutes to hours of one core. What is done is not done again: results are
+kept in demos/papers_results, what is unfinished in runs/papers, and the next run goes
+on there.
+"""
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from demos.papers._jobs import result_path
+from demos.papers._table import RESULTS, ROWS, work_on, write
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m demos.papers", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.add_argument("--data", type=Path, help="the folder of MNIST's files")
+    made.add_argument(
+        "--only", action="append", choices=list(ROWS), metavar="NAME",
+        help=f"a row of the table, one of {', '.join(ROWS)}; may be given again",
+    )  # fmt: skip
+    made.add_argument(
+        "--seeds", type=int, help="trainings of each (default: the row's)"
+    )
+    made.add_argument(
+        "--hours", type=float, default=24.0, help="stop after (default: 24)"
+    )
+    made.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="at once (default: the cores)"
+    )
+    made.add_argument("--work", type=Path, default=Path("runs/papers"))
+    made.add_argument("--out", type=Path, default=RESULTS)
+    made.add_argument("--quick", action="store_true", help="train on little")
+    return made
+
+
+def main() -> int:
+    """Run the command."""
+    args = parser().parse_args()
+    if args.data is None and not args.quick:
+        missing = "--data is missing: the folder of MNIST's files; or give --quick"
+        print(f"demos.papers: {missing}", file=sys.stderr)
+        return 2
+    args.out.mkdir(parents=True, exist_ok=True)
+    deadline = time.time() + 3600 * args.hours
+    wanted = [
+        (name, seed)
+        for seed in range(args.seeds or max(row.seeds for row in ROWS.values()))
+        for name in args.only or ROWS
+        if seed < (args.seeds or ROWS[name].seeds)
+        and not result_path(args.out, name, seed).exists()
+    ]
+    # One thread for each process: more would only wait for each other.
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn"))
+    with pool, tqdm(total=len(wanted), unit="job", disable=None) as bar:
+        running: dict[Future[str], str] = {}
+        for name, seed in wanted:
+            job = pool.submit(work_on, name, seed, args.data, args.work, args.out,
+                              deadline, args.quick)  # fmt: skip
+            running[job] = f"{name}-{seed}"
+        while running:
+            done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
+            for job in done:
+                name = running.pop(job)
+                error = job.exception()
+                tqdm.write(f"{name}: {error!r}" if error else job.result())
+                bar.update()
+            for name in running.values():
+                path = args.work / name / "progress"
+                if path.exists() and time.time() - path.stat().st_mtime < 90:
+                    tqdm.write(f"  {name}: {path.read_text().strip()}", file=sys.stderr)
+    print(write(args.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Long trainings as jobs: each is done once, goes on after a stop, and is timed.
+
+A job trains and judges one thing from one seed, in a process of its own with one
+thread. What it has done is kept in its folder, stage by stage, and within a stage by
+checkpoints; its result is a small JSON file, and a job that has one is never run again.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratchnet import checkpoint
+from scratchnet.checkpoint import Checkpoints, State, Stopped
+
+Arrays = Mapping[str, np.ndarray]
+Curve = list[tuple[float, float]]  # (CPU seconds, value)
+
+
+class Row(NamedTuple):
+    """One row of the table: what a paper reports, and how it is done here.
+
+    Attributes:
+        name: of the row, and of its results' files.
+        about: what is trained.
+        metric: what is reported, with its unit.
+        paper: the paper's number, and which paper.
+        target: what is to be reached.
+        higher: whether more is better.
+        seeds: how many trainings.
+        settings: what was chosen here.
+        departures: what is otherwise than in the paper.
+        train: does it; returns the metrics, the row's first.
+
+    """
+
+    name: str
+    about: str
+    metric: str
+    paper: str
+    target: float | None
+    higher: bool
+    seeds: int
+    settings: str
+    departures: str
+    train: Callable[["Job"], dict[str, float]]
+
+
+class Job:
+    """One training, as its function sees it.
+
+    Args:
+        row: what to do.
+        seed: of everything that is random.
+        data: the folder of MNIST's files, or None.
+        work: the folder for what is unfinished.
+        deadline: when to stop, by `time.time()`.
+        quick: train on little.
+
+    Attributes:
+        curves: what was noted on the way, by name.
+
+    """
+
+    def __init__(
+        self, row: Row, seed: int, data: Path | None, work: Path, deadline: float,
+        quick: bool,
+    ) -> None:  # fmt: skip
+        self.row, self.seed, self.data, self.quick = row, seed, data, quick
+        self.folder = work / f"{row.name}-{seed}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.deadline = deadline
+        self.curves: dict[str, Curve] = {}
+        self._began, self._before = time.process_time(), 0.0
+
+    def choose(self, full: Any, quick: Any) -> Any:
+        """Return what this run uses."""
+        return quick if self.quick else full
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds that the job has taken, before a stop too."""
+        return self._before + time.process_time() - self._began
+
+    def say(self, text: str) -> None:
+        """Leave word of how far it is, for who watches."""
+        (self.folder / "progress").write_text(f"{self.seconds:.0f} s: {text}\n")
+
+    def note(self, curve: str, value: float) -> None:
+        """Add a point to a curve."""
+        self.curves.setdefault(curve, []).append((round(self.seconds, 1), float(value)))
+
+    def stage(self, name: str, make: Callable[..., Arrays]) -> dict[str, np.ndarray]:
+        """Return what `make(checkpoints=, resume=)` returns, made once.
+
+        Both are for `fit`; a training that is stopped goes on from there.
+        """
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            save = Checkpoints(self.folder / name, every=60.0, keep=1)
+            state = save.last()
+            if state is not None:
+                self._take_up(state.facts["job"])
+            made = make(checkpoints=partial(self._save, save), resume=state)
+            checkpoint.save(path, made, job=self._facts())
+        arrays, about = checkpoint.load(path)
+        if about["job"]["seconds"] > self.seconds:
+            self._take_up(about["job"])
+        return arrays
+
+    def _save(self, save: Checkpoints, state: Callable[[], State]) -> None:
+        """Hand a state on, with the job's own facts, and stop in time."""
+        if time.time() > self.deadline:
+            save.stop = True
+
+        def with_facts() -> State:
+            inner = state()
+            return State(inner.arrays, inner.facts | {"job": self._facts()})
+
+        save(with_facts)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "curves": self.curves}
+
+    def _take_up(self, facts: dict[str, Any]) -> None:
+        self._before = facts["seconds"]
+        self._began = time.process_time()
+        self.curves = {k: [(t, v) for t, v in c] for k, c in facts["curves"].items()}
+
+
+def run(
+    row: Row, seed: int, data: Path | None, work: Path, results: Path, deadline: float,
+    quick: bool,
+) -> str:  # fmt: skip
+    """Run a job, and write its result; return in a line what came of it."""
+    path = result_path(results, row.name, seed)
+    if path.exists():
+        return f"{path.stem}: done before"
+    if time.time() > deadline:
+        return f"{path.stem}: no time left"
+    job = Job(row, seed, data, work, deadline, quick)
+    try:
+        metrics = row.train(job)
+    except Stopped:
+        return (
+            f"{path.stem}: stopped after {job.seconds:.0f} CPU s; the next run goes on"
+        )
+    content = {
+        "row": row.name, "seed": seed, "metrics": metrics, "seconds": job.seconds,
+        "settings": row.settings, "curves": job.curves, "machine": machine(),
+    }  # fmt: skip
+    checkpoint.write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    name, value = next(iter(metrics.items()))
+    return f"{path.stem}: {name} {value:.4g}, {job.seconds:.0f} CPU s"
+
+
+def result_path(results: Path, name: str, seed: int) -> Path:
+    """Return where a job's result is."""
+    return results / f"{name}-{seed}.json"
+
+
+def load(results: Path, name: str) -> list[dict[str, Any]]:
+    """Return the results of a row, by seed."""
+    paths = sorted(results.glob(f"{name}-[0-9]*.json"))
+    found = [json.loads(path.read_text()) for path in paths]
+    return sorted((r for r in found if r["row"] == name), key=lambda r: r["seed"])
+
+
+def machine() -> dict[str, Any]:
+    """Return what CPU seconds depend on."""
+    facts = checkpoint.machine()
+    return {k: facts[k] for k in ("NumPy", "BLAS", "processor")} | {
+        "cores": os.cpu_count()
+    }

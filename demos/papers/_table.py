@@ -1,0 +1,115 @@
+"""All rows of the table, and the table: Markdown, JSON, and curves as a figure."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demos.papers import autoencoder, denoising, gan, mixtures, vae
+from demos.papers._jobs import Row, load, run
+from scratchnet import checkpoint, plots
+
+RESULTS = Path(__file__).parent.parent / "papers_results"
+MODULES = (autoencoder, denoising, vae, gan, mixtures)
+ROWS: dict[str, Row] = {row.name: row for module in MODULES for row in module.ROWS}
+CURVE = "-log p(x) of validation images"
+
+
+def work_on(
+    name: str, seed: int, data: Path | None, work: Path, results: Path,
+    deadline: float, quick: bool,
+) -> str:  # fmt: skip
+    """Run a job by its row's name, in a process of its own."""
+    return run(ROWS[name], seed, data, work, results, deadline, quick)
+
+
+def mean_and_error(values: list[float]) -> str:
+    """Return a mean with its standard error over seeds, if there are several."""
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return f"{mean:.4g}"
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return f"{mean:.4g} ± {error:.2g}"
+
+
+def summary(row: Row, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the table says of a row that has results."""
+    names = list(found[0]["metrics"])
+    ours = {k: [one["metrics"][k] for one in found] for k in names}
+    first = float(np.mean(ours[names[0]]))
+    met = None
+    if row.target is not None:
+        met = first >= row.target if row.higher else first <= row.target
+    return {
+        "row": row.name, "about": row.about, "metric": row.metric, "paper": row.paper,
+        "target": row.target, "met": met, "seeds": len(found),
+        "ours": {k: mean_and_error(v) for k, v in ours.items()},
+        "CPU minutes": round(float(np.mean([one["seconds"] for one in found])) / 60, 1),
+        "settings": found[0]["settings"], "departures": row.departures,
+    }  # fmt: skip
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return the table, and below it the settings and departures."""
+    head = "| what | metric | paper | aim | ours | seeds | CPU min |"
+    lines = [head, "|---|---|---|---|---|---:|---:|"]
+    for one in rows:
+        aim = "" if one["target"] is None else f"{one['target']:g}"
+        if aim:
+            aim += ": met" if one["met"] else ": missed"
+        ours = "; ".join(
+            value if i == 0 else f"{name} {value}"
+            for i, (name, value) in enumerate(one["ours"].items())
+        )
+        lines.append(
+            f"| {one['about']} | {one['metric']} | {one['paper']} | {aim} | {ours} | "
+            f"{one['seeds']} | {one['CPU minutes']} |"
+        )
+    lines += ["", "Settings, and what is otherwise than in the paper:", ""]
+    for one in rows:
+        if one["settings"] or one["departures"]:
+            lines.append(
+                f"- {one['about']}: {one['settings']}. Otherwise: {one['departures']}."
+            )
+    return "\n".join(lines) + "\n"
+
+
+@plots.styled
+def curves(results: Path) -> Any | None:
+    """Draw −log p(x) of validation images against CPU time, for VAE and IWAE."""
+    drawn = [
+        (row, one)
+        for row in vae.ROWS
+        for one in load(results, row.name)
+        if len(one["curves"].get(CURVE, [])) > 1
+    ]
+    if not drawn:
+        return None
+    figure, axes = plots.panels(1, 1, (6.4, 4.0))
+    ax = axes[0, 0]
+    for i, (row, one) in enumerate(drawn):
+        seconds, value = np.array(one["curves"][CURVE]).T
+        colour = plots.COLOURS[i % len(plots.COLOURS)]
+        ax.plot(seconds / 60, value, "o-", ms=3, color=colour, label=row.name)
+    ax.set_xlabel("CPU minutes")
+    ax.set_ylabel("−log p(x), nats, 400 validation images")
+    ax.legend()
+    return figure
+
+
+def write(results: Path) -> str:
+    """Write table.md, table.json and curves.png; return the table."""
+    rows = [
+        summary(row, found)
+        for row in ROWS.values()
+        if (found := load(results, row.name))
+    ]
+    text = markdown(rows)
+    checkpoint.write_whole(results / "table.md", text.encode())
+    content = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+    checkpoint.write_whole(results / "table.json", content.encode())
+    if (figure := curves(results)) is not None:
+        plots.save(figure, results / "curves.png")
+    return text

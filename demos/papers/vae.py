@@ -1,0 +1,148 @@
+"""The VAE and the IWAE of Burda et al. 2016: negative log-likelihood on MNIST.
+
+Metric: −log p(x) in nats of all test images, binarized once by chance (u ≤ x), by 5000
+importance samples each. In training images are binarized afresh each time.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from demos.papers._data import images
+from demos.papers._jobs import Job, Row
+from scratchnet import backend, byhand, kernels
+from scratchnet.backend import Array
+from scratchnet.training import History, fit
+
+HIDDEN, CODE = (200, 200), 50
+BATCH, LR, VALIDATION, DRAWS = 100, 1e-3, 400, 5000
+AVERAGED = 0.999  # of the weights that are judged
+LOOKS = 12  # how often −log p(x) of validation images is noted
+
+
+def binarized(x: Array, rng: np.random.Generator) -> Array:
+    """Return 1 with probability x, else 0."""
+    return (rng.random(x.shape, x.dtype.type) < x).astype(x.dtype)
+
+
+class Binarized:
+    """Binarizes what a VAE is trained on afresh each time."""
+
+    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return binary images, and ε."""
+        return super().with_noise(binarized(x, rng), rng=rng)  # type: ignore[misc]
+
+
+class VAE(Binarized, byhand.VAE):
+    """The VAE by hand, on binarized images."""
+
+
+class IWAE(Binarized, byhand.IWAE):
+    """The IWAE by hand, on binarized images."""
+
+
+class AveragedAdam(kernels.AdamUpdate):
+    """Adam, and an average of the weights that it makes."""
+
+    def __init__(self, arrays: list[Array], **options: Any) -> None:
+        super().__init__(arrays, **options)
+        self.average = kernels.EMA(arrays, AVERAGED)
+
+    def apply(self, arrays: Any, gradients: Any) -> None:
+        """Take one step, and take its end into the average."""
+        super().apply(arrays, gradients)
+        self.average.update()
+
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the state of both."""
+        return super().state_arrays() | self.average.state_arrays()
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copy the state of both."""
+        return super().state_dict() | self.average.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from such a copy."""
+        mine = {k: a for k, a in state.items() if k.startswith("average.")}
+        rest = {k: a for k, a in state.items() if k not in mine}
+        super().load_state_dict(rest)
+        self.average.load_state_dict(mine)
+
+
+def train(job: Job, k: int, epochs: int) -> dict[str, float]:
+    """Train, and return −log p(x) of the test images."""
+    init, shuffle, noise, look, judge = backend.streams(job.seed, 5)
+    data = images(job, VALIDATION)
+    epochs = job.choose(epochs, 2)
+    draws = job.choose(DRAWS, 50)
+    steps = epochs * -(-len(data.train) // BATCH)
+    options: dict[str, Any] = {
+        "sizes": (784, *HIDDEN, CODE), "rng": init, "batch_size": BATCH,
+        "activation": "tanh",
+        "optimizer": partial(AveragedAdam, lr=kernels.cosine_decay(LR, steps)),
+    }  # fmt: skip
+    model: Any = VAE(**options) if k == 1 else IWAE(k=k, **options)
+    mean = np.clip(data.train.mean(axis=0), 0.001, 0.999)
+    last = 2 * len(HIDDEN)
+    model.parameters[f"decoder.{last}.b"][...] = np.log(mean / (1 - mean))
+    model.optimizer.average = kernels.EMA([model.theta], AVERAGED)
+    validation = binarized(data.validation, look)
+
+    def training(**how: Any) -> dict[str, np.ndarray]:
+        def note(history: History) -> None:
+            done = len(history.losses)
+            job.say(f"epoch {done} of {epochs}, bound {-history.losses[-1]:.2f}")
+            job.note("bound on training images", -history.losses[-1])
+            if done % max(1, epochs // LOOKS) == 0:
+                with model.optimizer.average.average():
+                    rng = np.random.default_rng(done)
+                    found = model.log_likelihood(validation, rng, draws // 10)
+                job.note("-log p(x) of validation images", -float(found.mean()))
+
+        fit(model, data.train, epochs=epochs, batch_size=BATCH, rng=shuffle,
+            noise=noise, callback=note, progress=False, **how)  # fmt: skip
+        with model.optimizer.average.average():
+            return model.state_dict()
+
+    model.load_state_dict(job.stage("training", training))
+    test = binarized(data.test, judge)
+
+    def judged(**how: Any) -> dict[str, np.ndarray]:
+        parts = []
+        for i in range(0, len(test), 500):
+            parts.append(model.log_likelihood(test[i : i + 500], judge, draws))
+            job.say(f"judged {i + 500} of {len(test)} images")
+        return {"log_p": np.concatenate(parts), "elbo": model.elbo(test, judge)}
+
+    found = job.stage("judged", judged)
+    log_p = found["log_p"]
+    return {
+        "test": -float(log_p.mean()),
+        "its standard error": float(log_p.std() / math.sqrt(len(log_p))),
+        "bound": -float(found["elbo"].mean()),
+    }
+
+
+def settings(epochs: int) -> str:
+    """Say how it is trained."""
+    return (
+        f"tanh, batch {BATCH}, Adam {LR} falling as a cosine over {epochs} epochs, "
+        f"weights averaged ({AVERAGED}); {DRAWS} importance samples, all test images"
+    )
+
+
+DEPARTURES = (
+    f"batch {BATCH} for 20, another optimiser's settings and schedule, averaged weights"
+)
+BURDA = "(Burda et al. 2016)"
+NLL = "−log p(x), nats"
+ROWS = [
+    Row("vae", "VAE 784-200-200-50", NLL, f"86.76 {BURDA}", 87.0, False, 1,
+        settings(1000), DEPARTURES, partial(train, k=1, epochs=1000)),
+    Row("vae-long", "the same, longer", NLL, f"86.76 {BURDA}", 86.76, False, 1,
+        settings(3000), DEPARTURES, partial(train, k=1, epochs=3000)),
+    Row("iwae-5", "IWAE, k = 5", NLL, f"85.54 {BURDA}", 86.0, False, 1,
+        settings(400), DEPARTURES, partial(train, k=5, epochs=400)),
+]  # fmt: skip
