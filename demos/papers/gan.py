@@ -95,7 +95,7 @@ def train(job: Job) -> dict[str, float]:
         (NOISE, 512, 512, 784), (784, 512, 512, 1), rng=init, batch_size=BATCH,
         objective="relativistic", r1=1.0, r2=1.0, optimizer=adam,
     )  # fmt: skip
-    ema = kernels.EMA([gan.theta_g], 1 - 100 / steps)
+    ema = kernels.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
 
     def playing(**how: Any) -> dict[str, np.ndarray]:
         def note(history: GANHistory) -> None:

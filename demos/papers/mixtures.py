@@ -54,7 +54,7 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
         batch_size=BATCH, output="linear", objective=recipe.objective, r1=recipe.r1,
         r2=recipe.r2, packing=recipe.packing, optimizer=adam,
     )  # fmt: skip
-    ema = kernels.EMA([gan.theta_g], 1 - 100 / steps)
+    ema = kernels.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
     z = judge.standard_normal((SAMPLES, recipe.noise), np.float32)
 
     def covered() -> Any:

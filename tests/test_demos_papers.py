@@ -1,0 +1,215 @@
+"""demos.papers: jobs that are done once and go on; data, measures, and the table."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+from demos.papers import (
+    _jobs,
+    _known,
+    _table,
+    autoencoder,
+    denoising,
+    gan,
+    mixtures,
+    vae,
+)
+from demos.papers.__main__ import main
+from scratchnet import byhand
+from scratchnet.training import fit
+
+X = np.random.default_rng(0).random((60, 5), np.float32)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+# --- Jobs ---------------------------------------------------------------------------
+
+
+def row(train, name="small", **more):
+    facts = {
+        "about": "a small one", "metric": "loss", "paper": "1.5 (Nobody 2000)",
+        "target": 1.0, "higher": False, "seeds": 1, "settings": "none",
+        "departures": "all", **more,
+    }  # fmt: skip
+    return _jobs.Row(name=name, train=train, **facts)
+
+
+def train(job):
+    """Train in two stages; note a curve."""
+    model = byhand.Autoencoder((5, 3), rng=rng(1), batch_size=10)
+    shuffle = rng(2)
+
+    def epochs(n, **how):
+        def look(history):
+            job.note("loss", history.losses[-1])
+            job.say(f"epoch {len(history.losses)}")
+
+        fit(model, X, epochs=n, batch_size=10, rng=shuffle, callback=look,
+            progress=False, **how)  # fmt: skip
+        return model.state_dict()
+
+    job.stage("first", lambda **how: epochs(2, **how))
+    model.load_state_dict(job.stage("second", lambda **how: epochs(3, **how)))
+    return {"loss": float(model.loss(X)), "half": 0.5}
+
+
+def run(tmp_path, at=train, deadline=math.inf, name="work"):
+    return _jobs.run(row(at), 3, None, tmp_path / name, tmp_path / "results", deadline,
+                     False)  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path):
+    (tmp_path / "results").mkdir()
+    return tmp_path / "results"
+
+
+def test_a_job_is_done_once(tmp_path, results):
+    assert run(tmp_path).startswith("small-3: loss ")
+    content = json.loads((results / "small-3.json").read_text())
+    assert content["metrics"]["half"] == 0.5
+    assert len(content["curves"]["loss"]) == 5
+    assert content["seconds"] > 0
+    assert "NumPy" in content["machine"]
+    assert run(tmp_path, at=lambda job: 1 / 0) == "small-3: done before"
+    assert "epoch 3" in (tmp_path / "work" / "small-3" / "progress").read_text()
+
+
+def test_a_job_that_was_stopped_goes_on_to_the_same_end(tmp_path, results, monkeypatch):
+    run(tmp_path, name="alone")
+    expected = json.loads((results / "small-3.json").read_text())
+    (results / "small-3.json").unlink()
+    calls = []
+
+    def clock():
+        calls.append(1)
+        return len(calls)
+
+    monkeypatch.setattr(_jobs.time, "time", clock)
+    said = []
+    for _ in range(20):
+        calls.clear()
+        said.append(run(tmp_path, deadline=8))  # looks at the clock after each step
+        if (results / "small-3.json").exists():
+            break
+    assert len(said) > 2
+    assert all("stopped after" in one for one in said[:-1])
+    found = json.loads((results / "small-3.json").read_text())
+    assert found["metrics"] == expected["metrics"]
+    curve, whole = (one["curves"]["loss"] for one in (found, expected))
+    assert [value for _, value in curve] == [value for _, value in whole]
+    seconds = [second for second, _ in curve]
+    assert seconds == sorted(seconds)
+
+
+def test_a_job_does_not_begin_too_late(tmp_path, results):
+    assert run(tmp_path, deadline=time.time() - 1) == "small-3: no time left"
+
+
+# --- Data and models ----------------------------------------------------------------
+
+
+def test_pictures_are_shifted_by_a_pixel_at_most_and_lose_nothing_but_the_rim():
+    x = np.zeros((200, 784), np.float32)
+    x.reshape(-1, 28, 28)[:, 10, 12] = 1
+    moved = autoencoder.shifted(x, rng()).reshape(-1, 28, 28)
+    assert (moved.sum(axis=(1, 2)) == 1).all()
+    places = {tuple(place[1:]) for place in np.argwhere(moved)}
+    assert places == {(r, c) for r in (9, 10, 11) for c in (11, 12, 13)}
+
+
+def test_pictures_are_turned_about_their_middle():
+    x = rng().random((3, 784), np.float32)
+    found = denoising.turned(x, np.array([0, math.pi / 2, math.pi]))
+    pictures = x.reshape(3, 28, 28)
+    for k in range(3):
+        turned = found[k].reshape(28, 28)
+        options = [np.rot90(pictures[k], k), np.rot90(pictures[k], -k)]
+        assert any(np.allclose(turned, one, atol=1e-5) for one in options)
+
+
+def test_images_are_binarized_with_their_probability():
+    x = np.tile(np.float32([0, 0.25, 1]), (20_000, 1))
+    found = vae.binarized(x, rng())
+    assert set(np.unique(found)) == {0, 1}
+    np.testing.assert_allclose(found.mean(axis=0), [0, 0.25, 1], atol=0.02)
+
+
+def test_the_averaged_adam_keeps_its_average_with_its_state():
+    w = np.ones(3)
+    adam = vae.AveragedAdam([w], lr=0.1)
+    for _ in range(3):
+        adam.apply([w], [np.ones(3)])
+    other = vae.AveragedAdam([w.copy()], lr=0.1)
+    other.load_state_dict(adam.state_dict())
+    for name, a in adam.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name], a)
+    assert 0.999 < float(adam.state_dict()["average.0"][0]) < 1
+
+
+def test_centroids_are_the_means_of_their_clusters():
+    x = np.concatenate([rng().normal(m, 0.01, (50, 2)) for m in (0, 5)])
+    found = gan.centroids(x.astype(np.float32), 2, rng(3), rounds=8)
+    expected = sorted(x.reshape(2, 50, 2).mean(axis=1).tolist())
+    np.testing.assert_allclose(sorted(found.tolist()), expected, atol=1e-4)
+
+
+def test_the_measures_know_what_is_known():
+    found = list(_known.known(None))
+    assert len(found) == 2
+    assert all(one.holds for one in found), "\n".join(map(str, found))
+    wrong = found[0]._replace(value=95.0)
+    assert not wrong.holds
+    assert "FAILS" in str(wrong)
+
+
+def test_a_game_on_a_mixture_is_judged_by_its_samples(tmp_path):
+    job = _jobs.Job(row(None, "grid"), 0, None, tmp_path, math.inf, quick=True)
+    found = mixtures.train(job, "grid", mixtures.Recipe(width=8, depth=1))
+    assert list(found) == ["high quality, %", "modes", "KL"]
+    assert 0 <= found["high quality, %"] < 50
+
+
+# --- The table ----------------------------------------------------------------------
+
+
+def test_the_table_says_what_was_met(results, monkeypatch):
+    made = {"small": row(None), "large": row(None, "large", higher=True, about="large")}
+    monkeypatch.setattr(_table, "ROWS", made)
+    for seed, value in enumerate([0.9, 1.0, 0.8]):
+        for name in made:
+            content = {"row": name, "seed": seed, "metrics": {"loss": value, "more": 2},
+                       "seconds": 60, "settings": "s", "curves": {}}  # fmt: skip
+            (results / f"{name}-{seed}.json").write_text(json.dumps(content))
+    text = _table.write(results)
+    assert (
+        "| a small one | loss | 1.5 (Nobody 2000) | 1: met | 0.9 ± 0.058; more 2 ± 0 "
+        in (text)
+    )
+    assert "| large | loss | 1.5 (Nobody 2000) | 1: missed | 0.9 ± 0.058" in text
+    assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
+
+
+def test_curves_are_drawn_where_there_are_some(results):
+    assert _table.curves(results) is None
+    name = vae.ROWS[0].name
+    content = {"row": name, "seed": 0, "curves": {_table.CURVE: [[60, 90], [120, 88]]}}
+    (results / f"{name}-0.json").write_text(json.dumps(content))
+    assert _table.curves(results).axes[0].lines[0].get_ydata().tolist() == [90, 88]
+
+
+def test_names_of_rows_are_one_each():
+    names = [r.name for module in _table.MODULES for r in module.ROWS]
+    assert len(set(names)) == len(names) == len(_table.ROWS)
+
+
+def test_the_command_says_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["papers", "--only", "vae"])
+    assert main() == 2
+    assert "--data is missing" in capsys.readouterr().err
