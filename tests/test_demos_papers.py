@@ -18,8 +18,10 @@ from demos.papers import (
     vae,
 )
 from demos.papers.__main__ import main
-from scratchnet import byhand
+from scratchnet import backend, byhand
+from scratchnet.philox import Stream
 from scratchnet.training import fit
+from tests import device
 
 X = np.random.default_rng(0).random((60, 5), np.float32)
 
@@ -122,6 +124,16 @@ def test_pictures_are_shifted_by_a_pixel_at_most_and_lose_nothing_but_the_rim():
     assert (moved.sum(axis=(1, 2)) == 1).all()
     places = {tuple(place[1:]) for place in np.argwhere(moved)}
     assert places == {(r, c) for r in (9, 10, 11) for c in (11, 12, 13)}
+
+
+@pytest.mark.parametrize("module", [autoencoder, vae])
+def test_what_is_drawn_for_a_batch_is_drawn_on_the_device(module):
+    draw = autoencoder.shifted if module is autoencoder else vae.binarized
+    x = rng().random((4, 784), np.float32)
+    here = draw(x, Stream(1))
+    with device.use():
+        there = draw(backend.asarray(x), Stream(1))
+        np.testing.assert_array_equal(backend.to_numpy(there), here)
 
 
 def test_pictures_are_turned_about_their_middle():

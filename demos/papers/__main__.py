@@ -20,6 +20,7 @@ from tqdm import tqdm
 from demos.papers._jobs import result_path
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
+from scratchnet import backend
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="at once (default: the cores)"
     )
+    made.add_argument(
+        "--backend", choices=backend.BACKENDS, help="where to compute (default: numpy)"
+    )
     made.add_argument("--work", type=Path, default=Path("runs/papers"))
     made.add_argument("--out", type=Path, default=RESULTS)
     made.add_argument(
@@ -59,6 +63,13 @@ def main() -> int:
         missing = "--data is missing: the folder of MNIST's files; or give --quick"
         print(f"demos.papers: {missing}", file=sys.stderr)
         return 2
+    if args.backend is not None:
+        try:
+            backend.use(args.backend)
+        except backend.BackendError as error:
+            print(f"demos.papers: {error}", file=sys.stderr)
+            return 2
+        os.environ["SCRATCHNET_BACKEND"] = args.backend  # of the jobs' processes
     all_known = True
     if args.quick:
         for one in known(args.data):
@@ -66,11 +77,12 @@ def main() -> int:
             all_known = all_known and one.holds
     args.out.mkdir(parents=True, exist_ok=True)
     deadline = time.time() + 3600 * args.hours
+    seeds = args.seeds or (1 if args.quick else None)
     wanted = [
         (name, seed)
-        for seed in range(args.seeds or max(row.seeds for row in ROWS.values()))
+        for seed in range(seeds or max(row.seeds for row in ROWS.values()))
         for name in args.only or ROWS
-        if seed < (args.seeds or ROWS[name].seeds)
+        if seed < (seeds or ROWS[name].seeds)
         and not result_path(args.out, name, seed).exists()
     ]
     # One thread for each process: more would only wait for each other.

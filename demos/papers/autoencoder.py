@@ -25,11 +25,12 @@ TRAIN = 60_000
 def shifted(x: Array, rng: np.random.Generator) -> Array:
     """Shift each picture (n, 784) by −1, 0 or 1 pixels along both axes, at random."""
     n = len(x)
-    framed = np.zeros((n, SIDE + 2, SIDE + 2), x.dtype)
+    framed = np.zeros((n, SIDE + 2, SIDE + 2), x.dtype, like=x)
     framed[:, 1:-1, 1:-1] = x.reshape(n, SIDE, SIDE)
-    rows = np.arange(SIDE) + rng.integers(3, size=(n, 1))
-    columns = np.arange(SIDE) + rng.integers(3, size=(n, 1))
-    each = np.arange(n)[:, None, None]
+    side = np.arange(SIDE, like=x)
+    rows = side + backend.asarray(rng.integers(3, size=(n, 1)))
+    columns = side + backend.asarray(rng.integers(3, size=(n, 1)))
+    each = np.arange(n, like=x)[:, None, None]
     moved: Array = framed[each, rows[:, :, None], columns[:, None, :]]
     return moved.reshape(n, -1)
 
