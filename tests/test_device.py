@@ -203,6 +203,20 @@ def test_a_step_takes_nothing_from_the_host(name, kind):
             step(*batch)
 
 
+def test_a_step_by_hand_is_called_twice_and_then_replayed(monkeypatch):
+    """But for the last minibatch of each epoch, which is smaller."""
+    calls = []
+    step = byhand.VAE.step
+    monkeypatch.setattr(
+        byhand.VAE,
+        "step",
+        lambda self, *b: (calls.append(len(b[0])), step(self, *b))[1],
+    )
+    with device.use():
+        fit(made("hand", "VAE"), X, epochs=4, batch_size=16, rng=rng(3), noise=rng(4))
+    assert calls == [16, 16, 2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("kind", ["hand", "engine"])
 def test_the_host_waits_for_three_numbers_an_epoch(kind):
     """The losses, whether all weights are finite, and the loss of the validation."""
