@@ -444,3 +444,34 @@ def test_data_of_several_arrays_and_noise_are_checked(model, change, error, mess
     with pytest.raises(error, match=message):
         fit(model, progress=False, **options)
     assert not model.batches
+
+
+class Others:
+    """Stands for the other processes: adds what they have, or notes what this one has."""
+
+    def __init__(self, sums=0.0):
+        self.sums = sums
+
+    def add(self, a):
+        self.seen = a.copy()
+        a += self.sums
+
+
+@pytest.mark.parametrize("k", [0, 3, 9, 10])
+def test_parts_of_a_minibatch_make_the_step_of_the_whole(k):
+    """Of ten rows k here, the others elsewhere; with a real MPI in test_distributed."""
+    x = np.random.default_rng(1).random((10, 6))
+    whole, here, there = (
+        byhand.Autoencoder((6, 4, 2), rng=np.random.default_rng(0), batch_size=10,
+                           dtype=np.float64) for _ in range(3)
+    )  # fmt: skip
+    expected = float(whole.step(x))
+    there.group = Others()
+    there.step(x[k:], of=10)
+    here.group = Others(there.group.seen)
+    here.sums[...] = np.nan
+    assert float(here.step(x[:k], of=10)) == pytest.approx(expected, rel=1e-14)
+    np.testing.assert_allclose(here.theta, whole.theta, rtol=0, atol=1e-14)
+    # And the next step is of all its rows again.
+    here.group = None
+    assert float(here.step(x)) == pytest.approx(float(whole.step(x)), rel=1e-12)
