@@ -447,7 +447,7 @@ def test_data_of_several_arrays_and_noise_are_checked(model, change, error, mess
 
 
 class Others:
-    """Stands for the other processes: adds what they have, or notes what this one has."""
+    """Stands for the other processes: adds what they have; notes what this one has."""
 
     def __init__(self, sums=0.0):
         self.sums = sums
