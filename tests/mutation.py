@@ -21,6 +21,7 @@ import importlib.machinery
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import CodeType
 from typing import Any
+
+from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scratchnet"
@@ -215,6 +218,8 @@ def survives(path: Path, code: Any) -> str:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
+        # Its lock is shared with all processes: one that is killed would keep it.
+        tqdm.set_lock(threading.RLock())
         altered = None
         if path.name == "derivatives.py":
             altered = altered_rows(code)
@@ -482,7 +487,6 @@ def main() -> int:
     import hypothesis  # noqa: F401
     import numpy  # noqa: F401
     import pytest  # noqa: F401
-    from tqdm import tqdm
 
     alive = 0
     known = set().union(*EQUIVALENT.values())
