@@ -154,7 +154,7 @@ def run(
         "row": row.name, "seed": seed, "metrics": metrics, "seconds": job.seconds,
         "settings": row.settings, "curves": job.curves, "machine": machine(),
     }  # fmt: skip
-    checkpoint.write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    checkpoint.write_whole(path, (json.dumps(content) + "\n").encode())
     name, value = next(iter(metrics.items()))
     return f"{path.stem}: {name} {value:.4g}, {job.seconds:.0f} CPU s"
 

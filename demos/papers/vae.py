@@ -94,7 +94,8 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
         def note(history: History) -> None:
             done = len(history.losses)
             job.say(f"epoch {done} of {epochs}, bound {-history.losses[-1]:.2f}")
-            job.note("bound on training images", -history.losses[-1])
+            if done % max(1, epochs // 50) == 0:
+                job.note("bound on training images", -history.losses[-1])
             if done % max(1, epochs // LOOKS) == 0:
                 with model.optimizer.average.average():
                     rng = np.random.default_rng(done)
