@@ -52,7 +52,7 @@ def adam(steps: int, lr: float) -> Any:
 
 def averaged(gan: GAN, steps: int) -> kernels.EMA:
     """Make the average of G's weights, over about the last hundredth of the steps."""
-    return kernels.EMA([gan.theta_g], 1 - 100 / steps)
+    return kernels.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
 
 
 def normal(rng: np.random.Generator, n: int, columns: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def check_table(args: argparse.Namespace) -> int:
     Each row is called in each of the ways that cases.py knows, and its first and
     second derivatives are compared with differences of NumPy's values.
     """
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     verdicts = Counter[str]()
     for function in tqdm(sorted(TABLE, key=name_of), disable=None, leave=False):

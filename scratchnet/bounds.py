@@ -25,15 +25,15 @@ class LatentVariableModel:
 
     def posterior(self, x: Any) -> tuple[Any, Any]:
         """Return mu and log_var of q(z | x) = N(mu, exp(log_var)): (n, c) each."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def decode(self, z: Any) -> Any:
         """Return the mean of p(x | z) (n, d) for the codes z (n, c)."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def log_p_x(self, x: Array, z: Array) -> Array:
         """Return log p(x_i | z_i) for each row (n,), in nats."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n codes from N(0, 1) and return the mean of p(x | z) of each (n, d).

@@ -180,16 +180,23 @@ def adding(save: Save, arrays: Mapping[str, Array], **facts: Any) -> Save:
     checks.function("adding", "save", save, "Checkpoints(folder)")
     _check_arrays("adding", arrays)
     kept = {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
+    return _Adding(save, State(kept, facts))
 
-    def more(state: Callable[[], State]) -> None:
+
+class _Adding:
+    """A Save with more in every state, of the group of the one that it adds to."""
+
+    def __init__(self, save: Save, more: State) -> None:
+        self.save, self.more = save, more
+        self.group = getattr(save, "group", None)
+
+    def __call__(self, state: Callable[[], State]) -> None:
         def both() -> State:
             inner = state()
-            return State(inner.arrays | kept, inner.facts | facts)
+            arrays = inner.arrays | self.more.arrays
+            return State(arrays, inner.facts | self.more.facts)
 
-        save(both)
-
-    more.group = getattr(save, "group", None)  # type: ignore[attr-defined]
-    return more
+        self.save(both)
 
 
 class Stopped(Exception):

@@ -981,7 +981,7 @@ rewrite(np.linalg.outer,     lambda x1, x2: np.einsum("i,j->ij", x1, x2))
 rewrite(np.linalg.cross,     lambda x1, x2, *, axis=-1: np.cross(x1, x2, axis=axis))
 rewrite(np.linalg.tensordot, lambda x1, x2, *, axes=2: np.tensordot(x1, x2, axes))
 rewrite(np.linalg.vecdot,    lambda x1, x2, *, axis=-1:
-                             np.vecdot(x1, x2, axis=axis))  # type: ignore[call-overload]
+        np.vecdot(x1, x2, axis=axis))  # type: ignore[call-overload]  # no axis in stubs
 rewrite(np.linalg.diagonal,  lambda x, *, offset=0: np.diagonal(x, offset, -2, -1))
 rewrite(np.linalg.trace,     lambda x, *, offset=0: np.trace(x, offset, -2, -1))
 rewrite(np.linalg.matrix_transpose, _swap)

@@ -151,25 +151,24 @@ class Group:
         """
         n = len(rows)
         if self.sharded:
-            mine = np.flatnonzero((rows >= self._first) & (rows < self._end))
-            held, places = rows[mine] - self._first, mine
+            places = np.flatnonzero((rows >= self._first) & (rows < self._end))
+            held = rows[places] - self._first
         else:
-            places = np.arange(n)
-            mine = places[n * self.rank // self.size : n * (self.rank + 1) // self.size]
-            held = rows
+            places = np.arange(
+                n * self.rank // self.size, n * (self.rank + 1) // self.size
+            )
+            held = rows[places]
+        mine, held = backend.asarray(places), backend.asarray(held)
         if draw is None:
-            local = held if self.sharded else rows[mine]
-            return [a[backend.asarray(local)] for a in data]
-        batch = []
-        for a in data:
-            found = a[backend.asarray(held)]
-            if self.sharded:
-                whole = backend.zeros((n, *a.shape[1:]), a.dtype)
-                whole[backend.asarray(places)] = found
-                found = whole
-            batch.append(found)
-        own = backend.asarray(mine)
-        return [a[own] for a in draw(*batch)]
+            return [a[held] for a in data]
+        if self.sharded:
+            batch = [backend.zeros((n, *a.shape[1:]), a.dtype) for a in data]
+            for whole, a in zip(batch, data, strict=True):
+                whole[mine] = a[held]
+        else:
+            every = backend.asarray(rows)
+            batch = [a[every] for a in data]
+        return [a[mine] for a in draw(*batch)]
 
     # The end
 

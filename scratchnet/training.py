@@ -132,7 +132,7 @@ def fit(
     draw = _noise_of(model, source)
     quiet = noise.spawn(1)[0] if noise is not None else None
     # Here, so that importing this module stays fast.
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     starts = range(0, n, batch_size)
     sizes = [min(batch_size, n - start) for start in starts]
@@ -586,7 +586,7 @@ def _validate(
 ) -> float:
     """Return the mean loss of the data; nothing is recorded or trained.
 
-    Each process of a group takes every so manieth minibatch.
+    The minibatches are dealt out to the processes of a group, one after another.
     """
     n = len(data[0])
     total = backend.zeros((), np.float64)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from demos.gan import adam, averaged
 from demos.papers._data import Split, images
 from demos.papers._jobs import Job, Row
 from scratchnet import backend, byhand, kernels
@@ -89,13 +90,11 @@ def train(job: Job) -> dict[str, float]:
     init, shuffle, noise, judge = backend.streams(job.seed, 4)
     data = images(job, VALIDATION)
     steps = job.choose(STEPS, 50)
-    rate = kernels.hold_then_decay(LR, steps)
-    adam = partial(kernels.AdamUpdate, lr=rate, betas=(0.0, 0.99))
     gan = byhand.GAN(
         (NOISE, 512, 512, 784), (784, 512, 512, 1), rng=init, batch_size=BATCH,
-        objective="relativistic", r1=1.0, r2=1.0, optimizer=adam,
+        objective="relativistic", r1=1.0, r2=1.0, optimizer=adam(steps, LR),
     )  # fmt: skip
-    ema = kernels.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
+    ema = averaged(gan, steps)
 
     def playing(**how: Any) -> dict[str, np.ndarray]:
         def note(history: GANHistory) -> None:

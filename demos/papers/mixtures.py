@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from demos.gan import adam, averaged
 from demos.papers._jobs import Job, Row
-from scratchnet import backend, kernels
+from scratchnet import backend
 from scratchnet.byhand import GAN
 from scratchnet.data.mixtures import Mixture, grid, ring
 from scratchnet.metrics import mode_coverage
@@ -34,7 +35,6 @@ class Recipe(NamedTuple):
     r2: float = 0.1
     packing: int = 1
     averaged: bool = True
-    decay: bool = True  # of the learning rate, in the second half
 
 
 def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
@@ -44,17 +44,13 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
     x, _ = made.sample(DATA, data_rng)
     scale = x.std()
     steps = job.choose(recipe.steps, 200)
-    rate: Any = recipe.lr
-    if recipe.decay:
-        rate = kernels.hold_then_decay(recipe.lr, steps)
-    adam = partial(kernels.AdamUpdate, lr=rate, betas=(0.0, 0.99))
     hidden = [recipe.width] * recipe.depth
     gan = GAN(
         (recipe.noise, *hidden, 2), (2 * recipe.packing, *hidden, 1), rng=init,
         batch_size=BATCH, output="linear", objective=recipe.objective, r1=recipe.r1,
-        r2=recipe.r2, packing=recipe.packing, optimizer=adam,
+        r2=recipe.r2, packing=recipe.packing, optimizer=adam(steps, recipe.lr),
     )  # fmt: skip
-    ema = kernels.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
+    ema = averaged(gan, steps)
     z = judge.standard_normal((SAMPLES, recipe.noise), np.float32)
 
     def covered() -> Any:

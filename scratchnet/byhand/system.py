@@ -131,11 +131,11 @@ class Minimiser(System):
 
     def forward(self, *batch: Array) -> Array:
         """Compute all values and the loss, a 0-d array, and return the loss."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def backward(self) -> None:
         """Compute the gradients at what `forward` left, and use that up."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def step(self, *batch: Array, of: int | None = None) -> Array:
         """Take one step down the gradient of the loss of a batch.

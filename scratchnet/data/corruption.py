@@ -213,7 +213,8 @@ class Fog:
 def _noise(sigma: float, x: Array, rng: np.random.Generator) -> Array:
     # Drawn on the host, and brought to where x is.
     noise = np.asarray(rng.standard_normal(x.shape, x.dtype), like=x)
-    return noise * x.dtype.type(sigma)  # type: ignore[no-any-return]
+    scaled: Array = noise * x.dtype.type(sigma)
+    return scaled
 
 
 def _uniform(x: Array, rng: np.random.Generator) -> Array:

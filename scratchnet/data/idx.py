@@ -375,7 +375,7 @@ def _fetch(
 def _get(url: str, size: int, timeout: float) -> bytes:
     """What the URL answers, but at most size + 1 bytes; a bar on a terminal."""
     # Imported here, so that reading files needs NumPy alone.
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     # Not urlopen: that also speaks file: and ftp:, the latter after a redirect too.
     opener = urllib.request.OpenerDirector()
