@@ -125,7 +125,8 @@ class Look:
     """How the autoencoder sees a foggy picture: contrast and mean picture taken out."""
 
     def __init__(self, foggy: np.ndarray) -> None:
-        self.mean = self.level(foggy).mean(axis=0)
+        # Where the training is: a step that is recorded on a GPU brings nothing there.
+        self.mean = backend.asarray(self.level(foggy).mean(axis=0))
 
     @staticmethod
     def level(x: np.ndarray) -> np.ndarray:

@@ -82,7 +82,8 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
     model: Any = VAE(**options) if k == 1 else IWAE(k=k, **options)
     mean = np.clip(data.train.mean(axis=0), 0.001, 0.999)
     last = 2 * len(HIDDEN)
-    model.parameters[f"decoder.{last}.b"][...] = np.log(mean / (1 - mean))
+    bias = backend.asarray(np.log(mean / (1 - mean)))
+    model.parameters[f"decoder.{last}.b"][...] = bias
     model.optimizer.average = kernels.EMA([model.theta], AVERAGED)  # from that bias on
     validation = binarized(data.validation, look)
 

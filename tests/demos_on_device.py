@@ -1,0 +1,39 @@
+"""The quick demos, and the papers' rows, on the stand-in for a GPU: minutes.
+
+    python -m tests.demos_on_device          # all of them
+    python -m tests.demos_on_device gan vae  # some demos
+
+The benchmark is left out: its rivals have processes of their own.
+"""
+
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+from demos.__main__ import NAMES, main
+from demos.papers._jobs import Job
+from demos.papers._table import ROWS
+from tests import device
+
+
+def papers(folder: Path) -> None:
+    """Train and judge every row of the papers' table on little."""
+    for row in ROWS.values():
+        metrics = row.train(Job(row, 0, None, folder, math.inf, quick=True))
+        name, value = next(iter(metrics.items()))
+        print(f"  {row.name}: {name} {value:.4g}", flush=True)
+
+
+def run() -> int:
+    """Run what the command line names; return 1 if a claim does not hold."""
+    names = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as name, device.use():
+        if not names:
+            papers(Path(name))
+        every = names or [name for name in NAMES if name != "speed"]
+        return main(["--quick", "--out", name, *every])
+
+
+if __name__ == "__main__":
+    sys.exit(run())
