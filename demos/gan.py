@@ -276,12 +276,12 @@ def play(mixture: Mixture, steps: int, seed: int) -> Played:
     x, _ = mixture.sample(100_000, data_rng)
     scale = x.std()
     gan = GAN(
-        (16, 128, 128, 128, 128, 2), (2, 128, 128, 128, 128, 1), rng=init,
-        batch_size=256, output="linear", objective="relativistic", r1=0.1, r2=0.1,
-        optimizer=adam(steps, 2e-3),
+        (4, 128, 128, 128, 128, 128, 2), (2, 128, 128, 128, 128, 1), rng=init,
+        batch_size=256, slope=0.05, output="linear", objective="relativistic", r1=0.1,
+        r2=0.1, optimizer=adam(steps, 2e-3),
     )  # fmt: skip
     ema = averaged(gan, steps)
-    z = normal(look, N, 16)
+    z = normal(look, N, 4)
     frames = {0: gan.generate(z) * scale}
     moments = {steps // 20, steps // 4, steps // 2, steps}
 

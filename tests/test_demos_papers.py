@@ -36,7 +36,7 @@ def rng(seed=0):
 def row(train, name="small", **more):
     facts = {
         "about": "a small one", "metric": "loss", "paper": "1.5 (Nobody 2000)",
-        "target": 1.0, "higher": False, "seeds": 1, "settings": "none",
+        "aims": (_jobs.Aim("", "≤", 1.0),), "seeds": 1, "settings": "none",
         "departures": "all", **more,
     }  # fmt: skip
     return _jobs.Row(name=name, train=train, **facts)
@@ -182,17 +182,25 @@ def test_the_measures_know_what_is_known():
 
 
 def test_a_game_on_a_mixture_is_judged_by_its_samples(tmp_path):
-    job = _jobs.Job(row(None, "grid"), 0, None, tmp_path, math.inf, quick=True)
-    found = mixtures.train(job, "grid", mixtures.Recipe(width=8, depth=1))
-    assert list(found) == ["high quality, %", "modes", "KL"]
-    assert 0 <= found["high quality, %"] < 50
+    job = _jobs.Job(row(None, "grid"), 0, None, tmp_path, math.inf, True, tmp_path)
+    recipe = mixtures.Recipe(width=8, generator=1, discriminator=1)
+    found = mixtures.train(job, "grid", recipe)
+    assert list(found) == ["high quality, %", "modes", "KL", "between modes, %"]
+    assert 0 <= found["high quality, %"] < 50 < found["between modes, %"] <= 100
+    assert (tmp_path / "grid.png").stat().st_size > 1000
 
 
 # --- The table ----------------------------------------------------------------------
 
 
+LARGE = _jobs.Aim("", "≥", 1.0), _jobs.Aim("more", "≥", 2), _jobs.Aim("CPU min", "≤", 1)
+
+
 def test_the_table_says_what_was_met(results, monkeypatch):
-    made = {"small": row(None), "large": row(None, "large", higher=True, about="large")}
+    made = {
+        "small": row(None),
+        "large": row(None, "large", table="Large", about="large", aims=LARGE),
+    }
     monkeypatch.setattr(_table, "ROWS", made)
     for seed, value in enumerate([0.9, 1.0, 0.8]):
         for name in made:
@@ -201,10 +209,12 @@ def test_the_table_says_what_was_met(results, monkeypatch):
             (results / f"{name}-{seed}.json").write_text(json.dumps(content))
     text = _table.write(results)
     assert (
-        "| a small one | loss | 1.5 (Nobody 2000) | 1: met | 0.9 ± 0.058; more 2 ± 0 "
-        in (text)
+        "| a small one | loss | 1.5 (Nobody 2000) | ≤ 1: met | 0.9 ± 0.058; more 2 ± 0 "
+        in text
     )
-    assert "| large | loss | 1.5 (Nobody 2000) | 1: missed | 0.9 ± 0.058" in text
+    aims = "≥ 1: missed, more ≥ 2: met, CPU min ≤ 1: met"
+    assert "## Large\n\n| what |" in text
+    assert f"| large | loss | 1.5 (Nobody 2000) | {aims} | 0.9 ± 0.058" in text
     assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
 
 

@@ -15,11 +15,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import checkpoint
+from scratchnet import checkpoint, plots
 from scratchnet.checkpoint import Checkpoints, State, Stopped
 
 Arrays = Mapping[str, np.ndarray]
 Curve = list[tuple[float, float]]  # (CPU seconds, value)
+
+
+class Aim(NamedTuple):
+    """What a metric is to reach, as the mean over seeds."""
+
+    metric: str  # "" is the row's first
+    sign: str  # "≤" or "≥"
+    value: float
+
+    def met(self, found: float) -> bool:
+        """Whether it is reached."""
+        return found <= self.value if self.sign == "≤" else found >= self.value
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.sign} {self.value:g}".strip()
 
 
 class Row(NamedTuple):
@@ -30,12 +45,12 @@ class Row(NamedTuple):
         about: what is trained.
         metric: what is reported, with its unit.
         paper: the paper's number, and which paper.
-        target: what is to be reached.
-        higher: whether more is better.
+        aims: what is to be reached.
         seeds: how many trainings.
         settings: what was chosen here.
         departures: what is otherwise than in the paper.
         train: does it; returns the metrics, the row's first.
+        table: the heading of the table that it belongs to.
 
     """
 
@@ -43,12 +58,12 @@ class Row(NamedTuple):
     about: str
     metric: str
     paper: str
-    target: float | None
-    higher: bool
+    aims: tuple[Aim, ...]
     seeds: int
     settings: str
     departures: str
     train: Callable[["Job"], dict[str, float]]
+    table: str = "The papers' numbers"
 
 
 class Job:
@@ -61,6 +76,7 @@ class Job:
         work: the folder for what is unfinished.
         deadline: when to stop, by `time.time()`.
         quick: train on little.
+        results: the folder for results.
 
     Attributes:
         curves: what was noted on the way, by name.
@@ -69,9 +85,10 @@ class Job:
 
     def __init__(
         self, row: Row, seed: int, data: Path | None, work: Path, deadline: float,
-        quick: bool,
+        quick: bool, results: Path,
     ) -> None:  # fmt: skip
         self.row, self.seed, self.data, self.quick = row, seed, data, quick
+        self.results = results
         self.folder = work / f"{row.name}-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.deadline = deadline
@@ -94,6 +111,11 @@ class Job:
     def note(self, curve: str, value: float) -> None:
         """Add a point to a curve."""
         self.curves.setdefault(curve, []).append((round(self.seconds, 1), float(value)))
+
+    def draw(self, figure: Callable[[], Any]) -> None:
+        """Save a figure beside the result, for the first seed."""
+        if self.seed == 0:
+            plots.save(figure(), self.results / f"{self.row.name}.png")
 
     def stage(self, name: str, make: Callable[..., Arrays]) -> dict[str, np.ndarray]:
         """Return what `make(checkpoints=, resume=)` returns, made once.
@@ -143,7 +165,7 @@ def run(
         return f"{path.stem}: done before"
     if time.time() > deadline:
         return f"{path.stem}: no time left"
-    job = Job(row, seed, data, work, deadline, quick)
+    job = Job(row, seed, data, work, deadline, quick, results)
     try:
         metrics = row.train(job)
     except Stopped:

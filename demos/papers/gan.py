@@ -14,7 +14,7 @@ import numpy as np
 
 from demos.gan import adam, averaged
 from demos.papers._data import Split, images
-from demos.papers._jobs import Job, Row
+from demos.papers._jobs import Aim, Job, Row
 from scratchnet import backend, byhand, kernels
 from scratchnet.metrics import (
     frechet_distance,
@@ -161,8 +161,8 @@ CONTROLS = {
     "kmeans": ("10,000 centroids of 5 rounds of k-means", "334.4 (measured before)"),
 }
 ROWS = [
-    Row("gan", "GAN, G 100-512-512-784, D 784-512-512-1", METRIC, PAPER, 225.0, True, 3,
-        SETTINGS, DEPARTURES, train),
-    *(Row(f"parzen-{kind}", f"control: {about}", METRIC, known, None, True, 1, "", "",
+    Row("gan", "GAN, G 100-512-512-784, D 784-512-512-1", METRIC, PAPER,
+        (Aim("", "≥", 225),), 3, SETTINGS, DEPARTURES, train),
+    *(Row(f"parzen-{kind}", f"control: {about}", METRIC, known, (), 1, "", "",
           partial(control, kind=kind)) for kind, (about, known) in CONTROLS.items()),
 ]  # fmt: skip
