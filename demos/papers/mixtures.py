@@ -101,8 +101,8 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
 
 BEST = Recipe()
 SETTINGS = (
-    f"G {BEST.noise}-{BEST.width}×{BEST.generator}-2, D 2-{BEST.width}×"
-    f"{BEST.discriminator}-1, leaky ReLU of slope {BEST.slope}; pairs, R1 = R2 = "
+    f"{BEST.generator} hidden layers of {BEST.width} in G, {BEST.discriminator} in D, "
+    f"noise of {BEST.noise}, leaky ReLU of slope {BEST.slope}; pairs, R1 = R2 = "
     f"{BEST.r1}, Adam {BEST.lr} falling in the second half, β = ({BEST.beta1:g}, 0.99),"
     f" batch {BATCH}, {BEST.steps} steps, averaged G"
 )
