@@ -3,7 +3,8 @@
 Metric: the mean log-likelihood of the 10,000 test images under a Parzen window of
 10,000 samples, σ chosen of ten by validation images. It can be gamed, so controls stand
 beside it: training images, a Gaussian, centroids of k-means; and the Fréchet distance
-of a classifier's features, and how near samples are to training images.
+of a classifier's features; and whether samples are nearer to training images than to as
+many test images, which would be learned by heart.
 """
 
 import math
@@ -15,7 +16,7 @@ import numpy as np
 from demos.gan import adam, averaged
 from demos.papers._data import Split, images
 from demos.papers._jobs import Aim, Job, Row
-from scratchnet import backend, byhand, kernels
+from scratchnet import backend, byhand, kernels, plots
 from scratchnet.metrics import (
     frechet_distance,
     nearest_distance,
@@ -74,14 +75,15 @@ def measures(job: Job, samples: np.ndarray, data: Split) -> dict[str, float]:
     log_p, error, sigma = parzen(samples, data)
     of = features(job, data)
     n = min(len(samples), len(data.test))
-    near = nearest_distance(samples[:1000], data.train).mean()
+    near = {
+        name: float(nearest_distance(samples[:1000], x[: len(data.test)]).mean())
+        for name, x in (("training", data.train), ("test", data.test))
+    }
     return {
         "Parzen": log_p, "its standard error": error, "σ": sigma,
         "Fréchet distance": frechet_distance(of(samples[:n]), of(data.test[:n])),
-        "distance to training images": float(near),
-        "the test images' own": float(
-            nearest_distance(data.test[:1000], data.train).mean()
-        ),
+        "distance to the nearest training image": near["training"],
+        "to the nearest test image": near["test"],
     }  # fmt: skip
 
 
@@ -110,8 +112,14 @@ def train(job: Job) -> dict[str, float]:
     gan.load_state_dict(job.stage("game", playing))
     n = job.choose(SAMPLES, 500)
     samples = gan.generate(judge.standard_normal((n, NOISE), np.float32))
-    np.save(job.folder / "samples.npy", samples[:100])
+    job.draw(lambda: beside_nearest(samples[:14], data.train))
     return measures(job, samples, data)
+
+
+def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Any:
+    """Draw samples, and below each the training image that is nearest to it."""
+    nearest = train[nearest_neighbours(samples, train)[:, 0]]
+    return plots.picture_rows({"samples": samples, "nearest in training": nearest})
 
 
 def control(job: Job, kind: str) -> dict[str, float]:

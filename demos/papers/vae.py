@@ -144,6 +144,6 @@ ROWS = [
         (Aim("", "≤", 86.76),), 1, settings(3000),
         DEPARTURES, partial(train, k=1, epochs=3000)),
     Row("iwae-5", "IWAE, k = 5", NLL, f"85.54 {BURDA}",
-        (Aim("", "≤", 86.0),), 1, settings(400),
-        DEPARTURES, partial(train, k=5, epochs=400)),
+        (Aim("", "≤", 86.0),), 1, settings(1000),
+        DEPARTURES, partial(train, k=5, epochs=1000)),
 ]  # fmt: skip
