@@ -181,13 +181,27 @@ def test_the_measures_know_what_is_known():
     assert "FAILS" in str(wrong)
 
 
-def test_a_game_on_a_mixture_is_judged_by_its_samples(tmp_path):
+def test_a_game_on_a_mixture_is_judged_by_its_samples(tmp_path, monkeypatch):
     job = _jobs.Job(row(None, "grid"), 0, None, tmp_path, math.inf, True, tmp_path)
     recipe = mixtures.Recipe(width=8, generator=1, discriminator=1)
+    monkeypatch.setattr(mixtures, "BEST", recipe)
     found = mixtures.train(job, "grid", recipe)
     assert list(found) == ["high quality, %", "modes", "KL", "between modes, %"]
     assert 0 <= found["high quality, %"] < 50 < found["between modes, %"] <= 100
     assert (tmp_path / "grid.png").stat().st_size > 1000
+
+
+def test_a_tied_layer_decodes_by_the_weights_that_it_encodes_by():
+    layer = denoising.TiedLayer(5, 3, 0.25, rng())
+    x, corrupted = layer.with_noise(X[:7], rng=rng(1))
+    assert x is not corrupted
+    assert ((corrupted == 0) != (corrupted == x)).all()
+    state = layer.state_dict()
+    W, b, c = state["encoder.W"], state["encoder.b"], state["c"]
+    z = 1 / (1 + np.exp(-(corrupted @ W + b)))
+    found = 1 / (1 + np.exp(-(z @ W.T + c)))
+    loss = -(x * np.log(found) + (1 - x) * np.log(1 - found)).sum(axis=1).mean()
+    assert float(layer.loss(x, corrupted)) == pytest.approx(loss, rel=1e-5)
 
 
 # --- The table ----------------------------------------------------------------------
@@ -209,13 +223,20 @@ def test_the_table_says_what_was_met(results, monkeypatch):
             (results / f"{name}-{seed}.json").write_text(json.dumps(content))
     text = _table.write(results)
     assert (
-        "| a small one | loss | 1.5 (Nobody 2000) | ≤ 1: met | 0.9 ± 0.058; more 2 ± 0 "
+        "| a small one | loss | 1.5 (Nobody 2000) | ≤ 1: met | 0.900 ± 0.058; more 2 ± 0 "
         in text
     )
     aims = "≥ 1: missed, more ≥ 2: met, CPU min ≤ 1: met"
     assert "## Large\n\n| what |" in text
-    assert f"| large | loss | 1.5 (Nobody 2000) | {aims} | 0.9 ± 0.058" in text
+    assert f"| large | loss | 1.5 (Nobody 2000) | {aims} | 0.900 ± 0.058" in text
     assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
+
+
+def test_the_readme_shows_the_results_that_are_kept():
+    rows = json.loads((_table.RESULTS / "table.json").read_text())
+    first = [one for one in rows if one["table"] == rows[0]["table"]]
+    readme = (_table.RESULTS.parent.parent / "README.md").read_text()
+    assert "\n".join(_table.table(first, brief=True)) in readme
 
 
 def test_curves_are_drawn_where_there_are_some(results):

@@ -98,8 +98,8 @@ def main() -> int:
             done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
             for job in done:
                 name = running.pop(job)
-                error = job.exception()
-                tqdm.write(f"{name}: {error!r}" if error else job.result())
+                failure = job.exception()
+                tqdm.write(f"{name}: {failure!r}" if failure else job.result())
                 bar.update()
             for name in running.values():
                 path = args.work / name / "progress"

@@ -28,10 +28,13 @@ def work_on(
 def mean_and_error(values: list[float]) -> str:
     """Return a mean with its standard error over seeds, if there are several."""
     mean = float(np.mean(values))
-    if len(values) == 1:
-        return f"{mean:.4g}"
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return f"{mean:.4g} ± {error:.2g}"
+    several = len(values) > 1
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if several else 0.0
+    if error > 0:  # two digits of it, and the mean as exactly
+        digits = max(0, 1 - math.floor(math.log10(error)))
+        return f"{mean:.{digits}f} ± {error:.{digits}f}"
+    text = f"{mean:.0f}" if mean.is_integer() else f"{mean:#.4g}"
+    return f"{text} ± 0" if several else text
 
 
 def summary(row: Row, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -50,29 +53,34 @@ def summary(row: Row, found: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the tables, and below them the settings and departures."""
-    lines: list[str] = []
-    table = None
+def table(rows: list[dict[str, Any]], brief: bool = False) -> list[str]:
+    """Return the lines of a table; if it is to be brief, of what was aimed at alone."""
+    lines = [
+        "| what | metric | paper | aim | ours | seeds | CPU min |",
+        "|---|---|---|---|---|---:|---:|",
+    ]
     for one in rows:
-        if one["table"] != table:
-            table = one["table"]
-            lines += [
-                *([""] if lines else []), f"## {table}", "",
-                "| what | metric | paper | aim | ours | seeds | CPU min |",
-                "|---|---|---|---|---|---:|---:|",
-            ]  # fmt: skip
         aims = one["aims"].items()
         aim = ", ".join(f"{a}: {'met' if met else 'missed'}" for a, met in aims)
         ours = "; ".join(
             value if i == 0 else f"{name} {value}"
             for i, (name, value) in enumerate(one["ours"].items())
+            if i == 0 or not brief or any(a.startswith(f"{name} ") for a in one["aims"])
         )
         lines.append(
             f"| {one['about']} | {one['metric']} | {one['paper']} | {aim} | {ours} | "
             f"{one['seeds']} | {one['CPU minutes']} |"
         )
-    lines += ["", "## Settings, and what is otherwise than in the papers", ""]
+    return lines
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return the tables, and below them the settings and departures."""
+    lines: list[str] = []
+    for title in dict.fromkeys(one["table"] for one in rows):
+        mine = [one for one in rows if one["table"] == title]
+        lines += [f"## {title}", "", *table(mine), ""]
+    lines += ["## Settings, and what is otherwise than in the papers", ""]
     for one in rows:
         if one["settings"] or one["departures"]:
             lines.append(
