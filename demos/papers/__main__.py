@@ -78,10 +78,14 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     deadline = time.time() + 3600 * args.hours
     seeds = args.seeds or (1 if args.quick else None)
+    names = args.only or [
+        name for name, row in ROWS.items()
+        if args.quick or not row.gpu or backend.name() != "numpy"
+    ]  # fmt: skip
     wanted = [
         (name, seed)
-        for seed in range(seeds or max(row.seeds for row in ROWS.values()))
-        for name in args.only or ROWS
+        for seed in range(seeds or max(ROWS[name].seeds for name in names))
+        for name in names
         if seed < (seeds or ROWS[name].seeds)
         and not result_path(args.out, name, seed).exists()
     ]

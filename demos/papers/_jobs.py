@@ -51,6 +51,7 @@ class Row(NamedTuple):
         departures: what is otherwise than in the paper.
         train: does it; returns the metrics, the row's first.
         table: the heading of the table that it belongs to.
+        gpu: whether it takes a GPU: left out elsewhere, unless it is asked for.
 
     """
 
@@ -64,6 +65,7 @@ class Row(NamedTuple):
     departures: str
     train: Callable[["Job"], dict[str, float]]
     table: str = "The papers' numbers"
+    gpu: bool = False
 
 
 class Job:

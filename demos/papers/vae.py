@@ -138,12 +138,11 @@ BURDA = "(Burda et al. 2016)"
 NLL = "−log p(x), nats"
 ROWS = [
     Row("vae", "VAE 784-200-200-50", NLL, f"86.76 {BURDA}",
-        (Aim("", "≤", 87.0), Aim("CPU min", "≤", 60)), 1, settings(1000),
-        DEPARTURES, partial(train, k=1, epochs=1000)),
-    Row("vae-long", "the same, longer", NLL, f"86.76 {BURDA}",
-        (Aim("", "≤", 86.76),), 1, settings(3000),
-        DEPARTURES, partial(train, k=1, epochs=3000)),
-    Row("iwae-5", "IWAE, k = 5", NLL, f"85.54 {BURDA}",
-        (Aim("", "≤", 86.0),), 1, settings(1000),
-        DEPARTURES, partial(train, k=5, epochs=1000)),
+        (Aim("", "≤", 86.76), Aim("CPU min", "≤", 60)), 1, settings(1000), DEPARTURES,
+        partial(train, k=1, epochs=1000)),
+    Row("iwae-5", "IWAE, k = 5", NLL, f"85.54 {BURDA}", (Aim("", "≤", 86.0),), 1,
+        settings(1000), DEPARTURES, partial(train, k=5, epochs=1000)),
+    Row("iwae-50", "IWAE, k = 50, on a GPU", NLL, f"84.78 {BURDA}",
+        (Aim("", "≤", 84.78),), 1, settings(1000), DEPARTURES,
+        partial(train, k=50, epochs=1000), gpu=True),
 ]  # fmt: skip
