@@ -3,10 +3,12 @@
 import json
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from demos.papers import __main__ as main_module
 from demos.papers import (
     _jobs,
     _known,
@@ -112,6 +114,14 @@ def test_a_job_that_was_stopped_goes_on_to_the_same_end(tmp_path, results, monke
 
 def test_a_job_does_not_begin_too_late(tmp_path, results):
     assert run(tmp_path, deadline=time.time() - 1) == "small-3: no time left"
+
+
+def test_a_job_stops_where_nobody_waits_for_it(monkeypatch):
+    assert not _jobs.too_late(math.inf)
+    for alive in (True, False):
+        parent = SimpleNamespace(is_alive=lambda alive=alive: alive)
+        monkeypatch.setattr(_jobs, "parent_process", lambda parent=parent: parent)
+        assert _jobs.too_late(math.inf) is not alive
 
 
 # --- Data and models ----------------------------------------------------------------
@@ -253,3 +263,19 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--only", "vae"])
     assert main() == 2
     assert "--data is missing" in capsys.readouterr().err
+
+
+def test_the_command_says_that_files_are_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["papers", "--data", str(tmp_path)])
+    assert main() == 2
+    assert "none of t10k-images-idx3-ubyte" in capsys.readouterr().err
+
+
+def test_the_command_says_that_a_job_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(main_module, "known", lambda data: [])
+    (tmp_path / "work").write_text("a file, and no folder")
+    where = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["papers", "--quick", "--only", "vae", *where])
+    assert main() == 1
+    assert "vae-0: NotADirectoryError: " in capsys.readouterr().out
+    assert not list((tmp_path / "out").glob("vae*"))

@@ -14,13 +14,16 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
+from demos.papers._data import mnist
 from demos.papers._jobs import result_path
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
+from scratchnet.data.idx import IdxError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,12 +49,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--backend", choices=backend.BACKENDS, help="where to compute (default: numpy)"
     )
-    made.add_argument("--work", type=Path, default=Path("runs/papers"))
-    made.add_argument("--out", type=Path, default=RESULTS)
+    made.add_argument(
+        "--work", type=Path, help="for what is unfinished (default: runs/papers)"
+    )
+    made.add_argument(
+        "--out", type=Path, help="for results (default: demos/papers_results)"
+    )
     made.add_argument(
         "--quick", action="store_true",
-        help="train on little (without --data on drawn digits), and check the measures "
-        "against known values",
+        help="train on little (without --data on drawn digits), in temporary folders "
+        "if no others are given, and check the measures against known values",
     )  # fmt: skip
     return made
 
@@ -63,18 +70,29 @@ def main() -> int:
         missing = "--data is missing: the folder of MNIST's files; or give --quick"
         print(f"demos.papers: {missing}", file=sys.stderr)
         return 2
-    if args.backend is not None:
-        try:
+    try:
+        if args.data is not None:
+            mnist(args.data, "test")
+        if args.backend is not None:
             backend.use(args.backend)
-        except backend.BackendError as error:
-            print(f"demos.papers: {error}", file=sys.stderr)
-            return 2
-        os.environ["SCRATCHNET_BACKEND"] = args.backend  # of the jobs' processes
+            os.environ["SCRATCHNET_BACKEND"] = args.backend  # of the jobs' processes
+    except (IdxError, backend.BackendError) as error:
+        print(f"demos.papers: {error}", file=sys.stderr)
+        return 2
     all_known = True
     if args.quick:
         for one in known(args.data):
             print(one, flush=True)
             all_known = all_known and one.holds
+    with TemporaryDirectory() as temporary:
+        args.work = args.work or Path(temporary if args.quick else "runs/papers")
+        args.out = args.out or (Path(temporary) if args.quick else RESULTS)
+        all_done = train(args)
+    return 0 if all_known and all_done else 1
+
+
+def train(args: argparse.Namespace) -> bool:
+    """Do what is not done yet, and print the table; return whether nothing failed."""
     args.out.mkdir(parents=True, exist_ok=True)
     deadline = time.time() + 3600 * args.hours
     seeds = args.seeds or (1 if args.quick else None)
@@ -92,25 +110,31 @@ def main() -> int:
     # One thread for each process: more would only wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn"))
+    all_done = True
     with pool, tqdm(total=len(wanted), unit="job", disable=None) as bar:
         running: dict[Future[str], str] = {}
-        for name, seed in wanted:
-            job = pool.submit(work_on, name, seed, args.data, args.work, args.out,
-                              deadline, args.quick)  # fmt: skip
-            running[job] = f"{name}-{seed}"
-        while running:
+        while wanted or running:
+            # No more than can run: what a pool was given it also does after Ctrl-C.
+            while wanted and len(running) < args.jobs:
+                name, seed = wanted.pop(0)
+                job = pool.submit(work_on, name, seed, args.data, args.work, args.out,
+                                  deadline, args.quick)  # fmt: skip
+                running[job] = f"{name}-{seed}"
             done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
             for job in done:
                 name = running.pop(job)
                 failure = job.exception()
-                tqdm.write(f"{name}: {failure!r}" if failure else job.result())
+                said = f"{name}: {type(failure).__name__}: {failure}"
+                tqdm.write(said if failure else job.result())
+                all_done = all_done and not failure
+                write(args.out)
                 bar.update()
             for name in running.values():
                 path = args.work / name / "progress"
                 if path.exists() and time.time() - path.stat().st_mtime < 90:
                     tqdm.write(f"  {name}: {path.read_text().strip()}", file=sys.stderr)
     print(write(args.out))
-    return 0 if all_known else 1
+    return all_done
 
 
 if __name__ == "__main__":

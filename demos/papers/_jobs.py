@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,7 +140,7 @@ class Job:
 
     def _save(self, save: Checkpoints, state: Callable[[], State]) -> None:
         """Hand a state on, with the job's own facts, and stop in time."""
-        if time.time() > self.deadline:
+        if too_late(self.deadline):
             save.stop = True
 
         def with_facts() -> State:
@@ -165,7 +166,7 @@ def run(
     path = result_path(results, row.name, seed)
     if path.exists():
         return f"{path.stem}: done before"
-    if time.time() > deadline:
+    if too_late(deadline):
         return f"{path.stem}: no time left"
     job = Job(row, seed, data, work, deadline, quick, results)
     try:
@@ -181,6 +182,12 @@ def run(
     checkpoint.write_whole(path, (json.dumps(content) + "\n").encode())
     name, value = next(iter(metrics.items()))
     return f"{path.stem}: {name} {value:.4g}, {job.seconds:.0f} CPU s"
+
+
+def too_late(deadline: float) -> bool:
+    """Whether to stop: the time is over, or who started this process is gone."""
+    parent = parent_process()
+    return time.time() > deadline or (parent is not None and not parent.is_alive())
 
 
 def result_path(results: Path, name: str, seed: int) -> Path:
