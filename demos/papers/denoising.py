@@ -30,8 +30,8 @@ from scratchnet.training import History, fit
 HIDDEN = (1000, 1000, 1000)
 BATCH, VALIDATION = 20, 10_000
 MASKING = {"mnist": 0.25, "basic": 0.1, "rot": 0.25}  # the paper's choices
-PRETRAINING = {"mnist": 15, "basic": 30, "rot": 30}  # epochs of each layer
-TUNING = {"mnist": 12, "basic": 16, "rot": 25}  # epochs of the classifier
+PRETRAINING = {"mnist": 25, "basic": 30, "rot": 30}  # epochs of each layer
+TUNING = {"mnist": 10, "basic": 16, "rot": 25}  # epochs of the classifier
 LR, TUNING_LR, MOMENTUM = 0.1, 0.3, 0.9
 SIDE = 28
 
@@ -105,14 +105,16 @@ def train(job: Job, kind: str, name: str) -> dict[str, float]:
     init, shuffle = backend.streams(job.seed, 2)
     network = Classifier((784, *HIDDEN, 10), rng=init, activation=Sigmoid,
                          init=for_sigmoids)  # fmt: skip
+    state = network.state_dict()
+    # The last layer starts at zero: at first, no gradient disturbs the layers below.
+    state[f"layers.{2 * len(HIDDEN)}.W"][...] = 0
     if kind != "MLP":
         masking = MASKING[name] if kind == "SDAE" else 0.0
         epochs = job.choose(PRETRAINING[name], 1)
-        state = network.state_dict()
         for k, layer in enumerate(pretrain(job, data.train, masking, epochs)):
             found = layer.state_dict()
             state |= {f"layers.{2 * k}.{p}": a for p, a in found.items()}
-        network.load_state_dict(state)
+    network.load_state_dict(state)
     epochs = job.choose(TUNING[name], 1)
     rate = cosine_decay(TUNING_LR, epochs * -(-len(data.train) // BATCH))
     optimizer = SGD(network.parameters(), lr=rate, momentum=MOMENTUM)
