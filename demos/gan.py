@@ -461,9 +461,9 @@ BOUNDS = {
     "mean D": ("at_most", 0.03, 0.03),
     "G's gradient": ("at_least", 20.0, 20.0),
     "ring: modes": ("at_least", 8, 3),
-    "ring: good": ("at_least", 90.0, 0.5),
+    "ring: good": ("at_least", 94.0, 0.5),
     "grid: modes": ("at_least", 25, 5),
-    "grid: good": ("at_least", 85.0, 0.5),
+    "grid: good": ("at_least", 93.0, 0.5),
     "the classifier": ("at_least", 98.0, 95.0),
     "digits": ("at_least", 5.0, 0.01),
 }
