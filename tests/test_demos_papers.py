@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,12 +118,30 @@ def test_a_job_does_not_begin_too_late(tmp_path, results):
     assert run(tmp_path, deadline=time.time() - 1) == "small-3: no time left"
 
 
-def test_a_job_stops_where_nobody_waits_for_it(monkeypatch):
-    assert not _jobs.too_late(math.inf)
-    for alive in (True, False):
-        parent = SimpleNamespace(is_alive=lambda alive=alive: alive)
-        monkeypatch.setattr(_jobs, "parent_process", lambda parent=parent: parent)
-        assert _jobs.too_late(math.inf) is not alive
+WAITING = """
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from demos.papers._jobs import end_with_parent
+if __name__ == "__main__":
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
+    pool.submit(print, "at work", flush=True)
+    pool.submit(time.sleep, 600)
+    time.sleep(600)
+"""
+
+
+def test_a_job_ends_with_the_command_that_was_killed(tmp_path):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    command = subprocess.Popen(
+        [sys.executable, tmp_path / "waiting.py"], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert command.stdout.readline() == "at work\n"
+    command.kill()
+    # The pipe has its end when the worker, which has it too, has ended.
+    assert command.communicate(timeout=60)[0] == ""
 
 
 # --- Data and models ----------------------------------------------------------------

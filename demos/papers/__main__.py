@@ -12,14 +12,14 @@ import os
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
 from demos.papers._data import mnist
-from demos.papers._jobs import result_path
+from demos.papers._jobs import end_with_parent, result_path
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
@@ -109,30 +109,39 @@ def train(args: argparse.Namespace) -> bool:
     ]
     # One thread for each process: more would only wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        args.jobs, mp_context=get_context("spawn"), initializer=end_with_parent
+    )
     all_done = True
     with pool, tqdm(total=len(wanted), unit="job", disable=None) as bar:
         running: dict[Future[str], str] = {}
-        while wanted or running:
-            # No more than can run: what a pool was given it also does after Ctrl-C.
-            while wanted and len(running) < args.jobs:
-                name, seed = wanted.pop(0)
-                job = pool.submit(work_on, name, seed, args.data, args.work, args.out,
-                                  deadline, args.quick)  # fmt: skip
-                running[job] = f"{name}-{seed}"
-            done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
-            for job in done:
-                name = running.pop(job)
-                failure = job.exception()
-                said = f"{name}: {type(failure).__name__}: {failure}"
-                tqdm.write(said if failure else job.result())
-                all_done = all_done and not failure
-                write(args.out)
-                bar.update()
-            for name in running.values():
-                path = args.work / name / "progress"
-                if path.exists() and time.time() - path.stat().st_mtime < 90:
-                    tqdm.write(f"  {name}: {path.read_text().strip()}", file=sys.stderr)
+        try:
+            while wanted or running:
+                # No more than can run: what a pool was given it does after Ctrl-C too.
+                while wanted and len(running) < args.jobs:
+                    name, seed = wanted.pop(0)
+                    job = pool.submit(work_on, name, seed, args.data, args.work,
+                                      args.out, deadline, args.quick)  # fmt: skip
+                    running[job] = f"{name}-{seed}"
+                done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
+                for job in done:
+                    name = running.pop(job)
+                    failure = job.exception()
+                    said = f"{name}: {type(failure).__name__}: {failure}"
+                    tqdm.write(said if failure else job.result())
+                    all_done = all_done and not failure
+                    write(args.out)
+                    bar.update()
+                for name in running.values():
+                    path = args.work / name / "progress"
+                    if path.exists() and time.time() - path.stat().st_mtime < 90:
+                        said = f"  {name}: {path.read_text().strip()}"
+                        tqdm.write(said, file=sys.stderr)
+        except KeyboardInterrupt:
+            for process in active_children():
+                process.terminate()
+            tqdm.write("stopped; the same command goes on", file=sys.stderr)
+            return False
     print(write(args.out))
     return all_done
 

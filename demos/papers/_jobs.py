@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,7 +141,7 @@ class Job:
 
     def _save(self, save: Checkpoints, state: Callable[[], State]) -> None:
         """Hand a state on, with the job's own facts, and stop in time."""
-        if too_late(self.deadline):
+        if time.time() > self.deadline:
             save.stop = True
 
         def with_facts() -> State:
@@ -166,7 +167,7 @@ def run(
     path = result_path(results, row.name, seed)
     if path.exists():
         return f"{path.stem}: done before"
-    if too_late(deadline):
+    if time.time() > deadline:
         return f"{path.stem}: no time left"
     job = Job(row, seed, data, work, deadline, quick, results)
     try:
@@ -184,10 +185,16 @@ def run(
     return f"{path.stem}: {name} {value:.4g}, {job.seconds:.0f} CPU s"
 
 
-def too_late(deadline: float) -> bool:
-    """Whether to stop: the time is over, or who started this process is gone."""
+def end_with_parent() -> None:
+    """Have this process end when that which started it does; checkpoints stay."""
     parent = parent_process()
-    return time.time() > deadline or (parent is not None and not parent.is_alive())
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def result_path(results: Path, name: str, seed: int) -> Path:
