@@ -30,8 +30,8 @@ from scratchnet.training import History, fit
 HIDDEN = (1000, 1000, 1000)
 BATCH, VALIDATION = 20, 10_000
 MASKING = {"mnist": 0.25, "basic": 0.1, "rot": 0.25}  # the paper's choices
-PRETRAINING = {"mnist": 25, "basic": 30, "rot": 30}  # epochs of each layer
-TUNING = {"mnist": 10, "basic": 16, "rot": 25}  # epochs of the classifier
+PRETRAINING = {"mnist": 15, "basic": 30, "rot": 30}  # epochs of each layer
+TUNING = {"mnist": 12, "basic": 16, "rot": 25}  # epochs of the classifier
 LR, TUNING_LR, MOMENTUM = 0.1, 0.3, 0.9
 SIDE = 28
 
