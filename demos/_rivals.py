@@ -267,7 +267,9 @@ def torch(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss
+        # Without the graph: while that lives, its gradients are added on the stream
+        # that it was made on, which a recording on another cannot have.
+        return loss.detach()
 
     # Not dynamic: compiled for each batch size, as for the only one.
     maybe_compiled: Any = (
@@ -277,7 +279,7 @@ def torch(
     options: Any = {
         "draw": lambda n: tuple(torch.randn(n, c, device=device) for c in columns),
         "array": lambda a: torch.from_numpy(a).to(device),
-        "value": lambda loss: float(loss.detach()),
+        "value": float,
     }
     if device == "cuda":
 

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,9 +196,13 @@ def measure(
             present = [rival for rival in rivals if rival not in results.missing]
             losses: dict[Cell, np.ndarray] = {}
             with processes(present, folder) as running:
-                for rival, process in list(running.items()):
+                # All at once: most of it is waiting for imports and compilers.
+                with ThreadPoolExecutor(len(present)) as pool:
+                    making = [pool.submit(make, process, system, batches)
+                              for process in running.values()]  # fmt: skip
+                for rival, made in zip(running, making, strict=True):
                     try:
-                        answers = make(process, system, batches)
+                        answers = made.result()
                     except RuntimeError as error:
                         results.missing[rival] = str(error)
                         continue

@@ -47,7 +47,8 @@ class Fused(NamedTuple):
     Attributes:
         name: of the kernel.
         inputs, outputs: what it reads; what it reads and writes. Declarations in C,
-            `T` standing for a dtype that is found at the call, as CuPy has them.
+            `T` standing for a dtype that is found at the call, as CuPy has them; of
+            what is `raw`, the body says which entry.
         body: C, for entry i of what its arguments broadcast to.
         preamble: C, functions that the body calls.
 
@@ -554,9 +555,12 @@ def fused(kernel: Fused, *arguments: Any) -> bool:
     """Run a kernel, its inputs and then its outputs given, where there are kernels.
 
     Returns:
-        Whether there are: if not, the caller does the same with NumPy's functions.
+        Whether there are: if not, or if it is the host's arrays that are to be written,
+        the caller does the same with NumPy's functions.
 
     """
+    if not isinstance(arguments[-1], _library.array):
+        return False
     return _library.fused(kernel, arguments)
 
 

@@ -44,7 +44,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 def parameters(declared: str) -> list[list[str]]:
-    """Return the [type, name] of each parameter."""
+    """Return the [type, name] of each parameter, or ["raw", type, name]."""
     return [one.split() for one in declared.split(",") if one.strip()]
 
 
@@ -55,9 +55,11 @@ def text(kernel: Fused) -> str:
     lines.append("for (place i = 0; i < n; ++i) {")
     known = [(*p, "const ") for p in parameters(kernel.inputs)]
     known += [(*p, "") for p in parameters(kernel.outputs)]
-    for k, (kind, name, const) in enumerate(known):
+    for k, (*raw, kind, name, const) in enumerate(known):
         kind = TYPES.get(kind, kind)
-        lines.append(f"{const}{kind}& {name} = (({const}{kind}*)data[{k}])[i];")
+        array = f"(({const}{kind}*)data[{k}])"
+        lines.append(f"{const}{kind}* {name} = {array};" if raw
+                     else f"{const}{kind}& {name} = {array}[i];")  # fmt: skip
     lines += [kernel.body, "}", "}", "}"]
     for letter, kind in (("f", "float"), ("d", "double")):
         lines.append(
@@ -90,16 +92,18 @@ def run(kernel: Fused, arguments: Sequence[Any]) -> None:
     outputs = arguments[len(parameters(kernel.inputs)) :]
     shape = outputs[0].shape
     assert all(out.shape == shape for out in outputs), kernel.name
-    own = [a.dtype for a, (kind, _) in zip(arguments, declared, strict=True)
+    own = [a.dtype for a, (*_, kind, _) in zip(arguments, declared, strict=True)
            if kind == "T" and isinstance(a, np.ndarray)]  # fmt: skip
     assert len(set(own)) <= 1, f"{kernel.name}: T stands for {set(own)}"
     T = own[0] if own else np.dtype(np.float64)
     full = []
-    for a, (kind, name) in zip(arguments, declared, strict=True):
+    for a, (*raw, kind, name) in zip(arguments, declared, strict=True):
         dtype = T if kind == "T" else np.dtype(kind)
         if isinstance(a, np.ndarray):
             assert a.dtype == dtype, f"{kernel.name}: {name} is {a.dtype}"
-        full.append(np.array(np.broadcast_to(np.asarray(a, dtype), shape), order="C"))
+        array = np.asarray(a, dtype)
+        array = array if raw else np.broadcast_to(array, shape)
+        full.append(np.array(array, order="C"))
     pointers = (ctypes.c_void_p * len(full))(*(a.ctypes.data for a in full))
     function = getattr(library(), f"{kernel.name}_{T.char}")
     function(ctypes.c_longlong(full[-1].size), pointers)

@@ -47,6 +47,16 @@ def test_adam(dtype, decay):
 
 
 @both_widths
+def test_a_row_is_added(dtype):
+    def compute():
+        a = backend.asarray(drawn(4, 3, dtype=dtype))
+        kernels.add_row(a, backend.asarray(np.arange(3, dtype=dtype)))
+        yield a
+
+    assert_close(both(compute), dtype)
+
+
+@both_widths
 @pytest.mark.parametrize("name", kernels.ACTIVATIONS)
 def test_activations(name, dtype):
     def compute():
@@ -114,7 +124,7 @@ def test_every_kernel_is_compared(monkeypatch):
     for test, cases in {
         test_adam: [(np.float32, 0.0)], test_cross_entropy: [(np.float32,)],
         test_activations: [(f, np.float32) for f in kernels.ACTIVATIONS],
-        test_streams: [(np.float32,)],
+        test_streams: [(np.float32,)], test_a_row_is_added: [(np.float32,)],
         test_the_words_of_a_stream_are_the_same_bits: [()],
     }.items():  # fmt: skip
         for case in cases:
