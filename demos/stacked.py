@@ -315,8 +315,9 @@ def compare_depths(demo: Demo, data: Data) -> list[Column]:
                 column = Column(str(hidden), made[data.shown], f"{errors[0]:.1f}")
                 columns.append(column)
         rows.append(errors)
+        parameters = sum(a.size for a in stack.parameters.values())
         demo.say(
-            f"  {hidden} x {width(hidden)} hidden units, {stack.theta.size:,} "
+            f"  {hidden} x {width(hidden)} hidden units, {parameters:,} "
             f"parameters: error {', '.join(f'{e:.2f}' for e in errors)}"
         )
     found = np.array(rows)

@@ -82,7 +82,7 @@ def compare(name: str, x: np.ndarray, seed: int) -> Twins:
     two.loss(*batch).backward()
     by_engine = {name: p.grad for name, p in two.named_parameters()}
     numeric = differences(lambda: one.forward(*batch), one.parameters)
-    entries = one.theta.size
+    entries = sum(a.size for a in one.parameters.values())
 
     one, two = make(byhand, batch_size=BATCH), make(models)
     steps = {"epochs": 1, "batch_size": BATCH, "progress": False}
@@ -123,7 +123,7 @@ def compare_gan(name: str, x: np.ndarray, seed: int) -> Twins:
         engine().backward()
         by_engine.update({k: p.grad for k, p in two.named_parameters() if k in mine})
         numeric.update(differences(hand, mine))
-    entries = one.theta_g.size + one.theta_d.size
+    entries = sum(a.size for a in one.parameters.values())
 
     one, two = make(byhand, batch_size=BATCH), make(models)
     parts = (two.generator, two.discriminator)

@@ -204,3 +204,13 @@ class Stream:
         for name, a in self._state.items():
             a[...] = backend.asarray(state[name])
         self._draws = 0
+
+
+def stream_for(rng: Any) -> Any:
+    """Return what draws in place of a generator where the arrays are.
+
+    The generator itself (or None) on the host, else a Stream of a key that it draws.
+    """
+    if rng is None or backend.on_host():
+        return rng
+    return Stream(int(rng.integers(2**64, dtype=np.uint64)))

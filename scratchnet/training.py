@@ -30,7 +30,7 @@ from scratchnet.checkpoint import (
 )
 from scratchnet.nn import Module, inference
 from scratchnet.optim import Optimizer
-from scratchnet.philox import Stream
+from scratchnet.philox import Stream, stream_for
 from scratchnet.tensor import Tensor, plain
 
 
@@ -128,7 +128,7 @@ def fit(
     _check(model, data, optimizer, noise, held_out)
     n = len(data[0]) if group is None else group.total(len(data[0]))
     _check_batch_size("fit", model, batch_size, n)
-    source = _source(noise)
+    source = stream_for(noise)
     draw = _noise_of(model, source)
     quiet = noise.spawn(1)[0] if noise is not None else None
     # Here, so that importing this module stays fast.
@@ -189,7 +189,7 @@ def fit(
         replay = backend.capture(next_step)
 
     def validate(model: Any) -> float:
-        same = _noise_of(model, _source(copy.deepcopy(quiet)))
+        same = _noise_of(model, stream_for(copy.deepcopy(quiet)))
         return _validate(model, held_out or (), batch_size, same, group)
 
     def name(epoch: int, i: int) -> str:
@@ -495,13 +495,6 @@ Batch = tuple[Array, ...]
 
 
 Source = np.random.Generator | Stream
-
-
-def _source(rng: Any) -> Any:
-    """Return what draws in place of a generator where the arrays are."""
-    if rng is None or backend.on_host():
-        return rng
-    return Stream(int(rng.integers(2**64, dtype=np.uint64)))
 
 
 def _streams(**sources: Source | None) -> dict[str, Stream]:
@@ -881,7 +874,7 @@ def fit_gan(
     checks.packs(batch_size, gan.packing)
     from tqdm import tqdm
 
-    chosen, drawn = _source(rng), _source(noise)
+    chosen, drawn = stream_for(rng), stream_for(noise)
 
     def real() -> Array:
         return x[backend.asarray(chosen.integers(len(x), size=batch_size))]

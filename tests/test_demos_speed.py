@@ -45,7 +45,8 @@ def test_the_floor_multiplies_as_often_as_a_step(folder, system, monkeypatch):
     shapes = {}
 
     def counting(kind, a, b, out):
-        shapes.setdefault(kind, []).append((a.shape, b.shape))
+        if len(a) > 1:  # not a row of ones, which sums a gradient over samples
+            shapes.setdefault(kind, []).append((a.shape, b.shape))
         return real(a, b, out=out)
 
     real = np.matmul

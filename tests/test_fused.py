@@ -106,6 +106,13 @@ def test_streams(dtype):
     assert_close(both(compute), dtype)
 
 
+def test_what_is_on_the_host_is_computed_there():
+    with device.use(kernels=True):
+        a = np.array([0.0, np.inf])
+        kernels.activation("sigmoid").forward(a, a)
+    assert a.tolist() == [0.5, 1.0]
+
+
 def test_the_words_of_a_stream_are_the_same_bits():
     def compute():
         stream = Stream(2**64 - 1)

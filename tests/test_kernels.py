@@ -58,17 +58,17 @@ def test_relu_keeps_the_mean_square_with_he_and_not_with_glorot():
 
 
 def test_flat_lays_out_views_in_order():
-    shapes = {"W": (2, 3), "b": (3,), "s": ()}
+    shapes = {"W": (2, 3), "b": (4,), "s": ()}
     buffer, views = kernels.flat(shapes, np.float64)
-    assert buffer.shape == (10,)
+    assert buffer.shape == (13,)
     assert buffer.dtype == np.float64
     assert list(views) == ["W", "b", "s"]
-    buffer[...] = np.arange(10)
+    buffer[...] = np.arange(13)
     np.testing.assert_array_equal(views["W"], [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(views["b"], [6, 7, 8])
-    assert views["s"] == 9
+    np.testing.assert_array_equal(views["b"], [8, 9, 10, 11])  # at a multiple of 4
+    assert views["s"] == 12
     views["b"][1] = -1
-    assert buffer[7] == -1
+    assert buffer[9] == -1
 
 
 def test_state_is_a_copy_and_loads_back():

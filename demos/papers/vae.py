@@ -14,6 +14,7 @@ from demos.papers._data import images
 from demos.papers._jobs import Aim, Job, Row
 from scratchnet import backend, byhand, kernels
 from scratchnet.backend import Array
+from scratchnet.philox import stream_for
 from scratchnet.training import History, fit
 
 HIDDEN, CODE = (200, 200), 50
@@ -108,11 +109,14 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
     test = binarized(data.test, judge)
 
     def judged(**how: Any) -> dict[str, np.ndarray]:
-        parts = []
+        source = stream_for(judge)
+        log_p, elbo = [], []
         for i in range(0, len(test), 500):
-            parts.append(model.log_likelihood(test[i : i + 500], judge, draws))
+            part = backend.asarray(test[i : i + 500])
+            log_p.append(model.log_likelihood(part, source, draws))
+            elbo.append(backend.to_numpy(model.elbo(part, source)))
             job.say(f"judged {i + 500} of {len(test)} images")
-        return {"log_p": np.concatenate(parts), "elbo": model.elbo(test, judge)}
+        return {"log_p": np.concatenate(log_p), "elbo": np.concatenate(elbo)}
 
     found = job.stage("judged", judged)
     log_p = found["log_p"]

@@ -127,7 +127,7 @@ class Minimiser(System):
         self._loss = gradients.pop("loss").reshape(())
         self.parameters.update(parameters)
         self.gradients.update(gradients)
-        return theta, self.sums[:-1]
+        return theta, self.sums[: len(theta)]
 
     def forward(self, *batch: Array) -> Array:
         """Compute all values and the loss, a 0-d array, and return the loss."""
