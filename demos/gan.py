@@ -302,7 +302,7 @@ def play(mixture: Mixture, steps: int, seed: int) -> Played:
 def draw_frames(played: list[Played]) -> Any:
     """Draw the samples of each mixture in a row, from the start to the end."""
     columns = len(played[0].frames) + 1
-    figure, axes = plots.panels(len(played), columns, (2.1, 2.3))
+    figure, axes = plots.panels(len(played), columns, (2.1, 2.5))
     for row, game in zip(axes, played, strict=True):
         k = len(game.mixture.centres)
         row[0].set_ylabel(f"{k} Gaussians")

@@ -587,7 +587,7 @@ def primitive(forward: Function) -> Function:
             return apply(function, args, kwargs)
         return forward(*args, **kwargs)
 
-    function.of_arrays = forward  # type: ignore[attr-defined]
+    function.of_arrays = forward  # type: ignore[attr-defined]  # functions have none
     return function
 
 

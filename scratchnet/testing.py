@@ -188,10 +188,10 @@ class _Problem:
         self.may_be_zero = [False] * len(self.xs)
 
     def value(self, xs: list[Array]) -> Array:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def gradient(self, xs: list[Array], c: Array) -> list[Any]:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def blame(self) -> str | None:
         """Name the function in the graph whose own rule is wrong."""

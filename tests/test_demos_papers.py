@@ -259,6 +259,30 @@ def test_the_table_says_what_was_met(results, monkeypatch):
     assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
 
 
+def test_the_table_says_how_far_a_row_is_below_another_seed_by_seed(
+    results, monkeypatch
+):
+    aims = (_jobs.Aim("below small", "≥", 0),)
+    made = {
+        "small": row(None, aims=()),
+        "less": row(None, "less", about="less", below="small", aims=aims),
+    }
+    monkeypatch.setattr(_table, "ROWS", made)
+    for name, values in {"small": [3.0, 5.0, 4.0], "less": [2.0, 3.0, 4.5, 9]}.items():
+        for seed, value in enumerate(values):
+            content = {"row": name, "seed": seed, "metrics": {"loss": value},
+                       "seconds": 60, "settings": "s", "curves": {}}  # fmt: skip
+            (results / f"{name}-{seed}.json").write_text(json.dumps(content))
+    # Less by 1, 2 and -0.5; the fourth has no partner.
+    said = "below small by 0.83 ± 0.73, in 2 of 3 pairs"
+    assert f"| below small ≥ 0: met | 4.6 ± 1.5; {said} |" in _table.write(results)
+    (results / "small-0.json").unlink()
+    (results / "small-1.json").unlink()
+    assert "below small ≥ 0: missed" in _table.write(results)
+    (results / "small-2.json").unlink()
+    assert "below" not in _table.write(results)
+
+
 def test_the_readme_shows_the_results_that_are_kept():
     rows = json.loads((_table.RESULTS / "table.json").read_text())
     first = [one for one in rows if one["table"] == rows[0]["table"]]

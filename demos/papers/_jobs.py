@@ -54,6 +54,7 @@ class Row(NamedTuple):
         train: does it; returns the metrics, the row's first.
         table: the heading of the table that it belongs to.
         gpu: whether it takes a GPU: left out elsewhere, unless it is asked for.
+        below: the row whose metric is to be larger, seed by seed.
 
     """
 
@@ -68,6 +69,7 @@ class Row(NamedTuple):
     train: Callable[["Job"], dict[str, float]]
     table: str = "The papers' numbers"
     gpu: bool = False
+    below: str = ""
 
 
 class Job:

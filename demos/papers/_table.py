@@ -37,17 +37,35 @@ def mean_and_error(values: list[float]) -> str:
     return f"{text} ± 0" if several else text
 
 
-def summary(row: Row, found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the table says of a row that has results."""
+def summary(
+    row: Row, found: list[dict[str, Any]], above: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what the table says of a row that has results.
+
+    Args:
+        row: which.
+        found: its results.
+        above: those of the row that it is to be below.
+
+    """
     names = list(found[0]["metrics"])
-    ours = {k: [one["metrics"][k] for one in found] for k in names}
+    values = {k: [one["metrics"][k] for one in found] for k in names}
+    ours = {k: mean_and_error(v) for k, v in values.items()}
     minutes = float(np.mean([one["seconds"] for one in found])) / 60
-    means = {k: float(np.mean(v)) for k, v in ours.items()}
+    means = {k: float(np.mean(v)) for k, v in values.items()}
     means |= {"": means[names[0]], "CPU min": minutes}
+    of_seed = {one["seed"]: one["metrics"][names[0]] for one in above}
+    less = [of_seed[one["seed"]] - one["metrics"][names[0]]
+            for one in found if one["seed"] in of_seed]  # fmt: skip
+    if less:
+        wins = f"in {sum(d > 0 for d in less)} of {len(less)} pairs"
+        ours[f"below {row.below}"] = f"by {mean_and_error(less)}, {wins}"
+        means[f"below {row.below}"] = float(np.mean(less))
     return {
         "row": row.name, "about": row.about, "metric": row.metric, "paper": row.paper,
-        "aims": {str(aim): aim.met(means[aim.metric]) for aim in row.aims},
-        "seeds": len(found), "ours": {k: mean_and_error(v) for k, v in ours.items()},
+        "aims": {str(aim): aim.met(means[aim.metric]) for aim in row.aims
+                 if aim.metric in means},
+        "seeds": len(found), "ours": ours,
         "CPU minutes": round(minutes, 1), "table": row.table,
         "settings": found[0]["settings"], "departures": row.departures,
     }  # fmt: skip
@@ -115,7 +133,7 @@ def curves(results: Path) -> Any | None:
 def write(results: Path) -> str:
     """Write table.md, table.json and curves.png; return the table."""
     rows = [
-        summary(row, found)
+        summary(row, found, load(results, row.below) if row.below else [])
         for row in ROWS.values()
         if (found := load(results, row.name))
     ]

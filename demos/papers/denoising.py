@@ -32,7 +32,10 @@ BATCH, VALIDATION = 20, 10_000
 MASKING = {"mnist": 0.25, "basic": 0.1, "rot": 0.25}  # the paper's choices
 PRETRAINING = {"mnist": 15, "basic": 30, "rot": 30}  # epochs of each layer
 TUNING = {"mnist": 12, "basic": 16, "rot": 25}  # epochs of the classifier
-LR, TUNING_LR, MOMENTUM = 0.1, 0.3, 0.9
+LR, MOMENTUM = 0.1, 0.9
+# Of the classifier, the best of 0.03, 0.1 and 0.3 on validation images: the better the
+# start, the higher the rate at which training does not leave it.
+TUNING_LR = {"MLP": 0.1, "SAE": 0.1, "SDAE": 0.3}
 SIDE = 28
 
 
@@ -116,7 +119,7 @@ def train(job: Job, kind: str, name: str) -> dict[str, float]:
             state |= {f"layers.{2 * k}.{p}": a for p, a in found.items()}
     network.load_state_dict(state)
     epochs = job.choose(TUNING[name], 1)
-    rate = cosine_decay(TUNING_LR, epochs * -(-len(data.train) // BATCH))
+    rate = cosine_decay(TUNING_LR[kind], epochs * -(-len(data.train) // BATCH))
     optimizer = SGD(network.parameters(), lr=rate, momentum=MOMENTUM)
 
     def wrong(x: np.ndarray, label: np.ndarray) -> float:
@@ -181,6 +184,11 @@ PAPER = {
 
 def row(name: str, kind: str) -> Row:
     """Return the row of a data set and a way to start."""
+    worse = {"SAE": "mlp", "SDAE": "sae"}.get(kind)
+    below = f"{worse}-{name}" if worse else ""
+    aims = [Aim("", "≤", 1.28)] if (name, kind) == ("mnist", "SDAE") else []
+    if below:
+        aims.append(Aim(f"below {below}", "≥", 0))
     before = ""
     if kind != "MLP":
         masked = f"masking {MASKING[name]}, " if kind == "SDAE" else ""
@@ -195,11 +203,10 @@ def row(name: str, kind: str) -> Row:
     return Row(
         f"{kind.lower()}-{name}", f"{kind}, 784-1000-1000-1000-10 sigmoid, {name}",
         "test error, %", f"{paper} (Vincent et al. 2010)" if paper else "",
-        (Aim("", "≤", 1.28),) if (name, kind) == ("mnist", "SDAE") else (),
-        3 if name == "mnist" else 5,
-        f"{before}SGD {TUNING_LR} falling as a cosine, momentum {MOMENTUM}, "
+        tuple(aims), 3 if name == "mnist" else 5,
+        f"{before}SGD {TUNING_LR[kind]} falling as a cosine, momentum {MOMENTUM}, "
         f"{TUNING[name]} epochs, batch {BATCH}",
-        departures, partial(train, kind=kind, name=name),
+        departures, partial(train, kind=kind, name=name), below=below,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from demos.papers._jobs import Aim, Job, Row
 from scratchnet import backend, kernels
 from scratchnet.byhand import GAN
 from scratchnet.data.mixtures import Mixture, grid, ring
-from scratchnet.metrics import mode_coverage
+from scratchnet.metrics import Coverage, mode_coverage
 from scratchnet.training import GANHistory, fit_gan
 
 SAMPLES, DATA, BATCH = 2500, 100_000, 256
@@ -69,14 +69,15 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
     ema = averaged(gan, steps)
     z = judge.standard_normal((SAMPLES, recipe.noise), np.float32)
 
-    def covered() -> Any:
-        samples = gan.generate(z) * scale
-        return mode_coverage(samples, made.centres, made.sigma)
+    def samples() -> tuple[np.ndarray, Coverage]:
+        """Return samples, and what they cover."""
+        found = gan.generate(z) * scale
+        return found, mode_coverage(found, made.centres, made.sigma)
 
     def playing(**how: Any) -> dict[str, np.ndarray]:
         def note(history: GANHistory) -> None:
             with ema.average():
-                found = covered()
+                _, found = samples()
             job.note("high quality", found.high_quality)
             job.say(f"step {history.steps[-1]} of {steps}, {found}")
 
@@ -89,11 +90,10 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
             return gan.state_dict()
 
     gan.load_state_dict(job.stage("game", playing))
-    samples = gan.generate(z) * scale
-    found = covered()
+    x_f, found = samples()
     if recipe == BEST:
-        job.draw(lambda: draw_frames([Played(made, {steps: samples}, found)]))
-    off = np.linalg.norm(samples[:, None] - made.centres, axis=2).min(axis=1)
+        job.draw(lambda: draw_frames([Played(made, {steps: x_f}, found)]))
+    off = np.linalg.norm(x_f[:, None] - made.centres, axis=2).min(axis=1)
     return {
         "high quality, %": 100 * found.high_quality, "modes": float(found.modes),
         "KL": found.kl, "between modes, %": 100 * float(np.mean(off > 6 * made.sigma)),

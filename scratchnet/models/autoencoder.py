@@ -89,9 +89,12 @@ class Autoencoder(Module):
     def _loss(self, x: Any, x_in: Any) -> Tensor:
         """Return the loss of x (n, d) against what is made of x_in (n, d)."""
         logits = self.forward(x_in)
-        if self.cross_entropy:
-            return binary_cross_entropy(logits, x)  # type: ignore[no-any-return]
-        return squared_error(self.s(logits), x)  # type: ignore[no-any-return]
+        loss: Tensor = (
+            binary_cross_entropy(logits, x)
+            if self.cross_entropy
+            else squared_error(self.s(logits), x)
+        )
+        return loss
 
     def encode(self, x: Any) -> Any:
         """Return the codes (n, c) of the samples x (n, d).

@@ -73,4 +73,5 @@ class IWAE(VAE):
         ratio = np.square(eps) - np.square(z) + log_var[:, None]
         log_w = np.sum(ratio, axis=2) / 2 - np.sum(terms, axis=2)  # (n, k)
         bound = logsumexp(log_w, axis=1) - math.log(self.k)
-        return -np.mean(bound)  # type: ignore[no-any-return]
+        loss: Tensor = -np.mean(bound)
+        return loss

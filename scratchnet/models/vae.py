@@ -96,7 +96,8 @@ class VAE(Module, LatentVariableModel):
             reconstruction = gaussian_nll(a, self.log_var_x, x)
         else:
             reconstruction = binary_cross_entropy(a, x)
-        return reconstruction + self.beta * gaussian_kl(mu, log_var)  # type: ignore[no-any-return]
+        loss: Tensor = reconstruction + self.beta * gaussian_kl(mu, log_var)
+        return loss
 
     def _split(self, h: Any) -> tuple[Any, Any]:
         c = self.sizes[-1]
