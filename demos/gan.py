@@ -361,7 +361,7 @@ def generate_digits(demo: Demo, seed: int) -> Generated:
     """Train on drawn digits, generate 10,000, and ask the classifier."""
     classifier, accuracy = teacher(demo, seed)
     data_rng, init, shuffle, noise, look = backend.streams(seed, 5)
-    steps = demo.choose(5000, 240)
+    steps = demo.choose(5000, 400)
     x = draw_digits(demo.choose(20_000, 4000), data_rng).x
     gan = GAN(
         (32, 256, 256, 784), (784, 256, 256, 1), rng=init, objective="relativistic",
@@ -453,7 +453,7 @@ def measure(demo: Demo, seed: int, draw: bool) -> dict[str, float]:
 
 # What is claimed: at most, or at least, in full and under --quick. The plays of a
 # quick run on ring, grid and digits are too short for a claim worth its name: of the
-# digits, that there is one of each among 10,000.
+# digits, that there are five of each among 10,000.
 BOUNDS = {
     "V": ("at_most", 0.05, 0.05),
     "D from": ("at_most", 0.1, 0.12),
@@ -465,7 +465,7 @@ BOUNDS = {
     "grid: modes": ("at_least", 25, 5),
     "grid: good": ("at_least", 93.0, 0.5),
     "the classifier": ("at_least", 98.0, 95.0),
-    "digits": ("at_least", 5.0, 0.01),
+    "digits": ("at_least", 5.0, 0.05),
 }
 
 
