@@ -86,7 +86,9 @@ def test_a_run_with_the_kernels_in_c_is_the_same_but_for_rounding(run, name, kin
     with device.use(kernels=True):
         there, record, _ = run(kind, name)
     for key, a in here.items():
-        np.testing.assert_allclose(there[key], a, rtol=1e-8, atol=1e-11)
+        # Where D judges pairs, the gradient of its last b is zero but for rounding;
+        # Adam divides that by its own size, or by 1e-8, and b is about 1e-10 then.
+        np.testing.assert_allclose(there[key], a, rtol=1e-8, atol=1e-9)
     for key in set(history) - {"seconds"}:
         np.testing.assert_allclose(record[key], history[key], rtol=1e-9)
 
