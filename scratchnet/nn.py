@@ -67,8 +67,7 @@ class Module:
 
     def forward(self, *args: Any) -> Any:
         """Compute the function; subclasses write it."""
-        # Each subclass has its own.
-        raise NotImplementedError(f"{type(self).__name__} has no forward()")
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")  # abstract
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Return the parameters with their dotted names, in the order of assignment.

@@ -38,9 +38,8 @@ using std::cos; using std::exp; using std::log; using std::pow; using std::sqrt;
 typedef long long place;
 """
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="no g++ to compile the GPU's kernels with"
-)
+alone = shutil.which("g++") is None
+needs_compiler = pytest.mark.skipif(alone, reason="no g++ to compile the kernels with")
 
 
 def parameters(declared: str) -> list[list[str]]:

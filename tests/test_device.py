@@ -88,7 +88,9 @@ def test_a_run_with_the_kernels_in_c_is_the_same_but_for_rounding(run, name, kin
     for key, a in here.items():
         # Where D judges pairs, the gradient of its last b is zero but for rounding;
         # Adam divides that by its own size, or by 1e-8, and b is about 1e-10 then.
-        np.testing.assert_allclose(there[key], a, rtol=1e-8, atol=1e-9)
+        zero = name == "relativistic" and key == "discriminator.2.b"
+        limit = 1e-9 if zero else 1e-11
+        np.testing.assert_allclose(there[key], a, rtol=1e-8, atol=limit)
     for key in set(history) - {"seconds"}:
         np.testing.assert_allclose(record[key], history[key], rtol=1e-9)
 

@@ -109,14 +109,13 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
     test = binarized(data.test, judge)
 
     def judged(**how: Any) -> dict[str, np.ndarray]:
-        source = stream_for(judge)
-        log_p, elbo = [], []
-        for i in range(0, len(test), 500):
-            part = backend.asarray(test[i : i + 500])
-            log_p.append(model.log_likelihood(part, source, draws))
-            elbo.append(backend.to_numpy(model.elbo(part, source)))
-            job.say(f"judged {i + 500} of {len(test)} images")
-        return {"log_p": np.concatenate(log_p), "elbo": np.concatenate(elbo)}
+        source, x = stream_for(judge), backend.asarray(test)
+        parts = []
+        for i in range(0, len(x), 500):
+            parts.append(model.log_likelihood(x[i : i + 500], source, draws))
+            job.say(f"judged {i + 500} of {len(x)} images")
+        elbo = backend.to_numpy(model.elbo(x, source))
+        return {"log_p": np.concatenate(parts), "elbo": elbo}
 
     found = job.stage("judged", judged)
     log_p = found["log_p"]
