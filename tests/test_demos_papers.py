@@ -156,6 +156,16 @@ def test_pictures_are_shifted_by_a_pixel_at_most_and_lose_nothing_but_the_rim():
     assert places == {(r, c) for r in (9, 10, 11) for c in (11, 12, 13)}
 
 
+def test_less_regularised_autoencoders_are_other_trainings(tmp_path, monkeypatch):
+    monkeypatch.setattr(autoencoder, "SIZES", (784, 4))
+    ablation = {name: changed for name, (_, changed) in autoencoder.ABLATION.items()}
+    found = set()
+    for name, changed in {"whole": {}, **ablation}.items():
+        job = _jobs.Job(row(None, name), 0, None, tmp_path, math.inf, True, tmp_path)
+        found.add(autoencoder.train(job, **changed)["train"])
+    assert len(found) == 4
+
+
 @pytest.mark.parametrize("module", [autoencoder, vae])
 def test_what_is_drawn_for_a_batch_is_drawn_on_the_device(module):
     draw = autoencoder.shifted if module is autoencoder else vae.binarized
