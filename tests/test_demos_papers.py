@@ -118,6 +118,37 @@ def test_a_job_does_not_begin_too_late(tmp_path, results):
     assert run(tmp_path, deadline=time.time() - 1) == "small-3: no time left"
 
 
+def test_what_another_command_is_at_work_on_is_left_to_it(tmp_path, results):
+    folder = tmp_path / "work" / "small-3"
+    folder.mkdir(parents=True)
+    with _jobs.held(folder) as alone:
+        assert alone
+        assert run(tmp_path, at=None) == "small-3: another command is at work on it"
+        assert not list(results.iterdir())
+    assert run(tmp_path).startswith("small-3: loss ")
+
+
+@pytest.mark.parametrize("kept", ["work", "results"])
+def test_a_training_by_other_settings_is_not_gone_on_with(tmp_path, results, kept):
+    run(tmp_path)
+    if kept == "work":
+        (results / "small-3.json").unlink()
+    other = row(train, settings="others")
+    where = None, tmp_path / "work", results, math.inf
+    expected = "by other settings \\('none', now 'others'\\); move it away"
+    with pytest.raises(ValueError, match=expected):
+        _jobs.run(other, 3, *where, False)
+    with pytest.raises(ValueError, match="now 'quick'"):
+        _jobs.run(row(train), 3, *where, True)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"row": "small"}', "{"])
+def test_a_file_that_is_no_result_is_named(results, content):
+    (results / "small-3.json").write_text(content)
+    with pytest.raises(ValueError, match=r"small-3\.json is no result; remove it"):
+        _jobs.load(results, "small")
+
+
 WAITING = """
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -256,15 +287,18 @@ def test_the_table_says_what_was_met(results, monkeypatch):
         "large": row(None, "large", table="Large", about="large", aims=LARGE),
     }
     monkeypatch.setattr(_table, "ROWS", made)
+    backends = ["numpy", "cupy-tf32", "numpy"]
     for seed, value in enumerate([0.9, 1.0, 0.8]):
         for name in made:
             content = {"row": name, "seed": seed, "metrics": {"loss": value, "more": 2},
-                       "seconds": 60, "settings": "s", "curves": {}}  # fmt: skip
+                       "seconds": 60, "settings": "s", "curves": {},
+                       "machine": {"backend": backends[seed]}}  # fmt: skip
             (results / f"{name}-{seed}.json").write_text(json.dumps(content))
     text = _table.write(results)
     assert "| 1.5 (Nobody 2000) | ≤ 1: met | 0.900 ± 0.058; more 2 ± 0 |" in text
     aims = "≥ 1: missed, more ≥ 2: met, CPU min ≤ 1: met"
     assert "## Large\n\n| what |" in text
+    assert "- a small one: s; computed by cupy-tf32. Otherwise: all." in text
     assert f"| large | loss | 1.5 (Nobody 2000) | {aims} | 0.900 ± 0.058" in text
     assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
 
@@ -300,10 +334,18 @@ def test_the_readme_shows_the_results_that_are_kept():
     assert "\n".join(_table.table(first, brief=True)) in readme
 
 
+def test_results_that_are_kept_are_of_the_settings_that_are_here():
+    for name, one in _table.ROWS.items():
+        for result in _jobs.load(_table.RESULTS, name):
+            path = _jobs.result_path(_table.RESULTS, name, result["seed"])
+            assert _jobs.is_done(path, one, quick=False)
+
+
 def test_curves_are_drawn_where_there_are_some(results):
     assert _table.curves(results) is None
     name = vae.ROWS[0].name
-    content = {"row": name, "seed": 0, "curves": {_table.CURVE: [[60, 90], [120, 88]]}}
+    content = {"row": name, "seed": 0, "metrics": {}, "seconds": 1, "settings": "",
+               "curves": {_table.CURVE: [[60, 90], [120, 88]]}}  # fmt: skip
     (results / f"{name}-0.json").write_text(json.dumps(content))
     assert _table.curves(results).axes[0].lines[0].get_ydata().tolist() == [90, 88]
 
@@ -323,6 +365,28 @@ def test_the_command_says_that_files_are_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--data", str(tmp_path)])
     assert main() == 2
     assert "none of t10k-images-idx3-ubyte" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--jobs"])
+def test_the_command_wants_positive_numbers(monkeypatch, capsys, option):
+    monkeypatch.setattr("sys.argv", ["papers", "--quick", option, "0"])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"argument {option}: 0 is not positive" in capsys.readouterr().err
+
+
+def test_the_command_says_what_cannot_be_among_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["papers", "--quick", "--out", str(tmp_path)])
+    (tmp_path / "vae-0.json").write_text("{}")
+    assert main() == 2
+    assert "vae-0.json is no result; remove it" in capsys.readouterr().err
+
+
+def test_rows_are_done_once_however_often_they_are_named(tmp_path):
+    args = ["--quick", "--out", str(tmp_path), "--only", "gan", "--only", "vae"]
+    made = main_module.parser().parse_args([*args, "--only", "gan", "--seeds", "2"])
+    expected = [("gan", 0), ("vae", 0), ("gan", 1), ("vae", 1)]
+    assert main_module.to_do(made) == expected
 
 
 def test_the_command_says_that_a_job_failed(tmp_path, monkeypatch, capsys):

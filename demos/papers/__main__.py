@@ -19,11 +19,11 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from demos.papers._data import mnist
-from demos.papers._jobs import end_with_parent, result_path
+from demos.papers._jobs import end_with_parent, is_done, load, result_path
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
-from scratchnet.data.idx import IdxError
+from scratchnet.__main__ import positive
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,13 +38,16 @@ def parser() -> argparse.ArgumentParser:
         help=f"a row of the table, one of {', '.join(ROWS)}; may be given again",
     )  # fmt: skip
     made.add_argument(
-        "--seeds", type=int, help="trainings of each (default: the row's)"
+        "--seeds", type=positive, help="trainings of each (default: the row's)"
     )
     made.add_argument(
         "--hours", type=float, default=24.0, help="stop after (default: 24)"
     )
     made.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="at once (default: the cores)"
+        "--jobs",
+        type=positive,
+        default=os.cpu_count(),
+        help="at once (default: the cores)",
     )
     made.add_argument(
         "--backend", choices=backend.BACKENDS, help="where to compute (default: numpy)"
@@ -70,43 +73,56 @@ def main() -> int:
         missing = "--data is missing: the folder of MNIST's files; or give --quick"
         print(f"demos.papers: {missing}", file=sys.stderr)
         return 2
-    try:
-        if args.data is not None:
-            mnist(args.data, "test")
-        if args.backend is not None:
-            backend.use(args.backend)
-            os.environ["SCRATCHNET_BACKEND"] = args.backend  # of the jobs' processes
-    except (IdxError, backend.BackendError) as error:
-        print(f"demos.papers: {error}", file=sys.stderr)
-        return 2
-    all_known = True
-    if args.quick:
-        for one in known(args.data):
-            print(one, flush=True)
-            all_known = all_known and one.holds
     with TemporaryDirectory() as temporary:
         args.work = args.work or Path(temporary if args.quick else "runs/papers")
         args.out = args.out or (Path(temporary) if args.quick else RESULTS)
-        all_done = train(args)
+        try:
+            if args.data is not None:
+                mnist(args.data, "test")
+            if args.backend is not None:
+                backend.use(args.backend)
+                os.environ["SCRATCHNET_BACKEND"] = args.backend  # of jobs' processes
+            wanted = to_do(args)
+        except (ValueError, OSError, backend.BackendError) as error:
+            print(f"demos.papers: {error}", file=sys.stderr)
+            return 2
+        all_known = True
+        if args.quick:
+            for one in known(args.data):
+                print(one, flush=True)
+                all_known = all_known and one.holds
+        all_done = train(args, wanted)
     return 0 if all_known and all_done else 1
 
 
-def train(args: argparse.Namespace) -> bool:
-    """Do what is not done yet, and print the table; return whether nothing failed."""
+def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
+    """Return what is not done yet, by row and seed: first all of one seed.
+
+    Raises:
+        ValueError: one is done by other settings, or a file there is no result.
+        OSError: the folder for results cannot be made or read.
+
+    """
     args.out.mkdir(parents=True, exist_ok=True)
-    deadline = time.time() + 3600 * args.hours
+    for name in ROWS:
+        load(args.out, name)  # what cannot be read is said now, and not after hours
     seeds = args.seeds or (1 if args.quick else None)
     names = args.only or [
         name for name, row in ROWS.items()
         if args.quick or not row.gpu or backend.name() != "numpy"
     ]  # fmt: skip
-    wanted = [
+    return [
         (name, seed)
         for seed in range(seeds or max(ROWS[name].seeds for name in names))
-        for name in names
+        for name in dict.fromkeys(names)
         if seed < (seeds or ROWS[name].seeds)
-        and not result_path(args.out, name, seed).exists()
+        and not is_done(result_path(args.out, name, seed), ROWS[name], args.quick)
     ]
+
+
+def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
+    """Do what is wanted, and print the table; return whether nothing failed."""
+    deadline = time.time() + 3600 * args.hours
     # One thread for each process: more would only wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     pool = ProcessPoolExecutor(

@@ -3,12 +3,15 @@
 A job trains and judges one thing from one seed, in a process of its own with one
 thread. What it has done is kept in its folder, stage by stage, and within a stage by
 checkpoints; its result is a small JSON file, and a job that has one is never run again.
+Commands that run at once share what there is to do.
 """
 
 import json
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
@@ -17,8 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import checkpoint, plots
+from scratchnet import backend, checkpoint, plots
 from scratchnet.checkpoint import Checkpoints, State, Stopped
+
+if sys.platform != "win32":
+    import fcntl
 
 Arrays = Mapping[str, np.ndarray]
 Curve = list[tuple[float, float]]  # (CPU seconds, value)
@@ -84,6 +90,9 @@ class Job:
         quick: train on little.
         results: the folder for results.
 
+    Raises:
+        ValueError: in its folder is a training by other settings.
+
     Attributes:
         curves: what was noted on the way, by name.
 
@@ -97,6 +106,10 @@ class Job:
         self.results = results
         self.folder = work / f"{row.name}-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
+        settings = self.folder / "settings"
+        if settings.exists():
+            check_settings(self.folder, settings.read_text(), row, quick)
+        checkpoint.write_whole(settings, settings_of(row, quick).encode())
         self.deadline = deadline
         self.curves: dict[str, Curve] = {}
         self._began, self._before = time.process_time(), 0.0
@@ -167,24 +180,43 @@ def run(
 ) -> str:  # fmt: skip
     """Run a job, and write its result; return in a line what came of it."""
     path = result_path(results, row.name, seed)
-    if path.exists():
+    if is_done(path, row, quick):
         return f"{path.stem}: done before"
     if time.time() > deadline:
         return f"{path.stem}: no time left"
     job = Job(row, seed, data, work, deadline, quick, results)
-    try:
-        metrics = row.train(job)
-    except Stopped:
-        return (
-            f"{path.stem}: stopped after {job.seconds:.0f} CPU s; the next run goes on"
-        )
-    content = {
-        "row": row.name, "seed": seed, "metrics": metrics, "seconds": job.seconds,
-        "settings": row.settings, "curves": job.curves, "machine": machine(),
-    }  # fmt: skip
-    checkpoint.write_whole(path, (json.dumps(content) + "\n").encode())
+    with held(job.folder) as alone:
+        if not alone:
+            return f"{path.stem}: another command is at work on it"
+        try:
+            metrics = row.train(job)
+        except Stopped:
+            after = f"{job.seconds:.0f} CPU s"
+            return f"{path.stem}: stopped after {after}; the next run goes on"
+        content = {
+            "row": row.name, "seed": seed, "metrics": metrics, "seconds": job.seconds,
+            "settings": settings_of(row, quick), "curves": job.curves,
+            "machine": machine(),
+        }  # fmt: skip
+        checkpoint.write_whole(path, (json.dumps(content) + "\n").encode())
     name, value = next(iter(metrics.items()))
     return f"{path.stem}: {name} {value:.4g}, {job.seconds:.0f} CPU s"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a folder until this process lets go or ends; False if another holds it.
+
+    On Windows, which has no fcntl, nothing is held.
+    """
+    with open(folder / "lock", "w") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+        yield True
 
 
 def end_with_parent() -> None:
@@ -204,16 +236,59 @@ def result_path(results: Path, name: str, seed: int) -> Path:
     return results / f"{name}-{seed}.json"
 
 
+def is_done(path: Path, row: Row, quick: bool) -> bool:
+    """Return whether a job has its result.
+
+    Raises:
+        ValueError: it has one by other settings, or a file that is none.
+
+    """
+    if not path.exists():
+        return False
+    check_settings(path, read(path)["settings"], row, quick)
+    return True
+
+
+def settings_of(row: Row, quick: bool) -> str:
+    """Return what is said of how a job trains."""
+    return "quick" if quick else row.settings
+
+
+def check_settings(path: Path, found: str, row: Row, quick: bool) -> None:
+    """Raise ValueError unless a file or folder is of these settings."""
+    wanted = settings_of(row, quick)
+    if found != wanted:
+        raise ValueError(
+            f"{path} is of a training by other settings ({found!r}, now {wanted!r}); "
+            "move it away to train anew, or give another --work and --out"
+        )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a result.
+
+    Raises:
+        ValueError: the file has none.
+
+    """
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+        _ = [result[k] for k in ("row", "seed", "metrics", "seconds", "settings")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no result; remove it ({error!r})") from None
+    return result
+
+
 def load(results: Path, name: str) -> list[dict[str, Any]]:
     """Return the results of a row, by seed."""
-    paths = sorted(results.glob(f"{name}-[0-9]*.json"))
-    found = [json.loads(path.read_text()) for path in paths]
-    return sorted((r for r in found if r["row"] == name), key=lambda r: r["seed"])
+    paths = results.glob(f"{name}-[0-9]*.json")
+    found = [one for one in map(read, paths) if one["row"] == name]
+    return sorted(found, key=lambda one: one["seed"])
 
 
 def machine() -> dict[str, Any]:
     """Return what CPU seconds depend on."""
     facts = checkpoint.machine()
     return {k: facts[k] for k in ("NumPy", "BLAS", "processor")} | {
-        "cores": os.cpu_count()
-    }
+        "cores": os.cpu_count(), "backend": backend.name(),
+    }  # fmt: skip

@@ -67,8 +67,15 @@ def summary(
                  if aim.metric in means},
         "seeds": len(found), "ours": ours,
         "CPU minutes": round(minutes, 1), "table": row.table,
-        "settings": found[0]["settings"], "departures": row.departures,
+        "settings": settings(found), "departures": row.departures,
     }  # fmt: skip
+
+
+def settings(found: list[dict[str, Any]]) -> str:
+    """Return the settings of results, with the backend if it is not NumPy."""
+    where = {one.get("machine", {}).get("backend", "numpy") for one in found}
+    others = [f"computed by {name}" for name in sorted(where - {"numpy"})]
+    return "; ".join([found[0]["settings"], *others])
 
 
 def table(rows: list[dict[str, Any]], brief: bool = False) -> list[str]:
