@@ -14,6 +14,7 @@ The messages go through MPI (mpi4py), or on GPUs, a process for each, through NC
 import hashlib
 import importlib
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -189,6 +190,7 @@ class Group:
         what = str(error) or repr(error)
         here = f"scratchnet: process {self.rank} of {self.size}"
         print(f"{here}: {what}; this ends the job", file=sys.stderr, flush=True)
+        time.sleep(0.5)  # or Abort is there first, and the launcher drops what was said
         self._comm.Abort(1)
 
 
