@@ -114,6 +114,34 @@ def test_a_job_that_was_stopped_goes_on_to_the_same_end(tmp_path, results, monke
     assert seconds == sorted(seconds)
 
 
+def test_a_job_that_was_killed_between_stages_goes_on_to_the_same_end(tmp_path):
+    def layers(job, killed=False):
+        shuffle = rng(2)
+        losses = []
+        for name in ("first", "second"):
+            model = byhand.Autoencoder((5, 3), rng=rng(1), batch_size=10)
+
+            def make(name=name, model=model, **how):
+                if killed and name == "second":
+                    raise KeyboardInterrupt
+                fit(model, X, epochs=2, batch_size=10, rng=shuffle, progress=False,
+                    **how)  # fmt: skip
+                return model.state_dict()
+
+            model.load_state_dict(job.stage(name, make, [shuffle]))
+            losses.append(model.loss(X))
+        return losses
+
+    def job(name):
+        return _jobs.Job(row(None), 0, None, tmp_path / name, math.inf, False, tmp_path)
+
+    expected = layers(job("whole"))
+    assert expected[0] != expected[1]
+    with pytest.raises(KeyboardInterrupt):
+        layers(job("killed"), killed=True)
+    assert layers(job("killed")) == expected
+
+
 def test_a_job_does_not_begin_too_late(tmp_path, results):
     assert run(tmp_path, deadline=time.time() - 1) == "small-3: no time left"
 

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import parent_process
@@ -136,10 +136,15 @@ class Job:
         if self.seed == 0:
             plots.save(figure(), self.results / f"{self.row.name}.png")
 
-    def stage(self, name: str, make: Callable[..., Arrays]) -> dict[str, np.ndarray]:
+    def stage(
+        self, name: str, make: Callable[..., Arrays],
+        streams: Sequence[np.random.Generator] = (),
+    ) -> dict[str, np.ndarray]:  # fmt: skip
         """Return what `make(checkpoints=, resume=)` returns, made once.
 
-        Both are for `fit`; a training that is stopped goes on from there.
+        Both are for `fit`; a training that is stopped goes on from there. `streams` are
+        the random generators that later stages draw from too: they are left as `make`
+        left them, also where it is not called again.
         """
         path = self.folder / f"{name}.npz"
         if not path.exists():
@@ -148,8 +153,11 @@ class Job:
             if state is not None:
                 self._take_up(state.facts["job"])
             made = make(checkpoints=partial(self._save, save), resume=state)
-            checkpoint.save(path, made, job=self._facts())
+            states = [checkpoint.generator_state(rng) for rng in streams]
+            checkpoint.save(path, made, job=self._facts(), streams=states)
         arrays, about = checkpoint.load(path)
+        for i, rng in enumerate(streams):
+            checkpoint.set_generator_state(rng, about["streams"][i])
         if about["job"]["seconds"] > self.seconds:
             self._take_up(about["job"])
         return arrays

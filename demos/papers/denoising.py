@@ -88,7 +88,8 @@ def pretrain(job: Job, x: np.ndarray, masking: float, epochs: int) -> list[Dense
             "epochs": epochs, "batch_size": BATCH, "rng": shuffle, "noise": noise,
             "optimizer": optimizer, "callback": look, "progress": False,
         }  # fmt: skip
-        layer.load_state_dict(job.stage(f"layer-{k}", partial(trained, layer, x, how)))
+        make = partial(trained, layer, x, how)
+        layer.load_state_dict(job.stage(f"layer-{k}", make, (shuffle, noise)))
         found.append(layer.encoder)
         x = evaluate(layer.code, x)
     return found
