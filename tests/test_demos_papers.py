@@ -378,6 +378,33 @@ def test_curves_are_drawn_where_there_are_some(results):
     assert _table.curves(results).axes[0].lines[0].get_ydata().tolist() == [90, 88]
 
 
+def test_rows_are_drawn_beside_the_papers(results, monkeypatch):
+    monkeypatch.setattr(_table, "ROWS", {})
+    assert _table.against_papers(results) is None
+    more = (_jobs.Aim("", "≥", 200),)
+    made = {
+        "less": row(None, "less", paper="4.0, 3 modes (Nobody 2000)"),
+        "more": row(None, "more", aims=more, paper="200 ± 2 (Nobody 2000)"),
+        "control": row(None, "control", aims=()),
+        "ours alone": row(None, "ours alone", paper=""),
+    }
+    monkeypatch.setattr(_table, "ROWS", made)
+    values = {"less": [2.0, 4.0], "more": [190.0], "control": [1], "ours alone": [1]}
+    for name, found in values.items():
+        for seed, value in enumerate(found):
+            content = {"row": name, "seed": seed, "metrics": {"m": value},
+                       "seconds": 60, "settings": "s"}  # fmt: skip
+            (results / f"{name}-{seed}.json").write_text(json.dumps(content))
+    ax = _table.against_papers(results).axes[0]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["less", "more"]
+    points = [c.lines[0].get_xdata().tolist() for c in ax.containers]
+    assert points == [[25.0], [-5.0]]
+    ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert ends.tolist() == [0.0, 50.0]  # √2 · 25 / √2 to either side
+    said = [text.get_text() for text in ax.texts]
+    assert said == ["3.000 (paper 4.0)", "190.0 (paper 200)"]
+
+
 def test_names_of_rows_are_one_each():
     names = [r.name for module in _table.MODULES for r in module.ROWS]
     assert len(set(names)) == len(names) == len(_table.ROWS)

@@ -137,8 +137,39 @@ def curves(results: Path) -> Any | None:
     return figure
 
 
+@plots.styled
+def against_papers(results: Path) -> Any | None:
+    """Draw by how many % of the paper's number ours is better, row by row."""
+    drawn = [
+        (row, [one["metrics"] for one in found])
+        for row in ROWS.values()
+        if row.aims and row.paper and (found := load(results, row.name))
+    ]
+    if not drawn:
+        return None
+    figure, axes = plots.panels(1, 1, (6.4, 0.8 + 0.3 * len(drawn)))
+    ax = axes[0, 0]
+    for i, (row, metrics) in enumerate(drawn):
+        ours = np.array([next(iter(one.values())) for one in metrics])
+        number = row.paper.split()[0].rstrip(",")
+        theirs = float(number)
+        more = any(aim.sign == "≥" for aim in row.aims if aim.metric == "")
+        better = 100 * (ours - theirs if more else theirs - ours) / theirs
+        several = len(better) > 1
+        error = np.std(better, ddof=1) / math.sqrt(len(better)) if several else 0.0
+        ax.errorbar(better.mean(), i, xerr=error or None, fmt="o", ms=5, capsize=3,
+                    color=plots.COLOURS[0 if better.mean() >= 0 else 1])  # fmt: skip
+        said = f"{ours.mean():#.4g} (paper {number})"
+        ax.text(1.02, i, said, va="center", transform=ax.get_yaxis_transform())
+    ax.axvline(0, color="0.4", lw=1)
+    ax.set_yticks(range(len(drawn)), [row.name for row, _ in drawn])
+    ax.invert_yaxis()
+    ax.set_xlabel("better than the paper's number, %")
+    return figure
+
+
 def write(results: Path) -> str:
-    """Write table.md, table.json and curves.png; return the table."""
+    """Write table.md, table.json and the figures; return the table."""
     rows = [
         summary(row, found, load(results, row.below) if row.below else [])
         for row in ROWS.values()
@@ -148,6 +179,7 @@ def write(results: Path) -> str:
     checkpoint.write_whole(results / "table.md", text.encode())
     content = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     checkpoint.write_whole(results / "table.json", content.encode())
-    if (figure := curves(results)) is not None:
-        plots.save(figure, results / "curves.png")
+    for name, draw in {"curves": curves, "table": against_papers}.items():
+        if (figure := draw(results)) is not None:
+            plots.save(figure, results / f"{name}.png")
     return text
