@@ -1,8 +1,26 @@
 """Settings for all tests."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Before NumPy is imported. The matrices here are small: a second thread gains nothing,
 # and where another program has the other core, waiting for it costs twentyfold.
 for library in ("OPENBLAS", "MKL", "OMP"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def real_mnist():
+    """Return the folder of MNIST's files, or skip the test."""
+    from scratchnet.data.idx import MNIST_FILES
+
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SCRATCHNET_DATA") or default)
+    if (folder / "mnist").is_dir():
+        folder /= "mnist"
+    absent = [name for name in MNIST_FILES if not (folder / name).is_file()]
+    if absent:
+        pytest.skip(f"no {', '.join(absent)} in {folder} (SCRATCHNET_DATA names it)")
+    return folder

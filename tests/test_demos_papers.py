@@ -280,6 +280,26 @@ def test_the_measures_know_what_is_known():
     assert "FAILS" in str(wrong)
 
 
+@pytest.mark.data
+def test_the_measures_know_what_is_known_of_mnist(real_mnist):
+    found = list(_known.known(real_mnist))
+    assert len(found) == 4
+    assert all(one.holds for one in found), "\n".join(map(str, found))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["sdae-basic", "gan"])
+def test_a_quick_look_at_mnist(name, tmp_path, monkeypatch, capsys, real_mnist):
+    monkeypatch.setattr(main_module, "known", lambda data: [])
+    options = ["--only", name, "--out", str(tmp_path)]
+    command = ["papers", "--quick", "--data", str(real_mnist), *options]
+    monkeypatch.setattr("sys.argv", command)
+    assert main() == 0
+    found = json.loads((tmp_path / f"{name}-0.json").read_text())
+    assert found["settings"] == "quick"
+    assert f"{name}-0: " in capsys.readouterr().out
+
+
 def test_a_game_on_a_mixture_is_judged_by_its_samples(tmp_path, monkeypatch):
     job = _jobs.Job(row(None, "grid"), 0, None, tmp_path, math.inf, True, tmp_path)
     recipe = mixtures.Recipe(width=8, generator=1, discriminator=1)

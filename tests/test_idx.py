@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scratchnet.data.idx import (
-    MNIST_FILES,
     IdxError,
     Mnist,
     download_mnist,
@@ -867,28 +866,16 @@ def test_a_bar_on_a_terminal_only(mirror, tmp_path, monkeypatch):
 # The real thing
 
 
-@pytest.fixture
-def real():
-    default = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("SCRATCHNET_DATA") or default)
-    if (folder / "mnist").is_dir():
-        folder /= "mnist"
-    absent = [name for name in MNIST_FILES if not (folder / name).is_file()]
-    if absent:
-        pytest.skip(f"no {', '.join(absent)} in {folder} (SCRATCHNET_DATA names it)")
-    return folder
-
-
 @pytest.mark.data
-def test_real_mnist_has_the_known_checksums(real):
+def test_real_mnist_has_the_known_checksums(real_mnist):
     # No mirror: it would fail if any file differed from the table.
-    assert download_mnist(real, mirrors=[]) == real
+    assert download_mnist(real_mnist, mirrors=[]) == real_mnist
 
 
 @pytest.mark.data
-def test_real_mnist(real):
-    train = load_mnist(real, "train")
-    test = load_mnist(real, "test")
+def test_real_mnist(real_mnist):
+    train = load_mnist(real_mnist, "train")
+    test = load_mnist(real_mnist, "test")
     assert train.images.shape == (60000, 28, 28)
     assert test.x.shape == (10000, 784)
     assert train.label[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]

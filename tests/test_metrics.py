@@ -3,9 +3,7 @@
 import ast
 import inspect
 import math
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -641,12 +639,10 @@ def test_a_copy_is_at_distance_zero_exactly():
 
 
 @pytest.mark.data
-def test_thirty_components_leave_of_mnist_what_the_paper_says():
+def test_thirty_components_leave_of_mnist_what_the_paper_says(real_mnist):
     from scratchnet.data.idx import load_mnist
 
-    default = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("SCRATCHNET_DATA", default)) / "mnist"
-    train, test = load_mnist(folder, "train").x, load_mnist(folder, "test").x
+    train, test = load_mnist(real_mnist, "train").x, load_mnist(real_mnist, "test").x
     pca = PCA(30).fit(train)
     error = reconstruction_error(test, pca.reconstruct(test))
     assert error == pytest.approx(13.866, abs=0.002)  # 13.87 in the paper
