@@ -927,6 +927,8 @@ def fit_gan(
     if resume is not None:
         place.restore(resume)
         done = resume.facts["step"]
+        if callback is not None and history.steps[-1:] == [done]:
+            callback(history)  # it was to come after the state was saved
     good, since = place.snapshot(done), done + 1
     disable = None if progress else True
     for step in tqdm(

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
 from demos.papers import __main__ as main_module
 from demos.papers import (
+    _data,
     _jobs,
     _known,
     _table,
@@ -23,6 +25,8 @@ from demos.papers import (
 )
 from demos.papers.__main__ import main
 from scratchnet import backend, byhand
+from scratchnet.checkpoint import State
+from scratchnet.metrics import parzen_log_likelihood
 from scratchnet.philox import Stream
 from scratchnet.training import fit
 from tests import device
@@ -110,8 +114,71 @@ def test_a_job_that_was_stopped_goes_on_to_the_same_end(tmp_path, results, monke
     assert found["metrics"] == expected["metrics"]
     curve, whole = (one["curves"]["loss"] for one in (found, expected))
     assert [value for _, value in curve] == [value for _, value in whole]
-    seconds = [second for second, _ in curve]
-    assert seconds == sorted(seconds)
+
+
+def test_the_seconds_of_a_job_are_those_of_all_its_runs(tmp_path, results, monkeypatch):
+    clock = {"seconds": 0.0}
+    monkeypatch.setattr(_jobs.time, "process_time", lambda: clock["seconds"])
+
+    def timed(job, stop=None):
+        """Two stages of two steps, each of 10 s, after 1 s of preparation."""
+        clock["seconds"] += 1
+        for name in ("first", "second"):
+
+            def make(name=name, *, checkpoints, resume):
+                done = int(resume.arrays["done"]) if resume else 0
+                while done < 2:
+                    clock["seconds"] += 10
+                    done += 1
+                    job.note(name, done)
+                    if (name, done) == stop:
+                        job.deadline = 0
+                    arrays = {"done": np.array(done)}
+                    checkpoints(lambda: State(arrays, {}))  # noqa: B023
+                return {"done": np.array(done)}
+
+            job.stage(name, make)
+        return {"loss": 1.0}
+
+    expected = {"first": [[11, 1], [21, 2]], "second": [[31, 1], [41, 2]]}
+    for stop in (None, ("first", 1), ("first", 2), ("second", 1), ("second", 2)):
+        clock["seconds"] = 500.0  # a process that did something else before
+        name = f"work-{stop}"
+        said = run(tmp_path, at=partial(timed, stop=stop), name=name)
+        if stop is not None:
+            assert "stopped after" in said
+            clock["seconds"] = 7.0  # another process
+            run(tmp_path, at=timed, name=name)
+        found = json.loads((results / "small-3.json").read_text())
+        assert found["seconds"] == 41
+        assert found["curves"] == expected
+        (results / "small-3.json").unlink()
+
+
+def test_a_job_that_prepares_for_longer_than_it_did_keeps_its_curves(tmp_path):
+    def job():
+        return _jobs.Job(row(None), 0, None, tmp_path, math.inf, False, tmp_path)
+
+    def make(job, **how):
+        job.note("loss", 3.0)
+        return {}
+
+    first = job()
+    first.stage("whole", partial(make, first))
+    again = job()
+    again._before = 1000.0
+    again.stage("whole", partial(make, again))
+    assert again.curves == first.curves
+    assert again.seconds >= 1000
+
+
+def test_a_stage_does_not_begin_too_late(tmp_path, results):
+    def late(job):
+        job.stage("first", lambda **how: {})
+        job.deadline = 0
+        job.stage("second", lambda **how: 1 / 0)
+
+    assert "stopped after 0 CPU s; the next run goes on" in run(tmp_path, at=late)
 
 
 def test_a_job_that_was_killed_between_stages_goes_on_to_the_same_end(tmp_path):
@@ -166,7 +233,7 @@ def test_a_training_by_other_settings_is_not_gone_on_with(tmp_path, results, kep
     expected = "by other settings \\('none', now 'others'\\); move it away"
     with pytest.raises(ValueError, match=expected):
         _jobs.run(other, 3, *where, False)
-    with pytest.raises(ValueError, match="now 'quick'"):
+    with pytest.raises(ValueError, match="now 'quick on drawn digits'"):
         _jobs.run(row(train), 3, *where, True)
 
 
@@ -204,6 +271,87 @@ def test_a_job_ends_with_the_command_that_was_killed(tmp_path):
 
 
 # --- Data and models ----------------------------------------------------------------
+
+
+def quick(tmp_path, data=None, full=False):
+    return _jobs.Job(row(None), 0, data, tmp_path, math.inf, not full, tmp_path)
+
+
+def numbered(n, first=0):
+    """Return n images that are told apart by their number."""
+    return np.arange(first, first + n)[:, None].astype(float), np.arange(n) % 10
+
+
+def test_images_are_split_as_they_are_said_to_be(tmp_path, monkeypatch):
+    parts = {"train": numbered(60_000), "test": numbered(10_000, first=60_000)}
+    monkeypatch.setattr(_data, "mnist", lambda folder, split: parts[split])
+    found = _data.images(quick(tmp_path, "a folder", full=True), 10_000)
+    x = [part[:, 0] for part in found[:3]]
+    assert [(a.min(), a.max(), len(a)) for a in x] == [
+        (0, 49_999, 50_000), (50_000, 59_999, 10_000), (60_000, 69_999, 10_000),
+    ]  # fmt: skip
+    for part, label in zip(x, found[3:], strict=True):
+        np.testing.assert_array_equal(label, part % 10)
+
+
+def test_regenerated_images_are_trained_on_chosen_by_or_tested(tmp_path, monkeypatch):
+    monkeypatch.setattr(denoising, "everything", lambda job: numbered(70_000))
+    found = denoising.regenerated(quick(tmp_path, full=True), "basic")
+    assert [len(part) for part in found[:3]] == [10_000, 2000, 50_000]
+    assert len(np.unique(np.concatenate(found[:3]))) == 62_000
+    for part, label in zip(found[:3], found[3:], strict=True):
+        np.testing.assert_array_equal(label, part[:, 0] % 10)
+    again = denoising.regenerated(quick(tmp_path, full=True), "basic")
+    np.testing.assert_array_equal(found.test, again.test)  # for all seeds
+
+
+def test_the_width_of_the_window_is_chosen_by_validation_images():
+    def around(deviation, n):
+        return rng(int(100 * deviation)).normal(0, deviation, (n, 4))
+
+    label = np.zeros(0)
+    samples = np.zeros((50, 4))  # one kernel: its best σ is the images' deviation
+    wide = _data.Split(label, around(0.6, 900), around(0.1, 900), label, label, label)
+    found = gan.parzen(samples, wide)
+    assert found["σ"] == pytest.approx(0.6, rel=0.1)
+    best = [float(parzen_log_likelihood(wide.validation, samples, s).mean())
+            for s in gan.WIDTHS]  # fmt: skip
+    assert found["of validation images"] == max(best)
+    log_p = parzen_log_likelihood(wide.test, samples, found["σ"])
+    assert found["Parzen"] == log_p.mean()
+    assert found["its standard error"] == pytest.approx(log_p.std() / 30)
+
+
+def test_what_is_learned_by_heart_is_near_wherever_it_stands():
+    train = rng().random((500, 20))
+    assert gan.nearness(train[-100:], train) == (0, 0)
+    half = np.concatenate([train[-10:], rng(1).random((90, 20))])
+    mean, least = gan.nearness(half, train)
+    assert mean > 0.5 > least == 0
+
+
+def test_images_of_a_vae_are_binarized_afresh_before_its_noise():
+    x = rng().random((50, 784), np.float32)
+    model = vae.VAE((784, 4, 2), rng=rng(), batch_size=50)
+    draw = rng(1)
+    (one, eps), (other, _) = (model.with_noise(x, rng=draw) for _ in range(2))
+    assert set(np.unique(one)) == {0, 1}
+    assert (one != other).any()
+    assert eps.shape == (50, 2)
+
+
+def test_a_stack_is_pretrained_with_its_own_noise_or_none(tmp_path, monkeypatch):
+    seen = []
+
+    def pretrain(job, x, masking, epochs):
+        seen.append(masking)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(denoising, "pretrain", pretrain)
+    for kind in ("SAE", "SDAE"):
+        with pytest.raises(KeyboardInterrupt):
+            denoising.train(quick(tmp_path / kind), kind, "rot")
+    assert seen == [0.0, 0.25]
 
 
 def test_pictures_are_shifted_by_a_pixel_at_most_and_lose_nothing_but_the_rim():
@@ -367,12 +515,23 @@ def test_the_table_says_how_far_a_row_is_below_another_seed_by_seed(
             (results / f"{name}-{seed}.json").write_text(json.dumps(content))
     # Less by 1, 2 and -0.5; the fourth has no partner.
     said = "below small by 0.83 ± 0.73, in 2 of 3 pairs"
-    assert f"| below small ≥ 0: met | 4.6 ± 1.5; {said} |" in _table.write(results)
-    (results / "small-0.json").unlink()
-    (results / "small-1.json").unlink()
+    assert f"| below small ≥ 0: missed | 4.6 ± 1.5; {said} |" in _table.write(results)
+    (results / "small-2.json").unlink()  # by 1.5 ± 0.5
+    assert "below small ≥ 0: met" in _table.write(results)
+    (results / "small-1.json").unlink()  # of one pair nothing is known
     assert "below small ≥ 0: missed" in _table.write(results)
-    (results / "small-2.json").unlink()
+    (results / "small-0.json").unlink()
     assert "below" not in _table.write(results)
+
+
+def test_an_aim_at_what_is_not_measured_is_an_error(results, monkeypatch):
+    monkeypatch.setattr(_table, "ROWS", {
+        "small": row(None, aims=(_jobs.Aim("los", "≤", 1.0),)),
+    })  # fmt: skip
+    content = {"row": "small", "seed": 0, "metrics": {"loss": 1}, "seconds": 1}
+    (results / "small-0.json").write_text(json.dumps(content | {"settings": ""}))
+    with pytest.raises(KeyError, match="los"):
+        _table.write(results)
 
 
 def test_the_readme_shows_the_results_that_are_kept():
@@ -386,14 +545,14 @@ def test_results_that_are_kept_are_of_the_settings_that_are_here():
     for name, one in _table.ROWS.items():
         for result in _jobs.load(_table.RESULTS, name):
             path = _jobs.result_path(_table.RESULTS, name, result["seed"])
-            assert _jobs.is_done(path, one, quick=False)
+            assert _jobs.is_done(path, one.settings)
 
 
 def test_curves_are_drawn_where_there_are_some(results):
     assert _table.curves(results) is None
     name = vae.ROWS[0].name
     content = {"row": name, "seed": 0, "metrics": {}, "seconds": 1, "settings": "",
-               "curves": {_table.CURVE: [[60, 90], [120, 88]]}}  # fmt: skip
+               "curves": {vae.CURVE: [[60, 90], [120, 88]]}}  # fmt: skip
     (results / f"{name}-0.json").write_text(json.dumps(content))
     assert _table.curves(results).axes[0].lines[0].get_ydata().tolist() == [90, 88]
 
@@ -409,20 +568,18 @@ def test_rows_are_drawn_beside_the_papers(results, monkeypatch):
         "ours alone": row(None, "ours alone", paper=""),
     }
     monkeypatch.setattr(_table, "ROWS", made)
-    values = {"less": [2.0, 4.0], "more": [190.0], "control": [1], "ours alone": [1]}
+    values = {"less": [2.0, 4.5], "more": [190.0], "control": [1], "ours alone": [1]}
     for name, found in values.items():
         for seed, value in enumerate(found):
             content = {"row": name, "seed": seed, "metrics": {"m": value},
                        "seconds": 60, "settings": "s"}  # fmt: skip
             (results / f"{name}-{seed}.json").write_text(json.dumps(content))
-    ax = _table.against_papers(results).axes[0]
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["less", "more"]
-    points = [c.lines[0].get_xdata().tolist() for c in ax.containers]
-    assert points == [[25.0], [-5.0]]
-    ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
-    assert ends.tolist() == [0.0, 50.0]  # √2 · 25 / √2 to either side
-    said = [text.get_text() for text in ax.texts]
-    assert said == ["3.000 (paper 4.0)", "190.0 (paper 200)"]
+    found = _table.against_papers(results).axes
+    assert [ax.get_ylabel() for ax in found] == ["less", "more"]
+    drawn = [[list(line.get_xdata()) for line in ax.lines] for ax in found]
+    assert drawn == [[[4.0, 4.0], [2.0, 4.5]], [[200.0, 200.0], [190.0]]]
+    said = [ax.texts[0].get_text() for ax in found]
+    assert said == ["loss\n← better", "loss\nbetter →"]
 
 
 def test_names_of_rows_are_one_each():
@@ -439,15 +596,57 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys):
 def test_the_command_says_that_files_are_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--data", str(tmp_path)])
     assert main() == 2
-    assert "none of t10k-images-idx3-ubyte" in capsys.readouterr().err
+    assert "none of train-images-idx3-ubyte" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--seeds", "--jobs"])
+@pytest.mark.parametrize("option", ["--seeds 0", "--jobs 0", "--hours -1",
+                                    "--hours nan"])  # fmt: skip
 def test_the_command_wants_positive_numbers(monkeypatch, capsys, option):
-    monkeypatch.setattr("sys.argv", ["papers", "--quick", option, "0"])
+    monkeypatch.setattr("sys.argv", ["papers", "--quick", *option.split()])
     with pytest.raises(SystemExit):
         main()
-    assert f"argument {option}: 0 is not positive" in capsys.readouterr().err
+    name, value = option.split()
+    assert f"argument {name}: {value} is not positive" in capsys.readouterr().err
+
+
+KILLING = """
+import os, sys
+from demos.papers import _jobs, _table
+def small(job):
+    if job.seed == 0:
+        os.kill(os.getpid(), 9)
+    return {"loss": float(job.seed)}
+row = _table.ROWS["vae"]
+_table.ROWS["vae"] = row._replace(train=small)
+if __name__ == "__main__":
+    from demos.papers import __main__ as command
+    command.known = lambda data: []
+    sys.exit(command.main())
+"""
+
+
+def test_a_worker_that_is_killed_takes_no_other_job_with_it(tmp_path):
+    (tmp_path / "killing.py").write_text(KILLING)
+    where = ["--work", tmp_path / "work", "--out", tmp_path / "out"]
+    options = ["--quick", "--only", "vae", "--seeds", "2", "--jobs", "1", *where]
+    found = subprocess.run(
+        [sys.executable, tmp_path / "killing.py", *options], capture_output=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()}, text=True, check=False,
+        timeout=99,
+    )  # fmt: skip
+    assert found.returncode == 1, found.stderr
+    assert "vae-0: BrokenProcessPool: " in found.stdout
+    assert "vae-1: loss 1, " in found.stdout
+    results = [path.name for path in (tmp_path / "out").glob("vae-*.json")]
+    assert results == ["vae-1.json"]
+
+
+def test_what_there_is_no_time_for_is_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(main_module, "known", lambda data: [])
+    options = ["--hours", "1e-9", "--seeds", "5", "--only", "gan"]
+    monkeypatch.setattr("sys.argv", ["papers", "--quick", *options])
+    assert main() == 0
+    assert "no time left for 5 more; the same command" in capsys.readouterr().out
 
 
 def test_the_command_says_what_cannot_be_among_results(tmp_path, monkeypatch, capsys):
@@ -470,5 +669,7 @@ def test_the_command_says_that_a_job_failed(tmp_path, monkeypatch, capsys):
     where = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
     monkeypatch.setattr("sys.argv", ["papers", "--quick", "--only", "vae", *where])
     assert main() == 1
-    assert "vae-0: NotADirectoryError: " in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "vae-0: NotADirectoryError: " in out
+    assert 'demos/papers/_jobs.py", line ' in err  # where it comes from
     assert not list((tmp_path / "out").glob("vae*"))

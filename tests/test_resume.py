@@ -130,6 +130,27 @@ def test_a_run_stopped_anywhere_ends_as_if_it_was_not(tmp_path, run, name, kind)
     assert stopped == {descend: 12, play: 9, layers: 24}[run]
 
 
+@pytest.mark.parametrize("run", [descend, play])
+def test_the_callback_sees_all_of_a_run_that_was_stopped_anywhere(tmp_path, run):
+    def growing(seen):
+        def look(history):
+            curve = history.steps if run is play else history.losses
+            seen[len(curve)] = seen.get(len(curve), 0) + 1
+
+        return look
+
+    whole = {}
+    name = "non_saturating" if run is play else "VAE"
+    run("hand", name, callback=growing(whole))
+    for steps in range(1, 10):
+        seen = {}
+        save = StopAfter(tmp_path / str(steps), steps)
+        with pytest.raises(Stopped):
+            run("hand", name, callback=growing(seen), checkpoints=save)
+        run("hand", name, callback=growing(seen), resume=save.last())
+        assert seen == whole  # once for each entry
+
+
 def test_a_run_may_be_stopped_again_and_again(tmp_path):
     whole = descend("hand", "VAE")
     state, saved = None, None

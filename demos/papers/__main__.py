@@ -8,10 +8,13 @@ on there.
 """
 
 import argparse
+import math
 import os
 import sys
 import time
+import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +22,19 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from demos.papers._data import mnist
-from demos.papers._jobs import end_with_parent, is_done, load, result_path
+from demos.papers._jobs import end_with_parent, is_done, result_path, settings_of
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
 from scratchnet.__main__ import positive
+
+
+def hours(text: str) -> float:
+    """Read a positive number of hours."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{number:g} is not positive")
+    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds", type=positive, help="trainings of each (default: the row's)"
     )
     made.add_argument(
-        "--hours", type=float, default=24.0, help="stop after (default: 24)"
+        "--hours", type=hours, default=24.0, help="stop after (default: 24)"
     )
     made.add_argument(
         "--jobs",
@@ -78,21 +89,22 @@ def main() -> int:
         args.out = args.out or (Path(temporary) if args.quick else RESULTS)
         try:
             if args.data is not None:
+                mnist(args.data, "train")
                 mnist(args.data, "test")
             if args.backend is not None:
                 backend.use(args.backend)
                 os.environ["SCRATCHNET_BACKEND"] = args.backend  # of jobs' processes
             wanted = to_do(args)
+            all_known = True
+            if args.quick:
+                for one in known(args.data):
+                    print(one, flush=True)
+                    all_known = all_known and one.holds
+            none_failed = train(args, wanted)
         except (ValueError, OSError, backend.BackendError) as error:
             print(f"demos.papers: {error}", file=sys.stderr)
             return 2
-        all_known = True
-        if args.quick:
-            for one in known(args.data):
-                print(one, flush=True)
-                all_known = all_known and one.holds
-        all_done = train(args, wanted)
-    return 0 if all_known and all_done else 1
+    return 0 if all_known and none_failed else 1
 
 
 def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
@@ -100,24 +112,33 @@ def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
 
     Raises:
         ValueError: one is done by other settings, or a file there is no result.
-        OSError: the folder for results cannot be made or read.
+        OSError: the folder for results cannot be made, read or written to.
 
     """
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in ROWS:
-        load(args.out, name)  # what cannot be read is said now, and not after hours
+    write(args.out)  # what cannot be read or written is said now, not after hours
     seeds = args.seeds or (1 if args.quick else None)
     names = args.only or [
         name for name, row in ROWS.items()
         if args.quick or not row.gpu or backend.name() != "numpy"
     ]  # fmt: skip
-    return [
+    wanted = [
         (name, seed)
         for seed in range(seeds or max(ROWS[name].seeds for name in names))
         for name in dict.fromkeys(names)
         if seed < (seeds or ROWS[name].seeds)
-        and not is_done(result_path(args.out, name, seed), ROWS[name], args.quick)
     ]
+    return [
+        (name, seed) for name, seed in wanted
+        if not is_done(result_path(args.out, name, seed),
+                       settings_of(ROWS[name], args.data, args.quick))
+    ]  # fmt: skip
+
+
+def workers(n: int) -> ProcessPoolExecutor:
+    """Return n processes, which end with this one."""
+    context = get_context("spawn")
+    return ProcessPoolExecutor(n, mp_context=context, initializer=end_with_parent)
 
 
 def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
@@ -125,41 +146,52 @@ def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
     deadline = time.time() + 3600 * args.hours
     # One thread for each process: more would only wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    pool = ProcessPoolExecutor(
-        args.jobs, mp_context=get_context("spawn"), initializer=end_with_parent
-    )
-    all_done = True
-    with pool, tqdm(total=len(wanted), unit="job", disable=None) as bar:
-        running: dict[Future[str], str] = {}
+    pool, errors = workers(args.jobs), []
+    running: dict[Future[str], str] = {}
+    with tqdm(total=len(wanted), unit="job", disable=None) as bar:
         try:
-            while wanted or running:
+            while running or (wanted and time.time() < deadline):
                 # No more than can run: what a pool was given it does after Ctrl-C too.
-                while wanted and len(running) < args.jobs:
+                while wanted and len(running) < args.jobs and time.time() < deadline:
                     name, seed = wanted.pop(0)
                     job = pool.submit(work_on, name, seed, args.data, args.work,
                                       args.out, deadline, args.quick)  # fmt: skip
                     running[job] = f"{name}-{seed}"
                 done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
-                for job in done:
-                    name = running.pop(job)
-                    failure = job.exception()
-                    said = f"{name}: {type(failure).__name__}: {failure}"
-                    tqdm.write(said if failure else job.result())
-                    all_done = all_done and not failure
+                found = [said(running.pop(job), job) for job in done]
+                errors += [error for error in found if error is not None]
+                if any(isinstance(error, BrokenProcessPool) for error in found):
+                    pool = workers(args.jobs)  # one was killed, and with it the others
+                if done:
+                    bar.update(len(done))
                     write(args.out)
-                    bar.update()
                 for name in running.values():
                     path = args.work / name / "progress"
                     if path.exists() and time.time() - path.stat().st_mtime < 90:
-                        said = f"  {name}: {path.read_text().strip()}"
-                        tqdm.write(said, file=sys.stderr)
+                        progress = path.read_text().strip()
+                        tqdm.write(f"  {name}: {progress}", file=sys.stderr)
         except KeyboardInterrupt:
-            for process in active_children():
-                process.terminate()
             tqdm.write("stopped; the same command goes on", file=sys.stderr)
             return False
+        finally:
+            for process in active_children():
+                process.terminate()
+            pool.shutdown()
+    if wanted:
+        print(f"no time left for {len(wanted)} more; the same command does them")
     print(write(args.out))
-    return all_done
+    return not errors
+
+
+def said(name: str, job: Future[str]) -> BaseException | None:
+    """Say what came of a job; return its error."""
+    error = job.exception()
+    if error is None:
+        tqdm.write(job.result())
+    else:
+        tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
+        tqdm.write(f"{name}: {type(error).__name__}: {error}")
+    return error
 
 
 if __name__ == "__main__":

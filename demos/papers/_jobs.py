@@ -106,10 +106,11 @@ class Job:
         self.results = results
         self.folder = work / f"{row.name}-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = self.folder / "settings"
-        if settings.exists():
-            check_settings(self.folder, settings.read_text(), row, quick)
-        checkpoint.write_whole(settings, settings_of(row, quick).encode())
+        self.settings = settings_of(row, data, quick)
+        kept = self.folder / "settings"
+        if kept.exists():
+            check_settings(self.folder, kept.read_text(), self.settings)
+        checkpoint.write_whole(kept, self.settings.encode())
         self.deadline = deadline
         self.curves: dict[str, Curve] = {}
         self._began, self._before = time.process_time(), 0.0
@@ -147,7 +148,10 @@ class Job:
         left them, also where it is not called again.
         """
         path = self.folder / f"{name}.npz"
-        if not path.exists():
+        made_here = not path.exists()
+        if made_here:
+            if time.time() > self.deadline:
+                raise Stopped(f"before {name}")
             save = Checkpoints(self.folder / name, every=60.0, keep=1)
             state = save.last()
             if state is not None:
@@ -158,7 +162,7 @@ class Job:
         arrays, about = checkpoint.load(path)
         for i, rng in enumerate(streams):
             checkpoint.set_generator_state(rng, about["streams"][i])
-        if about["job"]["seconds"] > self.seconds:
+        if not made_here:
             self._take_up(about["job"])
         return arrays
 
@@ -177,7 +181,7 @@ class Job:
         return {"seconds": self.seconds, "curves": self.curves}
 
     def _take_up(self, facts: dict[str, Any]) -> None:
-        self._before = facts["seconds"]
+        self._before = max(self.seconds, facts["seconds"])
         self._began = time.process_time()
         self.curves = {k: [(t, v) for t, v in c] for k, c in facts["curves"].items()}
 
@@ -188,14 +192,14 @@ def run(
 ) -> str:  # fmt: skip
     """Run a job, and write its result; return in a line what came of it."""
     path = result_path(results, row.name, seed)
-    if is_done(path, row, quick):
-        return f"{path.stem}: done before"
     if time.time() > deadline:
         return f"{path.stem}: no time left"
     job = Job(row, seed, data, work, deadline, quick, results)
     with held(job.folder) as alone:
         if not alone:
             return f"{path.stem}: another command is at work on it"
+        if is_done(path, job.settings):
+            return f"{path.stem}: done before"
         try:
             metrics = row.train(job)
         except Stopped:
@@ -203,7 +207,7 @@ def run(
             return f"{path.stem}: stopped after {after}; the next run goes on"
         content = {
             "row": row.name, "seed": seed, "metrics": metrics, "seconds": job.seconds,
-            "settings": settings_of(row, quick), "curves": job.curves,
+            "settings": job.settings, "curves": job.curves,
             "machine": machine(),
         }  # fmt: skip
         checkpoint.write_whole(path, (json.dumps(content) + "\n").encode())
@@ -244,7 +248,7 @@ def result_path(results: Path, name: str, seed: int) -> Path:
     return results / f"{name}-{seed}.json"
 
 
-def is_done(path: Path, row: Row, quick: bool) -> bool:
+def is_done(path: Path, settings: str) -> bool:
     """Return whether a job has its result.
 
     Raises:
@@ -253,18 +257,18 @@ def is_done(path: Path, row: Row, quick: bool) -> bool:
     """
     if not path.exists():
         return False
-    check_settings(path, read(path)["settings"], row, quick)
+    check_settings(path, read(path)["settings"], settings)
     return True
 
 
-def settings_of(row: Row, quick: bool) -> str:
+def settings_of(row: Row, data: Path | None, quick: bool) -> str:
     """Return what is said of how a job trains."""
-    return "quick" if quick else row.settings
+    drawn = " on drawn digits" if data is None else ""
+    return f"quick{drawn}" if quick else row.settings
 
 
-def check_settings(path: Path, found: str, row: Row, quick: bool) -> None:
-    """Raise ValueError unless a file or folder is of these settings."""
-    wanted = settings_of(row, quick)
+def check_settings(path: Path, found: str, wanted: str) -> None:
+    """Raise ValueError unless a file or folder is of the wanted settings."""
     if found != wanted:
         raise ValueError(
             f"{path} is of a training by other settings ({found!r}, now {wanted!r}); "

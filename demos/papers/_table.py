@@ -14,7 +14,6 @@ from scratchnet import checkpoint, plots
 RESULTS = Path(__file__).parent.parent / "papers_results"
 MODULES = (autoencoder, denoising, vae, gan, mixtures)
 ROWS: dict[str, Row] = {row.name: row for module in MODULES for row in module.ROWS}
-CURVE = "-log p(x) of validation images"
 
 
 def work_on(
@@ -25,12 +24,18 @@ def work_on(
     return run(ROWS[name], seed, data, work, results, deadline, quick)
 
 
+def standard_error(values: list[float]) -> float:
+    """Return the standard error of the mean; of one value it is not known."""
+    n = len(values)
+    return float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+
+
 def mean_and_error(values: list[float]) -> str:
     """Return a mean with its standard error over seeds, if there are several."""
     mean = float(np.mean(values))
     several = len(values) > 1
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if several else 0.0
-    if error > 0:  # two digits of it, and the mean as exactly
+    error = standard_error(values)
+    if several and error > 0:  # two digits of it, and the mean as exactly
         digits = max(0, 1 - math.floor(math.log10(error)))
         return f"{mean:.{digits}f} ± {error:.{digits}f}"
     text = f"{mean:.0f}" if mean.is_integer() else f"{mean:#.4g}"
@@ -60,11 +65,12 @@ def summary(
     if less:
         wins = f"in {sum(d > 0 for d in less)} of {len(less)} pairs"
         ours[f"below {row.below}"] = f"by {mean_and_error(less)}, {wins}"
-        means[f"below {row.below}"] = float(np.mean(less))
+        # To be below is to be so by two standard errors.
+        means[f"below {row.below}"] = float(np.mean(less)) - 2 * standard_error(less)
     return {
         "row": row.name, "about": row.about, "metric": row.metric, "paper": row.paper,
         "aims": {str(aim): aim.met(means[aim.metric]) for aim in row.aims
-                 if aim.metric in means},
+                 if less or aim.metric != f"below {row.below}"},
         "seeds": len(found), "ours": ours,
         "CPU minutes": round(minutes, 1), "table": row.table,
         "settings": settings(found), "departures": row.departures,
@@ -107,7 +113,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         lines += [f"## {title}", "", *table(mine), ""]
     lines += ["## Settings, and what is otherwise than in the papers", ""]
     for one in rows:
-        if one["settings"] or one["departures"]:
+        if one["departures"]:
             lines.append(
                 f"- {one['about']}: {one['settings']}. Otherwise: {one['departures']}."
             )
@@ -121,14 +127,14 @@ def curves(results: Path) -> Any | None:
         (row, one)
         for row in vae.ROWS
         for one in load(results, row.name)
-        if len(one["curves"].get(CURVE, [])) > 1
+        if len(one["curves"].get(vae.CURVE, [])) > 1
     ]
     if not drawn:
         return None
     figure, axes = plots.panels(1, 1, (6.4, 4.0))
     ax = axes[0, 0]
     for i, (row, one) in enumerate(drawn):
-        seconds, value = np.array(one["curves"][CURVE]).T
+        seconds, value = np.array(one["curves"][vae.CURVE]).T
         colour = plots.COLOURS[i % len(plots.COLOURS)]
         ax.plot(seconds / 60, value, "o-", ms=3, color=colour, label=row.name)
     ax.set_xlabel("CPU minutes")
@@ -139,32 +145,30 @@ def curves(results: Path) -> Any | None:
 
 @plots.styled
 def against_papers(results: Path) -> Any | None:
-    """Draw by how many % of the paper's number ours is better, row by row."""
+    """Draw each training's result beside the paper's number, row by row."""
     drawn = [
-        (row, [one["metrics"] for one in found])
+        (row, [next(iter(one["metrics"].values())) for one in found])
         for row in ROWS.values()
-        if row.aims and row.paper and (found := load(results, row.name))
+        if row.paper
+        and any(aim.metric == "" for aim in row.aims)
+        and (found := load(results, row.name))
     ]
     if not drawn:
         return None
-    figure, axes = plots.panels(1, 1, (6.4, 0.8 + 0.3 * len(drawn)))
-    ax = axes[0, 0]
-    for i, (row, metrics) in enumerate(drawn):
-        ours = np.array([next(iter(one.values())) for one in metrics])
-        number = row.paper.split()[0].rstrip(",")
-        theirs = float(number)
-        more = any(aim.sign == "≥" for aim in row.aims if aim.metric == "")
-        better = 100 * (ours - theirs if more else theirs - ours) / theirs
-        several = len(better) > 1
-        error = np.std(better, ddof=1) / math.sqrt(len(better)) if several else 0.0
-        ax.errorbar(better.mean(), i, xerr=error or None, fmt="o", ms=5, capsize=3,
-                    color=plots.COLOURS[0 if better.mean() >= 0 else 1])  # fmt: skip
-        said = f"{ours.mean():#.4g} (paper {number})"
-        ax.text(1.02, i, said, va="center", transform=ax.get_yaxis_transform())
-    ax.axvline(0, color="0.4", lw=1)
-    ax.set_yticks(range(len(drawn)), [row.name for row, _ in drawn])
-    ax.invert_yaxis()
-    ax.set_xlabel("better than the paper's number, %")
+    figure, axes = plots.panels(len(drawn), 1, (6.4, 0.62))
+    for ax, (row, ours) in zip(axes[:, 0], drawn, strict=True):
+        theirs = float(row.paper.split()[0].rstrip(","))
+        better = next(aim.sign for aim in row.aims if aim.metric == "")
+        arrow = "← better" if better == "≤" else "better →"
+        ax.axvline(theirs, color=plots.COLOURS[1], lw=2, label="the paper")
+        ax.plot(ours, np.zeros(len(ours)), "o", color=plots.COLOURS[0], alpha=0.6,
+                label="ours, each training")  # fmt: skip
+        ax.margins(x=0.2)
+        ax.set_yticks([])
+        ax.set_ylabel(row.name, rotation=0, ha="right", va="center")
+        ax.text(1.02, 0.5, f"{row.metric}\n{arrow}", va="center", fontsize="small",
+                transform=ax.transAxes)  # fmt: skip
+    axes[0, 0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=2)
     return figure
 
 

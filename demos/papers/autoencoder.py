@@ -70,7 +70,7 @@ def train(
         def look(history: History) -> None:
             done = len(history.losses)
             job.say(f"epoch {done} of {epochs}, loss {history.losses[-1]:.3f}")
-            job.note("loss on training images, shifted", history.losses[-1])
+            job.note("loss on training images", history.losses[-1])
 
         fit(stack, data.train, epochs=epochs, batch_size=BATCH, rng=shuffle,
             noise=noise if shifts else None, callback=look, progress=False,
@@ -99,6 +99,7 @@ DEPARTURES = (
     "ReLU for logistic units, Adam for conjugate gradients, no RBMs, shifted images; "
     "no images held out: shifts and decay as in a first trial, judged by test images"
 )
+DEEP = f"deep autoencoder {'-'.join(map(str, SIZES))}"
 METRIC = "squared error per test image"
 PAPER = "3.00 (Hinton & Salakhutdinov 2006)"
 ABLATION: dict[str, tuple[str, dict[str, Any]]] = {
@@ -108,14 +109,14 @@ ABLATION: dict[str, tuple[str, dict[str, Any]]] = {
 }
 AIMS = (Aim("", "≤", 2.80), Aim("CPU min", "≤", 30))
 ROWS = [
-    Row("autoencoder", f"deep autoencoder {'-'.join(map(str, SIZES))}, end to end",
-        METRIC, PAPER, AIMS, 3, SETTINGS, DEPARTURES, train),
-    Row("autoencoder-pretrained", "the same, each layer first by itself", METRIC, PAPER,
+    Row("autoencoder", f"{DEEP}, end to end", METRIC, PAPER, AIMS, 3, SETTINGS,
+        DEPARTURES, train),
+    Row("autoencoder-pretrained", f"{DEEP}, each layer first by itself", METRIC, PAPER,
         AIMS, 3, f"{SETTINGS}; before that, {PRETRAINING} epochs for each layer by "
         "itself", f"{DEPARTURES}; layers as autoencoders",
         partial(train, pretrained=True)),
-    *(Row(f"autoencoder-{name}", about, METRIC, "", (), 1, "", "",
-          partial(train, **changed),
+    *(Row(f"autoencoder-{name}", about, METRIC, "", (), 1, f"{SETTINGS}; but {about}",
+          "", partial(train, **changed),
           "The deep autoencoder end to end, less regularised")
       for name, (about, changed) in ABLATION.items()),
 ]  # fmt: skip

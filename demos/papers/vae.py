@@ -20,7 +20,8 @@ from scratchnet.training import History, fit
 HIDDEN, CODE = (200, 200), 50
 BATCH, LR, VALIDATION, DRAWS = 100, 1e-3, 400, 5000
 AVERAGED = 0.999  # of the weights that are judged
-LOOKS = 12  # how often −log p(x) of validation images is noted
+LOOKS = 12  # how often −log p(x) of validation images is noted, by DRAWS / 10 samples
+CURVE = "-log p(x) of validation images"
 
 
 def binarized(x: Array, rng: np.random.Generator) -> Array:
@@ -98,7 +99,7 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
                 with model.optimizer.average.average():
                     rng = np.random.default_rng(done)
                     found = model.log_likelihood(validation, rng, draws // 10)
-                job.note("-log p(x) of validation images", -float(found.mean()))
+                job.note(CURVE, -float(found.mean()))
 
         fit(model, data.train, epochs=epochs, batch_size=BATCH, rng=shuffle,
             noise=noise, callback=note, progress=False, **how)  # fmt: skip
