@@ -174,8 +174,9 @@ def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
             tqdm.write("stopped; the same command goes on", file=sys.stderr)
             return False
         finally:
-            for process in active_children():
-                process.terminate()
+            if running:  # an error: what they did is kept
+                for process in active_children():
+                    process.terminate()
             pool.shutdown()
     if wanted:
         print(f"no time left for {len(wanted)} more; the same command does them")

@@ -8,6 +8,7 @@ Commands that run at once share what there is to do.
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -233,6 +234,8 @@ def held(folder: Path) -> Iterator[bool]:
 
 def end_with_parent() -> None:
     """Have this process end when that which started it does; checkpoints stay."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by which it ends this one
     parent = parent_process()
 
     def watch() -> None:

@@ -155,7 +155,7 @@ def against_papers(results: Path) -> Any | None:
     ]
     if not drawn:
         return None
-    figure, axes = plots.panels(len(drawn), 1, (6.4, 0.62))
+    figure, axes = plots.panels(len(drawn), 1, (6.4, 0.62 + 0.6 / len(drawn)))
     for ax, (row, ours) in zip(axes[:, 0], drawn, strict=True):
         theirs = float(row.paper.split()[0].rstrip(","))
         better = next(aim.sign for aim in row.aims if aim.metric == "")

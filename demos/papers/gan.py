@@ -137,7 +137,7 @@ def control(job: Job, kind: str) -> dict[str, float]:
     if kind == "training":
         samples = data.train[:n]
     elif kind == "validation":
-        samples = data.validation[CHOSEN_ON:]  # those before choose σ
+        samples = data.validation[job.choose(CHOSEN_ON, 100) :]  # others choose σ
     elif kind == "gaussian":
         mean, centred = data.train.mean(axis=0), data.train - data.train.mean(axis=0)
         values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
