@@ -641,6 +641,18 @@ def test_a_worker_that_is_killed_takes_no_other_job_with_it(tmp_path):
     assert results == ["vae-1.json"]
 
 
+def test_nothing_is_trained_where_a_measure_is_wrong(tmp_path, monkeypatch, capsys):
+    known = _known.Known("of something", 1.0, 2.0, 0.5)
+    monkeypatch.setattr(main_module, "known", lambda data: [known])
+    command = ["papers", "--quick", "--only", "gan", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", command)
+    assert main() == 1
+    out, err = capsys.readouterr()
+    assert out == "  FAILS  of something: 1 (2 ± 0.5)\n"
+    assert "are these MNIST's files?" in err
+    assert not list(tmp_path.glob("gan*"))
+
+
 def test_what_there_is_no_time_for_is_counted(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(main_module, "known", lambda data: [])
     options = ["--hours", "1e-9", "--seeds", "5", "--only", "gan"]
