@@ -113,7 +113,8 @@ ROWS = [
         DEPARTURES, train),
     Row("autoencoder-pretrained", f"{DEEP}, each layer first by itself", METRIC, PAPER,
         AIMS, 3, f"{SETTINGS}; before that, {PRETRAINING} epochs for each layer by "
-        "itself", f"{DEPARTURES}; layers as autoencoders",
+        "itself", f"{DEPARTURES}; layers as autoencoders, "
+        "by Adam, on images as they are",
         partial(train, pretrained=True)),
     *(Row(f"autoencoder-{name}", about, METRIC, "", (), 1, f"{SETTINGS}; but {about}",
           "", partial(train, **changed),

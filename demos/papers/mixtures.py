@@ -109,7 +109,8 @@ SETTINGS = (
 )
 DEPARTURES = (
     "R1 for packing, other networks and another optimiser, data divided by their "
-    "deviation, averaged weights; found by this very score on one seed"
+    "deviation, averaged weights; found by this very score on one seed, "
+    "which may be among the ten"
 )
 METRIC = "samples within 3 σ of a mode, %"
 PACGAN = "(PacGAN4, Lin et al. 2018)"

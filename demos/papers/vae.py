@@ -1,6 +1,6 @@
 """The VAE and the IWAE of Burda et al. 2016: negative log-likelihood on MNIST.
 
-Metric: −log p(x) in nats of all test images, binarized once by chance (u ≤ x), by 5000
+Metric: −log p(x) in nats of all test images, binarized once by chance (u < x), by 5000
 importance samples each. In training images are binarized afresh each time.
 """
 
