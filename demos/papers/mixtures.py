@@ -4,11 +4,14 @@ Metrics, of 2500 samples: how many modes have a sample within 3 σ; the part of 
 within 3 σ of one, of which perfect samples have 98.89 %; KL of the modes' shares from
 equal ones. The mean of ten trainings.
 
-Why this recipe does both. R1 keeps D smooth, and so all modes are found. What is lost
-then lies between the modes: G is continuous, so noise between that of two modes gives
-samples between them. How many is how much noise lies at these borders, and how wide
-the borders are: G must be steep there and flat elsewhere. A deeper G of sharper kinks
-(a smaller slope) can be that. The ablation below takes each part away.
+Why this recipe does both. R1 keeps D smooth, and so all modes are found: without it 3
+to 6 of the 25 are, with pairs or packs in its place 8 to 14. (R2 does as well as R1.)
+What is lost then lies between the modes: G is continuous, so noise between that of two
+modes gives samples between them. The steeper G is there, the fewer; and it gets steep
+while the game comes to rest, for which the rate falls and Adam has no momentum: without
+either, about three more of a hundred samples are lost. So the ablation below says, over
+three seeds; what G's kinks, depth, noise and averaged weights do, it cannot tell apart
+from chance.
 """
 
 from functools import partial
