@@ -9,9 +9,9 @@ to 6 of the 25 are, with pairs or packs in its place 8 to 14. (R2 does as well a
 What is lost then lies between the modes: G is continuous, so noise between that of two
 modes gives samples between them. The steeper G is there, the fewer; and it gets steep
 while the game comes to rest, for which the rate falls and Adam has no momentum: without
-either, about three more of a hundred samples are lost. So the ablation below says, over
-three seeds; what G's kinks, depth, noise and averaged weights do, it cannot tell apart
-from chance.
+either, three to four more of a hundred samples are lost. So the ablation below says,
+over three seeds; what G's kinks, depth, noise and averaged weights do, it cannot tell
+apart from chance.
 """
 
 from functools import partial
