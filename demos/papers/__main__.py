@@ -143,10 +143,10 @@ def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
     ]  # fmt: skip
 
 
-def workers(n: int) -> ProcessPoolExecutor:
-    """Return n processes, which end with this one."""
+def worker() -> ProcessPoolExecutor:
+    """Return a process that does one job after another, and ends with this one."""
     context = get_context("spawn")
-    return ProcessPoolExecutor(n, mp_context=context, initializer=end_with_parent)
+    return ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
 
 
 def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
@@ -154,38 +154,44 @@ def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
     deadline = time.time() + 3600 * args.hours
     # One thread for each process: more would only wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    pool, errors = workers(args.jobs), []
-    running: dict[Future[str], str] = {}
+    # Not a pool of several, which ends all if one is killed.
+    idle = [worker() for _ in range(args.jobs)]
+    running: dict[Future[str], tuple[str, ProcessPoolExecutor]] = {}
+    errors = []
     with tqdm(total=len(wanted), unit="job", disable=None) as bar:
         try:
             while running or (wanted and time.time() < deadline):
-                # No more than can run: what a pool was given it does after Ctrl-C too.
-                while wanted and len(running) < args.jobs and time.time() < deadline:
+                while wanted and idle and time.time() < deadline:
                     name, seed = wanted.pop(0)
-                    job = pool.submit(work_on, name, seed, args.data, args.work,
-                                      args.out, deadline, args.quick)  # fmt: skip
-                    running[job] = f"{name}-{seed}"
+                    one = idle.pop()
+                    job = one.submit(work_on, name, seed, args.data, args.work,
+                                     args.out, deadline, args.quick)  # fmt: skip
+                    running[job] = f"{name}-{seed}", one
                 done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
-                found = [said(running.pop(job), job) for job in done]
-                errors += [error for error in found if error is not None]
-                if any(isinstance(error, BrokenProcessPool) for error in found):
-                    pool = workers(args.jobs)  # one was killed, and with it the others
+                for job in done:
+                    name, one = running.pop(job)
+                    if (error := said(name, job)) is not None:
+                        errors.append(error)
+                    killed = isinstance(error, BrokenProcessPool)
+                    idle.append(worker() if killed else one)
                 if done:
                     bar.update(len(done))
                     write(args.out)
-                for name in running.values():
+                for name, _ in running.values():
                     path = args.work / name / "progress"
                     if path.exists() and time.time() - path.stat().st_mtime < 90:
                         progress = path.read_text().strip()
                         tqdm.write(f"  {name}: {progress}", file=sys.stderr)
-        except KeyboardInterrupt:
+        except BaseException as error:
+            for process in active_children():  # what they did is kept
+                process.terminate()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
             tqdm.write("stopped; the same command goes on", file=sys.stderr)
             return False
         finally:
-            if running:  # an error: what they did is kept
-                for process in active_children():
-                    process.terminate()
-            pool.shutdown()
+            for one in [*idle, *(one for _, one in running.values())]:
+                one.shutdown()
     if wanted:
         print(f"no time left for {len(wanted)} more; the same command does them")
     print(write(args.out))
