@@ -189,7 +189,9 @@ def test_a_stage_does_not_begin_too_late(tmp_path, results):
         job.deadline = 0
         job.stage("second", lambda **how: 1 / 0)
 
-    assert "stopped after 0 CPU s; the next run goes on" in run(tmp_path, at=late)
+    assert "stopped after 0 CPU s; by the same --work it goes on" in run(
+        tmp_path, at=late
+    )
 
 
 def test_a_job_that_was_killed_between_stages_goes_on_to_the_same_end(tmp_path):
@@ -243,6 +245,14 @@ def test_a_training_by_other_settings_is_not_gone_on_with(tmp_path, results, kep
         _jobs.run(other, 3, *where, False)
     with pytest.raises(ValueError, match="now 'quick on drawn digits'"):
         _jobs.run(row(train), 3, *where, True)
+
+
+def test_a_training_goes_on_where_it_was_computed(tmp_path, results, monkeypatch):
+    run(tmp_path)
+    (results / "small-3.json").unlink()
+    monkeypatch.setattr(_jobs.backend, "name", lambda: "cupy")
+    with pytest.raises(ValueError, match="'none', now 'none; computed by cupy'"):
+        run(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"row": "small"}', "{"])
@@ -660,7 +670,12 @@ def test_what_there_is_no_time_for_is_counted(tmp_path, monkeypatch, capsys):
     options = ["--hours", "1e-9", "--seeds", "5", "--only", "gan"]
     monkeypatch.setattr("sys.argv", ["papers", "--quick", *options])
     assert main() == 0
-    assert "no time left for 5 more; the same command" in capsys.readouterr().out
+    said = "no time left for 5 more; with --work and --out the same command would go on"
+    assert said in capsys.readouterr().out
+    where = ["--work", str(tmp_path), "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["papers", "--quick", *options, *where])
+    assert main() == 0
+    assert "5 more; the same command goes on\n" in capsys.readouterr().out
 
 
 def test_the_command_says_what_cannot_be_among_results(tmp_path, monkeypatch, capsys):
@@ -670,8 +685,33 @@ def test_the_command_says_what_cannot_be_among_results(tmp_path, monkeypatch, ca
     assert "vae-0.json is no result; remove it" in capsys.readouterr().err
 
 
+def test_what_is_begun_by_other_settings_is_refused_before_all_else(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.argv", ["papers", "--quick", "--work", str(tmp_path)])
+    (tmp_path / "gan-0").mkdir()
+    (tmp_path / "gan-0" / "settings").write_text("others")
+    assert main() == 2
+    out, err = capsys.readouterr()
+    assert "gan-0 is of a training by other settings ('others', now 'quick" in err
+    assert out == ""
+
+
+def test_ctrl_c_is_said_in_a_line(monkeypatch, capsys):
+    def interrupted(data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "known", interrupted)
+    monkeypatch.setattr("sys.argv", ["papers", "--quick"])
+    assert main() == 1
+    assert capsys.readouterr().err == (
+        "demos.papers: stopped; with --work and --out the same command would go on\n"
+    )
+
+
 def test_rows_are_done_once_however_often_they_are_named(tmp_path):
-    args = ["--quick", "--out", str(tmp_path), "--only", "gan", "--only", "vae"]
+    where = ["--work", str(tmp_path), "--out", str(tmp_path)]
+    args = ["--quick", *where, "--only", "gan", "--only", "vae"]
     made = main_module.parser().parse_args([*args, "--only", "gan", "--seeds", "2"])
     expected = [("gan", 0), ("vae", 0), ("gan", 1), ("vae", 1)]
     assert main_module.to_do(made) == expected

@@ -22,7 +22,14 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from demos.papers._data import mnist
-from demos.papers._jobs import end_with_parent, is_done, result_path, settings_of
+from demos.papers._jobs import (
+    check_unfinished,
+    end_with_parent,
+    folder_of,
+    is_done,
+    result_path,
+    settings_of,
+)
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
@@ -85,6 +92,9 @@ def main() -> int:
         print(f"demos.papers: {missing}", file=sys.stderr)
         return 2
     with TemporaryDirectory() as temporary:
+        goes_on = "the same command goes on"
+        if args.quick and not (args.work and args.out):
+            goes_on = "with --work and --out the same command would go on"
         args.work = args.work or Path(temporary if args.quick else "runs/papers")
         args.out = args.out or (Path(temporary) if args.quick else RESULTS)
         try:
@@ -97,7 +107,14 @@ def main() -> int:
             wanted = to_do(args)
             if wanted and not measures_hold(args.data):
                 return 1
-            return 0 if train(args, wanted) else 1
+            failed = train(args, wanted)
+            if wanted:
+                print(f"no time left for {len(wanted)} more; {goes_on}")
+            print(write(args.out))
+            return 1 if failed else 0
+        except KeyboardInterrupt:
+            print(f"demos.papers: stopped; {goes_on}", file=sys.stderr)
+            return 1
         except (ValueError, OSError, backend.BackendError) as error:
             print(f"demos.papers: {error}", file=sys.stderr)
             return 2
@@ -119,7 +136,7 @@ def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
     """Return what is not done yet, by row and seed: first all of one seed.
 
     Raises:
-        ValueError: one is done by other settings, or a file there is no result.
+        ValueError: one is done or begun by other settings, or a file is no result.
         OSError: the folder for results cannot be made, read or written to.
 
     """
@@ -136,11 +153,13 @@ def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
         for name in dict.fromkeys(names)
         if seed < (seeds or ROWS[name].seeds)
     ]
-    return [
-        (name, seed) for name, seed in wanted
-        if not is_done(result_path(args.out, name, seed),
-                       settings_of(ROWS[name], args.data, args.quick))
-    ]  # fmt: skip
+    left = []
+    for name, seed in wanted:
+        settings = settings_of(ROWS[name], args.data, args.quick)
+        if not is_done(result_path(args.out, name, seed), settings):
+            check_unfinished(folder_of(args.work, name, seed), settings)
+            left.append((name, seed))
+    return left
 
 
 def worker() -> ProcessPoolExecutor:
@@ -150,14 +169,18 @@ def worker() -> ProcessPoolExecutor:
 
 
 def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
-    """Do what is wanted, and print the table; return whether nothing failed."""
+    """Do what is wanted, and leave there what time was short for; return if any failed.
+
+    A job whose process is killed has failed, and is for the next command: it might
+    only be killed again.
+    """
     deadline = time.time() + 3600 * args.hours
     # One thread for each process: more would only wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     # Not a pool of several, which ends all if one is killed.
     idle = [worker() for _ in range(args.jobs)]
     running: dict[Future[str], tuple[str, ProcessPoolExecutor]] = {}
-    errors = []
+    failed = False
     with tqdm(total=len(wanted), unit="job", disable=None) as bar:
         try:
             while running or (wanted and time.time() < deadline):
@@ -170,8 +193,8 @@ def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
                 done, _ = wait(running, timeout=60, return_when=FIRST_COMPLETED)
                 for job in done:
                     name, one = running.pop(job)
-                    if (error := said(name, job)) is not None:
-                        errors.append(error)
+                    error = said(name, job)
+                    failed = failed or error is not None
                     killed = isinstance(error, BrokenProcessPool)
                     idle.append(worker() if killed else one)
                 if done:
@@ -182,20 +205,14 @@ def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
                     if path.exists() and time.time() - path.stat().st_mtime < 90:
                         progress = path.read_text().strip()
                         tqdm.write(f"  {name}: {progress}", file=sys.stderr)
-        except BaseException as error:
+        except BaseException:
             for process in active_children():  # what they did is kept
                 process.terminate()
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-            tqdm.write("stopped; the same command goes on", file=sys.stderr)
-            return False
+            raise
         finally:
             for one in [*idle, *(one for _, one in running.values())]:
                 one.shutdown()
-    if wanted:
-        print(f"no time left for {len(wanted)} more; the same command does them")
-    print(write(args.out))
-    return not errors
+    return failed
 
 
 def said(name: str, job: Future[str]) -> BaseException | None:

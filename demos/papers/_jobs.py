@@ -92,7 +92,7 @@ class Job:
         results: the folder for results.
 
     Raises:
-        ValueError: in its folder is a training by other settings.
+        ValueError: its folder is of a training by other settings.
 
     Attributes:
         curves: what was noted on the way, by name.
@@ -105,13 +105,12 @@ class Job:
     ) -> None:  # fmt: skip
         self.row, self.seed, self.data, self.quick = row, seed, data, quick
         self.results = results
-        self.folder = work / f"{row.name}-{seed}"
+        self.folder = folder_of(work, row.name, seed)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.settings = settings_of(row, data, quick)
-        kept = self.folder / "settings"
-        if kept.exists():
-            check_settings(self.folder, kept.read_text(), self.settings)
-        checkpoint.write_whole(kept, self.settings.encode())
+        check_unfinished(self.folder, self.settings)
+        by = computed_by(self.settings, {backend.name()})
+        checkpoint.write_whole(self.folder / "settings", by.encode())
         self.deadline = deadline
         self.curves: dict[str, Curve] = {}
         self._began, self._before = time.process_time(), 0.0
@@ -205,7 +204,7 @@ def run(
             metrics = row.train(job)
         except Stopped:
             after = f"{job.seconds:.0f} CPU s"
-            return f"{path.stem}: stopped after {after}; the next run goes on"
+            return f"{path.stem}: stopped after {after}; by the same --work it goes on"
         content = {
             "row": row.name, "seed": seed, "metrics": metrics, "seconds": job.seconds,
             "settings": job.settings, "curves": job.curves,
@@ -251,6 +250,11 @@ def result_path(results: Path, name: str, seed: int) -> Path:
     return results / f"{name}-{seed}.json"
 
 
+def folder_of(work: Path, name: str, seed: int) -> Path:
+    """Return where a job keeps what is unfinished."""
+    return work / f"{name}-{seed}"
+
+
 def is_done(path: Path, settings: str) -> bool:
     """Return whether a job has its result.
 
@@ -268,6 +272,20 @@ def settings_of(row: Row, data: Path | None, quick: bool) -> str:
     """Return what is said of how a job trains."""
     drawn = " on drawn digits" if data is None else ""
     return f"quick{drawn}" if quick else row.settings
+
+
+def computed_by(settings: str, backends: set[str]) -> str:
+    """Return settings with the backends that computed, if not NumPy alone."""
+    others = [f"computed by {name}" for name in sorted(backends - {"numpy"})]
+    return "; ".join([settings, *others])
+
+
+def check_unfinished(folder: Path, settings: str) -> None:
+    """Raise ValueError if a job's folder is of other settings or another backend."""
+    kept = folder / "settings"
+    if kept.exists():
+        wanted = computed_by(settings, {backend.name()})
+        check_settings(folder, kept.read_text(), wanted)
 
 
 def check_settings(path: Path, found: str, wanted: str) -> None:

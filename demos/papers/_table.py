@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from demos.papers import autoencoder, denoising, gan, mixtures, vae
-from demos.papers._jobs import Row, load, run
+from demos.papers._jobs import Row, computed_by, load, run
 from scratchnet import checkpoint, plots
 
 RESULTS = Path(__file__).parent.parent / "papers_results"
@@ -80,8 +80,7 @@ def summary(
 def settings(found: list[dict[str, Any]]) -> str:
     """Return the settings of results, with the backend if it is not NumPy."""
     where = {one.get("machine", {}).get("backend", "numpy") for one in found}
-    others = [f"computed by {name}" for name in sorted(where - {"numpy"})]
-    return "; ".join([found[0]["settings"], *others])
+    return computed_by(found[0]["settings"], where)
 
 
 def table(rows: list[dict[str, Any]], brief: bool = False) -> list[str]:
