@@ -190,7 +190,7 @@ def fuzz(tmp_path, arrays, seed, n):
 @given(st.integers(0, 2**32))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mutated_files_are_refused_or_what_they_were(tmp_path, arrays, seed):
-    fuzz(tmp_path, arrays, seed, 20)
+    fuzz(tmp_path, arrays, seed, 5)
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def outcome(folder):
 @needs_mpi
 def test_the_command_and_going_on_after_a_signal(tmp_path):
     def arguments(folder):
-        return [*TRAIN, "8", "--out", str(tmp_path / folder)]
+        return [*TRAIN, "4", "--out", str(tmp_path / folder)]
 
     alone = subprocess.run(
         [sys.executable, "-m", *arguments("alone")], cwd=ROOT, check=False
@@ -105,7 +105,7 @@ def test_the_command_and_going_on_after_a_signal(tmp_path):
     status, out, err = end(job(2, *arguments("two"), "--distributed"))
     assert status == 0, err
     assert out.count("pictures in") == 1  # one speaks for all
-    # In float32, after 96 steps.
+    # In float32, after 48 steps.
     for name, a in outcome(tmp_path / "alone").items():
         np.testing.assert_allclose(outcome(tmp_path / "two")[name], a, atol=2e-4)
 

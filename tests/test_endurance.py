@@ -104,7 +104,7 @@ KINDS = [(descend, "Autoencoder"), (descend, "VAE"), (play, "GAN")]
 @pytest.mark.parametrize("make", [byhand, models])
 @pytest.mark.parametrize(("train", "name"), KINDS)
 def test_some_hundred_steps_keep_the_memory_flat(train, name, make):
-    assert_flat(train, make, name, 400)
+    assert_flat(train, make, name, 200)
 
 
 @pytest.mark.slow

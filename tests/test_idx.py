@@ -455,7 +455,7 @@ def fuzz(folder, seed, n):
 @REUSE_FOLDER
 @given(seed=st.integers(0, 2**32))
 def test_damaged_folders_are_refused_or_read_as_they_are(folder, seed):
-    fuzz(folder, seed, 20)
+    fuzz(folder, seed, 5)
 
 
 @pytest.mark.slow

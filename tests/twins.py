@@ -119,7 +119,7 @@ def assert_no_allocation(step, limit):
         before = alive()
         start = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
-        for _ in range(100):
+        for _ in range(30):
             step()
         peak = tracemalloc.get_traced_memory()[1]
         after = alive()
