@@ -497,7 +497,9 @@ LARGE = _jobs.Aim("", "≥", 1.0), _jobs.Aim("more", "≥", 2), _jobs.Aim("CPU m
 def test_the_table_says_what_was_met(results, monkeypatch):
     made = {
         "small": row(None),
-        "large": row(None, "large", table="Large", about="large", aims=LARGE),
+        "large": row(
+            None, "large", table="Large", about="large", aims=LARGE, tried="more of it"
+        ),
     }
     monkeypatch.setattr(_table, "ROWS", made)
     backends = ["numpy", "cupy-tf32", "numpy"]
@@ -509,7 +511,8 @@ def test_the_table_says_what_was_met(results, monkeypatch):
     assert "| 1.5 (Nobody 2000) | ≤ 1: met | 0.900 ± 0.058; more 2 ± 0 |" in text
     aims = "≥ 1: missed, more ≥ 2: met, CPU min ≤ 1: met"
     assert "## Large\n\n| what |" in text
-    assert "- a small one: s; computed by cupy-tf32. Otherwise: all." in text
+    assert "- a small one: s; computed by cupy-tf32. Otherwise: all.\n" in text
+    assert "cupy-tf32. Otherwise: all. Tried too: more of it.\n" in text
     assert f"| large | loss | 1.5 (Nobody 2000) | {aims} | 0.900 ± 0.058" in text
     assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
 

@@ -62,6 +62,7 @@ class Row(NamedTuple):
         table: the heading of the table that it belongs to.
         gpu: whether it takes a GPU: left out elsewhere, unless it is asked for.
         below: the row whose metric is to be larger, seed by seed.
+        tried: what did not help, where an aim is missed.
 
     """
 
@@ -77,6 +78,7 @@ class Row(NamedTuple):
     table: str = "The papers' numbers"
     gpu: bool = False
     below: str = ""
+    tried: str = ""
 
 
 class Job:

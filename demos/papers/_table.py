@@ -73,7 +73,7 @@ def summary(
                  if less or aim.metric != f"below {row.below}"},
         "seeds": len(found), "ours": ours,
         "CPU minutes": round(minutes, 1), "table": row.table,
-        "settings": settings(found), "departures": row.departures,
+        "settings": settings(found), "departures": row.departures, "tried": row.tried,
     }  # fmt: skip
 
 
@@ -113,9 +113,11 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines += ["## Settings, and what is otherwise than in the papers", ""]
     for one in rows:
         if one["departures"]:
-            lines.append(
+            line = (
                 f"- {one['about']}: {one['settings']}. Otherwise: {one['departures']}."
             )
+            tried = f" Tried too: {one['tried']}." if one["tried"] else ""
+            lines.append(line + tried)
     return "\n".join(lines) + "\n"
 
 
