@@ -584,11 +584,14 @@ def test_rows_are_drawn_beside_the_papers(results, monkeypatch):
     values = {"less": [2.0, 4.5], "more": [190.0], "control": [1], "ours alone": [1]}
     for name, found in values.items():
         for seed, value in enumerate(found):
-            keep(results, name, seed, {"m": value})
+            error = {"its standard error": 3.0} if name == "more" else {}
+            keep(results, name, seed, {"m": value} | error)
     found = _table.against_papers(results).axes
     assert [ax.get_ylabel() for ax in found] == ["less", "more"]
     drawn = [[list(line.get_xdata()) for line in ax.lines] for ax in found]
     assert drawn == [[[4.0, 4.0], [2.0, 4.5]], [[200.0, 200.0], [190.0]]]
+    bars = [[list(s[:, 0]) for s in ax.collections[0].get_segments()] for ax in found]
+    assert bars == [[[2.0, 2.0], [4.5, 4.5]], [[187.0, 193.0]]]
     said = [ax.texts[0].get_text() for ax in found]
     assert said == ["loss\n← better", "loss\nbetter →"]
 

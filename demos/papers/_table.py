@@ -144,11 +144,17 @@ def curves(results: Path) -> Any | None:
     return figure
 
 
+OURS = "ours, each training (bar: standard error over test images, where known)"
+
+
 @plots.styled
 def against_papers(results: Path) -> Any | None:
-    """Draw each training's result beside the paper's number, row by row."""
+    """Draw each training's result beside the paper's number, row by row.
+
+    Where a standard error over test images is known, a bar shows it.
+    """
     drawn = [
-        (row, [next(iter(one["metrics"].values())) for one in found])
+        (row, [one["metrics"] for one in found])
         for row in ROWS.values()
         if row.paper
         and any(aim.metric == "" for aim in row.aims)
@@ -157,19 +163,21 @@ def against_papers(results: Path) -> Any | None:
     if not drawn:
         return None
     figure, axes = plots.panels(len(drawn), 1, (6.4, 0.62 + 0.6 / len(drawn)))
-    for ax, (row, ours) in zip(axes[:, 0], drawn, strict=True):
+    for ax, (row, metrics) in zip(axes[:, 0], drawn, strict=True):
+        ours = [next(iter(one.values())) for one in metrics]
+        errors = [one.get("its standard error", 0) for one in metrics]
         theirs = float(row.paper.split()[0].rstrip(","))
         better = next(aim.sign for aim in row.aims if aim.metric == "")
         arrow = "← better" if better == "≤" else "better →"
         ax.axvline(theirs, color=plots.COLOURS[1], lw=2, label="the paper")
-        ax.plot(ours, np.zeros(len(ours)), "o", color=plots.COLOURS[0], alpha=0.6,
-                label="ours, each training")  # fmt: skip
+        ax.errorbar(ours, np.zeros(len(ours)), xerr=errors, fmt="o", alpha=0.6,
+                    color=plots.COLOURS[0], label=OURS)  # fmt: skip
         ax.margins(x=0.2)
         ax.set_yticks([])
         ax.set_ylabel(row.name, rotation=0, ha="right", va="center")
         ax.text(1.02, 0.5, f"{row.metric}\n{arrow}", va="center", fontsize="small",
                 transform=ax.transAxes)  # fmt: skip
-    axes[0, 0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=2)
+    axes[0, 0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.1))
     return figure
 
 
