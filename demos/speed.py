@@ -33,7 +33,7 @@ from demos import _gpu
 from demos._around import chain_times, digits_seconds, import_time, minibatch_ratio
 from demos._demo import Demo, main
 from demos._rivals import NETS, RIVALS, SIZES, SYSTEMS, WARM_UP, noise_columns
-from scratchnet import backend, byhand, plots
+from scratchnet import backend, byhand, checkpoint, plots
 
 FLOOR, BY_HAND, ENGINE = "products", "by hand", "engine"
 EAGER = ("torch, default", "torch, foreach", "torch, fused")
@@ -264,17 +264,10 @@ def measure_calls(rounds: int, number: int) -> dict[str, dict[str, float]]:
 
 def machine() -> str:
     """Describe what this ran on."""
-    model = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists():
-        lines = info.read_text().splitlines()
-        names = [line.split(":")[1] for line in lines if line.startswith("model name")]
-        model = names[0].strip() if names else model
-    config: Any = np.show_config(mode="dicts")
-    blas = config["Build Dependencies"]["blas"]
+    facts = checkpoint.machine()
     return (
-        f"{model}, {os.cpu_count()} cores, {platform.system()}; Python "
-        f"{platform.python_version()}, NumPy {np.__version__} with {blas['name']} "
-        f"{blas['version']}"
+        f"{facts['processor']}, {os.cpu_count()} cores, {platform.system()}; Python "
+        f"{platform.python_version()}, NumPy {facts['NumPy']} with {facts['BLAS']}"
     )
 
 

@@ -309,8 +309,15 @@ def _host() -> dict[str, str]:
         "NumPy": np.__version__,
         "BLAS": f"{blas.get('name')} {blas.get('version')}",
         "threads": chosen,
-        "processor": f"{platform.machine()} {platform.processor()}".strip(),
+        "processor": f"{platform.machine()} {_processor()}".strip(),
     }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")  # Linux, where platform does not know it
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor()
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:

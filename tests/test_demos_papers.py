@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -251,7 +252,8 @@ def test_a_training_goes_on_where_it_was_computed(tmp_path, results, monkeypatch
     run(tmp_path)
     (results / "small-3.json").unlink()
     monkeypatch.setattr(_jobs.backend, "name", lambda: "cupy")
-    with pytest.raises(ValueError, match="'none', now 'none; computed by cupy'"):
+    with pytest.raises(ValueError, match="is of a training by numpy, and this is cupy; "
+                       "go on with --backend numpy, or move"):  # fmt: skip
         run(tmp_path)
 
 
@@ -532,12 +534,18 @@ def test_the_table_says_how_far_a_row_is_below_another_seed_by_seed(
     # Less by 1, 2 and -0.5; the fourth has no partner.
     said = "below small by 0.83 ± 0.73, in 2 of 3 pairs"
     assert f"| below small ≥ 0: missed | 4.6 ± 1.5; {said} |" in _table.write(results)
-    (results / "small-2.json").unlink()  # by 1.5 ± 0.5
+    keep(results, "less", 2, {"loss": 2.0})  # by 1.67 ± 0.33; 4.3 times that is less
     assert "below small ≥ 0: met" in _table.write(results)
-    (results / "small-1.json").unlink()  # of one pair nothing is known
+    (results / "small-2.json").unlink()  # by 1.5 ± 0.5, but it takes 12.7 times that
     assert "below small ≥ 0: missed" in _table.write(results)
+    (results / "small-1.json").unlink()  # of one pair nothing is known
+    text = _table.write(results)
+    assert "; below small by 1, in 1 of 1 pairs" in text
+    assert "below small ≥ 0" not in text
+    keep(results, "small", 0, {"loss": 1.5})
+    assert "; above small by 0.5000, in 1 of 1 pairs" in _table.write(results)
     (results / "small-0.json").unlink()
-    assert "below" not in _table.write(results)
+    assert " small by " not in _table.write(results)
 
 
 def test_an_aim_at_what_is_not_measured_is_an_error(results, monkeypatch):
@@ -554,6 +562,14 @@ def test_the_readme_shows_the_results_that_are_kept():
     first = [one for one in rows if one["table"] == rows[0]["table"]]
     readme = (_table.RESULTS.parent.parent / "README.md").read_text()
     assert "\n".join(_table.table(first, brief=True)) in readme
+
+
+def test_the_table_that_is_kept_is_of_the_results_that_are_kept(tmp_path):
+    for path in _table.RESULTS.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    _table.write(tmp_path)
+    for name in ("table.md", "table.json"):
+        assert (tmp_path / name).read_text() == (_table.RESULTS / name).read_text()
 
 
 def test_results_that_are_kept_are_of_the_settings_that_are_here():

@@ -94,7 +94,7 @@ class Job:
         results: the folder for results.
 
     Raises:
-        ValueError: its folder is of a training by other settings.
+        ValueError: its folder is of a training by other settings or another backend.
 
     Attributes:
         curves: what was noted on the way, by name.
@@ -196,12 +196,12 @@ def run(
     path = result_path(results, row.name, seed)
     if time.time() > deadline:
         return f"{path.stem}: no time left"
-    job = Job(row, seed, data, work, deadline, quick, results)
-    with held(job.folder) as alone:
+    with held(folder_of(work, row.name, seed)) as alone:
         if not alone:
             return f"{path.stem}: another command is at work on it"
-        if is_done(path, job.settings):
+        if is_done(path, settings_of(row, data, quick)):
             return f"{path.stem}: done before"
+        job = Job(row, seed, data, work, deadline, quick, results)
         try:
             metrics = row.train(job)
         except Stopped:
@@ -223,6 +223,7 @@ def held(folder: Path) -> Iterator[bool]:
 
     On Windows, which has no fcntl, nothing is held.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as file:
         if sys.platform != "win32":
             try:
@@ -276,18 +277,28 @@ def settings_of(row: Row, data: Path | None, quick: bool) -> str:
     return f"quick{drawn}" if quick else row.settings
 
 
+BY = "; computed by "
+
+
 def computed_by(settings: str, backends: set[str]) -> str:
     """Return settings with the backends that computed, if not NumPy alone."""
-    others = [f"computed by {name}" for name in sorted(backends - {"numpy"})]
-    return "; ".join([settings, *others])
+    return BY.join([settings, *sorted(backends - {"numpy"})])
 
 
 def check_unfinished(folder: Path, settings: str) -> None:
     """Raise ValueError if a job's folder is of other settings or another backend."""
     kept = folder / "settings"
-    if kept.exists():
-        wanted = computed_by(settings, {backend.name()})
-        check_settings(folder, kept.read_text(), wanted)
+    if not kept.exists():
+        return
+    found = kept.read_text()
+    before, _, by = found.partition(BY)
+    check_settings(folder, before, settings)
+    if found != computed_by(settings, {backend.name()}):
+        raise ValueError(
+            f"{folder} is of a training by {by or 'numpy'}, and this is "
+            f"{backend.name()}; go on with --backend {by or 'numpy'}, or move the "
+            "folder away to train anew"
+        )
 
 
 def check_settings(path: Path, found: str, wanted: str) -> None:
@@ -322,7 +333,7 @@ def load(results: Path, name: str) -> list[dict[str, Any]]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what CPU seconds depend on."""
+    """Return what CPU seconds depend on, but for what else was running."""
     facts = checkpoint.machine()
     return {k: facts[k] for k in ("NumPy", "BLAS", "processor")} | {
         "cores": os.cpu_count(), "backend": backend.name(),

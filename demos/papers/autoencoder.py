@@ -95,24 +95,32 @@ def pca_error(train: np.ndarray, test: np.ndarray, k: int = 30) -> float:
     return reconstruction_error(test, pca.reconstruct(test))
 
 
-SETTINGS = (
-    f"ReLU, linear code, sigmoid output, squared error; Adam {LR} falling as a cosine, "
-    f"batch {BATCH}, {EPOCHS} epochs; regularised by shifts of up to 1 pixel and "
-    f"decoupled weight decay {DECAY}"
-)
-SHORT = 60  # epochs
+BY_SHIFTS, BY_DECAY = "shifts of up to 1 pixel", f"decoupled weight decay {DECAY}"
+
+
+def settings(epochs: int, regularised: str) -> str:
+    """Say how it is trained."""
+    return (
+        f"ReLU, linear code, sigmoid output, squared error; Adam {LR} falling as a "
+        f"cosine, batch {BATCH}, {epochs} epochs; regularised by {regularised}"
+    )
+
+
+SETTINGS = settings(EPOCHS, f"{BY_SHIFTS} and {BY_DECAY}")
+SHORT = 60  # epochs, of the ablation
 DEPARTURES = (
-    "ReLU for logistic units, Adam for conjugate gradients, no RBMs, shifted images; "
+    "ReLU for logistic units, trained by squared error for cross-entropy and by Adam "
+    "for conjugate gradients, no RBMs, shifted images; "
     "no images held out: shifts and decay as in a first trial, judged by test images"
 )
 DEEP = f"deep autoencoder {'-'.join(map(str, SIZES))}"
 METRIC = "squared error per test image"
 PAPER = "3.00 (Hinton & Salakhutdinov 2006)"
 ABLATION: dict[str, tuple[str, dict[str, Any]]] = {
-    "both": ("shifts and weight decay", {}),
-    "plain": ("neither shifts nor weight decay", {"shifts": False, "decay": 0.0}),
-    "no-shifts": ("weight decay alone", {"shifts": False}),
-    "no-decay": ("shifts alone", {"decay": 0.0}),
+    "both": (f"{BY_SHIFTS} and {BY_DECAY}", {}),
+    "plain": ("nothing", {"shifts": False, "decay": 0.0}),
+    "no-shifts": (BY_DECAY, {"shifts": False}),
+    "no-decay": (BY_SHIFTS, {"decay": 0.0}),
 }
 AIMS = (Aim("", "≤", 2.80), Aim("CPU min", "≤", 30))
 ROWS = [
@@ -121,10 +129,12 @@ ROWS = [
     Row("autoencoder-pretrained", f"{DEEP}, each layer first by itself", METRIC, PAPER,
         AIMS, 3, f"{SETTINGS}; before that, {PRETRAINING} epochs for each layer by "
         "itself", f"{DEPARTURES}; layers as autoencoders, "
-        "by Adam, on images as they are",
+        f"by Adam at 0.001, batch {BATCH}, on images as they are",
         partial(train, pretrained=True)),
-    *(Row(f"autoencoder-{name}", about, "squared error per image held out", "", (), 1,
-          f"{SETTINGS}; but {about}, {SHORT} epochs, {VALIDATION} images held out", "",
+    *(Row(f"autoencoder-{name}", f"regularised by {about}",
+          "squared error per image held out", "", (), 1,
+          f"{settings(SHORT, about)}; without the last {VALIDATION:,} images, by which "
+          "it is judged", "",
           partial(train, epochs=SHORT, validation=VALIDATION, **changed),
           "What regularises the deep autoencoder: by images held out of training")
       for name, (about, changed) in ABLATION.items()),

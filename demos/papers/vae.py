@@ -123,7 +123,7 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
     return {
         "test": -float(log_p.mean()),
         "its standard error": float(log_p.std() / math.sqrt(len(log_p))),
-        "bound": -float(found["elbo"].mean()),
+        "−ELBO": -float(found["elbo"].mean()),
     }
 
 
