@@ -149,12 +149,12 @@ def regenerated(job: Job, name: str) -> Split:
     x, label = everything(job)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(x))
-    x, label = x[order], label[order]
+    angle = rng.uniform(0, 2 * np.pi, len(x))
+    a, b, end = job.choose((10_000, 12_000, 62_000), (1000, 1200, 2000))
+    x, label = x[order[:end]], label[order[:end]]
     if name == "rot":
-        x = turned(x, rng.uniform(0, 2 * np.pi, len(x)))
-    a, b = job.choose((10_000, 12_000), (1000, 1200))
-    end = job.choose(62_000, 2000)
-    return Split(x[:a], x[a:b], x[b:end], label[:a], label[a:b], label[b:end])
+        x = turned(x, angle[:end])
+    return Split(x[:a], x[a:b], x[b:], label[:a], label[a:b], label[b:])
 
 
 def turned(x: np.ndarray, angle: np.ndarray) -> np.ndarray:

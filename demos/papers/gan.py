@@ -3,8 +3,10 @@
 Metric: the mean log-likelihood of the 10,000 test images under a Parzen window of
 10,000 samples, σ chosen of ten by validation images. It can be gamed, so controls stand
 beside it: training images, images held out, a Gaussian, centroids of k-means; and the
-Fréchet distance of a classifier's features; and how near samples are to training
-images: those learned by heart would be nearer than images held out are.
+Fréchet distance of a classifier's features from the test images, which other real
+images have too, as others wrote them; mixed with the test images and dealt at random,
+they have what is left to chance; and how near samples are to training images: those
+learned by heart would be nearer than images held out are.
 """
 
 import math
@@ -145,7 +147,15 @@ def control(job: Job, kind: str) -> dict[str, float]:
         samples = np.clip(samples, 0, 1).astype(np.float32)
     else:
         samples = centroids(data.train, n, rng, rounds=job.choose(ROUNDS, 1))
-    return measures(job, samples, data)
+    found = measures(job, samples, data)
+    if kind == "validation":
+        of = features(job, data)
+        mixed = rng.permutation(np.concatenate([samples, data.test]))
+        one, other = of(mixed[: len(samples)]), of(mixed[len(samples) :])
+        found["Fréchet distance if mixed with the test images"] = frechet_distance(
+            one, other
+        )
+    return found
 
 
 def centroids(
