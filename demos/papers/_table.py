@@ -47,6 +47,20 @@ def mean_and_error(values: list[float]) -> str:
     return f"{text} ± 0" if several else text
 
 
+def beside(other: str, less: list[float]) -> dict[str, str]:
+    """Return how far a row is below another or above it, given what it is less."""
+    side = "below" if np.mean(less) >= 0 else "above"
+    by = less if side == "below" else [-d for d in less]
+    wins = f"in {sum(d > 0 for d in by)} of {len(by)} pairs"
+    return {f"{side} {other}": f"by {mean_and_error(by)}, {wins}"}
+
+
+def at_least(values: list[float]) -> float:
+    """Return the lower end of the 95 % interval of a mean, of two or more values."""
+    t = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
+    return float(np.mean(values)) - t * standard_error(values)
+
+
 def summary(
     row: Row, found: list[dict[str, Any]], above: list[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -68,18 +82,13 @@ def summary(
     less = [of_seed[one["seed"]] - one["metrics"][names[0]]
             for one in found if one["seed"] in of_seed]  # fmt: skip
     if less:
-        side = "below" if np.mean(less) >= 0 else "above"
-        by = less if side == "below" else [-d for d in less]
-        wins = f"in {sum(d > 0 for d in by)} of {len(by)} pairs"
-        ours[f"{side} {row.below}"] = f"by {mean_and_error(by)}, {wins}"
-    if len(less) > 1:  # of one pair nothing is known
-        t = STUDENT[min(len(less) - 1, len(STUDENT)) - 1]
-        least = float(np.mean(less)) - t * standard_error(less)
-        means[f"below {row.below}"] = least
+        ours |= beside(row.below, less)
+    if len(less) > 1:
+        means[f"below {row.below}"] = at_least(less)
     return {
         "row": row.name, "about": row.about, "metric": row.metric, "paper": row.paper,
         "aims": {str(aim): aim.met(means[aim.metric]) for aim in row.aims
-                 if len(less) > 1 or aim.metric != f"below {row.below}"},
+                 if aim.metric in means or aim.metric != f"below {row.below}"},
         "seeds": len(found), "ours": ours,
         "CPU minutes": round(minutes, 1), "table": row.table,
         "settings": settings(found), "departures": row.departures, "tried": row.tried,
