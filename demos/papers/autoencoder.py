@@ -2,6 +2,11 @@
 
 Metric: the squared error summed over 784 pixels in [0, 1], the mean over the test
 images, reconstructions as they are. PCA of 30 components leaves 13.87.
+
+What regularises is that each picture is shifted by up to a pixel, afresh each time:
+without it the error of images held out is higher by 0.6 to 0.7, and that of training
+images lower. Weight decay takes 0.1 off without shifts, and nothing with them (the
+ablation below, 60 epochs).
 """
 
 from functools import partial
@@ -111,7 +116,8 @@ SHORT = 60  # epochs, of the ablation
 DEPARTURES = (
     "ReLU for logistic units, trained by squared error for cross-entropy and by Adam "
     "for conjugate gradients, no RBMs, shifted images; "
-    "no images held out: shifts and decay as in a first trial, judged by test images"
+    "no images held out: shifts and decay as in a first trial, judged by test images; "
+    "images held out, below, choose the shifts too, and see no use in the decay"
 )
 DEEP = f"deep autoencoder {'-'.join(map(str, SIZES))}"
 METRIC = "squared error per test image"
