@@ -163,8 +163,8 @@ def curves(results: Path) -> Any | None:
         colour = plots.COLOURS[i % len(plots.COLOURS)]
         ax.plot(seconds / 60, value, "o-", ms=3, color=colour, label=row.name)
     ax.set_xlabel("CPU minutes")
-    ax.set_ylabel(f"−log p(x), nats, {vae.VALIDATION} validation images, "
-                  f"{vae.DRAWS // 10} samples")  # fmt: skip
+    ax.set_ylabel("−log p(x), nats")
+    ax.set_title(f"{vae.VALIDATION} validation images, {vae.DRAWS // 10} samples each")
     ax.legend()
     return figure
 
