@@ -10,12 +10,14 @@ import json
 import math
 import os
 import platform
+import secrets
+import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -42,17 +44,23 @@ def save(path: str | Path, arrays: Mapping[str, Array], **about: Any) -> Path:
 
     """
     path = checks.path("save", path)
+    _save(path, arrays, about, path.with_name(f".{path.name}.{os.getpid()}"))
+    return path
+
+
+def _save(
+    path: Path, arrays: Mapping[str, Array], about: Mapping[str, Any], temporary: Path
+) -> None:
     _check_arrays("save", arrays)
     if _ABOUT in arrays:
         raise ValueError(f"checkpoint: the name {_ABOUT!r} is taken")
     content = {**arrays, _ABOUT: np.array(json.dumps(about))}
-    with _whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with _whole(path, temporary) as file, zipfile.ZipFile(file, "w") as archive:
         for name, a in content.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(
                     entry, backend.to_numpy(a), allow_pickle=False
                 )
-    return path
 
 
 def _check_arrays(owner: str, arrays: Any) -> None:
@@ -67,17 +75,24 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     if not isinstance(content, bytes):
         raise TypeError(f"write_whole: a {type(content).__name__} given, not bytes")
-    with _whole(checks.path("write_whole", path)) as file:
+    path = checks.path("write_whole", path)
+    with _whole(path, path.with_name(f".{path.name}.{os.getpid()}")) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Any]:
-    """Give a file to write, which takes the place of `path` once it is on the disk."""
+def _whole(path: Path, temporary: Path) -> Iterator[Any]:
+    """Give a file to write, which takes the place of `path` once it is on the disk.
+
+    `temporary` is its name until then, in the same folder: a rename is whole only
+    within one file system.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-    # In the same folder, because a rename is whole only within one file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -85,34 +100,60 @@ def _whole(path: Path) -> Iterator[Any]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:  # a full disk names no file, or the temporary one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(
+    path: str | Path, *, max_bytes: int = 2**32
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save` wrote: the arrays, and the facts about them.
 
     Nothing is unpickled, and no more memory is taken than the file is long, whatever it
     says of itself.
 
+    Args:
+        path: a plain file, or a link to one.
+        max_bytes: a longer file is refused.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not one that `save` wrote, or is damaged.
+        ValueError: the file is not one that `save` wrote, is damaged, or is too long.
 
     """
     path = checks.path("load", path)
+    checks.number("load", "max_bytes", max_bytes, checks.POSITIVE)
+    return _read(path, max_bytes, lambda name: True)
+
+
+def load_facts(path: str | Path) -> dict[str, Any]:
+    """Read the facts alone out of a file that `save` wrote; errors as for `load`."""
+    path = checks.path("load_facts", path)
+    return _read(path, math.inf, lambda name: name == _ABOUT)[1]
+
+
+def _read(
+    path: Path, max_bytes: float, wanted: Callable[[str], bool]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the arrays whose names are wanted, and the facts."""
     try:
         arrays = {}
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with plain_file(path, max_bytes) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _check_entries(entries, os.fstat(file.fileno()).st_size)
             for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                if not wanted(name):
+                    continue
                 with archive.open(entry) as content:
                     _check_header(content, entry)
                 # Opened anew: seeking back may switch the check of its sum off.
                 with archive.open(entry) as content:
                     array = np.lib.format.read_array(content, allow_pickle=False)
-                arrays[entry.filename.removesuffix(".npy")] = array
+                arrays[name] = array
         about = json.loads(str(arrays.pop(_ABOUT)))
         if not isinstance(about, dict):
             raise ValueError("the facts are none")
@@ -121,6 +162,55 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise
     except Exception as error:  # whatever zipfile, zlib, NumPy and JSON make of it
         raise ValueError(f"{path}: not a file of weights ({error})") from error
+
+
+@contextlib.contextmanager
+def plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
+    """Open a file for reading. A pipe or a device, which may never end, is refused.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is not a plain file, or is longer than `max_bytes`.
+
+    """
+    # O_NONBLOCK: to open a pipe that nobody writes to would wait for ever.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is a folder, a pipe or a device; a file expected")
+        if status.st_size > max_bytes:
+            raise ValueError(f"it has {status.st_size} bytes; {max_bytes} at most")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, max_bytes: int = 2**20) -> dict[str, Any]:
+    """Read a dict out of a JSON file of UTF-8.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, holds something else, or is longer than `max_bytes`.
+
+    """
+    try:
+        with plain_file(path, max_bytes) as file:
+            found = json.loads(file.read(max_bytes).decode("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, a dict expected")
+        return found
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a dict to a JSON file, whole or not at all."""
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
@@ -161,7 +251,9 @@ def _sync_folder(folder: Path) -> None:
 
 # --- A run that goes on -------------------------------------------------------------
 
-FORMAT = 1  # of states, and of the facts beside weights; what old readers miss adds 1
+# Of states, of run.json and of the facts beside weights; each change adds 1.
+# 1: run.json in the folder of the states; no states after the end. 2: `runs.py`.
+FORMAT = 2
 
 
 class State(NamedTuple):
@@ -191,12 +283,20 @@ class _Adding:
         self.group = getattr(save, "group", None)
 
     def __call__(self, state: Callable[[], State]) -> None:
-        def both() -> State:
-            inner = state()
-            arrays = inner.arrays | self.more.arrays
-            return State(arrays, inner.facts | self.more.facts)
+        self.save(partial(self._both, state))
 
-        self.save(both)
+    def end(self, state: Callable[[], State]) -> None:
+        save_last(self.save, partial(self._both, state))
+
+    def _both(self, state: Callable[[], State]) -> State:
+        inner = state()
+        return State(inner.arrays | self.more.arrays, inner.facts | self.more.facts)
+
+
+def save_last(save: Save | None, state: Callable[[], State]) -> None:
+    """Hand over the state after the last step, if `save` keeps it (`Checkpoints`)."""
+    if hasattr(save, "end"):
+        save.end(state)
 
 
 class Stopped(Exception):
@@ -207,7 +307,11 @@ class Checkpoints:
     """The last few states of a run, in a folder of their own.
 
     `fit(..., checkpoints=c)` hands over its state after each step, and `c` writes it
-    when it is time to. `c.last()` is what `fit(..., resume=...)` goes on from.
+    when it is time to. `c.last()` is what `fit(..., resume=...)` goes on from. The
+    state after the last step is always written: with it a run can be extended.
+
+    Every state carries the id of its run. Files of other runs, and any other file that
+    is in the folder, are never written over or removed.
 
     Args:
         folder: is made with the first state.
@@ -215,6 +319,7 @@ class Checkpoints:
         keep: how many states stay.
         group: processes that train together (`distributed.Group`). The first writes for
             all, and when one is asked to stop, all do after the same step.
+        run: the id of the run; by default a new one, or that of a run that is resumed.
 
     Attributes:
         stop: set it (in a signal's handler, say), and the next step is the last: its
@@ -229,6 +334,7 @@ class Checkpoints:
         every: float = 60.0,
         keep: int = 3,
         group: Any = None,
+        run: str | None = None,
     ) -> None:
         checks.number("Checkpoints", "every", every, "[0, inf]")
         checks.count("Checkpoints", "keep", keep)
@@ -237,6 +343,9 @@ class Checkpoints:
         self.keep = keep
         self.group = group
         self.stop = False
+        self.run = secrets.token_hex(8) if run is None else run
+        self._chosen = run is not None
+        self._runs: dict[Path, str | None] = {}  # of the files, once they were read
         self._written = time.monotonic()
 
     def __call__(self, state: Callable[[], State]) -> None:
@@ -253,24 +362,70 @@ class Checkpoints:
             asked = self.group.gathered((stop, due))
             stop, due = any(one for one, _ in asked), asked[0][1]
         if stop or due:
-            found = state()  # by all: it may say that this is none to go on from
-            if self.group is None or self.group.rank == 0:
-                where = self.write(found)
-            self._written = time.monotonic()
+            where = self._write_by_one(state) or where
         if stop:
             raise Stopped(f"stopped; the state is in {where}")
 
+    def end(self, state: Callable[[], State]) -> None:
+        """Write the state after the last step."""
+        self._write_by_one(state)
+
+    def _write_by_one(self, state: Callable[[], State]) -> Path | None:
+        """Have the first of all processes write the state; return its file there."""
+        path = None
+        found = state()  # by all: it may say that this is none to go on from
+        if self.group is None or self.group.rank == 0:
+            path = self.write(found)
+        self._written = time.monotonic()
+        return path
+
     def write(self, state: State) -> Path:
-        """Write a state, and let go of those that are too many; return its file."""
+        """Write a state, remove this run's that are too many; return its file."""
         if not isinstance(state, State):
             raise TypeError(f"Checkpoints: {state!r} given, a State expected")
+        if not self._chosen:
+            self.run = state.facts.get("run", self.run)  # of a run that is resumed
         self.folder.mkdir(parents=True, exist_ok=True)
-        there = self._files()
-        number = int(there[-1].stem) + 1 if there else 0
-        path = save(self.folder / f"{number:08}.npz", state.arrays, **state.facts)
-        for old in [*there, path][: -self.keep]:
-            old.unlink(missing_ok=True)
+        own = self.files()
+        number = int(own[-1].stem) + 1 if own else 0
+        while (path := self.folder / f"{number:08}.npz").exists():
+            number += 1
+        # One name for all: what a process that was killed left is written over.
+        temporary = self.folder / f".{self.run or 'state'}.part"
+        _save(path, state.arrays, {**state.facts, "run": self.run}, temporary)
+        self._runs[path] = self.run
+        self.prune(self.keep)
         return path
+
+    def prune(self, keep: int) -> None:
+        """Remove this run's states but for the newest `keep`."""
+        files = self.files()
+        for path in files[: max(0, len(files) - keep)]:
+            path.unlink(missing_ok=True)
+
+    def files(self) -> list[Path]:
+        """Return the files of this run's states, the oldest first."""
+        return [path for path in self._all() if self._run_of(path) == self.run]
+
+    def newest(self) -> tuple[Path, State] | None:
+        """Return the newest state that can be read, with its file; None: there is none.
+
+        Raises:
+            ValueError: there are files, and none of them can be read.
+
+        """
+        errors = []
+        for path in reversed(self._all()):
+            try:
+                state = State(*load(path))
+            except (ValueError, OSError) as error:
+                errors.append(error)
+                continue
+            self._runs[path] = _run_in(state.facts)
+            return path, state
+        if errors:
+            raise ValueError(f"{self.folder}: no state can be read; {errors[0]}")
+        return None
 
     def last(self) -> State | None:
         """Return the newest state that can be read; None if there is none.
@@ -279,18 +434,25 @@ class Checkpoints:
             ValueError: there are files, and none of them can be read.
 
         """
-        errors = []
-        for path in reversed(self._files()):
-            try:
-                return State(*load(path))
-            except (ValueError, OSError) as error:
-                errors.append(error)
-        if errors:
-            raise ValueError(f"{self.folder}: no state can be read; {errors[0]}")
-        return None
+        found = self.newest()
+        return found and found[1]
 
-    def _files(self) -> list[Path]:
+    def _run_of(self, path: Path) -> str | None:
+        """Return the id of the run that wrote a state; None if it cannot be read."""
+        if path not in self._runs:
+            try:
+                self._runs[path] = _run_in(load_facts(path))
+            except (ValueError, OSError):
+                self._runs[path] = None
+        return self._runs[path]
+
+    def _all(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]" * 8 + ".npz"))
+
+
+def _run_in(facts: Mapping[str, Any]) -> str:
+    """Return the id of the run of a state; those of format 1 have none."""
+    return str(facts.get("run", ""))
 
 
 def machine() -> dict[str, str]:

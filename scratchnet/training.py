@@ -6,6 +6,7 @@ and `fit_gan` for the game of two.
 
 import contextlib
 import copy
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from scratchnet.checkpoint import (
     adding,
     generator_state,
     machine,
+    save_last,
     set_generator_state,
 )
 from scratchnet.nn import Module, inference
@@ -93,10 +95,11 @@ def fit(
         progress: show a progress bar, if stderr is a terminal.
         callback: called after each epoch with the history so far.
         checkpoints: a `Checkpoints`; is handed the state after each step, to be written
-            now and then.
+            now and then, and the state after the last step.
         resume: a state of such a run, `checkpoints.last()`. With the same arguments as
             in that run, generators made from the same seeds among them, the run goes on
-            from there and ends as it would have ended, to the last bit.
+            from there and ends as it would have ended, to the last bit. `epochs` may
+            differ: more of them extend a run, also one that has ended.
         group: other processes, which call `fit` with the same arguments (but x, if the
             group is `sharded`), to train the same model by hand together. `batch_size`
             is the rows of all. Process 0 has the progress bar, and its state counts.
@@ -157,6 +160,8 @@ def fit(
         resume = group.from_first(resume)
         group.agree("fit", place.everything())
     if resume is not None:
+        place.check_facts(resume.facts)
+        _check_order(resume, n, len(starts))
         restored = place.restore(resume, losses=losses, order=order)
         losses[...] = backend.asarray(restored["losses"])
         order = restored["order"]
@@ -196,13 +201,13 @@ def fit(
         return f"epoch {epoch + 1}, step {i + 1} of {len(starts)}"
 
     first = len(history.losses)
-    # disable=None: no bar where stderr is no terminal.
-    disable = None if progress and (group is None or group.rank == 0) else True
+    shown = progress and (group is None or group.rank == 0)
     began_at = first * len(starts) + done
     with (
         _trained_by(group, model),
         tqdm(
-            total=epochs * len(starts), initial=began_at, unit="step", disable=disable
+            total=epochs * len(starts), initial=began_at, unit="step",
+            disable=_no_bar(shown),
         ) as bar,
     ):
         for epoch in range(first, epochs):
@@ -250,7 +255,26 @@ def fit(
             bar.set_postfix(epoch=epoch + 1, loss=history.losses[-1])
             if callback is not None:
                 callback(history)
+    save_last(checkpoints, partial(place.state, 0, losses=losses, order=order))
     return history
+
+
+def _check_order(state: State, n: int, steps: int) -> None:
+    """Raise ValueError unless a state visits each of n samples once, in so many steps.
+
+    Of an order of another length `_Place.restore` says more.
+    """
+    order = state.arrays.get("order")
+    wrong = state.facts["step"] > steps
+    if order is not None and order.shape == (n,):
+        wrong = wrong or not np.array_equal(np.sort(order), np.arange(n))
+    if wrong:
+        raise ValueError(f"fit: resume: the state is damaged, or not of {n} samples")
+
+
+def _no_bar(shown: bool) -> bool | None:
+    """Return tqdm's `disable`; None is its word for "unless stderr is a terminal"."""
+    return None if shown and sys.stderr is not None else True
 
 
 def _part(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -283,6 +307,10 @@ def _shown(part: Any) -> dict[str, Array]:
     return found
 
 
+# Arguments that say how long to train: they may differ in a run that is resumed.
+LENGTHS = ("epochs", "steps")
+
+
 class _Place:
     """Where a run is: what its state is made of, and how it is restored.
 
@@ -312,6 +340,7 @@ class _Place:
                 own = part.named_generators()
                 self.generators |= {f"{name}.{k}": g for k, g in own}
         self.history = history
+        self.run: dict[str, str] = {}  # the id of a run that is resumed
         self.arguments = {"run": owner, **arguments, "generators": [*self.generators]}
 
     def state(self, step: int, **arrays: Array) -> State:
@@ -360,6 +389,7 @@ class _Place:
             "step": step,
             "history": {k: [*values] for k, values in vars(self.history).items()},
             "generators": self.random(),
+            **self.run,
         }
 
     def everything(self) -> dict[str, Any]:
@@ -379,24 +409,14 @@ class _Place:
 
         """
         facts = state.facts
-        if facts.get("format", 0) > FORMAT:
-            raise ValueError(
-                f"{self.owner}: resume: the state was written by a later scratchnet"
-            )
-        saved = facts.get("arguments", {})
-        wrong = [
-            f"{k} is {v!r} here, {saved.get(k)!r} there"
-            for k, v in self.arguments.items()
-            if saved.get(k) != v
-        ]
+        self.check_facts(facts)
         for name, a in arrays.items():
             there = state.arrays.get(name)
             if there is None or there.shape != a.shape or there.dtype != a.dtype:
-                wrong.append(f"the array {name!r} is missing or another")
-        if wrong:
-            raise ValueError(
-                f"{self.owner}: resume: the state is of another run: {'; '.join(wrong)}"
-            )
+                raise ValueError(
+                    f"{self.owner}: resume: the state is of another run: the array "
+                    f"{name!r} is missing or another"
+                )
         parts = self._checked_parts()
         streams = {name for name, part in parts if isinstance(part, Stream)}
         saved_parts = {name.partition(".")[0] for name in state.arrays}
@@ -431,7 +451,41 @@ class _Place:
                 )
         for name, values in facts["history"].items():
             getattr(self.history, name)[:] = values
+        if "run" in facts:
+            self.run = {"run": facts["run"]}
         return {name: state.arrays[name] for name in arrays}
+
+    def check_facts(self, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError unless a state with these facts can be gone on from."""
+        owner = f"{self.owner}: resume: the state"
+        if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
+            raise ValueError(f"{owner} was written by a later scratchnet")
+        saved = facts.get("arguments")
+        saved = saved if isinstance(saved, dict) else {}
+        wrong = [
+            f"{k} is {v!r} here, {saved.get(k)!r} there"
+            for k, v in self.arguments.items()
+            if saved.get(k) != v and k not in LENGTHS
+        ]
+        if wrong:
+            raise ValueError(f"{owner} is of another run: {'; '.join(wrong)}")
+        step, history = facts.get("step"), facts.get("history")
+        if not (
+            isinstance(step, int)
+            and step >= 0
+            and isinstance(history, dict)
+            and history.keys() == vars(self.history).keys()
+            and all(isinstance(values, list) for values in history.values())
+            and isinstance(facts.get("generators"), dict)
+        ):
+            raise ValueError(f"{owner} is damaged: a fact is missing, or of another type")
+        unit = "steps" if "steps" in self.arguments else "epochs"
+        done = step if unit == "steps" else len(history["losses"]) + (step > 0)
+        if done > self.arguments[unit]:
+            raise ValueError(
+                f"{owner} has begun {done} {unit}; {unit} is {self.arguments[unit]}, "
+                "and a run cannot be made shorter than it is"
+            )
 
     def diagnosis(
         self,
@@ -769,8 +823,13 @@ def pretrain(
         if "layer" not in resume.facts:
             raise ValueError("pretrain: resume: the state is not of a pretraining")
         first = resume.facts["layer"]
+        try:
+            histories = [History(**made) for made in resume.facts["layers"]]
+            if not len(histories) == first - 1 < len(stack.sizes) - 1:
+                raise ValueError(f"layer {first}, and {len(histories)} before it")
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"pretrain: resume: the state is damaged ({error})") from error
         stack.load_state_dict(_part("stack", resume.arrays))
-        histories = [History(**made) for made in resume.facts["layers"]]
     (h,) = _uploaded("pretrain", "x", (x,))
     for k in range(1, len(stack.sizes)):
         layer = stack.layer(k)
@@ -930,10 +989,9 @@ def fit_gan(
         if callback is not None and history.steps[-1:] == [done]:
             callback(history)  # it was to come after the state was saved
     good, since = place.snapshot(done), done + 1
-    disable = None if progress else True
     for step in tqdm(
         range(done + 1, steps + 1), initial=done, total=steps, unit="step",
-        disable=disable,
+        disable=_no_bar(progress),
     ):  # fmt: skip
         noted = step % every == 0 or step == steps
         try:
@@ -956,6 +1014,7 @@ def fit_gan(
             good, since = place.snapshot(step), step + 1
             if callback is not None:
                 callback(history)
+    save_last(checkpoints, partial(place.state, steps))
     return history
 
 

@@ -181,7 +181,7 @@ def test_states_come_when_it_is_time_and_the_last_few_stay(tmp_path, monkeypatch
     assert sorted(p.name for p in checkpoints.folder.iterdir()) == [
         "00000001.npz", "00000002.npz"
     ]  # fmt: skip
-    assert checkpoints.last().facts == {"t": 30.0}
+    assert checkpoints.last().facts == {"t": 30.0, "run": checkpoints.run}
     assert Checkpoints(tmp_path / "new").last().arrays["a"] == 30
 
 
@@ -238,7 +238,7 @@ def test_the_state_of_another_run_is_refused_and_changes_nothing(tmp_path):
         fit(model, X[: other.pop("rows", 50)], resume=state, **arguments)
 
     for other, message in [
-        ({"epochs": 4}, "epochs is 4 here, 3 there"),
+        ({"epochs": 1}, "the state has begun 2 epochs; epochs is 1, and a run cannot"),
         ({"batch_size": 8}, "batch_size is 8 here, 16 there"),
         ({"validation": None}, "validation is False here, True there"),
         ({"rng": np.random.Generator(np.random.MT19937(3))},
