@@ -23,6 +23,7 @@ CODES = (1, 2, 4, 8, 16, 32)  # numbers
 COMPONENTS = 128  # of PCA, at most
 SHOWN = (2, 3, 4, 5, 7, 8)  # the digits in the picture
 GAP = 1  # pixels between pictures
+SIDE = 28  # pixels
 CUT = slice(3, -3)  # of the paper around the digits, rows and columns
 BLUE, ORANGE = plots.COLOURS[:2]
 GREY = "#666666"
@@ -56,7 +57,9 @@ def needed(errors: np.ndarray, error: float) -> int:
 
 def tiles(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Lay columns of pictures, each (rows, pixels), out as one, grey lines between."""
-    pictures = [[plots.as_image(x)[CUT, CUT] for x in column] for column in columns]
+    pictures = [
+        [x[CUT, CUT] for x in column.reshape(-1, SIDE, SIDE)] for column in columns
+    ]
     ruled = np.pad(pictures, ((0, 0), (0, 0), (0, GAP), (0, GAP)), constant_values=0.15)
     return np.vstack(np.concatenate(ruled, axis=2))[:-GAP, :-GAP]
 

@@ -51,9 +51,14 @@ class Cleaned(NamedTuple):
     spoiled: np.ndarray
     ways: dict[str, np.ndarray]
 
+    @property
+    def side(self) -> int:
+        """The rows, and columns, of a picture."""
+        return round(self.clear.shape[1] ** 0.5)
+
     def scores(self) -> dict[str, tuple[float, float]]:
         """Return mean PSNR (dB) and SSIM of the spoiled and of each cleaned picture."""
-        side = round(self.clear.shape[1] ** 0.5)
+        side = self.side
         found = {}
         for name, x in {"spoiled": self.spoiled, **self.ways}.items():
             shown = np.clip(x, 0, 1)
@@ -218,7 +223,8 @@ def deer_classifier(
 def strip(cleaned: Cleaned, shown: list[int], spoiled: str) -> dict[str, Any]:
     """Return rows of pictures by name, clear ones first."""
     rows = {"clear": cleaned.clear, spoiled: cleaned.spoiled, **cleaned.ways}
-    return {name: [np.clip(x[i], 0, 1) for i in shown] for name, x in rows.items()}
+    shape = (len(shown), cleaned.side, cleaned.side)
+    return {name: np.clip(x[shown], 0, 1).reshape(shape) for name, x in rows.items()}
 
 
 MARKERS = {  # of each way to clean: marker, colour

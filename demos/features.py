@@ -131,15 +131,15 @@ def run(demo: Demo) -> None:
     demo.save(draw_probes(r2))
 
     z, label = spaces["autoencoder"][:NEAR], held_out.label[:NEAR]
-    images = held_out.x[:NEAR]
+    images, pictures = held_out.x[:NEAR], held_out.images[:NEAR]
     near = {"pixels": nearest_neighbours(images)[:, 0],
             "code": nearest_neighbours(z)[:, 0]}  # fmt: skip
     differ = np.flatnonzero(label[near["pixels"]] != label)[:5]
     shown = [*differ, *np.setdiff1d(np.arange(20), differ)[: 12 - len(differ)]]
     demo.save(plots.picture_rows({
-        "digit": images[shown],
-        "nearest in pixels": images[near["pixels"][shown]],
-        "nearest in code": images[near["code"][shown]],
+        "digit": pictures[shown],
+        "nearest in pixels": pictures[near["pixels"][shown]],
+        "nearest in code": pictures[near["code"][shown]],
     }), "neighbours")  # fmt: skip
 
     for factor in ("rotation", "thickness"):

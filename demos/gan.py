@@ -389,8 +389,8 @@ def draw_digits_figure(made: Generated) -> Any:
         mine = made.x[made.sure & (made.label == digit)][:12]
         for ax in row[:12]:
             ax.axis("off")
-        for ax, x in zip(row, mine, strict=False):
-            ax.imshow(plots.as_image(x), vmin=0, vmax=1)
+        for ax, x in zip(row, mine.reshape(-1, 28, 28), strict=False):
+            ax.imshow(x, vmin=0, vmax=1)
         bar = row[12]
         bar.barh(0, 100 * shares[digit], color=plots.COLOURS[0])
         bar.axvline(5, color="black", ls=":")

@@ -158,6 +158,7 @@ TURN = 0.5  # radians to either side, of the digits that are trained on
 NEAR = 100  # neighbours whose factors say which way leads where
 SHOWN = (2, 4, 7)  # the digits in the pictures
 PLACES = 9  # on a way
+SIDE = 28  # pixels
 FACTORS = {  # from where to where a way leads, and what a number is multiplied by
     "rotation": (-0.4, 0.4, 180 / np.pi, "degrees"),
     "thickness": (*RANGE["thickness"], 28, "pixels"),
@@ -285,7 +286,7 @@ def draw_ways(found: dict[str, Way], names: tuple[str, ...]) -> Any:
     figure, axes = plots.panels(len(found), 2, (5.2, 2.5), width_ratios=[1.8, 1])
     for (strip, ax), (factor, way) in zip(axes, found.items(), strict=True):
         _, _, times, unit = FACTORS[factor]
-        rows = [np.hstack([plots.as_image(x) for x in row]) for row in way.pictures]
+        rows = [np.hstack(list(row.reshape(-1, SIDE, SIDE))) for row in way.pictures]
         strip.imshow(np.vstack(rows), vmin=0, vmax=1)
         strip.grid(False)
         strip.set_yticks([])
@@ -354,11 +355,13 @@ def between(demo: Demo, model: Autoencoder) -> None:
     for digit in SHOWN[:2]:
         i = np.flatnonzero(a.label == digit)[0]
         angles = APART * (2 * t[:, 0] - 1)
-        rows[f"a {digit}, turned"] = [turned(float(v)).x[i] for v in angles]
-        rows[f"{digit}: between pixels"] = (1 - t) * a.x[i] + t * b.x[i]
+        rows[f"a {digit}, turned"] = [turned(float(v)).images[i] for v in angles]
+        rows[f"{digit}: between pixels"] = ((1 - t) * a.x[i] + t * b.x[i]).reshape(
+            -1, SIDE, SIDE
+        )
         rows[f"{digit}: between codes"] = model.decode(
             (1 - t) * codes[0][i] + t * codes[1][i]
-        )
+        ).reshape(-1, SIDE, SIDE)
     demo.save(plots.picture_rows(rows), "interpolation")
     demo.claim("error of the middle, of codes / of pixels",
                error["codes"].mean() / error["pixels"].mean(),

@@ -260,7 +260,7 @@ def draw_pictures(
     """
     everything = {"": [Column("digit", digits, "")], **blocks}
     sheets = [
-        np.hstack([np.vstack([plots.as_image(x) for x in column.pictures])
+        np.hstack([column.pictures.reshape(-1, SIDE)
                    for column in columns])
         for columns in everything.values()
     ]  # fmt: skip

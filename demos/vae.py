@@ -40,7 +40,8 @@ from scratchnet.models.supervised import Classifier
 from scratchnet.optim import Adam
 from scratchnet.training import History, fit
 
-PIXELS = 784
+SIDE = 28  # pixels
+PIXELS = SIDE**2
 CODE = 16  # numbers
 BATCH = 100
 DRAWS = (1, 3, 10, 30, 100, 300, 1000)  # of z for each picture
@@ -393,12 +394,18 @@ def quantiles(n: int) -> np.ndarray:
     return np.array([normal.inv_cdf((i + 0.5) / n) for i in range(n)])
 
 
+def pictures(x: np.ndarray) -> np.ndarray:
+    """Return rows of pixels (n, d) as pictures (n, rows, columns)."""
+    return x.reshape(-1, SIDE, SIDE)
+
+
 def show_samples(demo: Demo, made: dict[str, np.ndarray], train: np.ndarray) -> None:
     """Show pictures by source, and the training digits nearest to the VAE's."""
-    demo.save(plots.sheets({name: x[:64] for name, x in made.items()}), "samples")
+    demo.save(plots.sheets({k: pictures(x[:64]) for k, x in made.items()}), "samples")
     new = made["VAE"]
     nearest = train[nearest_neighbours(new[:12], train)[:, 0]]
-    rows = {"by the VAE": new[:12], "nearest\ntraining digit": nearest}
+    rows = {"by the VAE": pictures(new[:12]),
+            "nearest\ntraining digit": pictures(nearest)}  # fmt: skip
     demo.save(plots.picture_rows(rows), "nearest")
     n = demo.choose(1000, 300)
     new, real = (nearest_distance(x[:n], train) for x in (new, made["real digits"]))
@@ -412,7 +419,9 @@ def show_ways(demo: Demo, vae: VAE, flat: VAE, digits: Digits) -> None:
     """Show ways between digits in code, and the plane of the code of 2."""
     first = {k: digits.x[np.argmax(digits.label == k)] for k in range(10)}
     ways = {
-        f"{a} to {b}": [first[a], *interpolate(vae, first[a], first[b]), first[b]]
+        f"{a} to {b}": pictures(
+            np.vstack([first[a], interpolate(vae, first[a], first[b]), first[b]])
+        )
         for a, b in ((1, 7), (3, 8), (4, 9), (0, 6), (5, 2))
     }
     notes = (
@@ -420,7 +429,8 @@ def show_ways(demo: Demo, vae: VAE, flat: VAE, digits: Digits) -> None:
     )
     demo.save(plots.picture_rows(ways, notes), "interpolation")
     z = quantiles(19)
-    demo.save(plots.code_plane(flat.decode(plane(z).astype(flat.dtype)), z), "plane")
+    decoded = pictures(flat.decode(plane(z).astype(flat.dtype)))
+    demo.save(plots.code_plane(decoded, z), "plane")
 
 
 def run(demo: Demo) -> None:

@@ -1,12 +1,17 @@
 """The command line: python -m scratchnet train vae, ... sample, ... gradcheck."""
 
 import argparse
+import contextlib
+import io
+import os
 import random
+import signal
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,8 +24,10 @@ from scratchnet.commands import (
     SYSTEMS,
     descend,
     encode,
+    length_of,
     reconstruct,
     sample,
+    say,
     train,
 )
 from scratchnet.distributed import GroupError
@@ -86,26 +93,48 @@ def call_of_all(call: Function) -> Function:
     return joined
 
 
+LARGEST = 10**9  # of the whole numbers that options take
+
+
 def positive(text: str) -> int:
     """Read a positive whole number."""
-    n = int(text)
-    if n < 1:
-        raise argparse.ArgumentTypeError(f"{n} is not positive")
-    return n
+    return _whole(text, 1, LARGEST)
 
 
 def natural(text: str) -> int:
     """Read 0, 1, 2, ..."""
+    return _whole(text, 0, LARGEST)
+
+
+def seed(text: str) -> int:
+    """Read a seed: a whole number of 64 bits."""
+    return _whole(text, 0, 2**64 - 1)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if len(text) > 100:  # far too large, and Python refuses to read it
+        raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is too large")
     n = int(text)
-    if n < 0:
-        raise argparse.ArgumentTypeError(f"{n} is negative")
+    if not least <= n <= most:
+        raise argparse.ArgumentTypeError(f"{n}: {least} to {most} expected")
     return n
+
+
+def name(text: str) -> str:
+    """Read the name of a file or folder."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "an empty name; '.' is the folder that you are in"
+        )
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("a name with a zero byte")
+    return text
 
 
 DATA = "'drawn' digits, 'deer' scenes, a folder of MNIST's files, or 'mnist': download"
 # The options of `train`, for any system that has them. Defaults are in `SYSTEMS`.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "data": {"help": DATA},
+    "data": {"type": name, "help": DATA},
     "examples": {
         "type": positive,
         "help": "how many images to train on (default: "
@@ -119,7 +148,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": float,
         "help": "Adam's learning rate for half of the steps; then it falls to zero",
     },
-    "seed": {"type": int, "help": "of everything that is random"},
+    "seed": {"type": seed, "help": "of everything that is random"},
     "engine": {
         "choices": ["byhand", "autograd"],
         "help": "gradients derived on paper, or by the engine",
@@ -210,8 +239,10 @@ def parser() -> argparse.ArgumentParser:
     )
     trainer.set_defaults(do=train)
     systems = trainer.add_subparsers(dest="system", required=True)
-    for name, system in SYSTEMS.items():
-        own = systems.add_parser(name, help=system.about, description=system.about)
+    for system_name, system in SYSTEMS.items():
+        own = systems.add_parser(
+            system_name, help=system.about, description=system.about
+        )
         for option, default in system.defaults.items():
             add_option(own, option, default, given_only=True)
         add_backend(own)
@@ -221,27 +252,37 @@ def parser() -> argparse.ArgumentParser:
                 help="train with all processes of mpirun -n N (pip install "
                 "'scratchnet[mpi]')",
             )  # fmt: skip
-        out = f"runs/{name}"
-        own.add_argument("--out", default=out, help=f"folder to write (default: {out})")
         own.add_argument(
-            "--resume", metavar="RUN",
-            help="go on with the run in that folder, which was interrupted, with the "
-            "options that it had",
+            "--out", type=name, help=f"folder to write (default: runs/{system_name})"
+        )
+        own.add_argument(
+            "--resume", type=name, metavar="RUN",
+            help="go on with the run in that folder, with the options that it had; one "
+            f"that is finished needs more --{length_of(system_name)}",
         )  # fmt: skip
+        own.add_argument(
+            "--overwrite", action="store_true",
+            help="replace the run that is in the folder: its files are removed",
+        )  # fmt: skip
+        own.set_defaults(checked=partial(checked, system_name))
         own.add_argument(
             "--save-every", type=float, default=30.0, metavar="SECONDS",
             help="how often to save what --resume goes on from (default: 30)",
         )  # fmt: skip
 
     from_run = argparse.ArgumentParser(add_help=False)
-    from_run.add_argument("run", help="the folder that `train` wrote, or its weights")
-    from_run.add_argument("--out", help="the file (default: in that folder)")
+    from_run.add_argument(
+        "run", type=name, help="the folder that `train` wrote, or its weights"
+    )
+    from_run.add_argument("--out", type=name, help="the file (default: in that folder)")
     add_option(from_run, "engine", "byhand")
     add_backend(from_run)
     of_images = argparse.ArgumentParser(add_help=False, parents=[from_run])
-    of_images.add_argument("--data", help=f"{DATA} (default: as in training)")
     of_images.add_argument(
-        "--seed", type=int, help="of the images (default: the run's)"
+        "--data", type=name, help=f"{DATA} (default: as in training)"
+    )
+    of_images.add_argument(
+        "--seed", type=seed, help="of the images (default: the run's)"
     )
     own = commands.add_parser(
         "sample", parents=[from_run], help="draw new images with a trained VAE or GAN"
@@ -263,25 +304,103 @@ def parser() -> argparse.ArgumentParser:
         "gradcheck", help="check the whole table of derivatives"
     )
     check.set_defaults(do=check_table)
-    check.add_argument("--seed", type=int, default=0)
+    check.add_argument("--seed", type=seed, default=0)
     return top
 
 
+class _Refusing(argparse.ArgumentParser):
+    """A parser of options that were saved: what it refuses is no wrong usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def checked(system: str, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the options of a run as the command line would read them.
+
+    Raises:
+        ValueError: there are too few or too many, or one has a value that is refused.
+
+    """
+    defaults = SYSTEMS[system].defaults
+    own = _Refusing(add_help=False, allow_abbrev=False)
+    arguments: list[str] = []
+    for name, default in defaults.items():
+        add_option(own, name, default)
+        value = options.get(name)
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, list):
+            arguments += [flag, *map(str, value)]
+        elif value is not None or default is not None:
+            arguments.append(f"{flag}={value}")
+    try:
+        if options.keys() != defaults.keys():
+            names = ", ".join(sorted(options.keys() ^ defaults.keys()))
+            raise ValueError(f"missing or unknown: {names[:60]}")
+        return vars(own.parse_args(arguments))
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: the options of its run are damaged ({error})"
+        ) from error
+
+
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    print(f"scratchnet: {message}", file=sys.stderr)
+    say(f"scratchnet: {message}", sys.stderr)
+
+
+@contextlib.contextmanager
+def _usable_streams() -> Iterator[None]:
+    """Have what is printed come out, or go nowhere, and never be an error.
+
+    What a console cannot write is replaced. A stream that is not there (pythonw, cron,
+    `2>&-`) is one that leads nowhere: else the next file to be opened would be it.
+    """
+    if sys.stdout is None or sys.stderr is None:
+        for descriptor in (0, 1, 2):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        before = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (
+            nowhere if stream is None else stream for stream in before
+        )
+        for stream in before:
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parser().parse_args(argv)
+    with _usable_streams():
+        try:
+            try:
+                return _run(parser().parse_args(argv))
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:  # who reads has gone: `| head -1`
+            # Or Python would try once more to write what is left.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + getattr(signal, "SIGPIPE", 13)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Do what the arguments say; return the exit status."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             if getattr(args, "backend", None):
                 backend.use(args.backend)
             return args.do(args) or 0
+    except BrokenPipeError:
+        raise
     except (
-        ValueError, TypeError, OSError, FloatingPointError, MemoryError,
+        ValueError, TypeError, OSError, OverflowError, FloatingPointError, MemoryError,
         backend.BackendError, GroupError,
     ) as error:  # fmt: skip
         print(f"scratchnet: {error}", file=sys.stderr)

@@ -141,7 +141,7 @@ def _read(
     """Read the arrays whose names are wanted, and the facts."""
     try:
         arrays = {}
-        with plain_file(path, max_bytes) as file, zipfile.ZipFile(file) as archive:
+        with _plain_file(path, max_bytes) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _check_entries(entries, os.fstat(file.fileno()).st_size)
             for entry in entries:
@@ -165,7 +165,7 @@ def _read(
 
 
 @contextlib.contextmanager
-def plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
+def _plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
     """Open a file for reading. A pipe or a device, which may never end, is refused.
 
     Raises:
@@ -188,7 +188,7 @@ def plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
         os.close(descriptor)
 
 
-def read_json(path: Path, max_bytes: int = 2**20) -> dict[str, Any]:
+def read_json(path: str | Path, max_bytes: int = 2**20) -> dict[str, Any]:
     """Read a dict out of a JSON file of UTF-8.
 
     Raises:
@@ -196,8 +196,10 @@ def read_json(path: Path, max_bytes: int = 2**20) -> dict[str, Any]:
         ValueError: it is damaged, holds something else, or is longer than `max_bytes`.
 
     """
+    path = checks.path("read_json", path)
+    checks.count("read_json", "max_bytes", max_bytes)
     try:
-        with plain_file(path, max_bytes) as file:
+        with _plain_file(path, max_bytes) as file:
             found = json.loads(file.read(max_bytes).decode("utf-8"))
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}, a dict expected")
@@ -208,8 +210,10 @@ def read_json(path: Path, max_bytes: int = 2**20) -> dict[str, Any]:
         raise ValueError(f"{path}: damaged ({error})") from error
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a dict to a JSON file, whole or not at all."""
+    checks.mapping("write_json", "content", content)
+    path = checks.path("write_json", path)
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
 
 
@@ -295,8 +299,9 @@ class _Adding:
 
 def save_last(save: Save | None, state: Callable[[], State]) -> None:
     """Hand over the state after the last step, if `save` keeps it (`Checkpoints`)."""
-    if hasattr(save, "end"):
-        save.end(state)
+    end = getattr(save, "end", None)
+    if end is not None:
+        end(state)
 
 
 class Stopped(Exception):
@@ -319,7 +324,8 @@ class Checkpoints:
         keep: how many states stay.
         group: processes that train together (`distributed.Group`). The first writes for
             all, and when one is asked to stop, all do after the same step.
-        run: the id of the run; by default a new one, or that of a run that is resumed.
+        run: the id of the run, a text; by default a new one, or that of a run that is
+            resumed.
 
     Attributes:
         stop: set it (in a signal's handler, say), and the next step is the last: its
@@ -338,6 +344,8 @@ class Checkpoints:
     ) -> None:
         checks.number("Checkpoints", "every", every, "[0, inf]")
         checks.count("Checkpoints", "keep", keep)
+        if not isinstance(run, str | None):
+            raise TypeError(f"Checkpoints: run is {run!r}; a text expected")
         self.folder = checks.path("Checkpoints", folder)
         self.every = every
         self.keep = keep
@@ -399,6 +407,7 @@ class Checkpoints:
 
     def prune(self, keep: int) -> None:
         """Remove this run's states but for the newest `keep`."""
+        checks.count("Checkpoints.prune", "keep", keep, 0)
         files = self.files()
         for path in files[: max(0, len(files) - keep)]:
             path.unlink(missing_ok=True)

@@ -8,17 +8,18 @@ commands start from a run.
 
 import argparse
 import contextlib
-import hashlib
-import json
+import io
 import math
-import shutil
+import secrets
+import shlex
 import signal
 import statistics
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,15 +43,26 @@ from scratchnet.data.digits import draw_digits
 from scratchnet.data.idx import download_mnist, load_mnist
 from scratchnet.distributed import Group
 from scratchnet.metrics import PCA, frechet_distance, psnr, reconstruction_error
+from scratchnet.runs import (
+    HISTORY,
+    WEIGHTS,
+    About,
+    Folder,
+    RunError,
+    digest,
+    is_size,
+    is_text,
+    parsed,
+)
 from scratchnet.training import fit, fit_gan, pretrain
 
-WEIGHTS = "weights.npz"
-UNFINISHED = "checkpoints"  # the folder, in a run's, that is there until it is finished
 DRAWN = {"drawn": (20_000, 2_000), "deer": (16_000, 1_000)}  # to train on; held out
 JUDGED, DRAWS = 1000, 100  # images, and draws of z for each, of a VAE's log p(x)
 FEATURES = 32  # principal components, in which generated images are compared
 SHOWN, SHEET, PLANE = 10, 64, 1000  # images in a row, on a sheet; codes in the plane
 SIDE = 21  # pictures along each axis of the plane of codes
+MOST_DRAWS = 10_000  # of z in the bound of an IWAE
+OLD_SHAPES = {"drawn": (28, 28), "deer": (48, 48), "mnist": (28, 28)}  # in format 1
 LOSSES = {
     "squared": "squared error per image",
     "cross_entropy": "cross-entropy per image (nats)",
@@ -72,13 +84,24 @@ class Images(NamedTuple):
     """Images to train on, or to judge by."""
 
     x: np.ndarray  # (n, d) float32 in [0, 1]
-    label: np.ndarray  # (n,) the digit; or whether there is a deer
+    shape: tuple[int, int]  # rows and columns of each
+    label: np.ndarray | None  # (n,) the class; or whether there is a deer
     depth: np.ndarray | None = None  # (n, d), of scenes
 
     @property
     def ink(self) -> bool:
         """Whether 1 is ink on paper, and not light."""
         return self.depth is None
+
+    @property
+    def arrays(self) -> list[Any]:
+        """What `digest` is taken of."""
+        return [self.x, self.label, self.depth]
+
+    @property
+    def digest(self) -> str:
+        """What tells these images from any others."""
+        return digest(self.arrays)
 
     def batch(self, model: Any) -> tuple[np.ndarray, ...]:
         """Return what the model is trained on: x, and the depth that fog needs."""
@@ -90,11 +113,17 @@ class Images(NamedTuple):
 
     def mixed(self, n: int) -> np.ndarray:
         """Choose n rows of all labels: the first of each, then the second, ..."""
+        if self.label is None:
+            return np.arange(min(n, len(self.x)))
         turn = np.empty(len(self.label), int)
         for value in np.unique(self.label):
             mine = self.label == value
             turn[mine] = np.arange(mine.sum())
         return np.lexsort((self.label, turn))[:n]
+
+    def pictures(self, x: np.ndarray) -> np.ndarray:
+        """Return rows x (n, d) as pictures of the shape of these (n, rows, columns)."""
+        return x.reshape(-1, *self.shape)
 
 
 def load_images(
@@ -116,14 +145,36 @@ def load_images(
         n = DRAWN[where][held_out] if n is None else n
         if where == "drawn":
             digits = draw_digits(n, rng)
-            return Images(digits.x, digits.label)
+            return Images(digits.x, digits.images.shape[1:], digits.label)
         scenes = draw_scenes(n, rng)
-        return Images(scenes.x, scenes.deer, scenes.x_depth)
+        return Images(scenes.x, scenes.images.shape[1:], scenes.deer, scenes.x_depth)
     folder = download_mnist() if where == "mnist" else Path(where)
     mnist = load_mnist(folder, "test" if held_out else "train")
     if n is not None and n > len(mnist.x):
         raise ValueError(f"--examples {n}: {folder} has {len(mnist.x)}")
-    return Images(mnist.x[:n], mnist.label[:n])
+    label = None if mnist.label is None else mnist.label[:n]
+    return Images(mnist.x[:n], mnist.images.shape[1:], label)
+
+
+def load_both(args: argparse.Namespace, streams: "Streams") -> tuple[Images, Images]:
+    """Return the images to train on, and those that are held out.
+
+    Raises:
+        ValueError, OSError: as for `load_images`; those held out have other rows or
+            columns.
+
+    """
+    images = load_images(args.data, args.examples, streams.train, held_out=False)
+    held_out = load_images(args.data, None, streams.held_out, held_out=True)
+    check_shape(f"--data {args.data}: images for testing", held_out, images.shape)
+    return images, held_out
+
+
+def check_shape(what: str, images: Images, shape: tuple[int, int]) -> None:
+    """Raise ValueError unless the images have these rows and columns."""
+    if images.shape != shape:
+        (m, n), (rows, columns) = images.shape, shape
+        raise ValueError(f"{what} are {m} x {n}; {rows} x {columns} expected")
 
 
 class Streams(NamedTuple):
@@ -341,6 +392,9 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
         g, d = gan.generator.parameters(), gan.discriminator.parameters()
         optimizers = of_g(g), of_d(d)
         average = optim.EMA(g, args.ema)
+    every = max(1, args.steps // 200)
+    if job.resume is not None:  # as it was, also if there are more steps now
+        every = job.resume.facts["arguments"].get("every", every)
     history = fit_gan(
         gan,
         job.train.x,
@@ -351,7 +405,7 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
         discriminator_steps=args.discriminator_steps,
         optimizers=optimizers,
         average=average,
-        every=max(1, args.steps // 200),
+        every=every,
         checkpoints=job.checkpoints,
         resume=job.resume,
     )
@@ -370,126 +424,241 @@ def train(args: argparse.Namespace) -> int:
         The exit status: 0, or 128 and the number of the signal that stopped it.
 
     """
+    if args.resume and args.out and Path(args.resume) != Path(args.out):
+        raise RunError(
+            f"--resume {args.resume} --out {args.out}: a run is resumed in its own "
+            "folder; leave --out away"
+        )
+    if args.resume and args.overwrite:
+        raise RunError("--resume --overwrite: a run is resumed or replaced, not both")
+    folder = Folder(Path(args.resume or args.out or f"runs/{args.system}"))
     if not getattr(args, "distributed", False):
-        return _train(args, None)
-    with Group() as group:
-        return _train(args, group)
+        with folder.locked():
+            return _train(args, folder, None)
+    with Group() as group, contextlib.ExitStack() as stack:
+        if group.rank == 0:
+            stack.enter_context(folder.locked())
+        return _train(args, folder, group)
 
 
-def _train(args: argparse.Namespace, group: Group | None) -> int:
+def _train(args: argparse.Namespace, folder: Folder, group: Group | None) -> int:
     first = group is None or group.rank == 0
     system = SYSTEMS[args.system]
-    out = Path(args.resume or args.out)
-    path = out / UNFINISHED / "run.json"
-    found = begun(args, path) if args.resume and first else None
+    found = found_there(args, folder) if first else None
     found = group.from_first(found) if group else found
-    options = found[0] if found else {}
-    vars(args).update({**system.defaults, **options, **vars(args)})
-    if first and not found and path.exists():
-        raise ValueError(
-            f"{out}: a run that was not finished is there; go on with it, --resume "
-            f"{out}, or remove {out / UNFINISHED}"
-        )
+    saved = found.options if found and args.resume else {}
+    vars(args).update({**system.defaults, **saved, **vars(args)})
+    if args.data not in (*DRAWN, "mnist"):
+        args.data = str(Path(args.data).absolute())
     streams = Streams.of(args.seed)
-    images = load_images(args.data, args.examples, streams.train, held_out=False)
-    held_out = load_images(args.data, None, streams.held_out, held_out=True)
+    images, held_out = load_both(args, streams)
+    about = About(
+        system=args.system,
+        options={name: getattr(args, name) for name in system.defaults},
+        data=digest([*images.arrays, *held_out.arrays]),
+        shape=images.shape,
+        id=secrets.token_hex(8),
+        files=(WEIGHTS, HISTORY, *pictures(args, images)),
+    )
+    if group:
+        given = {f"--{k}": v for k, v in about.options.items() if k != "data"}
+        group.agree("train", {**given, "the images": about.data})
+    if found and args.resume:
+        about = resumed(args, found, about)
+        if first and about.extended != found.extended:
+            before, after = about.extended[-1]
+            say(
+                f"{length_of(args.system)}: {before} before, {after} now; from here on "
+                f"the learning rate is that of a run of {after}"
+            )
     facts = facts_of(args, images.x)
-    checkpoints = Checkpoints(path.parent, every=args.save_every, group=group)
-    data = digest(images, held_out)
-    if found and found[1] != data:
-        raise ValueError(f"--resume {out}: {args.data} has other images than it had")
-    resume = checkpoints.last() if found and first else None
+    checkpoints = RunCheckpoints(
+        folder, about, found, every=args.save_every, group=group
+    )
+    resume = last_state(checkpoints) if args.resume and first else None
     resume = group.from_first(resume) if group else resume
-    about = {
-        "format": FORMAT,
-        "system": args.system,
-        "options": {name: getattr(args, name) for name in system.defaults},
-        "data": data,
-    }
-    save = adding(checkpoints, {}, command=about)
+    save = adding(checkpoints, {}, command=about.command())
     job = Job(args, facts, images, held_out, streams, save, resume, group)
-    if first and not found:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_whole(path, json.dumps(about, indent=1).encode())
-    with stopped_by_signals(checkpoints) as signals:
-        try:
+    try:
+        with stopped_by_signals(checkpoints) as signals:
             model, record = system.train(job)
-        except Stopped as stopped:
-            if first:
-                print(f"scratchnet: {stopped}; go on with", file=sys.stderr)
-                command = f"python -m scratchnet train {args.system} --resume {out}"
-                print(f"  {command}", file=sys.stderr)
-            # It may have been another process that got the signal.
-            return 128 + (signals[0] if signals else signal.SIGTERM)
-    if not first:
-        return 0
+        result = finish(job, folder, about, model, record) if first else ""
+    except Stopped as stopped:
+        if first:
+            command = resume_command(folder, about, group)
+            say(f"scratchnet: {stopped}; go on with\n  {command}", sys.stderr)
+        # It may have been another process that got the signal.
+        return 128 + (signals[0] if signals else signal.SIGTERM)
+    except OSError as error:
+        if not checkpoints.files():
+            raise
+        command = resume_command(folder, about, group)
+        raise OSError(
+            f"{error}; once that is mended, go on with\n  {command}"
+        ) from error
+    if first:
+        checkpoints.prune(1)
+        print(result)
+    return 0
+
+
+def say(text: str, file: Any = None) -> None:
+    """Print a line during a training, which does not end if nobody reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=file, flush=True)
+
+
+def resume_command(folder: Folder, about: About, group: Group | None) -> str:
+    """Return what to type to go on with a run."""
+    path = str(folder.path)
+    path = f"./{path}" if path.startswith("-") else path
+    command = f"python -m scratchnet train {about.system}"
+    if group is not None:
+        command = f"mpirun -n {group.size} {command} --distributed"
+    return f"{command} --resume {shlex.quote(path)}"
+
+
+def found_there(args: argparse.Namespace, folder: Folder) -> About | None:
+    """Return the run that is in the folder; None if there is none.
+
+    Raises:
+        RunError: one is there, and neither --resume nor --overwrite says what to do
+            with it; --resume, and there is none, or it is another one.
+
+    """
+    found = folder.read()
+    if found is None:
+        if args.resume:
+            raise RunError(f"--resume {args.resume}: no run is there")
+        return None
+    if found.system not in SYSTEMS:
+        raise RunError(f"{folder.path}: a run of {found.system!r}, which is unknown")
+    if not found.files:  # format 1
+        known = SYSTEMS[found.system].pictures
+        found = replace(
+            found, files=(WEIGHTS, HISTORY, *known, "plane.png", "codes.png")
+        )
+    if args.resume:
+        if found.system != args.system:
+            raise RunError(
+                f"--resume {args.resume}: it trains {found.system}, not {args.system}"
+            )
+        return replace(found, options=args.checked(found.options, args.resume))
+    has_states = bool(folder.checkpoints(found).files())
+    if args.overwrite or not (found.finished or has_states):
+        return found
+    path = folder.path
+    what = "a finished run" if found.finished else "a run that was not finished"
+    more = f" --{length_of(found.system)} N, more than it had" if found.finished else ""
+    raise RunError(
+        f"{path}: {what} is there; go on with it, --resume {shlex.quote(str(path))}"
+        f"{more}, or put another in its place, --overwrite"
+    )
+
+
+def resumed(args: argparse.Namespace, found: About, now: About) -> About:
+    """Return what the run that is gone on with is.
+
+    Raises:
+        RunError: it is another one, or nothing is left to do.
+
+    """
+    if wrong := now.differences(found):
+        raise RunError(f"--resume {args.resume}: {'; '.join(wrong)}")
+    length = length_of(args.system)
+    before, after = found.options[length], now.options[length]
+    if found.finished and not found.id:
+        raise RunError(
+            f"--resume {args.resume}: a finished run of format {found.format}, which "
+            "kept no state to go on from; train again, into another --out"
+        )
+    if found.finished and after <= before:
+        raise RunError(
+            f"--resume {args.resume}: it is finished, with {before} {length}; to "
+            f"extend it pass --{length} N, more than that"
+        )
+    extended = (*found.extended, *([(before, after)] if after != before else []))
+    files = tuple(dict.fromkeys((*found.files, *now.files)))
+    return replace(
+        now, id=found.id, files=files, extended=extended, format=found.format
+    )
+
+
+def length_of(system: str) -> str:
+    """Return the name of the option that says how long a system is trained."""
+    return "steps" if system == "gan" else "epochs"
+
+
+def last_state(checkpoints: "RunCheckpoints") -> State | None:
+    """Return the newest state of a run; None if it has none yet.
+
+    Raises:
+        RunError: the newest state in its folder is of another run.
+        ValueError: no state can be read.
+
+    """
+    newest = checkpoints.newest()
+    if newest is None:
+        return None
+    path, state = newest
+    about = parsed(state.facts.get("command") or {}, str(path))
+    if wrong := checkpoints.about.differences(about):
+        raise RunError(
+            f"{path}: a state of another run: {'; '.join(wrong)}; move it away"
+        )
+    for name, a in state.arrays.items():
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            raise RunError(f"{path}: damaged ({name} has values that are not finite)")
+    return state
+
+
+class RunCheckpoints(Checkpoints):
+    """The states of a run. The first of them that is written begins the run.
+
+    Before that nothing is written, so that a command that fails leaves no trace.
+    """
+
+    def __init__(
+        self, folder: Folder, about: About, found: About | None, **how: Any
+    ) -> None:
+        super().__init__(folder.states, run=about.id, **how)
+        self.of, self.about, self.found = folder, about, found
+        self.begun = False
+        own = found.files if found else ()
+        folder.check_free(about.files, own)
+
+    def write(self, state: State) -> Path:
+        """Write a state; before the first, what the run is."""
+        if not self.begun:
+            if self.found and self.found.id != self.about.id:  # the one before
+                self.of.remove(self.found)
+            self.of.write(self.about)
+            self.begun = True
+        return super().write(state)
+
+
+def finish(
+    job: Job, folder: Folder, about: About, model: Any, record: dict[str, Any]
+) -> str:
+    """Write the result of a run, and mark it as finished; say how good it is."""
+    args, out = job.args, folder.path
     checkpoint.save(
         out / WEIGHTS,
         model.state_dict(),
         format=FORMAT,
         system=args.system,
-        model=facts,
-        options={name: getattr(args, name) for name in system.defaults},
+        model=job.facts,
+        options=about.options,
+        shape=job.train.shape,
+        held_out=job.held_out.digest,
         versions={"scratchnet": __version__, "numpy": np.__version__},
     )
-    (out / "history.json").write_text(json.dumps(record, indent=1) + "\n")
-    figures, result = system.judge(job, model, record)
+    checkpoint.write_json(out / HISTORY, record)
+    figures, result = SYSTEMS[args.system].judge(job, model, record)
     for name, figure in figures.items():
         plots.save(figure, out / name)
-    shutil.rmtree(path.parent)
-    print(f"pictures in {out}:", ", ".join(figures))
-    print(result)
-    return 0
-
-
-def begun(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any], str]:
-    """Read what an unfinished run is.
-
-    Returns:
-        Its options, and the digest of its images.
-
-    Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: it is of another system, or of other options than `args` names.
-
-    """
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"--resume {args.resume}: no unfinished run is there"
-        ) from None
-    try:
-        about = json.loads(text)
-        saved = dict(about["options"])
-        system, data = about["system"], about["data"]
-        later = about["format"] > FORMAT
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
-    if later:
-        raise ValueError(f"{path}: written by a later scratchnet than {__version__}")
-    wrong = [] if system == args.system else [f"it trains {system}, not {args.system}"]
-    if not wrong:
-        given = [name for name in SYSTEMS[args.system].defaults if hasattr(args, name)]
-        wrong = [
-            f"--{name.replace('_', '-')} was {saved.get(name)!r}, not {value!r}"
-            for name, value in ((name, getattr(args, name)) for name in given)
-            if value != saved.get(name)
-        ]
-    if wrong:
-        raise ValueError(f"--resume {args.resume}: {'; '.join(wrong)}")
-    return saved, data
-
-
-def digest(*images: Images) -> str:
-    """Return what tells these images from any others."""
-    found = hashlib.sha256()
-    for one in images:
-        for a in one:
-            if a is not None:
-                found.update(f"{a.dtype} {a.shape}".encode())
-                found.update(np.ascontiguousarray(a).data)
-    return found.hexdigest()
+    folder.write(replace(about, finished=True, format=FORMAT))
+    return f"pictures in {out}: {', '.join(figures)}\n{result}"
 
 
 @contextlib.contextmanager
@@ -522,6 +691,17 @@ def stopped_by_signals(checkpoints: Checkpoints) -> Iterator[list[int]]:
 Judged = tuple[Figures, str]
 
 
+def pictures(args: argparse.Namespace, images: Images) -> list[str]:
+    """Return the names of the pictures that a trained system is shown by."""
+    names = list(SYSTEMS[args.system].pictures)
+    judge = SYSTEMS[args.system].judge
+    if judge is judge_vae and args.code == 2:
+        names.append("plane.png")
+    if judge in (judge_vae, judge_autoencoder) and images.ink and args.code > 1:
+        names.append("codes.png")
+    return names
+
+
 def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     """Compare an autoencoder with the best linear one, PCA."""
     args, images = job.args, job.held_out
@@ -529,8 +709,11 @@ def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     pca = PCA(k).fit(job.train.x)
     error = reconstruction_error(x, model.reconstruct(x))
     pca_error = reconstruction_error(x, pca.reconstruct(x))
+    # What float32 leaves of x has a square of about this part of x's own.
+    exact = pca_error <= 1e-12 * np.mean(np.sum(np.square(x, dtype=float), axis=1))
+    ratio = "PCA is exact" if exact else f"ratio {error / pca_error:.2f}"
     rows, _ = reconstructions(args.system, model, images, SHOWN, job.streams.judge)
-    rows["PCA"] = pca.reconstruct(rows["original"])
+    rows["PCA"] = images.pictures(pca.reconstruct(x[images.mixed(SHOWN)]))
     references = {f"PCA, {k} numbers": pca_error} if args.loss == "squared" else {}
     figures = {
         "reconstructions.png": plots.picture_rows(rows, ink=images.ink),
@@ -539,7 +722,7 @@ def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     figures |= codes_figure(images, {name: model.encode(x), "PCA": pca.encode(x)})
     return figures, (
         f"squared error per held-out image, {k} numbers each: "
-        f"{name} {error:.2f}, PCA {pca_error:.2f}, ratio {error / pca_error:.2f}"
+        f"{name} {error:.2f}, PCA {pca_error:.2f}, {ratio}"
     )
 
 
@@ -576,8 +759,8 @@ def judge_vae(job: Job, model: Any, record: dict[str, Any]) -> Judged:
         normal = statistics.NormalDist()
         z = np.array([normal.inv_cdf((i + 0.5) / SIDE) for i in range(SIDE)])
         codes = np.stack(np.meshgrid(z, z), axis=-1).reshape(-1, 2)
-        pictures = model.decode(codes.astype(model.dtype))
-        figures["plane.png"] = plots.code_plane(pictures, z, ink=images.ink)
+        decoded = images.pictures(model.decode(codes.astype(model.dtype)))
+        figures["plane.png"] = plots.code_plane(decoded, z, ink=images.ink)
     figures |= codes_figure(images, {name: model.encode(images.x)})
     return figures, (
         f"on {len(x)} held-out images, nats per image: ELBO {log_p_x - kl:.2f} "
@@ -613,10 +796,10 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
 def reconstructions(
     system: str, model: Any, images: Images, n: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Return n images and what becomes of them, row by row, and how good all are."""
+    """Return n pictures and what becomes of them, row by row, and how good all are."""
     x = images.x
     chosen = images.mixed(n)
-    rows = {"original": x[chosen]}
+    rows = {"original": images.pictures(x[chosen])}
     if not hasattr(model, "corruption"):
         made = model.reconstruct(x)
         error = reconstruction_error(x, made)
@@ -627,9 +810,9 @@ def reconstructions(
         made = model.reconstruct(model.corruption.look(corrupted))
         before, after = (np.mean(psnr(x, y)) for y in (corrupted, made))
         how, name = "in fog" if model.corruption.foggy else "noisy", "cleaned"
-        rows[how] = corrupted[chosen]
+        rows[how] = images.pictures(corrupted[chosen])
         result = f"PSNR of {len(x)} images, dB: {how} {before:.2f}, {name} {after:.2f}"
-    rows[name] = made[chosen]
+    rows[name] = images.pictures(made[chosen])
     return rows, result
 
 
@@ -645,7 +828,8 @@ def draw(model: Any, n: int, rng: np.random.Generator) -> np.ndarray:
 def beside_data(images: Images, samples: np.ndarray) -> Any:
     """Draw a sheet of samples beside one of as many images."""
     sheets = {"data": images.x[: len(samples)], "samples": samples}
-    return plots.sheets(sheets, ink=images.ink)
+    shown = {name: images.pictures(x) for name, x in sheets.items()}
+    return plots.sheets(shown, ink=images.ink)
 
 
 def loss_curve(
@@ -666,7 +850,8 @@ def codes_figure(images: Images, codes: dict[str, np.ndarray]) -> Figures:
         codes = {name: PCA(2).fit(z).encode(z) for name, z in codes.items()}
         axes = ["first principal component", "second principal component"]
     planes = {f"codes, {name}": z[:PLANE] for name, z in codes.items()}
-    return {"codes.png": plots.planes(planes, images.label[:PLANE], *axes)}
+    label = None if images.label is None else images.label[:PLANE]
+    return {"codes.png": plots.planes(planes, label, *axes)}
 
 
 # --- From a run ---------------------------------------------------------------------
@@ -680,12 +865,50 @@ class Run(NamedTuple):
     model: Any
     data: str  # what it was trained on
     seed: int
+    shape: tuple[int, int]  # rows and columns of an image
+    held_out: str | None  # the digest of the images that were; None in format 1
 
     def images(self, args: argparse.Namespace) -> tuple[Images, Streams]:
-        """Return the images that were held out, or those that `args` names."""
+        """Return the images that were held out, or those that `args` names.
+
+        Raises:
+            ValueError: they have another shape; the run's own data are not what they
+                were.
+
+        """
         where = args.data or self.data
         streams = Streams.of(self.seed if args.seed is None else args.seed)
-        return load_images(where, None, streams.held_out, held_out=True), streams
+        images = load_images(where, None, streams.held_out, held_out=True)
+        check_shape(f"--data {where}: its images", images, self.shape)
+        # What is drawn may differ in its last bits from machine to machine.
+        own = not args.data and where not in DRAWN
+        if own and self.held_out and images.digest != self.held_out:
+            raise ValueError(
+                f"{where}: has other images than when {self.folder} was trained; pass "
+                "--data FOLDER to take them nevertheless, or others"
+            )
+        return images, streams
+
+    def file(self, args: argparse.Namespace, name: str) -> Path:
+        """Return the file of a result: what `args` names, else NAME in the run.
+
+        Raises:
+            RunError: the file is one that training wrote; or it is in the run's folder,
+                and is not the run's own.
+
+        """
+        folder = Folder(self.folder)
+        about = folder.read()
+        own = about.files if about else ()
+        path = Path(args.out) if args.out else self.folder / name
+        kept = [self.folder / n for n in (WEIGHTS, HISTORY, "run.json")]
+        if any(path.exists() and one.exists() and path.samefile(one) for one in kept):
+            raise RunError(f"{path}: is part of the run; choose another --out")
+        if not args.out and about and about.id:
+            folder.check_free([name], own)
+            if name not in own:
+                folder.write(replace(about, files=(*own, name)))
+        return path
 
 
 def load_run(args: argparse.Namespace) -> Run:
@@ -702,7 +925,7 @@ def load_run(args: argparse.Namespace) -> Run:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; `train` writes one")
     weights, facts = checkpoint.load(path)
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+    if not isinstance(facts.get("format"), int):
         raise ValueError(f"{path}: these weights were not written by `train`")
     if facts["format"] > FORMAT:
         raise ValueError(
@@ -710,27 +933,82 @@ def load_run(args: argparse.Namespace) -> Run:
             "install that one"
         )
     name = facts.get("system")
-    if name not in SYSTEMS:
+    if name not in list(SYSTEMS):
         raise ValueError(f"{path}: of {name!r}, not one of {', '.join(SYSTEMS)}")
     if args.command in SYSTEMS[name].cannot:
         raise ValueError(f"{path}: {SYSTEMS[name].cannot[args.command]}")
+    for key, a in weights.items():
+        if a.dtype.kind != "f" or not np.isfinite(a).all():
+            raise ValueError(f"{path}: damaged ({key} has values that are not finite)")
     try:
+        check_size(name, facts["model"], sum(a.size for a in weights.values()))
         rng = np.random.default_rng(0)  # of weights that are replaced at once
         model = build(name, facts["model"], args.engine, rng)
         model.load_state_dict(weights)
         options = facts["options"]
-        return Run(path.parent, name, model, options["data"], options["seed"])
-    except (LookupError, TypeError, ValueError) as error:
+        shape = facts.get("shape") or shape_of_old(options["data"], path)
+        found = Run(
+            path.parent, name, model, options["data"], options["seed"], tuple(shape),
+            facts.get("held_out"),
+        )  # fmt: skip
+        check_run(found, facts["model"])
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = "; ".join(str(error).splitlines())
         raise ValueError(f"{path}: damaged ({reason})") from error
+    return found
+
+
+def check_size(system: str, facts: Mapping[str, Any], n: int) -> None:
+    """Raise ValueError unless a model of these facts has no more than n weights.
+
+    Before it is built: a damaged file may claim any size. Nothing else in the facts
+    makes a model large but the draws of an IWAE.
+    """
+    nets = ("generator", "discriminator") if system == "gan" else ("sizes",)
+    for net in nets:
+        sizes = facts[net]
+        if not all(is_size(size) for size in sizes):
+            raise ValueError(f"{net} is {str(sizes)[:60]}")
+        if sum(a * b for a, b in pairwise(sizes)) > n:
+            raise ValueError(f"{net} is {str(sizes)[:60]}, and there are {n} weights")
+    if not is_size(facts.get("k", 1)) or facts.get("k", 1) > MOST_DRAWS:
+        raise ValueError(f"k is {str(facts['k'])[:60]}; {MOST_DRAWS} at most")
+
+
+def check_run(run: Run, facts: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the facts of a run fit together."""
+    columns = facts["generator"][-1] if run.system == "gan" else facts["sizes"][0]
+    if len(run.shape) != 2 or not all(map(is_size, run.shape)):
+        raise ValueError(f"shape is {run.shape}")
+    if math.prod(run.shape) != columns:
+        raise ValueError(f"shape is {run.shape}, and images have {columns} pixels")
+    if not is_text(run.data) or not isinstance(run.seed, int) or run.seed < 0:
+        raise ValueError(f"data is {run.data!r}, seed {run.seed!r}"[:100])
+
+
+def shape_of_old(data: str, path: Path) -> tuple[int, int]:
+    """Return rows and columns of the images of a run of format 1, which has none.
+
+    Raises:
+        RunError: they are not known.
+
+    """
+    if data in OLD_SHAPES:
+        return OLD_SHAPES[data]
+    if not Path(data).is_absolute():
+        raise RunError(
+            f"written in format 1, which has neither the rows and columns of its "
+            f"images nor the folder that {data!r} lay in; train again"
+        )
+    return load_mnist(data, "test").images.shape[1:]
 
 
 def sample(args: argparse.Namespace) -> None:
     """Draw new images from a run, and write a sheet of them."""
     run = load_run(args)
     x = draw(run.model, args.n, np.random.default_rng(args.seed))
-    figure = plots.sheets({"": x}, ink=run.data != "deer")
-    path = plots.save(figure, args.out or run.folder / "sample.png")
+    figure = plots.sheets({"": x.reshape(-1, *run.shape)}, ink=run.data != "deer")
+    path = plots.save(figure, run.file(args, "sample.png"))
     print(f"{path}: {len(x)} samples of the {SYSTEMS[run.system].name}")
 
 
@@ -740,34 +1018,41 @@ def reconstruct(args: argparse.Namespace) -> None:
     images, streams = run.images(args)
     rows, result = reconstructions(run.system, run.model, images, args.n, streams.judge)
     figure = plots.picture_rows(rows, ink=images.ink)
-    print(plots.save(figure, args.out or run.folder / "reconstruct.png"))
+    print(plots.save(figure, run.file(args, "reconstruct.png")))
     print(result)
 
 
 def encode(args: argparse.Namespace) -> None:
-    """Write the codes of images, of clean ones, and their labels."""
+    """Write the codes of images, of clean ones, and their labels if they have some."""
     run = load_run(args)
-    path = Path(args.out or run.folder / "codes.csv")
-    if path.suffix not in (".csv", ".npz"):
-        raise ValueError(f"{path}: .csv or .npz expected at the end of the name")
+    suffix = Path(args.out or "codes.csv").suffix
+    if suffix not in (".csv", ".npz"):
+        raise ValueError(f"{args.out}: .csv or .npz expected at the end of the name")
     images, _ = run.images(args)
-    x, label = images.x, images.label.astype(int)
+    x = images.x
     if run.system == "denoising":
         x = run.model.corruption.look(x)
     codes = run.model.encode(x)
-    if path.suffix == ".npz":
-        np.savez(path, codes=codes, label=label)
+    label: dict[str, Any] = {}
+    if images.label is not None:
+        label["label"] = images.label.astype(int)
+    file = io.BytesIO()
+    if suffix == ".npz":
+        np.savez(file, codes=codes, **label)
     else:
         columns = [f"z{i}" for i in range(codes.shape[1])]
         np.savetxt(
-            path,
-            np.column_stack([label, codes]),
-            fmt=["%d"] + ["%.9g"] * len(columns),
+            file,
+            np.column_stack([*label.values(), codes]),
+            fmt=["%d"] * len(label) + ["%.9g"] * len(columns),
             delimiter=",",
-            header=",".join(["label", *columns]),
+            header=",".join([*label, *columns]),
             comments="",
         )
-    print(f"{path}: {len(codes)} codes of {codes.shape[1]} numbers, and the labels")
+    path = run.file(args, "codes.csv")
+    checkpoint.write_whole(path, file.getvalue())
+    labels = ", and the labels" if label else ""
+    print(f"{path}: {len(codes)} codes of {codes.shape[1]} numbers{labels}")
 
 
 # --- The systems --------------------------------------------------------------------
@@ -781,6 +1066,7 @@ class System(NamedTuple):
     model: str  # the class, in byhand and in models
     train: Callable[[Job], tuple[Any, dict[str, Any]]]
     judge: Callable[[Job, Any, dict[str, Any]], Judged]
+    pictures: tuple[str, ...]  # that are always drawn; `pictures` adds the others
     defaults: dict[str, Any]  # of its options
     cannot: dict[str, str]  # commands, and why
 
@@ -812,6 +1098,7 @@ SYSTEMS = {
         model="Autoencoder",
         train=descend,
         judge=judge_autoencoder,
+        pictures=("reconstructions.png", "loss.png"),
         defaults={"code": 16, "hidden": [256], "epochs": 20, "lr": 4e-3, **AUTOENCODER},
         cannot=NO_PRIOR,
     ),
@@ -821,6 +1108,7 @@ SYSTEMS = {
         model="StackedAutoencoder",
         train=descend,
         judge=judge_autoencoder,
+        pictures=("reconstructions.png", "loss.png"),
         defaults={
             "code": 16,
             "hidden": [512, 256, 128],
@@ -837,6 +1125,7 @@ SYSTEMS = {
         model="DenoisingAutoencoder",
         train=descend,
         judge=judge_denoising,
+        pictures=("reconstructions.png", "loss.png"),
         defaults={
             "corruption": None,
             "level": None,
@@ -854,6 +1143,7 @@ SYSTEMS = {
         model="VAE",
         train=descend,
         judge=judge_vae,
+        pictures=("reconstructions.png", "samples.png", "loss.png"),
         defaults={"beta": 1.0, "epochs": 50, **VAE},
         cannot={},
     ),
@@ -863,6 +1153,7 @@ SYSTEMS = {
         model="IWAE",
         train=descend,
         judge=judge_vae,
+        pictures=("reconstructions.png", "samples.png", "loss.png"),
         defaults={"k": 5, "epochs": 30, **VAE},
         cannot={},
     ),
@@ -872,6 +1163,7 @@ SYSTEMS = {
         model="GAN",
         train=play,
         judge=judge_gan,
+        pictures=("samples.png", "game.png"),
         defaults={
             "noise": 32,
             "hidden": [256, 256],

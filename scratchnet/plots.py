@@ -4,14 +4,21 @@ Every function returns a matplotlib Figure and shows nothing; `save` writes it. 
 style is a context around each drawing, so that nobody's own settings change.
 """
 
+import io
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+
+try:
+    import matplotlib
+except ValueError:  # MPLBACKEND names what is not installed; no window is opened here
+    os.environ.pop("MPLBACKEND")
+    import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -82,57 +89,73 @@ def panels(
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write `figure` to `path`, as PNG or what its ending says; return the path."""
+    """Write `figure` to `path`, as PNG or what its ending says; return the path.
+
+    Raises:
+        OSError: it cannot be written; the error names the path.
+
+    """
     if not isinstance(figure, Figure):
         raise TypeError(f"plots.save: {figure!r} given, a Figure expected")
     path = checks.path("plots.save", path)
+    kind = path.suffix[1:] or "png"
+    path = path if path.suffix else path.with_suffix(".png")
+    content = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         # No software version in the file: the same figure is the same bytes.
-        metadata = {"Software": None} if path.suffix == ".png" else None
-        figure.savefig(path, metadata=metadata)
+        metadata = {"Software": None} if kind == "png" else None
+        figure.savefig(content, format=kind, metadata=metadata)
+    try:
+        path.write_bytes(content.getvalue())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return path
 
 
-def as_image(x: ArrayLike) -> np.ndarray:
-    """Give a row of pixels (d,) the shape of a square picture.
+def as_images(owner: str, name: str, x: ArrayLike) -> np.ndarray:
+    """Return pictures as an array (n, rows, columns).
 
     Raises:
-        ValueError: d is not a square number.
+        ValueError: they have no rows and columns. These are not guessed from a number
+            of pixels.
 
     """
-    x = checks.array("plots", "a picture", x)
-    if x.ndim == 2:
-        return x
-    side = round(x.size**0.5)
-    if side * side != x.size:
+    images = checks.array(owner, name, x)
+    if images.ndim != 3 or not images.size:
         raise ValueError(
-            f"plots: {x.size} pixels are no square picture; pass (rows, columns)"
+            f"{owner}: {name} has shape {images.shape}; (n, rows, columns) expected, "
+            "like x.reshape(-1, 28, 28)"
         )
-    return x.reshape(side, side)
+    return images
 
 
 @styled
 def picture_rows(
-    rows: Mapping[str, Sequence[ArrayLike]], notes: str = "", *, ink: bool = True
+    rows: Mapping[str, ArrayLike], notes: str = "", *, ink: bool = True
 ) -> Figure:
     """Draw rows of small pictures, each with its name on the left.
 
     Args:
-        rows: for each row its name and n pictures, each (d,) or (rows, columns), with
-            0 for paper and 1 for ink.
+        rows: for each row its name and its pictures (n, rows, columns), with 0 for
+            paper and 1 for ink.
         notes: a line below.
         ink: False if 1 is light, and 0 dark.
 
     """
     _check_named("picture_rows", rows)
-    n = max(len(pictures) for pictures in rows.values())
+    drawn = [as_images("picture_rows", repr(k), x) for k, x in rows.items()]
+    n = max(map(len, drawn))
+    width, height = _panel(drawn[0].shape[1:], 0.8)
     figure = Figure(
-        figsize=(1.6 + 0.8 * n, 0.86 * len(rows) + (0.35 if notes else 0.1))
+        figsize=(
+            1.6 + width * n,
+            (height + 0.06) * len(rows) + (0.35 if notes else 0.1),
+        )
     )
     axes = figure.subplots(len(rows), n, squeeze=False)
-    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+    for line, name, pictures in zip(axes, rows, drawn, strict=True):
         for ax, picture in zip(line, pictures, strict=True):
-            _show(ax, as_image(picture), ink)
+            _show(ax, picture, ink)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
     if notes:
         figure.supxlabel(notes, fontsize=10)
@@ -144,14 +167,16 @@ def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
     """Draw sheets of many small pictures, side by side.
 
     Args:
-        pictures: for each sheet its title, which may be empty, and its pictures (n, d).
+        pictures: for each sheet its title, which may be empty, and its pictures
+            (n, rows, columns).
         ink: False if 1 is light, and 0 dark.
 
     """
     _check_named("sheets", pictures)
-    figure, axes = panels(1, len(pictures), (4.2, 4.48))
-    for ax, (title, x) in zip(axes[0], pictures.items(), strict=True):
-        x = np.asarray(x)
+    drawn = [as_images("sheets", repr(k), x) for k, x in pictures.items()]
+    width, height = _panel(drawn[0].shape[1:], 4.2)
+    figure, axes = panels(1, len(pictures), (width, height + 0.28))
+    for ax, title, x in zip(axes[0], pictures, drawn, strict=True):
         columns = math.ceil(len(x) ** 0.5)
         _show(ax, _tiled(x, columns, ink), ink)
         ax.set_title(title)
@@ -163,35 +188,47 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
     """Draw what is decoded from a grid of codes in the plane.
 
     Args:
-        pictures: (m * m, d), of (z[0], z[0]), (z[1], z[0]), ...: z₁ changes first.
+        pictures: (m * m, rows, columns), of (z[0], z[0]), (z[1], z[0]), ...: z₁ changes
+            first.
         z: the m values that each number of the code takes, rising.
         ink: False if 1 is light, and 0 dark.
 
     """
     (z,) = _series("code_plane", z=z)
     m = len(z)
-    x = checks.array("code_plane", "pictures", pictures)
-    if x.ndim < 2 or len(x) != m * m:
+    x = as_images("code_plane", "pictures", pictures)
+    if len(x) != m * m:
         raise ValueError(
-            f"code_plane: pictures have shape {x.shape}; ({m * m}, d) expected, one "
-            f"for each pair of the {m} values in z"
+            f"code_plane: pictures have shape {x.shape}; ({m * m}, rows, columns) "
+            f"expected, one for each pair of the {m} values in z"
         )
-    upwards = x.reshape(m, m, -1)[::-1].reshape(m * m, -1)
-    figure, ((ax,),) = panels(size=(7, 6.8))
-    _show(ax, _tiled(upwards, m, ink), ink)
+    upwards = x.reshape(m, m, *x.shape[1:])[::-1].reshape(x.shape)
+    width, height = _panel(x.shape[1:], 6.8)
+    figure, ((ax,),) = panels(size=(width + 0.2, height))
+    tiled = _tiled(upwards, m, ink)
+    _show(ax, tiled, ink)
     marked = np.linspace(0, m - 1, 5).astype(int)
-    side = ax.get_xlim()[1] / m
+    down, right = (side / m for side in tiled.shape)
     labels = [f"{z[i]:.1f}" for i in marked]
-    ax.set_xticks(side * (marked + 0.5), labels)
-    ax.set_yticks(side * (m - marked - 0.5), labels)
+    ax.set_xticks(right * (marked + 0.5), labels)
+    ax.set_yticks(down * (m - marked - 0.5), labels)
     ax.set_xlabel("first number of the code, z₁")
     ax.set_ylabel("second number of the code, z₂")
     return figure
 
 
-def _tiled(x: np.ndarray, columns: int, ink: bool) -> np.ndarray:
-    """Lay pictures (n, d) out as one, row by row; what is left over is paper."""
-    images = np.stack([as_image(picture) for picture in x])
+def _panel(shape: tuple[int, ...], side: float) -> tuple[float, float]:
+    """Return width and height, in inches, of a panel for pictures of that shape.
+
+    A square of that side; of other pictures as large, within four to one.
+    """
+    rows, columns = shape
+    stretch = min(max(columns / rows, 1 / 4), 4) ** 0.5
+    return side * stretch, side / stretch
+
+
+def _tiled(images: np.ndarray, columns: int, ink: bool) -> np.ndarray:
+    """Lay pictures (n, rows, columns) out as one; what is left over is paper."""
     n, height, width = images.shape
     rows = math.ceil(n / columns)
     gap = 0 if ink else 1  # pixels; ink has its own margin of paper
@@ -301,13 +338,16 @@ def _balance(ax: Axes, value: float, name: str) -> None:
 
 @styled
 def planes(
-    points: Mapping[str, np.ndarray], label: np.ndarray, xlabel: str, ylabel: str
+    points: Mapping[str, np.ndarray],
+    label: np.ndarray | None,
+    xlabel: str,
+    ylabel: str,
 ) -> Figure:
-    """Draw points in the plane, each as the digit that it stands for.
+    """Draw points in the plane, each as the number of its class.
 
     Args:
         points: for each panel its title and the points (n, 2).
-        label: (n,), the digits.
+        label: (n,), the classes, 0 or more; None draws dots.
         xlabel, ylabel: what the axes are.
 
     """
@@ -315,7 +355,10 @@ def planes(
     figure = Figure(figsize=(5.2 * len(points), 4.8))
     for ax, (title, xy) in zip(figure.subplots(1, len(points), squeeze=False)[0],
                                points.items(), strict=True):  # fmt: skip
-        draw_digits(ax, xy, label)
+        if label is None:
+            ax.scatter(*np.transpose(xy), s=8, color=COLOURS[0], alpha=0.6)
+        else:
+            draw_digits(ax, xy, label)
         ax.set_title(title)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
@@ -323,24 +366,27 @@ def planes(
 
 
 def draw_digits(ax: Axes, xy: np.ndarray, label: np.ndarray, size: float = 26) -> None:
-    """Draw points xy (n, 2), each as the digit `label` (n,) that it stands for.
+    """Draw points xy (n, 2), each as the number `label` (n,) of its class.
 
     Args:
         ax: where.
-        xy, label: the points and their digits.
+        xy, label: the points, and their classes, 0 or more.
         size: of a digit, in square points.
 
     """
     if not isinstance(ax, Axes):
         raise TypeError(f"draw_digits: {ax!r} given, Axes expected")
     xy = checks.array("draw_digits", "xy", xy)
-    checks.labels("draw_digits", label, len(xy) if xy.ndim else 0, len(DIGIT_COLOURS))
+    most = np.iinfo(np.int64).max
+    checks.labels("draw_digits", label, len(xy) if xy.ndim else 0, most)
     checks.number("draw_digits", "size", size, checks.POSITIVE)
     if xy.shape[1:] != (2,):
         raise ValueError(f"draw_digits: xy has shape {xy.shape}; (n, 2) expected")
-    for digit, colour in enumerate(DIGIT_COLOURS):
-        mine = xy[label == digit]
-        ax.scatter(mine[:, 0], mine[:, 1], s=size, marker=f"${digit}$", color=colour,
+    for value in map(int, np.unique(label)):
+        mine = xy[label == value]
+        colour = DIGIT_COLOURS[value % len(DIGIT_COLOURS)]
+        wide = size * len(str(value)) ** 2  # as high with more digits
+        ax.scatter(mine[:, 0], mine[:, 1], s=wide, marker=f"${value}$", color=colour,
                    linewidths=0.1, alpha=0.8)  # fmt: skip
 
 

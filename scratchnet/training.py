@@ -206,7 +206,9 @@ def fit(
     with (
         _trained_by(group, model),
         tqdm(
-            total=epochs * len(starts), initial=began_at, unit="step",
+            total=epochs * len(starts),
+            initial=began_at,
+            unit="step",
             disable=_no_bar(shown),
         ) as bar,
     ):
@@ -478,7 +480,9 @@ class _Place:
             and all(isinstance(values, list) for values in history.values())
             and isinstance(facts.get("generators"), dict)
         ):
-            raise ValueError(f"{owner} is damaged: a fact is missing, or of another type")
+            raise ValueError(
+                f"{owner} is damaged: a fact is missing, or of another type"
+            )
         unit = "steps" if "steps" in self.arguments else "epochs"
         done = step if unit == "steps" else len(history["losses"]) + (step > 0)
         if done > self.arguments[unit]:
@@ -828,7 +832,9 @@ def pretrain(
             if not len(histories) == first - 1 < len(stack.sizes) - 1:
                 raise ValueError(f"layer {first}, and {len(histories)} before it")
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"pretrain: resume: the state is damaged ({error})") from error
+            raise ValueError(
+                f"pretrain: resume: the state is damaged ({error})"
+            ) from error
         stack.load_state_dict(_part("stack", resume.arrays))
     (h,) = _uploaded("pretrain", "x", (x,))
     for k in range(1, len(stack.sizes)):

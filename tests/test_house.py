@@ -21,6 +21,7 @@ FLOORS = [
     {"testing", "cases", "nn", "losses", "optim"},
     {"models"},
     {"training", "checkpoint"},
+    {"runs"},
     {"commands"},
     {"__main__"},
 ]

@@ -53,7 +53,7 @@ def assert_same(one, two):
     assert one[1:] == two[1:]
 
 
-class StopsAfter(checkpoint.Checkpoints):
+class StopsAfter(commands.RunCheckpoints):
     """Sends the process a signal during some step."""
 
     steps = 5
@@ -75,10 +75,10 @@ def test_a_run_that_a_signal_stopped_goes_on(
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     assert run(capsys, f"{command} --out {tmp_path / 'whole'}") == (0, "")
     out = tmp_path / "run"
-    monkeypatch.setattr(commands, "Checkpoints", StopsAfter)
+    monkeypatch.setattr(commands, "RunCheckpoints", StopsAfter)
     for steps, number in [(3, signal.SIGTERM), (4, signal.SIGINT)]:
         StopsAfter.steps, StopsAfter.number = steps, number
-        how = f"--resume {out}" if (out / "checkpoints").exists() else f"--out {out}"
+        how = f"--resume {out}" if (out / "run.json").exists() else f"--out {out}"
         status, err = run(capsys, f"{command if steps == 3 else f'train {name}'} {how}")
         assert status == 128 + number
         assert "scratchnet: stopped; the state is in" in err
@@ -86,7 +86,7 @@ def test_a_run_that_a_signal_stopped_goes_on(
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert run(capsys, f"train {name} --resume {out}") == (0, "")
     assert_same(outcome(out), outcome(tmp_path / "whole"))
-    assert not (out / "checkpoints").exists()
+    assert len(saved(out)) == 1  # the last state stays
 
 
 def saved(out):
@@ -108,7 +108,7 @@ def kill_and_resume(tmp_path, command, kills, seed):
     killed = 0
     while not (out / "history.json").exists():
         states = saved(out)
-        begun = (out / "checkpoints" / "run.json").exists()
+        begun = (out / "run.json").exists()
         child = subprocess.Popen(
             [sys.executable, "-c", code, *(again if begun else started).split()],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -155,7 +155,7 @@ def stopped(tmp_path, capsys, monkeypatch):
     """Leave a run of a VAE behind that was stopped."""
     StopsAfter.steps, StopsAfter.number = 4, signal.SIGTERM
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "Checkpoints", StopsAfter)
+        patch.setattr(commands, "RunCheckpoints", StopsAfter)
         status, _ = run(capsys, f"{RUNS['vae']} {COMMON} --out {tmp_path / 'vae'}")
     assert status == 128 + signal.SIGTERM
     return tmp_path / "vae"
@@ -164,6 +164,7 @@ def stopped(tmp_path, capsys, monkeypatch):
 def test_a_resume_with_other_options_says_which(stopped, capsys):
     for options, message in [
         ("--hidden 8 8", "--hidden was [16], not [8, 8]"),
+        ("--examples 100", "its images were others"),
         ("--seed 4 --batch-size 50", "--seed was 3, not 4"),
         ("--lr 0.5 --k 2", None),
         ("--engine autograd", "--engine was 'byhand', not 'autograd'"),
@@ -186,7 +187,7 @@ def test_a_resume_with_other_images_is_refused(stopped, capsys, monkeypatch):
     monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 51)})
     status, err = run(capsys, f"train vae --resume {stopped}")
     assert status == 1
-    assert "drawn has other images than it had" in err
+    assert "its images were others" in err
 
 
 def test_a_resume_elsewhere_warns(stopped, capsys, monkeypatch):
@@ -205,15 +206,15 @@ def test_a_run_that_is_not_finished_is_not_overwritten(stopped, capsys):
     before = sorted(stopped.rglob("*"))
     status, err = run(capsys, f"{RUNS['vae']} {COMMON} --out {stopped}")
     assert status == 1
-    assert f"go on with it, --resume {stopped}, or remove" in err
+    assert f"go on with it, --resume {stopped}, or put another" in err
     assert sorted(stopped.rglob("*")) == before
 
 
 def test_there_must_be_a_run_and_it_must_be_whole(stopped, capsys, tmp_path):
     status, err = run(capsys, f"train vae --resume {tmp_path / 'none'}")
     assert status == 1
-    assert "no unfinished run is there" in err
-    about = stopped / "checkpoints" / "run.json"
+    assert "no run is there" in err
+    about = stopped / "run.json"
     content = json.loads(about.read_text())
     for text, message in [
         ("{", "run.json: damaged"),

@@ -373,8 +373,13 @@ state = checkpoint.State({"a": X}, {"t": 1})
 call("checkpoint.save", checkpoint.save, FOLDER / "a.npz", {"a": X})
 call("checkpoint.write_whole", checkpoint.write_whole, FOLDER / "b", b"text")
 checkpoint.save(FOLDER / "c.npz", {"a": X})
-call("checkpoint.load", checkpoint.load, FOLDER / "c.npz")
+call("checkpoint.load", checkpoint.load, FOLDER / "c.npz", max_bytes=10**6)
+call("checkpoint.load_facts", checkpoint.load_facts, FOLDER / "c.npz")
+call("checkpoint.write_json", checkpoint.write_json, FOLDER / "j", {"a": 1})
+checkpoint.write_json(FOLDER / "k", {"a": 1})
+call("checkpoint.read_json", checkpoint.read_json, FOLDER / "k", 100)
 call("checkpoint.Checkpoints", checkpoint.Checkpoints, FOLDER, every=1.0, keep=2)
+call("checkpoint.Checkpoints.prune", checkpoint.Checkpoints(FOLDER / "e").prune, 1)
 call("checkpoint.Checkpoints.write", checkpoint.Checkpoints(FOLDER / "d").write, state)
 call("checkpoint.adding", checkpoint.adding, print, {"a": X})
 call("checkpoint.generator_state", checkpoint.generator_state, rng())
@@ -389,18 +394,18 @@ call("data.idx.load_mnist", idx.load_mnist, FOLDER, "test", classes=3)
 call("data.idx.download_mnist", idx.download_mnist, FOLDER, mirrors=[], files={},
      timeout=1.0)  # fmt: skip
 
-pictures = rng().random((4, 9))
+pictures = rng().random((4, 3, 3))
 digit = np.arange(4)
 call("plots.picture_rows", plots.picture_rows, {"a": pictures}, "below", ink=True)
 call("plots.sheets", plots.sheets, {"a": pictures}, ink=True)
 call("plots.code_plane", plots.code_plane, pictures, np.array([0.0, 1.0]), ink=True)
 call("plots.loss_curve", plots.loss_curve, [1.0, 0.5], [1.0, 0.6], {"PCA": 0.1}, "loss")
 call("plots.game", plots.game, [1, 2], [0.5, 1.0], [0.5, 0.5], [0.5, 0.5])
-call("plots.planes", plots.planes, {"a": pictures[:, :2]}, digit, "x", "y")
+call("plots.planes", plots.planes, {"a": pictures[:, 0, :2]}, digit, "x", "y")
 figure, ((ax,),) = plots.panels(1, 1, (4.6, 3.6))
 call("plots.panels", plots.panels, 1, 1, (4.6, 3.6))
-call("plots.draw_digits", plots.draw_digits, ax, pictures[:, :2], digit, 26.0)
-call("plots.as_image", plots.as_image, pictures[0])
+call("plots.draw_digits", plots.draw_digits, ax, pictures[:, 0, :2], digit, 26.0)
+call("plots.as_images", plots.as_images, "sheets", "'a'", pictures)
 call("plots.save", plots.save, figure, FOLDER / "f.png")
 call("plots.styled", plots.styled, plots.sheets)
 
@@ -473,6 +478,7 @@ LEFT_OUT = {
         "nn.Dropout.forward", "nn.Sequential.forward", "nn.Module.forward",
         "models.Autoencoder.forward",
     ),
+    "`fit` calls them": ("checkpoint.save_last", "checkpoint.Checkpoints.end"),
     "true or false": ("nn.Module.train",),
     "abstract": ("optim.Optimizer", "optim.Optimizer.load_state_dict"),
     "Hypothesis asks them": (

@@ -13,11 +13,11 @@ def rng():
 
 
 def test_picture_rows_show_every_picture(rng, tmp_path):
-    rows = {"original": rng.random((3, 16)), "copy": rng.random((3, 4, 4))}
+    rows = {"original": rng.random((3, 4, 4)), "copy": rng.random((3, 4, 4))}
     figure = plots.picture_rows(rows, notes="squares")
     shown = [ax.images[0].get_array() for ax in figure.axes]
     assert len(shown) == 6
-    np.testing.assert_array_equal(shown[0], rows["original"][0].reshape(4, 4))
+    np.testing.assert_array_equal(shown[0], rows["original"][0])
     np.testing.assert_array_equal(shown[5], rows["copy"][2])
     path = plots.save(figure, tmp_path / "rows.png")
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -26,39 +26,39 @@ def test_picture_rows_show_every_picture(rng, tmp_path):
 def test_light_is_shown_as_light_and_ink_as_ink():
     for ink, shade in ((True, 0.0), (False, 1.0)):
         for figure in (
-            plots.picture_rows({"a": np.ones((1, 16))}, ink=ink),
-            plots.sheets({"a": np.ones((1, 16))}, ink=ink),
-            plots.code_plane(np.ones((1, 16)), np.zeros(1), ink=ink),
+            plots.picture_rows({"a": np.ones((1, 4, 4))}, ink=ink),
+            plots.sheets({"a": np.ones((1, 4, 4))}, ink=ink),
+            plots.code_plane(np.ones((1, 4, 4)), np.zeros(1), ink=ink),
         ):
             image = figure.axes[0].images[0]
             assert image.to_rgba(np.ones((1, 1)))[0, 0, 0] == shade
 
 
 def test_sheets_show_pictures_in_reading_order(rng):
-    x = rng.random((5, 9))
+    x = rng.random((5, 3, 3))
     figure = plots.sheets({"five": x, "one": x[:1]})
     first, second = figure.axes
     assert (first.get_title(), second.get_title()) == ("five", "one")
     shown = np.asarray(first.images[0].get_array())
     assert shown.shape == (6, 9)  # two rows of three
-    np.testing.assert_array_equal(shown[:3, 6:], x[2].reshape(3, 3))
-    np.testing.assert_array_equal(shown[3:, :3], x[3].reshape(3, 3))
+    np.testing.assert_array_equal(shown[:3, 6:], x[2])
+    np.testing.assert_array_equal(shown[3:, :3], x[3])
     np.testing.assert_array_equal(shown[3:, 6:], 0)  # the sixth place is paper
-    np.testing.assert_array_equal(second.images[0].get_array(), x[0].reshape(3, 3))
+    np.testing.assert_array_equal(second.images[0].get_array(), x[0])
 
 
 def test_scenes_on_a_sheet_have_gaps(rng):
-    x = 0.9 * rng.random((4, 9))
+    x = 0.9 * rng.random((4, 3, 3))
     shown = plots.sheets({"": x}, ink=False).axes[0].images[0].get_array()
     assert shown.shape == (8, 8)
     assert set(shown[3]) == set(shown[:, 3]) == {1.0}  # paper is light
-    np.testing.assert_array_equal(shown[4:7, 4:7], x[3].reshape(3, 3))
+    np.testing.assert_array_equal(shown[4:7, 4:7], x[3])
 
 
 def test_the_code_plane_has_its_numbers_where_its_pictures_are():
     z = np.array([-2.0, 0.0, 2.0])
     # The picture of (z1, z2) is one pixel of 10 z1 + z2.
-    pictures = np.array([[10 * z1 + z2] for z2 in z for z1 in z])
+    pictures = np.array([[[10 * z1 + z2]] for z2 in z for z1 in z])
     (ax,) = plots.code_plane(pictures, z).axes
     shown = ax.images[0].get_array()
     ticks = {
@@ -75,12 +75,28 @@ def test_the_code_plane_has_its_numbers_where_its_pictures_are():
 
 def test_rows_of_different_lengths_are_refused(rng):
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        plots.picture_rows({"a": rng.random((3, 16)), "b": rng.random((2, 16))})
+        plots.picture_rows({"a": rng.random((3, 4, 4)), "b": rng.random((2, 4, 4))})
 
 
-def test_pixels_that_are_no_square_are_refused():
-    with pytest.raises(ValueError, match="15 pixels are no square picture"):
-        plots.as_image(np.zeros(15))
+@pytest.mark.parametrize("shape", [(3, 5), (1, 14, 56), (2, 4, 1)])
+def test_pictures_of_any_shape_are_drawn_as_they_are(rng, shape):
+    x = rng.random((4, *shape[-2:]))
+    for figure in (
+        plots.picture_rows({"a": x}),
+        plots.sheets({"a": x}),
+        plots.code_plane(x, np.array([0.0, 1.0])),
+    ):
+        rows, columns = figure.axes[0].images[0].get_array().shape
+        assert rows % shape[-2] == columns % shape[-1] == 0
+        assert rows // shape[-2] == columns // shape[-1]
+
+
+def test_rows_and_columns_are_never_guessed(rng):
+    for draw in (plots.picture_rows, plots.sheets):
+        with pytest.raises(ValueError, match=r"\(n, rows, columns\) expected"):
+            draw({"a": rng.random((3, 16))})
+    with pytest.raises(ValueError, match=r"\(n, rows, columns\) expected"):
+        plots.code_plane(rng.random((4, 16)), np.array([0.0, 1.0]))
 
 
 def test_the_loss_curve_starts_at_epoch_one(rng):
@@ -119,6 +135,13 @@ def test_planes_draw_each_point_once(rng):
     (ax,) = figure.axes
     assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 30
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("first", "second")
+
+
+@pytest.mark.parametrize("label", [np.arange(30) % 27, np.arange(30) + 200, None])
+def test_any_number_of_classes_is_drawn(rng, label):
+    figure = plots.planes({"codes": rng.random((30, 2))}, label, "first", "second")
+    (ax,) = figure.axes
+    assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 30
 
 
 def test_the_colours_differ():

@@ -127,7 +127,8 @@ def train(job: Job) -> dict[str, float]:
 def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Any:
     """Draw samples, and below each the training image that is nearest to it."""
     nearest = train[nearest_neighbours(samples, train)[:, 0]]
-    return plots.picture_rows({"samples": samples, "nearest in training": nearest})
+    rows = {"samples": samples, "nearest in training": nearest}
+    return plots.picture_rows({k: x.reshape(-1, 28, 28) for k, x in rows.items()})
 
 
 def control(job: Job, kind: str) -> dict[str, float]:
