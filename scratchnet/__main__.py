@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import math
 import os
 import random
 import signal
@@ -315,6 +316,18 @@ class _Refusing(argparse.ArgumentParser):
         raise ValueError(message)
 
 
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Raise ValueError unless a saved value is of the kind of an option's default."""
+    kinds: dict[type, Any] = {
+        float: int | float,
+        type(None): int | float | str | None,  # an option that may be left out
+    }
+    right = isinstance(value, kinds.get(type(default), type(default)))
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if not right or isinstance(value, bool) or infinite:
+        raise ValueError(f"{name} is {value!r}"[:60])
+
+
 def checked(system: str, options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the options of a run as the command line would read them.
 
@@ -331,12 +344,14 @@ def checked(system: str, options: Mapping[str, Any], where: str) -> dict[str, An
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, list):
             arguments += [flag, *map(str, value)]
-        elif value is not None or default is not None:
+        elif value is not None:
             arguments.append(f"{flag}={value}")
     try:
         if options.keys() != defaults.keys():
             names = ", ".join(sorted(options.keys() ^ defaults.keys()))
             raise ValueError(f"missing or unknown: {names[:60]}")
+        for name, default in defaults.items():
+            _check_kind(name, options[name], default)
         return vars(own.parse_args(arguments))
     except ValueError as error:
         raise ValueError(
@@ -383,10 +398,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _run(parser().parse_args(argv))
             finally:
                 sys.stdout.flush()
-        except BrokenPipeError:  # who reads has gone: `| head -1`
+        except OSError as error:
             # Or Python would try once more to write what is left.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + getattr(signal, "SIGPIPE", 13)
+            if isinstance(error, BrokenPipeError):  # who reads has gone: `| head -1`
+                return 128 + getattr(signal, "SIGPIPE", 13)
+            say(f"scratchnet: the output cannot be written: {error}", sys.stderr)
+            return 1
 
 
 def _run(args: argparse.Namespace) -> int:

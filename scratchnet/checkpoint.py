@@ -204,7 +204,7 @@ def read_json(path: str | Path, max_bytes: int = 2**20) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}, a dict expected")
         return found
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({error})") from error

@@ -284,6 +284,10 @@ def facts_of(args: argparse.Namespace, x: np.ndarray) -> dict[str, Any]:
             f"--code {args.code}: {len(x)} images of {columns} pixels; a shorter code "
             "expected"
         )
+    if args.batch_size > len(x):
+        raise ValueError(
+            f"--batch-size {args.batch_size}: {len(x)} images; no more than that"
+        )
     if args.system == "gan" and len(x) < max(2, args.packing):
         raise ValueError(
             f"--packing {args.packing}: {len(x)} images; at least "
@@ -563,15 +567,15 @@ def resumed(args: argparse.Namespace, found: About, now: About) -> About:
         RunError: it is another one, or nothing is left to do.
 
     """
+    if found.finished and found.format == 1:
+        raise RunError(
+            f"--resume {args.resume}: a finished run of format 1, which kept no state "
+            "to go on from; train again, into another --out"
+        )
     if wrong := now.differences(found):
         raise RunError(f"--resume {args.resume}: {'; '.join(wrong)}")
     length = length_of(args.system)
     before, after = found.options[length], now.options[length]
-    if found.finished and not found.id:
-        raise RunError(
-            f"--resume {args.resume}: a finished run of format {found.format}, which "
-            "kept no state to go on from; train again, into another --out"
-        )
     if found.finished and after <= before:
         raise RunError(
             f"--resume {args.resume}: it is finished, with {before} {length}; to "
@@ -865,7 +869,8 @@ class Run(NamedTuple):
     model: Any
     data: str  # what it was trained on
     seed: int
-    shape: tuple[int, int]  # rows and columns of an image
+    columns: int  # pixels of an image
+    shape: tuple[int, int] | None  # its rows and columns; None in format 1
     held_out: str | None  # the digest of the images that were; None in format 1
 
     def images(self, args: argparse.Namespace) -> tuple[Images, Streams]:
@@ -877,9 +882,17 @@ class Run(NamedTuple):
 
         """
         where = args.data or self.data
+        known = where in OLD_SHAPES or Path(where).is_absolute()
+        if not args.data and not known:
+            raise RunError(
+                f"{self.folder}: a run of format 1, which does not say where {where!r} "
+                "was; pass --data FOLDER"
+            )
         streams = Streams.of(self.seed if args.seed is None else args.seed)
         images = load_images(where, None, streams.held_out, held_out=True)
-        check_shape(f"--data {where}: its images", images, self.shape)
+        if self.shape or math.prod(images.shape) != self.columns:
+            expected = self.shape or (1, self.columns)
+            check_shape(f"--data {where}: its images", images, expected)
         # What is drawn may differ in its last bits from machine to machine.
         own = not args.data and where not in DRAWN
         if own and self.held_out and images.digest != self.held_out:
@@ -946,12 +959,19 @@ def load_run(args: argparse.Namespace) -> Run:
         model = build(name, facts["model"], args.engine, rng)
         model.load_state_dict(weights)
         options = facts["options"]
-        shape = facts.get("shape") or shape_of_old(options["data"], path)
+        net = "generator" if name == "gan" else "sizes"
+        shape = facts.get("shape")
         found = Run(
-            path.parent, name, model, options["data"], options["seed"], tuple(shape),
-            facts.get("held_out"),
-        )  # fmt: skip
-        check_run(found, facts["model"])
+            folder=path.parent,
+            system=name,
+            model=model,
+            data=options["data"],
+            seed=options["seed"],
+            columns=facts["model"][net][-1 if name == "gan" else 0],
+            shape=tuple(shape) if shape else OLD_SHAPES.get(options["data"]),
+            held_out=facts.get("held_out"),
+        )
+        check_run(found)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = "; ".join(str(error).splitlines())
         raise ValueError(f"{path}: damaged ({reason})") from error
@@ -975,37 +995,34 @@ def check_size(system: str, facts: Mapping[str, Any], n: int) -> None:
         raise ValueError(f"k is {str(facts['k'])[:60]}; {MOST_DRAWS} at most")
 
 
-def check_run(run: Run, facts: Mapping[str, Any]) -> None:
+def check_run(run: Run) -> None:
     """Raise ValueError unless the facts of a run fit together."""
-    columns = facts["generator"][-1] if run.system == "gan" else facts["sizes"][0]
-    if len(run.shape) != 2 or not all(map(is_size, run.shape)):
-        raise ValueError(f"shape is {run.shape}")
-    if math.prod(run.shape) != columns:
-        raise ValueError(f"shape is {run.shape}, and images have {columns} pixels")
-    if not is_text(run.data) or not isinstance(run.seed, int) or run.seed < 0:
+    if run.shape is not None:
+        if len(run.shape) != 2 or not all(map(is_size, run.shape)):
+            raise ValueError(f"shape is {str(run.shape)[:60]}")
+        if math.prod(run.shape) != run.columns:
+            raise ValueError(
+                f"shape is {run.shape}, and images have {run.columns} pixels"
+            )
+    if not is_text(run.data) or not is_seed(run.seed):
         raise ValueError(f"data is {run.data!r}, seed {run.seed!r}"[:100])
+    if not (run.held_out is None or is_text(run.held_out)):
+        raise ValueError(f"held_out is {str(run.held_out)[:60]}")
 
 
-def shape_of_old(data: str, path: Path) -> tuple[int, int]:
-    """Return rows and columns of the images of a run of format 1, which has none.
-
-    Raises:
-        RunError: they are not known.
-
-    """
-    if data in OLD_SHAPES:
-        return OLD_SHAPES[data]
-    if not Path(data).is_absolute():
-        raise RunError(
-            f"written in format 1, which has neither the rows and columns of its "
-            f"images nor the folder that {data!r} lay in; train again"
-        )
-    return load_mnist(data, "test").images.shape[1:]
+def is_seed(x: Any) -> bool:
+    """Return whether x is a seed, as `--seed` takes it."""
+    return isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**64
 
 
 def sample(args: argparse.Namespace) -> None:
     """Draw new images from a run, and write a sheet of them."""
     run = load_run(args)
+    if run.shape is None:
+        raise RunError(
+            f"{run.folder}: a run of format 1, which does not know rows and columns of "
+            "its images; train again"
+        )
     x = draw(run.model, args.n, np.random.default_rng(args.seed))
     figure = plots.sheets({"": x.reshape(-1, *run.shape)}, ink=run.data != "deer")
     path = plots.save(figure, run.file(args, "sample.png"))

@@ -4,27 +4,35 @@ Every function returns a matplotlib Figure and shows nothing; `save` writes it. 
 style is a context around each drawing, so that nobody's own settings change.
 """
 
+import contextlib
 import io
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-try:
-    import matplotlib
-except ValueError:  # MPLBACKEND names what is not installed; no window is opened here
-    os.environ.pop("MPLBACKEND")
-    import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from scratchnet import checks
+
+# No window is opened here; but matplotlib cannot be imported where MPLBACKEND names
+# one that is not installed.
+window = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+try:
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+finally:
+    if window is not None:
+        os.environ["MPLBACKEND"] = window
+if window is not None:
+    with contextlib.suppress(ValueError):
+        matplotlib.rcParams["backend"] = window
 
 # Okabe & Ito 2008: told apart with any kind of colour blindness. The digits are drawn
 # as digits besides, so that ten classes need not be told by colour alone.

@@ -276,7 +276,7 @@ def test_the_deer_comes_out_of_the_fog(tmp_path, capsys):
     [
         ("autoencoder --data nowhere", "nowhere"),
         ("autoencoder --lr -1", "lr"),
-        ("autoencoder --batch-size 301", "batch_size"),
+        ("autoencoder --batch-size 301", "--batch-size 301: 300 images; no more"),
         ("autoencoder --code 301", "301"),
         ("stacked --code 800", "800"),
         ("autoencoder --loss cross_entropy --output linear", "sigmoid"),
