@@ -116,8 +116,12 @@ def _whole(text: str, least: int, most: int) -> int:
     if len(text) > 100:  # far too large, and Python refuses to read it
         raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is too large")
     n = int(text)
-    if not least <= n <= most:
-        raise argparse.ArgumentTypeError(f"{n}: {least} to {most} expected")
+    if n < least:
+        raise argparse.ArgumentTypeError(
+            f"{n} is {'not positive' if least else 'negative'}"
+        )
+    if n > most:
+        raise argparse.ArgumentTypeError(f"{n}: {most} at most")
     return n
 
 
