@@ -220,8 +220,9 @@ class Folder:
             own: of those that may be written over.
 
         """
-        own = set(own)
-        taken = [n for n in names if n not in own and os.path.lexists(self.path / n)]
+        own, places = set(own), {n: self.path / n for n in names}
+        taken = [n for n, p in places.items() if n not in own and os.path.lexists(p)]
+        taken += [n for n, p in places.items() if n in own and p.is_dir()]
         if self.states.exists() and not self.states.is_dir():
             taken.append(STATES)
         if taken:
