@@ -103,8 +103,37 @@ def rng(owner: str, rng: Any) -> None:
 # --- Arrays -------------------------------------------------------------------------
 
 
+def plain_array(owner: str, name: str, x: Any) -> Any:
+    """Return `x` as a plain np.ndarray if it is of a subclass, else `x` itself.
+
+    A subclass may give operators another meaning: of a np.matrix, * is the matrix
+    product. The memory is shared, nothing is copied.
+
+    Raises:
+        ValueError: `x` is a masked array with masked entries. Its data alone would be
+            other data.
+
+    """
+    if type(x) is np.ndarray or not isinstance(x, np.ndarray):
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        masked = np.count_nonzero(np.ma.getmask(x))
+        if masked:
+            raise ValueError(
+                f"{owner}: {name} is a masked array with {masked} masked entries, and "
+                "the mask would be lost; pass what its .filled(value) returns"
+            )
+    return np.asarray(x)
+
+
+def read_only(a: Any) -> bool:
+    """Return whether `a` is an array on the host that cannot be written."""
+    return isinstance(a, np.ndarray) and not a.flags.writeable
+
+
 def array(owner: str, name: str, x: Any) -> np.ndarray:
     """Return `x`, an array or lists of real numbers, as an array on the host."""
+    x = _without_subclasses(owner, name, x)
     try:
         host = backend.to_numpy(x)
     except ValueError as error:  # lists of unequal lengths
@@ -114,11 +143,26 @@ def array(owner: str, name: str, x: Any) -> np.ndarray:
     return host
 
 
-def real(owner: str, name: str, x: Any) -> None:
-    """Raise TypeError unless `x` is a real number or an array of them, anywhere."""
+def _without_subclasses(owner: str, name: str, x: Any) -> Any:
+    """Return `x` with a plain array for each array in it, also inside lists."""
+    if isinstance(x, list | tuple):
+        return [_without_subclasses(owner, name, item) for item in x]
+    return plain_array(owner, name, x)
+
+
+def real(owner: str, name: str, x: Any) -> Any:
+    """Return `x`, a real number or an array of them, anywhere, as a plain array.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: as for `plain_array`.
+
+    """
+    x = plain_array(owner, name, x)
     dtype = getattr(x, "dtype", None)
     if not isinstance(x, Real) if dtype is None else dtype.kind not in "biuf":
         raise TypeError(f"{owner}: {name} is {_kind(x)}; real numbers expected")
+    return x
 
 
 def _kind(x: Any) -> str:
@@ -126,12 +170,18 @@ def _kind(x: Any) -> str:
     return str(getattr(x, "dtype", f"a {type(x).__name__}"))
 
 
-def rows(owner: str, x: Any, columns: int, dtype: DTypeLike, name: str = "x") -> None:
-    """Raise an error unless `x` is of shape (n, columns), n ≥ 1, and of that dtype.
+def rows(owner: str, x: Any, columns: int, dtype: DTypeLike, name: str = "x") -> Any:
+    """Return `x` as a plain array, of shape (n, columns), n ≥ 1, and of that dtype.
 
     No cast is made in passing: of float64 data it would cost a pass over them at
     every step, and of integers it would hide that they are not scaled.
+
+    Raises:
+        TypeError, ValueError: it is something else; as for `plain_array`.
+
     """
+    if type(x) is not np.ndarray:
+        x = plain_array(owner, name, x)
     shape, given = getattr(x, "shape", None), getattr(x, "dtype", None)
     if shape is None or given is None:
         raise TypeError(f"{owner}: {name} is a {type(x).__name__}, an array expected")
@@ -154,6 +204,7 @@ def rows(owner: str, x: Any, columns: int, dtype: DTypeLike, name: str = "x") ->
             f"{owner}: {name} is {given}, the model {want}; pass "
             f"{name}.astype(np.{want}){scaled}"
         )
+    return x
 
 
 def on_backend(owner: str, x: Any) -> None:
@@ -175,17 +226,25 @@ def equal_rows(owner: str, **arrays: Array) -> None:
         raise ValueError(f"{owner}: {one} has {len(a)} rows, {two} has {len(b)}")
 
 
-def noise(owner: str, eps: Any, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-    """Raise an error unless the noise is an array of that shape and dtype."""
+def noise(owner: str, eps: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    """Return the noise as a plain array; an error unless of that shape and dtype."""
+    eps = plain_array(owner, "eps", eps)
     given, kind = getattr(eps, "shape", None), getattr(eps, "dtype", None)
     if given != shape:
         raise ValueError(f"{owner}: eps has shape {given}; {shape} expected")
     if kind != dtype:
         raise TypeError(f"{owner}: eps is {kind}, the model {np.dtype(dtype)}")
+    return eps
 
 
-def labels(owner: str, label: Any, n: int, k: int) -> None:
-    """Raise an error unless `label` is (n,), integers from 0 to k − 1, or booleans."""
+def labels(owner: str, label: Any, n: int, k: int) -> Any:
+    """Return `label` as a plain array, (n,) integers from 0 to k − 1, or booleans.
+
+    Raises:
+        TypeError, ValueError: it is something else; as for `plain_array`.
+
+    """
+    label = plain_array(owner, "label", label)
     host = array(owner, "label", label)
     if host.dtype.kind not in "biu":
         raise TypeError(f"{owner}: label is {host.dtype}, integers expected")
@@ -195,6 +254,7 @@ def labels(owner: str, label: Any, n: int, k: int) -> None:
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(f"{owner}: label[{i}] is {host[i]}; 0 to {k - 1} expected")
+    return label
 
 
 def unit_interval(owner: str, x: Array, instead: str) -> None:

@@ -11,6 +11,7 @@ it, a chain of calls is one kernel in C too, and the NumPy calls follow it.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -129,9 +130,24 @@ def load_state(
         state: for each name an array of the same shape and dtype.
 
     Raises:
+        TypeError, ValueError: as for `check_state`; nothing was written.
+
+    """
+    write_state(arrays, check_state(owner, arrays, state))
+
+
+def check_state(
+    owner: str, arrays: Mapping[str, Array], state: Mapping[str, Any]
+) -> dict[str, Array]:
+    """Return the values that `write_state` is to write into `arrays`.
+
+    They are copies: an array of `state` may be one of `arrays`, under another name.
+
+    Raises:
         TypeError: `state` is not a mapping.
-        ValueError: names are missing or unexpected, or a shape or dtype differs; every
-            difference is listed, and nothing was written.
+        ValueError: names are missing or unexpected, a shape or dtype differs, an array
+            to write into is read-only, or a value has masked entries; every fault is
+            listed.
 
     """
     if not isinstance(state, Mapping):
@@ -141,19 +157,67 @@ def load_state(
     wrong = [f"missing: {name}" for name in arrays if name not in state]
     wrong += [f"unexpected: {name}" for name in state if name not in arrays]
     for name, a in arrays.items():
-        if name not in state:
-            continue
-        value = state[name]
-        if not backend.is_array(value):
-            wrong.append(f"{name}: a {type(value).__name__} given, an array expected")
-        elif value.shape != a.shape:
-            wrong.append(f"{name}: shape {value.shape} given, {a.shape} expected")
-        elif value.dtype != a.dtype:
-            wrong.append(f"{name}: {value.dtype} given, {a.dtype} expected")
+        if name in state and (fault := _state_fault(a, state[name])):
+            wrong.append(f"{name}: {fault}")
     if wrong:
         raise ValueError("\n  ".join([f"{owner}: nothing was loaded", *wrong]))
+    return {name: backend.asarray(state[name]).copy() for name in arrays}
+
+
+def _state_fault(a: Array, value: Any) -> str | None:
+    """Say why `value` cannot be written into `a`; None if it can."""
+    if not backend.is_array(value):
+        return f"a {type(value).__name__} given, an array expected"
+    if value.shape != a.shape:
+        return f"shape {value.shape} given, {a.shape} expected"
+    if value.dtype != a.dtype:
+        return f"{value.dtype} given, {a.dtype} expected"
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        return "masked entries given; pass what .filled(value) returns"
+    return READ_ONLY if checks.read_only(a) else None
+
+
+def write_state(arrays: Mapping[str, Array], values: Mapping[str, Array]) -> None:
+    """Write what `check_state` returned."""
     for name, a in arrays.items():
-        a[...] = backend.asarray(state[name])
+        a[...] = values[name]
+
+
+# --- What stops a write -------------------------------------------------------------
+
+READ_ONLY = "is read-only; use a copy, or set its flags.writeable to True"
+
+
+class ArrayError(ValueError):
+    """Something is wrong with some of a list of arrays.
+
+    Attributes:
+        faults: for each of them its position in the list, and what is wrong. None
+            stands for all of them.
+
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        faults: Sequence[tuple[int | None, str]],
+        label: Callable[[int], str] = "arrays[{}]".format,
+    ) -> None:
+        self.owner = owner
+        self.faults = list(faults)
+        names = ["it" if i is None else label(i) for i, _ in faults]
+        lines = [f"{name} {why}" for name, (_, why) in zip(names, faults, strict=True)]
+        super().__init__("\n  ".join([f"{owner}: {lines[0]}", *lines[1:]]))
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.owner, self.faults)
+
+
+def _refuse_read_only(owner: str, arrays: Sequence[Array], before: str = "") -> None:
+    """Raise ArrayError unless all of these can be written."""
+    found = [i for i, a in enumerate(arrays) if checks.read_only(a)]
+    if found:
+        raise ArrayError(owner, [(i, before + READ_ONLY) for i in found])
 
 
 # --- Updates ------------------------------------------------------------------------
@@ -269,8 +333,6 @@ def adam_update(
     for block in _blocks(p):
         p_, g_, m_, v_ = p[block], g[block], m[block], v[block]
         s = scratch[: len(p_)]
-        if keep is not None:
-            np.multiply(p_, keep, out=p_)
         np.multiply(m_, beta1, out=m_)
         np.add(m_, g_, out=m_)
         np.multiply(v_, beta2, out=v_)
@@ -280,6 +342,8 @@ def adam_update(
         np.add(s, eps_t, out=s)
         np.divide(m_, s, out=s)
         np.multiply(s, lr_t, out=s)
+        if keep is not None:
+            np.multiply(p_, keep, out=p_)
         np.subtract(p_, s, out=p_)
 
 
@@ -342,13 +406,16 @@ def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], f
 
     """
     _check_decay("cosine_decay", lr, steps, final)
+    return partial(_cosine, lr, steps, final)
 
-    def rate(t: int) -> float:
-        part = min(t, steps - 1) / steps
-        # (1 + cos 2a) / 2 = cos² a, which is not rounded to 0 near the end.
-        return final + (lr - final) * math.cos(math.pi / 2 * part) ** 2
 
-    return rate
+# The rates are functions of the module, so that they can be pickled.
+
+
+def _cosine(lr: float, steps: int, final: float, t: int) -> float:
+    part = min(t, steps - 1) / steps
+    # (1 + cos 2a) / 2 = cos² a, which is not rounded to 0 near the end.
+    return final + (lr - final) * math.cos(math.pi / 2 * part) ** 2
 
 
 def hold_then_decay(
@@ -370,12 +437,12 @@ def hold_then_decay(
     """
     _check_decay("hold_then_decay", lr, steps, final)
     held = checks.number("hold_then_decay", "hold", hold, "[0, 1)") * steps
+    return partial(_line, lr, steps, held, final)
 
-    def rate(t: int) -> float:
-        part = max(0.0, min(t, steps - 1) - held) / (steps - held)
-        return lr + (final - lr) * part
 
-    return rate
+def _line(lr: float, steps: int, held: float, final: float, t: int) -> float:
+    part = max(0.0, min(t, steps - 1) - held) / (steps - held)
+    return lr + (final - lr) * part
 
 
 def _check_decay(owner: str, lr: float, steps: int, final: float) -> None:
@@ -417,6 +484,7 @@ class _Update:
 
     def __init__(self, arrays: Sequence[Array], lr: Rate) -> None:
         arrays = _listed(self._name, arrays)
+        self._made_for = [(a.shape, a.dtype) for a in arrays]
         self._state: dict[str, Array] = {
             "lr": backend.zeros((), np.float64),
             "t": backend.zeros((), np.float64),
@@ -461,6 +529,40 @@ class _Update:
             return checks.number(owner, "lr", rate(self._steps), checks.POSITIVE)
         return checks.number(self._name, "lr", rate, checks.POSITIVE)
 
+    def _checked(
+        self, arrays: Sequence[Array], gradients: Sequence[Array | None]
+    ) -> list[Array | None]:
+        """Return the gradients as plain arrays if a step can be taken as a whole.
+
+        Raises:
+            ValueError: there are more arrays or fewer than this was made for.
+            ArrayError: an array or its gradient is not what this was made for, or an
+                array, or what is kept for it, is read-only.
+
+        """
+        if not len(arrays) == len(gradients) == len(self._made_for):
+            raise ValueError(
+                f"{self._name}: {len(arrays)} arrays and {len(gradients)} gradients "
+                f"given, {len(self._made_for)} of each expected"
+            )
+        faults: list[tuple[int | None, str]] = []
+        for name, a in self._state.items():
+            if checks.read_only(a):
+                number = name.partition(".")[2]
+                place = int(number) if number else None
+                faults.append((place, f"has a state {name!r} that {READ_ONLY}"))
+        plain = list(gradients)
+        for i, (a, g) in enumerate(zip(arrays, gradients, strict=True)):
+            if g is None:
+                continue
+            if type(g) is not np.ndarray:
+                plain[i] = checks.plain_array(self._name, f"gradients[{i}]", g)
+            if fault := _step_fault(a, g, *self._made_for[i]):
+                faults.append((i, fault))
+        if faults:
+            raise ArrayError(self._name, faults)
+        return plain
+
     def _begin(self) -> None:
         """Set the rate of this step, and count it; `t` is counted by the caller."""
         if callable(self._rate):
@@ -471,7 +573,7 @@ class _Update:
         """Make zeros like each array, and keep them as state."""
         made = [backend.zeros(a.shape, a.dtype) for a in arrays]
         self._state.update({f"{name}.{i}": a for i, a in enumerate(made)})
-        return [at_least_1d(a) for a in made]
+        return made  # and no views of them, which a copy would tear from the state
 
     def state_arrays(self) -> dict[str, Array]:
         """Return the learning rate, the moments and the count of steps themselves."""
@@ -487,24 +589,48 @@ class _Update:
         A learning rate that is a function stays, and goes on from the count of steps.
 
         Raises:
-            ValueError: a name, shape or dtype differs; nothing was changed.
+            ValueError: a name, shape or dtype differs, an array is read-only, or a
+                number is out of its range; nothing was changed.
 
         """
-        load_state(f"{self._name}.load_state_dict", self._state, state)
-        self._steps = int(backend.to_numpy(self._state["t"]))
+        owner = f"{self._name}.load_state_dict"
+        values = check_state(owner, self._state, state)
+        lr, t = (float(backend.to_numpy(values[name])) for name in ("lr", "t"))
+        checks.number(owner, "lr", lr, checks.POSITIVE)
+        checks.number(owner, "t", t, "[0, inf)")
+        self._check_loaded(owner, values)
+        write_state(self._state, values)
+        self._steps = int(t)
         if not callable(self._rate):
-            self._rate = float(backend.to_numpy(self._state["lr"]))
+            self._rate = lr
+
+    def _check_loaded(self, owner: str, values: Mapping[str, Array]) -> None:
+        """Raise ValueError if numbers in a state are not what they may be."""
+
+
+def _step_fault(a: Array, g: Any, shape: tuple[int, ...], dtype: Any) -> str | None:
+    """Say why `a`, once of that shape and dtype, cannot be moved by the gradient g."""
+    if a.shape != shape or a.dtype != dtype:
+        return f"is {a.dtype} of shape {a.shape}; {dtype} of shape {shape} expected"
+    if isinstance(g, np.ndarray | np.generic) != isinstance(a, np.ndarray):
+        return f"is a {type(a).__name__}, its gradient a {type(g).__name__}"
+    if g.shape != shape or g.dtype != dtype:
+        return f"is {dtype}, its gradient {g.dtype} of shape {g.shape}"
+    return READ_ONLY if checks.read_only(a) else None
 
 
 def _listed(owner: str, arrays: Any) -> list[Array]:
     """Return the arrays as a list; TypeError unless they are arrays of floats."""
-    if isinstance(arrays, list | tuple) and all(map(backend.is_array, arrays)):
-        kinds = [a.dtype for a in arrays]
-        if all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):
-            return list(arrays)
+    if not (isinstance(arrays, list | tuple) and all(map(backend.is_array, arrays))):
+        raise TypeError(f"{owner}: {arrays!r} given, a list of arrays expected")
+    kinds = [a.dtype for a in arrays]
+    if not all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):
         found = ", ".join(map(str, kinds))
         raise TypeError(f"{owner}: arrays of {found}; float32 or wider expected")
-    raise TypeError(f"{owner}: {arrays!r} given, a list of arrays expected")
+    for i, a in enumerate(arrays):
+        if isinstance(a, np.ma.MaskedArray):
+            raise TypeError(f"{owner}: arrays[{i}] is a masked array; pass a plain one")
+    return list(arrays)
 
 
 def at_least_1d(a: Array) -> Array:
@@ -523,7 +649,8 @@ class SGDUpdate(_Update):
 
     Raises:
         ValueError: a number is out of its range. If it is the rate of a later step,
-            that step changes nothing.
+            that step changes nothing; nor does one that finds an array read-only, or
+            of another shape or dtype (`ArrayError`).
 
     """
 
@@ -540,6 +667,7 @@ class SGDUpdate(_Update):
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
+        gradients = self._checked(arrays, gradients)
         backend.each_time(self._begin)
         np.add(self._state["t"], 1, out=self._state["t"])
         for lr, *_ in self._scalars.values():
@@ -549,7 +677,7 @@ class SGDUpdate(_Update):
                 sgd_update(
                     at_least_1d(p),
                     at_least_1d(g),
-                    self._velocity[i] if self._velocity else None,
+                    at_least_1d(self._velocity[i]) if self._velocity else None,
                     self._scratch[i],
                     self._scalars[p.dtype][0],
                     self.momentum,
@@ -611,8 +739,13 @@ class AdamUpdate(_Update):
         beta1, beta2 = backend.to_numpy(self._state["betas"])
         self.betas = float(beta1), float(beta2)
 
+    def _check_loaded(self, owner: str, values: Mapping[str, Array]) -> None:
+        for i, beta in enumerate(backend.to_numpy(values["betas"])):
+            checks.number(owner, f"betas[{i}]", float(beta), "[0, 1)")
+
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
         """Take one step, in place; an array whose gradient is None stays."""
+        gradients = self._checked(arrays, gradients)
         backend.each_time(self._begin)
         state = self._state
         adam_scalars(
@@ -631,8 +764,8 @@ class AdamUpdate(_Update):
                 adam_update(
                     at_least_1d(p),
                     at_least_1d(g),
-                    self._m[i],
-                    self._v[i],
+                    at_least_1d(self._m[i]),
+                    at_least_1d(self._v[i]),
                     self._scratch[i],
                     lr_t,
                     eps_t,
@@ -665,17 +798,20 @@ class EMA:
         self._arrays = _listed("EMA", arrays)
         self._averages = [a.copy() for a in self._arrays]
         self._scratch = [a[: _rows(a)].copy() for a in map(at_least_1d, self._arrays)]
-        self._inside = False  # a `with average():`
+        self._depth = 0  # of the `with average():` that are open
+        self._kept: list[Array] = []  # the parameters, while there are any
 
     def update(self) -> None:
         """Take the parameters as they are now into the average; nothing is allocated.
 
         Raises:
             ValueError: inside `with average():`, where the parameters are the average.
+            ArrayError: an average is read-only; nothing was changed.
 
         """
-        if self._inside:
+        if self._depth:
             raise ValueError("EMA.update: inside average(), parameters are averages")
+        _refuse_read_only("EMA.update", self._averages, "has an average that ")
         for a, mean, scratch in zip(
             self._arrays, self._averages, self._scratch, strict=True
         ):
@@ -692,19 +828,69 @@ class EMA:
     def average(self) -> Iterator[None]:
         """Put the averages in the place of the parameters: `with ema.average():`.
 
-        The parameters come back at the end, also after an error.
+        The parameters come back when the outermost block ends, whatever happened in it.
+
+        Raises:
+            ArrayError: a parameter is read-only, and nothing was changed; or, at the
+                end, some could not be written, and all others are back.
+
         """
-        kept = [a.copy() for a in self._arrays], self._inside
-        self._write(self._averages, True)
+        self.put()
         try:
             yield
         finally:
-            self._write(*kept)
+            self.give_back()
 
-    def _write(self, values: Sequence[Array], inside: bool) -> None:
-        for a, value in zip(self._arrays, values, strict=True):
-            a[...] = value
-        self._inside = inside
+    def put(self) -> None:
+        """Put the averages in the place of the parameters; `give_back` must follow."""
+        if not self._depth:
+            _refuse_read_only("EMA.average", self._arrays)
+            self._kept = [a.copy() for a in self._arrays]
+        self._depth += 1
+        if self._depth == 1:
+            try:
+                for a, mean in zip(self._arrays, self._averages, strict=True):
+                    a[...] = mean
+            except BaseException:
+                self.give_back()
+                raise
+
+    def give_back(self) -> None:
+        """Put the parameters back, if this ends the outermost block."""
+        self._depth -= 1
+        if self._depth:
+            return
+        try:
+            self._restore()
+        except KeyboardInterrupt:
+            self._restore()
+            raise
+        finally:
+            self._kept = []
+
+    def _restore(self) -> None:
+        faults = []
+        for i, (a, kept) in enumerate(zip(self._arrays, self._kept, strict=True)):
+            try:
+                locked = checks.read_only(a)
+                if locked:  # since the block began
+                    a.flags.writeable = True
+                a[...] = kept
+                if locked:
+                    a.flags.writeable = False
+            except ValueError as error:
+                faults.append((i, f"still holds averages: {error}"))
+        if faults:
+            raise ArrayError("EMA.average", faults)
+
+    def take_from(self, arrays: Sequence[Array]) -> None:
+        """Average these arrays from now on, of the same shapes: a copied model's."""
+        self._arrays = list(arrays)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._depth:
+            raise ValueError("EMA: inside average() it cannot be copied or pickled")
+        return vars(self)
 
     def state_arrays(self) -> dict[str, Array]:
         """Return the averages themselves."""

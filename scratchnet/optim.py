@@ -13,12 +13,12 @@ The arithmetic is in kernels.py, which the steps by hand share.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from scratchnet import anomaly, backend, kernels
+from scratchnet import anomaly, backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.kernels import Rate, cosine_decay, hold_then_decay
 from scratchnet.tensor import Tensor, changed, plain
@@ -27,7 +27,12 @@ __all__ = ["EMA", "SGD", "Adam", "Optimizer", "cosine_decay", "hold_then_decay"]
 
 
 class _OverParameters:
-    """What holds on to a list of parameters, and to their arrays."""
+    """What holds on to a list of parameters, and to their arrays.
+
+    A copy (`copy.deepcopy`, `pickle`) has copies of the parameters. Made together with
+    that of their model, `copy.deepcopy((model, optimizer))`, it has those of the
+    copied model.
+    """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         name = type(self).__name__
@@ -59,6 +64,15 @@ class _OverParameters:
             seen[id(p)] = i
         self._arrays = [p.data for p in self.parameters]
 
+    def __getstate__(self) -> dict[str, Any]:
+        for i in range(len(self.parameters)):
+            self._check_array("copy", i)
+        return {name: x for name, x in vars(self).items() if name != "_arrays"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._arrays = [p.data for p in self.parameters]
+
     def _check_array(self, method: str, i: int) -> None:
         """Raise ValueError if parameter i has another array than in the beginning."""
         if self.parameters[i].data is not self._arrays[i]:
@@ -71,6 +85,11 @@ class _OverParameters:
     def _label(self, i: int) -> str:
         p = self.parameters[i]
         return f"{p.name or f'parameters[{i}]'} of shape {p.shape}"
+
+    def _named(self, method: str, error: kernels.ArrayError) -> kernels.ArrayError:
+        """Return the error with the names of parameters in it."""
+        owner = f"{type(self).__name__}.{method}"
+        return kernels.ArrayError(owner, error.faults, self._label)
 
 
 class Optimizer(_OverParameters):
@@ -106,36 +125,52 @@ class Optimizer(_OverParameters):
         """Move every parameter once, by its `.grad`; or none, if one has no gradient.
 
         Raises:
+            TypeError: a gradient is no array. Nothing was changed.
             ValueError: a parameter has no gradient (PyTorch passes over it in silence,
                 and a layer that was forgotten in forward() stays as it was), or one of
-                another shape or dtype; or the learning rate of this step is not
-                positive. Nothing was changed.
+                another shape or dtype, or with a mask; a parameter is read-only, or has
+                another array than in the beginning; or the learning rate of this step
+                is not positive. Nothing was changed.
 
         """
-        gradients: list[Any] = []
-        for i, p in enumerate(self.parameters):
-            g = plain(p.grad)
-            self._check_array("step", i)
-            if not p.requires_grad:
-                g = None
-            elif g is None:
-                raise ValueError(
-                    f"{type(self).__name__}.step: {self._label(i)} has no gradient; "
-                    "call backward() on a loss that depends on it, or set its "
-                    "requires_grad to False"
-                )
-            elif g.shape != p.shape or g.dtype != p.dtype:
-                raise ValueError(
-                    f"{type(self).__name__}.step: {self._label(i)} is {p.dtype}, "
-                    f"its gradient {g.dtype} of shape {g.shape}"
-                )
-            gradients.append(g)
-        self._update.apply(self._arrays, gradients)
+        gradients = [self._gradient(i) for i in range(len(self.parameters))]
+        try:
+            self._update.apply(self._arrays, gradients)
+        except kernels.ArrayError as error:  # before the first was moved
+            raise self._named("step", error) from None
+        except BaseException:
+            self._changed(gradients)
+            raise
+        self._changed(gradients)
+        if anomaly.WATCHING:
+            self._look(gradients)
+
+    def _gradient(self, i: int) -> Any:
+        """Return the gradient of parameter i; None if it is frozen."""
+        p = self.parameters[i]
+        self._check_array("step", i)
+        if not p.requires_grad:
+            return None
+        g = plain(p.grad)
+        if type(g) is np.ndarray:
+            return g
+        owner = f"{type(self).__name__}.step"
+        if g is None:
+            raise ValueError(
+                f"{owner}: {self._label(i)} has no gradient; call backward() on a loss "
+                "that depends on it, or set its requires_grad to False"
+            )
+        if not backend.is_array(g):
+            raise TypeError(
+                f"{owner}: {self._label(i)} has a {type(g).__name__} for its "
+                "gradient; an array expected"
+            )
+        return checks.plain_array(owner, f"the gradient of {self._label(i)}", g)
+
+    def _changed(self, gradients: Iterable[Any]) -> None:
         for p, g in zip(self.parameters, gradients, strict=True):
             if g is not None:
                 changed(p)
-        if anomaly.WATCHING:
-            self._look(gradients)
 
     def _look(self, gradients: Iterable[Any]) -> None:
         """Have `anomaly` look at what the step made of the parameters."""
@@ -158,7 +193,8 @@ class Optimizer(_OverParameters):
         A learning rate that is a function stays, and goes on from the count of steps.
 
         Raises:
-            ValueError: a name, shape or dtype differs; nothing was changed.
+            ValueError: a name, shape or dtype differs, or a number is out of its range;
+                nothing was changed.
 
         """
         self._update.load_state_dict(state)
@@ -240,35 +276,53 @@ class EMA(_OverParameters):
         super().__init__(parameters)
         self._ema = kernels.EMA(self._arrays, decay)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._ema.take_from(self._arrays)
+
     def update(self) -> None:
         """Take the parameters as they are now into the average.
 
         Raises:
-            ValueError: a parameter has another array than when this EMA was made.
+            ValueError: a parameter has another array than when this EMA was made, or
+                an average is read-only; nothing was changed.
 
         """
         self._check("update")
-        self._ema.update()
+        self._do("update", self._ema.update)
 
     @contextlib.contextmanager
     def average(self) -> Iterator[None]:
         """Put the averages in the place of the parameters, until the block ends.
 
         A graph recorded with the ones is not to be walked with the others: that is an
-        error, as after a step of an optimiser. After the block the parameters are as
-        they were, also if it ends with an error.
+        error, as after a step of an optimiser. When the outermost block ends, however
+        it ends, the parameters have the values and the arrays that they had.
 
         Raises:
-            ValueError: as for `update`.
+            ValueError: as for `update`; or a parameter is read-only. At the end: some
+                could not be written any more, and all others are back.
 
         """
         self._check("average")
+        self._do("average", self._ema.put)
         try:
-            with self._ema.average():
-                self._changed()
-                yield
-        finally:
             self._changed()
+            yield
+        finally:
+            for p, a in zip(self.parameters, self._arrays, strict=True):
+                if p.data is not a:
+                    p.data = a
+            try:
+                self._do("average", self._ema.give_back)
+            finally:
+                self._changed()
+
+    def _do(self, method: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except kernels.ArrayError as error:
+            raise self._named(method, error) from None
 
     def _check(self, method: str) -> None:
         for i in range(len(self.parameters)):
