@@ -71,6 +71,7 @@ class LatentVariableModel:
         With k = 1 it is the bound itself, its KL estimated rather than computed.
         """
         checks.count("log_likelihood", "k", k)
+        x = checks.plain_array(type(self).__name__, "x", x)
         mu, log_var = self.posterior(x)
         sigma = np.exp(log_var / 2)
         n, c = mu.shape
@@ -95,10 +96,12 @@ class LatentVariableModel:
         result: Array = largest + np.log(total) - math.log(k)
         return result
 
-    def _noise(self, x: Any, draws: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return ε (n, *draws, c) for the samples x (n, d)."""
-        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
-        return self._normal((len(x), *draws, self.sizes[-1]), rng)
+    def _with_noise(
+        self, x: Any, draws: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Return the samples x (n, d), and ε (n, *draws, c) for them."""
+        x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        return x, self._normal((len(x), *draws, self.sizes[-1]), rng)
 
     def _normal(
         self, shape: tuple[int, ...], rng: np.random.Generator, like: Any = None

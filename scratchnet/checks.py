@@ -126,6 +126,12 @@ def plain_array(owner: str, name: str, x: Any) -> Any:
     return np.asarray(x)
 
 
+def plain_arrays(owner: str, name: str, arrays: Sequence[Any]) -> list[Any]:
+    """Return `plain_array` of each; `name` is the first's, the others are numbered."""
+    names = (name, *(f"argument {i}" for i in range(1, len(arrays))))
+    return [plain_array(owner, k, a) for k, a in zip(names, arrays, strict=True)]
+
+
 def read_only(a: Any) -> bool:
     """Return whether `a` is an array on the host that cannot be written."""
     return isinstance(a, np.ndarray) and not a.flags.writeable

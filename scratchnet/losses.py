@@ -31,8 +31,8 @@ def squared_error(prediction: Any, target: Any) -> Any:
         ValueError: the shapes differ, or there are no samples.
 
     """
-    n = _samples("squared_error", prediction=prediction, target=target)
-    return np.sum(np.square(prediction - target)) / n
+    prediction, target = _samples("squared_error", prediction=prediction, target=target)
+    return np.sum(np.square(prediction - target)) / len(target)
 
 
 @primitive
@@ -67,8 +67,8 @@ def binary_cross_entropy(logits: Any, target: Any) -> Any:
         ValueError: the shapes differ, or there are no samples.
 
     """
-    n = _samples("binary_cross_entropy", logits=logits, target=target)
-    return np.sum(_cross_entropy(logits, target)) / n
+    logits, target = _samples("binary_cross_entropy", logits=logits, target=target)
+    return np.sum(_cross_entropy(logits, target)) / len(target)
 
 
 def gaussian_kl(mu: Any, log_var: Any) -> Any:
@@ -87,36 +87,35 @@ def gaussian_kl(mu: Any, log_var: Any) -> Any:
         ValueError: the shapes differ, or there are no samples.
 
     """
-    n = _samples("gaussian_kl", mu=mu, log_var=log_var)
+    mu, log_var = _samples("gaussian_kl", mu=mu, log_var=log_var)
     # expm1(v) − v keeps the digits that exp(v) − 1 loses near v = 0.
-    return np.sum(np.square(mu) + np.expm1(log_var) - log_var) * (0.5 / n)
+    return np.sum(np.square(mu) + np.expm1(log_var) - log_var) * (0.5 / len(mu))
 
 
-def _samples(owner: str, **arrays: Any) -> int:
-    """Return the number of samples of two arrays of one shape."""
-    _real(owner, **arrays)
-    (name, a), (other, b) = arrays.items()
-    shapes = a.shape, b.shape
-    if shapes[0] != shapes[1]:
+def _samples(owner: str, **arrays: Any) -> list[Any]:
+    """Return two arrays of one shape (n, ...), n ≥ 1, as plain arrays or Tensors."""
+    found = [_real(owner, name, a) for name, a in arrays.items()]
+    (name, other), (shape, other_shape) = arrays, (a.shape for a in found)
+    if shape != other_shape:
         raise ValueError(
-            f"{owner}: {name} has shape {shapes[0]}, {other} {shapes[1]}; "
+            f"{owner}: {name} has shape {shape}, {other} {other_shape}; "
             "they must be equal"
         )
-    if not shapes[0] or shapes[0][0] == 0:
-        raise ValueError(f"{owner}: no samples in shape {shapes[0]}")
-    return int(shapes[0][0])
+    if not shape or shape[0] == 0:
+        raise ValueError(f"{owner}: no samples in shape {shape}")
+    return found
 
 
-def _real(owner: str, **arrays: Any) -> None:
-    """Raise TypeError unless all are arrays or Tensors of real numbers."""
-    for name, a in arrays.items():
-        kind = getattr(getattr(a, "dtype", None), "kind", "")
-        if kind not in "biuf" or not kind:
-            what = getattr(a, "dtype", f"a {type(a).__name__}")
-            raise TypeError(
-                f"{owner}: {name} is {what}; an array or Tensor of real numbers "
-                "expected"
-            )
+def _real(owner: str, name: str, a: Any) -> Any:
+    """Return an array of real numbers, or a Tensor, without a subclass of ndarray."""
+    a = checks.plain_array(owner, name, a)
+    kind = getattr(getattr(a, "dtype", None), "kind", "")
+    if kind not in "biuf" or not kind:
+        what = getattr(a, "dtype", f"a {type(a).__name__}")
+        raise TypeError(
+            f"{owner}: {name} is {what}; an array or Tensor of real numbers expected"
+        )
+    return a
 
 
 def bernoulli_terms(logits: Any, x: Any) -> Any:
@@ -124,6 +123,8 @@ def bernoulli_terms(logits: Any, x: Any) -> Any:
 
     The terms of `binary_cross_entropy`; `x` broadcasts to the shape of `logits`.
     """
+    logits = checks.plain_array("bernoulli_terms", "logits", logits)
+    x = checks.plain_array("bernoulli_terms", "x", x)
     return _cross_entropy(logits, x)
 
 
@@ -132,6 +133,9 @@ def gaussian_terms(mean: Any, log_var: Any, x: Any) -> Any:
 
     ½ ((x − mean)² / σ² + log σ² + log 2π), with log_var = log σ²; all broadcast.
     """
+    mean = checks.plain_array("gaussian_terms", "mean", mean)
+    log_var = checks.plain_array("gaussian_terms", "log_var", log_var)
+    x = checks.plain_array("gaussian_terms", "x", x)
     square = np.square(mean - x) * np.exp(-log_var)
     return (square + (log_var + math.log(2 * math.pi))) / 2
 
@@ -153,8 +157,8 @@ def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
             them, or there are no samples.
 
     """
-    n = _samples("gaussian_nll", mean=mean, x=x)
-    _real("gaussian_nll", log_var=log_var)
+    mean, x = _samples("gaussian_nll", mean=mean, x=x)
+    log_var = _real("gaussian_nll", "log_var", log_var)
     try:
         wider = np.broadcast_shapes(mean.shape, log_var.shape) != mean.shape
     except ValueError:
@@ -164,7 +168,7 @@ def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
             f"gaussian_nll: log_var has shape {log_var.shape}, which does not "
             f"broadcast to {mean.shape}, that of mean"
         )
-    return np.sum(gaussian_terms(mean, log_var, x)) / n
+    return np.sum(gaussian_terms(mean, log_var, x)) / len(x)
 
 
 @primitive
@@ -201,13 +205,13 @@ def softmax_cross_entropy(logits: Any, label: Array) -> Any:
         ValueError: a shape, or a label that is out of range.
 
     """
-    _real("softmax_cross_entropy", logits=logits)
+    logits = _real("softmax_cross_entropy", "logits", logits)
     if logits.ndim != 2 or not len(logits):
         raise ValueError(
             f"softmax_cross_entropy: logits have shape {logits.shape}; (n, k), n ≥ 1, "
             "expected"
         )
     n, k = logits.shape
-    checks.labels("softmax_cross_entropy", label, n, k)
+    label = checks.labels("softmax_cross_entropy", label, n, k)
     label = backend.asarray(label, np.int64)
     return np.sum(_softmax_cross_entropy(logits, label)) / n

@@ -227,7 +227,7 @@ def nearest_neighbours(x: Array, data: Array | None = None, k: int = 1) -> np.nd
 
     """
     others = data is None
-    x, data = _samples("nearest_neighbours", x, x if data is None else data)
+    x, data = _samples("nearest_neighbours", x=x, data=x if data is None else data)
     checks.count("nearest_neighbours", "k", k)
     if k > len(data) - others:
         raise ValueError(
@@ -269,8 +269,8 @@ def knn_accuracy(
         ValueError: shapes; values that are not finite; k is not in 1, ..., m.
 
     """
-    train, x = _samples("knn_accuracy", train, x)
-    train_label = _labels("knn_accuracy", train_label, train)
+    train, x = _samples("knn_accuracy", train=train, x=x)
+    train_label = _labels("knn_accuracy", train_label, train, "train_label")
     label = _labels("knn_accuracy", label, x)
     classes, train_class = np.unique(train_label, return_inverse=True)
     voters = train_class[nearest_neighbours(x, train, k)]  # (n, k)
@@ -289,7 +289,7 @@ def neighbour_agreement(x: Array, label: Array) -> float:
         ValueError: shapes; values that are not finite; a single point.
 
     """
-    (x,) = _samples("neighbour_agreement", x)
+    (x,) = _samples("neighbour_agreement", x=x)
     label = _labels("neighbour_agreement", label, x)
     return float(np.mean(label[nearest_neighbours(x)[:, 0]] == label))
 
@@ -321,9 +321,14 @@ def linear_probe(
             factor that never varies.
 
     """
-    codes, held_out_codes = _samples("linear_probe", codes, held_out_codes)
-    columns = (_columns(factor), _columns(held_out_factor))
-    y, held_out_y = _samples("linear_probe", *columns)
+    codes, held_out_codes = _samples(
+        "linear_probe", codes=codes, held_out_codes=held_out_codes
+    )
+    y, held_out_y = _samples(
+        "linear_probe",
+        factor=_columns("factor", factor),
+        held_out_factor=_columns("held_out_factor", held_out_factor),
+    )
     if len(y) != len(codes) or len(held_out_y) != len(held_out_codes):
         raise ValueError(
             f"linear_probe: {len(codes)} and {len(held_out_codes)} codes, but "
@@ -359,7 +364,7 @@ def relative_contrast(x: Array, queries: Array) -> np.ndarray:
         ValueError: shapes; values that are not finite.
 
     """
-    x, queries = _samples("relative_contrast", x, queries)
+    x, queries = _samples("relative_contrast", x=x, queries=queries)
     low = nearest_distance(queries, x)
     blocks = [squared.max(axis=1) for _, squared in _squared_distances(queries, x)]
     high = np.sqrt(np.concatenate(blocks))
@@ -449,7 +454,7 @@ def mode_coverage(samples: Array, centres: Array, sigma: float) -> Coverage:
         ValueError: shapes; values that are not finite; sigma is not positive.
 
     """
-    samples, centres = _samples("mode_coverage", samples, centres)
+    samples, centres = _samples("mode_coverage", samples=samples, centres=centres)
     checks.number("mode_coverage", "sigma", sigma, checks.POSITIVE)
     nearest = nearest_neighbours(samples, centres)[:, 0]
     near = np.linalg.norm(samples - centres[nearest], axis=1) <= 3 * sigma
@@ -487,7 +492,7 @@ def ks_statistic(a: Array, b: Array) -> tuple[float, float]:
         raise ValueError(
             f"ks_statistic: shapes {a.shape} and {b.shape}; (n,) and (m,) expected"
         )
-    _samples("ks_statistic", a[:, None], b[:, None])
+    _samples("ks_statistic", a=a[:, None], b=b[:, None])
     a, b = np.sort(a), np.sort(b)
     both = np.concatenate([a, b])
     below_a = np.searchsorted(a, both, side="right") / len(a)
@@ -524,7 +529,7 @@ def frechet_distance(a: Array, b: Array) -> float:
         ValueError: shapes; values that are not finite; a single sample.
 
     """
-    a, b = _samples("frechet_distance", a, b)
+    a, b = _samples("frechet_distance", a=a, b=b)
     if min(len(a), len(b)) < 2:
         raise ValueError(
             f"frechet_distance: {len(a)} and {len(b)} samples; a covariance needs 2"
@@ -556,7 +561,7 @@ def parzen_log_likelihood(x: Array, samples: Array, sigma: float) -> np.ndarray:
         ValueError: shapes; values that are not finite; sigma is not positive.
 
     """
-    x, samples = _samples("parzen_log_likelihood", x, samples)
+    x, samples = _samples("parzen_log_likelihood", x=x, samples=samples)
     checks.number("parzen_log_likelihood", "sigma", sigma, checks.POSITIVE)
     m, d = samples.shape
     log_p = np.empty(len(x))
@@ -583,7 +588,7 @@ def nearest_distance(samples: Array, data: Array) -> np.ndarray:
         ValueError: shapes; values that are not finite.
 
     """
-    samples, data = _samples("nearest_distance", samples, data)
+    samples, data = _samples("nearest_distance", samples=samples, data=data)
     nearest = nearest_neighbours(samples, data)[:, 0]
     # Once more by subtraction: the distance to a copy is 0, without rounding.
     difference = samples.astype(np.float64) - data[nearest]
@@ -635,9 +640,9 @@ def _pairs(name: str, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
     return x.reshape(n, -1).astype(np.float64), y.reshape(n, -1).astype(np.float64)
 
 
-def _samples(name: str, *sets: Array) -> list[np.ndarray]:
+def _samples(name: str, **sets: Array) -> list[np.ndarray]:
     """Return sets of samples (n, d), of one d, as NumPy arrays, or refuse them."""
-    found = [checks.array(name, f"argument {i}", x) for i, x in enumerate(sets)]
+    found = [checks.array(name, argument, x) for argument, x in sets.items()]
     # Differences of unsigned integers would wrap.
     found = [x if x.dtype.kind == "f" else x.astype(np.float64) for x in found]
     shapes = [x.shape for x in found]
@@ -653,15 +658,17 @@ def _samples(name: str, *sets: Array) -> list[np.ndarray]:
     return found
 
 
-def _columns(y: Array) -> np.ndarray:
+def _columns(name: str, y: Array) -> np.ndarray:
     """Return y as a NumPy array, numbers (n,) as one column (n, 1)."""
-    columns = checks.array("linear_probe", "a factor", y)
+    columns = checks.array("linear_probe", name, y)
     return columns[:, None] if columns.ndim == 1 else columns
 
 
-def _labels(name: str, label: Array, x: np.ndarray) -> np.ndarray:
+def _labels(
+    name: str, label: Array, x: np.ndarray, argument: str = "label"
+) -> np.ndarray:
     """Return the labels (n,) of the samples x (n, d), or refuse them."""
-    labels = checks.array(name, "label", label)
+    labels = checks.array(name, argument, label)
     if labels.shape != (len(x),):
         raise ValueError(
             f"{name}: labels of shape {labels.shape} for {len(x)} samples; "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -46,6 +46,18 @@ __all__ = [
 _inference: ContextVar[bool] = ContextVar("scratchnet_inference", default=False)
 
 
+class _Buffer(NamedTuple):
+    """Where a buffer is found; its array may be replaced at any time."""
+
+    module: "Module"
+    name: str
+
+    @property
+    def data(self) -> Array:
+        """Return the array that it is now."""
+        return getattr(self.module, self.name)
+
+
 class Module:
     """A function with parameters.
 
@@ -53,13 +65,19 @@ class Module:
     either, as attributes; they are found again in the order of assignment, under dotted
     names: "encoder.0.W". Every Tensor that no function made counts as a parameter. One
     whose `requires_grad` was switched off is frozen: it is still saved and loaded, and
-    no optimiser moves it. Keep what is not a parameter as a plain array.
+    no optimiser moves it.
+
+    Keep what is not a parameter as a plain array. `state_dict` leaves plain arrays out:
+    a model that is loaded, or a run that is resumed, has them as its constructor makes
+    them. If an array changes in training and the results depend on it, like the running
+    mean of a BatchNorm, register it with `register_buffer`, and it is saved too.
 
     A parameter or Module that is reached by two ways (shared weights) counts once,
     under the name found first.
     """
 
     _training = True
+    _buffer_names: tuple[str, ...] = ()
 
     def __call__(self, *args: Any) -> Any:
         """Return `forward` of the same arguments."""
@@ -74,11 +92,7 @@ class Module:
 
         A parameter without a name is given this one, for the engine's errors.
         """
-        found = self._named(Tensor)
-        for name, p in found:
-            if p.name is None:
-                p.name = name
-        return found
+        return self._named(Tensor)
 
     def named_generators(self) -> list[tuple[str, np.random.Generator]]:
         """Return the random generators that are attributes, as those of `Dropout`.
@@ -88,8 +102,11 @@ class Module:
         """
         return self._named(np.random.Generator)
 
-    def _named(self, kind: type) -> list[tuple[str, Any]]:
-        """Find what is of that kind in this Module and its parts, by dotted names."""
+    def _named(self, *kinds: type) -> list[tuple[str, Any]]:
+        """Find what is of those kinds in this Module and its parts, by dotted names.
+
+        Buffers come after all else that their Module holds.
+        """
         found: list[tuple[str, Any]] = []
         seen = {id(self)}
 
@@ -100,8 +117,13 @@ class Module:
                 seen.add(id(item))
                 if isinstance(item, Module):
                     collect(item, f"{prefix}{name}.")
-                elif isinstance(item, kind):
+                elif isinstance(item, kinds):
                     found.append((prefix + name, item))
+                    if isinstance(item, Tensor) and item.name is None:
+                        item.name = prefix + name
+            if _Buffer in kinds:
+                names = module._buffer_names
+                found.extend((prefix + name, _Buffer(module, name)) for name in names)
 
         collect(self, "")
         return found
@@ -109,6 +131,99 @@ class Module:
     def parameters(self) -> list[Tensor]:
         """Return the parameters, in the order of assignment."""
         return [p for _, p in self.named_parameters()]
+
+    def register_buffer(self, name: str, array: Array) -> None:
+        """Keep an array that is not a parameter, but belongs to the state.
+
+            def __init__(self, d):
+                self.scale = Tensor(np.ones(d, np.float32), requires_grad=True)
+                self.register_buffer("mean", np.zeros(d, np.float32))
+
+            def forward(self, x):
+                if self.training:  # x is a Tensor
+                    mean = np.mean(x, axis=0)
+                    self.mean = 0.9 * self.mean + 0.1 * mean.detach()
+                ...
+
+        It is the attribute `name`. `state_dict` holds it, `load_state_dict` sets it, no
+        optimiser moves it. Write into it, or assign another array of the same shape and
+        dtype: what is saved is the array that the attribute holds then. (Of a Tensor
+        without a gradient the values are taken.) Registering the name again replaces
+        it, by an array of any shape and dtype.
+
+        Args:
+            name: a Python name that the Module does not use for anything else.
+            array: of floats, integers or booleans; kept, not copied.
+
+        Raises:
+            TypeError: `name` is not a str, or `array` not such an array.
+            ValueError: `name` is not a Python name, or is taken; `array` has masked
+                entries.
+
+        """
+        owner = f"{type(self).__name__}.register_buffer"
+        if not isinstance(name, str):
+            raise TypeError(f"{owner}: name is {name!r}; a str expected")
+        if not name.isidentifier():
+            raise ValueError(
+                f"{owner}: name is {name!r}; a Python name expected, like "
+                "'running_mean' (state_dict adds the names of the Modules around it)"
+            )
+        free = not hasattr(type(self), name)
+        if not free or not backend.is_array(vars(self).get(name, np.zeros(0))):
+            kind = type(getattr(self, name)).__name__
+            raise ValueError(
+                f"{owner}: the name {name!r} is taken by a {kind}; choose another"
+            )
+        array = self._checked_buffer(owner, name, array)
+        if name not in self._buffer_names:
+            self._buffer_names = (*self._buffer_names, name)
+        vars(self)[name] = array
+
+    def _checked_buffer(self, owner: str, name: str, array: Any) -> Array:
+        """Return what may be a buffer as an array of the backend."""
+        if isinstance(array, Tensor) and not array.requires_grad:
+            array = array.data.copy()  # no later write goes to what a graph has read
+        if not backend.is_array(array) or array.dtype.kind not in "biuf":
+            kind = getattr(array, "dtype", "")
+            what = f"a {type(array).__name__}{f' of {kind}' if kind else ''}"
+            if isinstance(array, Tensor):
+                what += " that requires a gradient; its value is .detach()"
+            raise TypeError(
+                f"{owner}: {name} is {what}; an array of floats, integers or booleans "
+                "expected"
+            )
+        return backend.asarray(checks.plain_array(owner, name, array))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._buffer_names:
+            owner = type(self).__name__
+            value = self._checked_buffer(owner, f"the buffer {name!r}", value)
+            now = vars(self)[name]
+            if value.shape != now.shape or value.dtype != now.dtype:
+                raise ValueError(
+                    f"{owner}: the buffer {name!r} is {now.dtype} of shape {now.shape},"
+                    f" {value.dtype} of shape {value.shape} was assigned; cast or "
+                    "reshape it, or call register_buffer again"
+                )
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name in self._buffer_names:
+            left = (other for other in self._buffer_names if other != name)
+            self._buffer_names = tuple(left)
+
+    def named_buffers(self) -> list[tuple[str, Array]]:
+        """Return the buffers with their dotted names: see `register_buffer`.
+
+        Module by Module, each Module's in the order in which they were registered.
+        """
+        return [(name, b.data) for name, b in self._named(_Buffer)]
+
+    def buffers(self) -> list[Array]:
+        """Return the buffers, in the order of `named_buffers`."""
+        return [a for _, a in self.named_buffers()]
 
     @property
     def training(self) -> bool:
@@ -142,29 +257,59 @@ class Module:
             p.grad = None
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the arrays of the parameters themselves, by name."""
-        return {name: p.data for name, p in self.named_parameters()}
+        """Return the arrays of the parameters and buffers themselves, by name.
+
+        In the order of assignment; the buffers of a Module come after its parameters
+        and parts, in the order in which they were registered.
+        """
+        return {name: x.data for name, x in self._named(Tensor, _Buffer)}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the values of the parameters, by name, into arrays on the host."""
+        """Copy the values of parameters and buffers, by name, to arrays on the host."""
         return kernels.copy_state(self.state_arrays())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set the values of all parameters, or of none.
+        """Set the values of all parameters and buffers, or of none.
+
+        Parameters are written in place; each buffer becomes an array of its own.
 
         Raises:
             TypeError: `state` is not a mapping.
-            ValueError: names are missing or unexpected, a shape or a dtype differs;
-                all differences are listed, and nothing was changed.
+            ValueError: names are missing or unexpected, a shape or a dtype differs, a
+                parameter is read-only, or a value has masked entries; all faults are
+                listed, and nothing was changed.
 
         """
-        owner = f"{type(self).__name__}.load_state_dict"
-        kernels.load_state(owner, self.state_arrays(), state)
-        for p in self.parameters():
-            changed(p)
+        self._load(f"{type(self).__name__}.load_state_dict", state)
+
+    def _load(
+        self, owner: str, state: Mapping[str, Any], names: Iterable[str] | None = None
+    ) -> None:
+        """Set the values of those names, of all by default, or of none."""
+        held = dict(self._named(Tensor, _Buffer))
+        if names is not None:
+            held = {name: held[name] for name in names}
+        parameters = {k: x for k, x in held.items() if isinstance(x, Tensor)}
+        # New arrays for buffers, as forward() may have bound one to any memory.
+        arrays = {
+            name: x.data if name in parameters else np.empty_like(x.data)
+            for name, x in held.items()
+        }
+        values = kernels.check_state(owner, arrays, state)
+        try:
+            kernels.write_state(arrays, values)
+        finally:
+            for p in parameters.values():
+                changed(p)
+        for name, x in held.items():
+            if name not in parameters:
+                vars(x.module)[x.name] = arrays[name]
 
     def __repr__(self) -> str:
-        """Draw the tree of Modules, each with the parameters that it holds itself."""
+        """Draw the tree of Modules, each with the parameters that it holds itself.
+
+        Its buffers are shown too, and not counted.
+        """
         lines = []
         total = 0
         seen = {id(self)}
@@ -183,6 +328,8 @@ class Module:
                     frozen = "" if item.requires_grad else " frozen"
                     own.append(f"{name} {item.shape}{frozen}")
                     count += item.size
+            for name in module._buffer_names:
+                own.append(f"{name} {getattr(module, name).shape} buffer")
             end = [", ".join(own)] * bool(own) + [f"{count:,}"] * bool(count)
             lines.append("  ".join(["    " * depth + label + module._label(), *end]))
             total += count
@@ -226,6 +373,7 @@ def evaluate(function: Callable[[Any], Any], x: Any) -> Any:
     checks.function("evaluate", "function", function, "model.encoder")
     if isinstance(x, Tensor):
         return function(x)
+    x = checks.plain_array("evaluate", "x", x)
     with inference():
         y = function(backend.asarray(x) if isinstance(x, np.ndarray) else x)
     return backend.bring(y.data if isinstance(y, Tensor) else y, to=x)
@@ -287,6 +435,7 @@ class Dense(Module):
 
     def forward(self, x: Any) -> Any:
         """Return x W + b: x (..., d_in) -> (..., d_out)."""
+        x = checks.plain_array("Dense", "x", x)
         d_in = self.W.shape[0]
         if not hasattr(x, "shape"):
             raise TypeError(f"{self._label()}: x is a {type(x).__name__}, not an array")
@@ -313,7 +462,7 @@ class ReLU(Module):
 
     def forward(self, x: Any) -> Any:
         """Return max(x, 0), of the shape of x."""
-        return functions.relu(x)
+        return functions.relu(checks.plain_array("ReLU", "x", x))
 
 
 class LeakyReLU(Module):
@@ -324,7 +473,7 @@ class LeakyReLU(Module):
 
     def forward(self, x: Any) -> Any:
         """Return x or slope * x, of the shape of x."""
-        return functions.leaky_relu(x, self.slope)
+        return functions.leaky_relu(checks.plain_array("LeakyReLU", "x", x), self.slope)
 
     def _label(self) -> str:
         return f"LeakyReLU({self.slope})"
@@ -335,7 +484,7 @@ class Sigmoid(Module):
 
     def forward(self, x: Any) -> Any:
         """Return sigmoid(x), of the shape of x."""
-        return functions.sigmoid(x)
+        return functions.sigmoid(checks.plain_array("Sigmoid", "x", x))
 
 
 class Tanh(Module):
@@ -343,7 +492,7 @@ class Tanh(Module):
 
     def forward(self, x: Any) -> Any:
         """Return tanh(x), of the shape of x."""
-        return np.tanh(x)
+        return np.tanh(checks.plain_array("Tanh", "x", x))
 
 
 class Maxout(Module):
@@ -422,6 +571,7 @@ class Dropout(Module):
 
     def forward(self, x: Any) -> Any:
         """Return x with some entries dropped, of the same shape."""
+        x = checks.plain_array("Dropout", "x", x)
         if not self.training or self.p == 0:
             return x
         kept = backend.asarray(self.rng.random(x.shape) >= self.p)

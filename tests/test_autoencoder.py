@@ -417,12 +417,13 @@ def test_wrong_arguments_are_named(make, kwargs, error, message):
 def test_wrong_data_are_named(make, method):
     call = getattr(make(), method)
     d = SIZES[-1] if method == "decode" else SIZES[0]
+    k = "z" if method == "decode" else "x"
     for x, error, message in [
-        (np.zeros((2, 9)), ValueError, f"Autoencoder: x has 9 columns, {d} expected"),
-        (np.zeros(d), ValueError, rf"x has shape \({d},\); \(n, {d}\) expected"),
-        (np.zeros((0, d)), ValueError, "x has no rows"),
-        (np.zeros((2, d), np.float32), TypeError, "x is float32, the model float64"),
-        (np.zeros((2, d), np.uint8), TypeError, "x is uint8, the model float64"),
+        (np.zeros((2, 9)), ValueError, f"Autoencoder: {k} has 9 columns, {d} expected"),
+        (np.zeros(d), ValueError, rf"{k} has shape \({d},\); \(n, {d}\) expected"),
+        (np.zeros((0, d)), ValueError, f"{k} has no rows"),
+        (np.zeros((2, d), np.float32), TypeError, f"{k} is float32, the model float64"),
+        (np.zeros((2, d), np.uint8), TypeError, f"{k} is uint8, the model float64"),
         ([[0.0] * d], TypeError, " is a list, an array expected"),
     ]:
         with pytest.raises(error, match=message):

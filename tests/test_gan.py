@@ -433,7 +433,7 @@ def test_wrong_data_are_named(made_by):
         (lambda: d(x[:, :1], z), "x has 1 columns, 2 expected"),
         (lambda: g(z), "an array expected|real samples x"),
         (lambda: gan.discriminate(x[:10]), "10 rows are no multiple of packing=3"),
-        (lambda: gan.generate(x), "x has 2 columns, 3 expected"),
+        (lambda: gan.generate(x), "z has 2 columns, 3 expected"),
     ]:
         with pytest.raises((ValueError, TypeError), match=message):
             call()

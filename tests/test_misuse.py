@@ -8,6 +8,7 @@ changed is then as it was.
 """
 
 import atexit
+import copy
 import inspect
 import shutil
 import tempfile
@@ -257,6 +258,7 @@ call("nn.Dense.forward", dense.forward, X)
 call("nn.Maxout.forward", nn.Maxout(D, 2, 2, rng=rng(), dtype=np.float64).forward, X)
 call("nn.Module.load_state_dict", dense.load_state_dict, dense.state_dict(),
      changes=(dense,))  # fmt: skip
+call("nn.Module.register_buffer", nn.ReLU().register_buffer, "mean", X[0])
 
 call("nn.evaluate", nn.evaluate, dense, X)
 ema = optim.EMA(dense.parameters(), 0.9)
@@ -454,6 +456,139 @@ def test_a_wrong_argument_gets_an_error_of_ours(name):
 def test_the_right_call_is_right(name):
     function, args, kwargs, _ = CALLS[name]
     function(*args, **kwargs)
+
+
+# --- Subclasses of ndarray -------------------------------------------------------------
+#
+# Where an array is expected, one of a subclass is what its plain array is; a masked
+# array whose mask says something is refused.
+
+
+class Backwards(np.ndarray):
+    """An array whose functions do something else, as a subclass may."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        inputs = [-np.asarray(x) for x in inputs]
+        return getattr(ufunc, method)(*inputs, **kwargs)
+
+
+def as_memmap(x):
+    path = FOLDER / f"memmap-{x.dtype}-{'x'.join(map(str, x.shape))}"
+    mapped = np.memmap(path, x.dtype, "w+", shape=x.shape)
+    mapped[...] = x
+    return mapped
+
+
+SUBCLASSES = {
+    "a matrix": lambda x: np.matrix(x) if x.ndim == 2 else x.view(np.recarray),
+    "a memmap": as_memmap,
+    "without a mask": np.ma.array,
+    "a user's": lambda x: x.view(Backwards),
+}
+
+
+def with_mask(x):
+    return np.ma.array(x, mask=np.arange(x.size).reshape(x.shape) == x.size // 2)
+
+
+def plain_of(result):
+    """Return the arrays of a result, which must be of no subclass."""
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, tuple | list):
+        return [a for part in result for a in plain_of(part)]
+    if isinstance(result, Tensor):
+        return plain_of(result.data)
+    assert not isinstance(result, np.ndarray) or type(result) is np.ndarray
+    numeric = isinstance(result, np.ndarray | np.generic | float)
+    return [np.array(result)] if numeric else []
+
+
+OURS = ("kernels.", "nn.", "losses.", "byhand.", "models.", "metrics.",
+        "data.corruption.", "data.filters.")  # fmt: skip
+# For each call the places of its arrays: an argument, or an entry of one.
+PLACES = {
+    name: places
+    for name, (_, args, kwargs, _) in CALLS.items()
+    if name.startswith(OURS)
+    and (
+        places := [
+            (key, entry)
+            for key, value in [*enumerate(args), *kwargs.items()]
+            for entry in (value if isinstance(value, dict) else [None])
+            if isinstance(value if entry is None else value[entry], np.ndarray)
+        ]
+    )
+}
+
+
+def answer(name, place=None, make=None):
+    """Return the arrays that a call returns, and leave all as it was before.
+
+    Args:
+        name: of the call.
+        place: of an array that is replaced.
+        make: of what `make` returns of it.
+
+    """
+    function, args, kwargs, changes = CALLS[name]
+    args, kwargs = [fresh(a) for a in args], {k: fresh(a) for k, a in kwargs.items()}
+    if place is not None:
+        key, entry = place
+        into = args if isinstance(key, int) else kwargs
+        if entry is not None:
+            into, key = into[key], entry
+        into[key] = make(into[key])
+    before = [c.state_dict() for c in changes]
+    try:
+        return plain_of(function(*args, **kwargs)), states(changes)
+    finally:
+        for c, state in zip(changes, before, strict=True):
+            c.load_state_dict(state)
+
+
+def fresh(value):
+    """Return a copy of a generator or dict: calls draw from one and fill the other."""
+    return (
+        copy.deepcopy(value) if isinstance(value, np.random.Generator | dict) else value
+    )
+
+
+def states(changes):
+    return [a for c in changes for a in c.state_dict().values()]
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix
+@pytest.mark.parametrize("name", PLACES)
+def test_an_array_of_a_subclass_is_its_plain_array(name):
+    right = answer(name)
+    for place in PLACES[name]:
+        for label, make in SUBCLASSES.items():
+            found = answer(name, place, make)
+            for one, other in zip(right, found, strict=True):
+                assert len(one) == len(other)
+                for a, b in zip(one, other, strict=True):
+                    np.testing.assert_array_equal(a, b, err_msg=f"{place}, {label}")
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_mask_is_not_lost_without_a_word(name):
+    function, _, _, changes = CALLS[name]
+    parameters = list(inspect.signature(function).parameters.values())
+    for key, entry in PLACES[name]:
+        argument = entry or key
+        if isinstance(argument, int):
+            several = any(
+                p.kind == p.VAR_POSITIONAL for p in parameters[: argument + 1]
+            )
+            argument = "masked array" if several else parameters[argument].name
+        before = states(changes)
+        with pytest.raises(ValueError, match="masked") as caught:
+            answer(name, (key, entry), with_mask)
+        assert argument in str(caught.value)
+        assert ".filled(value)" in str(caught.value)
+        for a, b in zip(before, states(changes), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 # --- Nothing is left out --------------------------------------------------------------

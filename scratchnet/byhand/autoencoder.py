@@ -135,7 +135,7 @@ class Autoencoder(Minimiser):
 
     def forward(self, x: Array) -> Array:
         """Compute the reconstruction and the loss of x (n, d); return the loss."""
-        self._check_rows(x, self.sizes[0])
+        x = self._check_rows(x, self.sizes[0])
         return self._forward(x, x)
 
     def _forward(self, x: Array, x_in: Array) -> Array:
@@ -170,12 +170,12 @@ class Autoencoder(Minimiser):
 
     def encode(self, x: Array) -> Array:
         """Return the codes (n, c) of the samples x (n, d), for any n."""
-        checks.rows(self._name, x, self.sizes[0], self.dtype)
+        x = checks.rows(self._name, x, self.sizes[0], self.dtype)
         return self._in_batches(self.encoder.forward, x, self.sizes[-1])
 
     def decode(self, z: Array) -> Array:
         """Return the samples (n, d) of the codes z (n, c), for any n."""
-        checks.rows(self._name, z, self.sizes[-1], self.dtype)
+        z = checks.rows(self._name, z, self.sizes[-1], self.dtype, "z")
         return self._in_batches(self._decode, z, self.sizes[0])
 
     def reconstruct(self, x: Array) -> Array:

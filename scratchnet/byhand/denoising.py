@@ -44,7 +44,8 @@ class DenoisingAutoencoder(Autoencoder):
         self, x: Array, *given: Array, rng: np.random.Generator
     ) -> tuple[Array, Array]:
         """Return a batch for `step` or `loss`: x (n, d), and x corrupted afresh."""
-        return x, self.corruption(x, *given, rng)
+        x, *more = checks.plain_arrays(self._name, "x", (x, *given))
+        return x, self.corruption(x, *more, rng)
 
     def forward(self, x: Array, corrupted: Array | None = None) -> Array:
         """Compute the loss of clean x (n, d) against what is made of `corrupted`.
@@ -53,8 +54,8 @@ class DenoisingAutoencoder(Autoencoder):
         """
         if corrupted is None:
             corrupted = x
-        self._check_rows(x, self.sizes[0])
-        self._check_rows(corrupted, self.sizes[0])
+        x = self._check_rows(x, self.sizes[0])
+        corrupted = self._check_rows(corrupted, self.sizes[0], "corrupted")
         checks.equal_rows(self._name, x=x, corrupted=corrupted)
         return self._forward(x, corrupted)
 

@@ -242,7 +242,8 @@ class GAN(System):
     def discriminator_gradients(self, x: Array, z: Array) -> Array:
         """Compute D's loss and its gradients, and return the loss."""
         D = self.discriminator
-        n = self._check_pair(x, z)
+        x, z = self._check_pair(x, z)
+        n = len(x)
         p = n // self.packing  # rows that D sees of each kind
         samples = self._x[: 2 * n]
         samples[:n] = x
@@ -306,8 +307,11 @@ class GAN(System):
     def generator_gradients(self, z: Array, x: Array = None) -> Array:
         """Compute G's loss and its gradients, and return the loss."""
         G, D = self.generator, self.discriminator
-        pairs = self.paired or x is not None
-        n = self._check_pair(x, z) if pairs else self._check_noise(z)
+        if self.paired or x is not None:
+            x, z = self._check_pair(x, z)
+        else:
+            z = self._check_noise(z)
+        n = len(z)
         p = n // self.packing
         t = self._t[:p]
         if self.paired:
@@ -337,7 +341,7 @@ class GAN(System):
 
     def generate(self, z: Array) -> Array:
         """Return the samples (n, d) of the noise z (n, k), for any n."""
-        checks.rows(self._name, z, self.generator_sizes[0], self.dtype)
+        z = checks.rows(self._name, z, self.generator_sizes[0], self.dtype, "z")
         return self._in_batches(self.generator.forward, z, self.generator_sizes[-1])
 
     def discriminate(self, x: Array) -> Array:
@@ -349,7 +353,7 @@ class GAN(System):
     def logits(self, x: Array) -> Array:
         """Return the logits of D(x) (n / packing, 1) for x (n, d), for any n."""
         d, m = self.generator_sizes[-1], self.packing
-        checks.rows(self._name, x, d, self.dtype)
+        x = checks.rows(self._name, x, d, self.dtype)
         checks.packs(len(x), m)
         return self._in_batches(self.discriminator.forward, x.reshape(-1, m * d), 1)
 
@@ -359,15 +363,15 @@ class GAN(System):
         """Raise an error unless x can be trained on: columns and dtype."""
         checks.rows(self._name, x, self.generator_sizes[-1], self.dtype)
 
-    def _check_noise(self, z: Array) -> int:
-        n = self._check_rows(z, self.generator_sizes[0])
-        checks.packs(n, self.packing)
-        return n
+    def _check_noise(self, z: Array) -> Array:
+        z = self._check_rows(z, self.generator_sizes[0], "z")
+        checks.packs(len(z), self.packing)
+        return z
 
-    def _check_pair(self, x: Array, z: Array) -> int:
+    def _check_pair(self, x: Array, z: Array) -> tuple[Array, Array]:
         if x is None:
             raise ValueError("GAN: pairs need real samples x in the generator's step")
-        n = self._check_rows(x, self.generator_sizes[-1])
-        self._check_noise(z)
+        x = self._check_rows(x, self.generator_sizes[-1])
+        z = self._check_noise(z)
         checks.equal_rows(self._name, x=x, z=z)
-        return n
+        return x, z

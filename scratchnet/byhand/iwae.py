@@ -90,14 +90,15 @@ class IWAE(VAE):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, k, c)."""
-        return x, self._noise(x, (self.k,), rng)
+        return self._with_noise(x, (self.k,), rng)
 
     def forward(self, x: Array, eps: Array) -> Array:
         """Compute the loss of x (n, d) under the noise eps (n, k, c), and return it."""
         d, c = self.sizes[0], self.sizes[-1]
         k = self.k
-        n = self._check_rows(x, d)
-        checks.noise(self._name, eps, (n, k, c), self.dtype)
+        x = self._check_rows(x, d)
+        n = len(x)
+        eps = checks.noise(self._name, eps, (n, k, c), self.dtype)
         self.x, self.eps = x, eps
         self.mu, self.log_var = self._encode(x)  # (7)
         sigma, z = self._sigma[:n], self._z[: n * k]

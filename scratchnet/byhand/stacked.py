@@ -70,4 +70,6 @@ class StackedAutoencoder(Autoencoder):
         state = layer.state_dict()
         names = kernels.layer_names(self.sizes, k)
         found = {name: state[mine] for mine, name in names.items()}
-        self.load_state_dict(self.state_dict() | found)
+        owner = f"{type(self).__name__}.set_layer"
+        arrays = {name: self.parameters[name] for name in found}
+        kernels.load_state(owner, arrays, found)

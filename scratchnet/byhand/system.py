@@ -50,16 +50,16 @@ class System:
         self.gradients.update(gradients)
         return theta, d_theta
 
-    def _check_rows(self, x: Any, columns: int) -> int:
-        """Raise an error unless a step can take the rows x; return their number."""
-        checks.rows(self._name, x, columns, self.dtype)
+    def _check_rows(self, x: Any, columns: int, name: str = "x") -> Any:
+        """Return the rows x as a plain array; an error unless a step can take them."""
+        x = checks.rows(self._name, x, columns, self.dtype, name)
         checks.on_backend(self._name, x)
         if len(x) > self.batch_size:
             raise ValueError(
                 f"{self._name}: {len(x)} rows at once, and memory for batch_size="
                 f"{self.batch_size}"
             )
-        return len(x)
+        return x
 
     def _in_batches(self, f: Callable[[Array], Array], x: Array, columns: int) -> Array:
         """Return f of the rows x (n, ...) for any n, an array (n, columns).
@@ -173,6 +173,7 @@ class Minimiser(System):
 
     def loss(self, *batch: Array) -> Array:
         """Return the loss of a batch of any number of rows, as one number."""
+        batch = tuple(checks.plain_arrays(self._name, "argument 0", batch))
         for i, a in enumerate(batch):
             if not backend.is_array(a) or a.ndim == 0:
                 raise TypeError(

@@ -156,13 +156,14 @@ class VAE(Minimiser, LatentVariableModel):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, c)."""
-        return x, self._noise(x, (), rng)
+        return self._with_noise(x, (), rng)
 
     def forward(self, x: Array, eps: Array) -> Array:
         """Compute the loss of x (n, d) under the noise eps (n, c), and return it."""
         d, c = self.sizes[0], self.sizes[-1]
-        n = self._check_rows(x, d)
-        checks.noise(self._name, eps, (n, c), self.dtype)
+        x = self._check_rows(x, d)
+        n = len(x)
+        eps = checks.noise(self._name, eps, (n, c), self.dtype)
         self.x, self.eps = x, eps
         self.mu, self.log_var = self._encode(x)  # (7)
         sigma, z = self._sigma[:n], self._z[:n]
@@ -234,7 +235,7 @@ class VAE(Minimiser, LatentVariableModel):
 
     def posterior(self, x: Array) -> tuple[Array, Array]:
         """Return mu and log_var of q(z | x), (n, c) each, of x (n, d), for any n."""
-        checks.rows(self._name, x, self.sizes[0], self.dtype)
+        x = checks.rows(self._name, x, self.sizes[0], self.dtype)
         c = self.sizes[-1]
         both = self._in_batches(self.encoder.forward, x, 2 * c)
         return both[:, :c], both[:, c:]
@@ -256,7 +257,7 @@ class VAE(Minimiser, LatentVariableModel):
 
     def log_p_x(self, x: Array, z: Array) -> Array:
         """Return log p(x_i | z_i) for each row (n,), in nats."""
-        checks.rows(self._name, x, self.sizes[0], self.dtype)
+        x = checks.rows(self._name, x, self.sizes[0], self.dtype)
         a = self._logits(z)
         checks.equal_rows(self._name, x=x, z=z)
         if self.gaussian:
@@ -264,7 +265,7 @@ class VAE(Minimiser, LatentVariableModel):
         return log_bernoulli(x, a)
 
     def _logits(self, z: Array) -> Array:
-        checks.rows(self._name, z, self.sizes[-1], self.dtype)
+        z = checks.rows(self._name, z, self.sizes[-1], self.dtype, "z")
         return self._in_batches(self.decoder.forward, z, self.sizes[0])
 
     def check(self, x: Array) -> None:

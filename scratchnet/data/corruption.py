@@ -45,11 +45,11 @@ class Gaussian:
 
     def check(self, x: Array) -> None:
         """Raise TypeError or ValueError unless x are samples."""
-        _check_samples("Gaussian", x)
+        _samples("Gaussian", x)
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with noise."""
-        self.check(x)
+        x = _samples("Gaussian", x)
         checks.rng("Gaussian", rng)
         return x + _noise(self.sigma, x, rng)
 
@@ -73,11 +73,11 @@ class Masking:
 
     def check(self, x: Array) -> None:
         """Raise TypeError or ValueError unless x are samples."""
-        _check_samples("Masking", x)
+        _samples("Masking", x)
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with zeros."""
-        self.check(x)
+        x = _samples("Masking", x)
         checks.rng("Masking", rng)
         return np.where(_uniform(x, rng) < self.p, x.dtype.type(0), x)
 
@@ -98,11 +98,11 @@ class SaltAndPepper:
 
     def check(self, x: Array) -> None:
         """Raise TypeError or ValueError unless x are samples."""
-        _check_samples("SaltAndPepper", x)
+        _samples("SaltAndPepper", x)
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x with zeros and ones."""
-        self.check(x)
+        x = _samples("SaltAndPepper", x)
         checks.rng("SaltAndPepper", rng)
         u = _uniform(x, rng)
         extreme = (u < self.p / 2).astype(x.dtype)
@@ -127,9 +127,9 @@ def koschmieder(
 
     """
     given = {"clear": clear, "depth": depth, "beta": beta, "airlight": airlight}
-    for name, a in given.items():
-        checks.real("koschmieder", name, a)
-    shapes = [np.shape(a) for a in given.values()]
+    plain = [checks.real("koschmieder", name, a) for name, a in given.items()]
+    clear, depth, beta, airlight = plain
+    shapes = [np.shape(a) for a in plain]
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
@@ -171,7 +171,7 @@ class Fog:
 
         Depth has the shape of x, and is nowhere negative or NaN.
         """
-        self._check_shapes(x, depth)
+        _, depth = self._samples(x, depth)
         host = checks.array("Fog", "depth", depth)
         bad = ~(host >= 0)
         if bad.any():
@@ -181,14 +181,15 @@ class Fog:
                 "or more"
             )
 
-    def _check_shapes(self, x: Array, depth: Array) -> None:
-        _check_samples("Fog", x)
-        checks.real("Fog", "depth", depth)
+    def _samples(self, x: Any, depth: Any) -> tuple[Array, Array]:
+        x = _samples("Fog", x)
+        depth = checks.real("Fog", "depth", depth)
         if np.shape(depth) != x.shape:
             raise ValueError(
                 f"Fog: x has shape {x.shape} and depth {np.shape(depth)}: pass one "
                 "distance for each pixel"
             )
+        return x, depth
 
     def __call__(self, x: Array, depth: Array, rng: np.random.Generator) -> Array:
         """Return the pictures x (n, ...) in fog; depth, of their shape, in metres.
@@ -198,10 +199,9 @@ class Fog:
                 values in a step.
 
         """
+        x, depth = self._samples(x, depth)
         if isinstance(x, np.ndarray):
             self.check(x, depth)
-        else:
-            self._check_shapes(x, depth)
         checks.rng("Fog", rng)
         one_each = (len(x),) + (1,) * (x.ndim - 1)
         beta = np.asarray(rng.uniform(*self.density, one_each), x.dtype, like=x)
@@ -221,12 +221,16 @@ def _uniform(x: Array, rng: np.random.Generator) -> Array:
     return np.asarray(rng.random(x.shape, x.dtype), like=x)
 
 
-def _check_samples(name: str, x: Any) -> None:
+def _samples(name: str, x: Any) -> Array:
+    """Return samples (n, ...) of floats as a plain array, or raise an error."""
+    x = checks.plain_array(name, "x", x)
     if getattr(x, "dtype", None) not in (np.float32, np.float64):
         held = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"{name}: x is {held}: pass an array of float32 or float64")
     if x.ndim < 1:
         raise ValueError(f"{name}: x is one number: pass samples (n, ...)")
+    found: Array = x
+    return found
 
 
 def _check_range(what: str, given: Any, interval: str) -> None:

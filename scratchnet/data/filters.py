@@ -32,7 +32,7 @@ def gaussian_filter(images: Images, sigma: float) -> Images:
         ValueError: the shape of images; sigma is not positive.
 
     """
-    _check("gaussian_filter", images)
+    images = _check("gaussian_filter", images)
     checks.number("gaussian_filter", "sigma", sigma, checks.POSITIVE)
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
@@ -58,7 +58,7 @@ def median_filter(images: Images, size: int = 3) -> Images:
         ValueError: the shape of images; size is even or less than 1.
 
     """
-    _check("median_filter", images)
+    images = _check("median_filter", images)
     _check_size("median_filter", size)
     out = np.empty_like(images)
     for i, image in enumerate(images):  # one at a time: size² copies of it are made
@@ -83,7 +83,7 @@ def stretch_contrast(images: Images, percent: float = 1.0) -> Images:
         ValueError: the shape of images; percent.
 
     """
-    _check("stretch_contrast", images)
+    images = _check("stretch_contrast", images)
     checks.number("stretch_contrast", "percent", percent, "[0, 50)")
     rows = images.reshape(len(images), -1)
     low, high = np.percentile(rows, [percent, 100 - percent], axis=1, keepdims=True)
@@ -121,7 +121,7 @@ def dehaze(
         ValueError: the shape of images; size is even or less than 1.
 
     """
-    _check("dehaze", images)
+    images = _check("dehaze", images)
     _check_size("dehaze", size)
     checks.number("dehaze", "omega", omega, "[0, 1]")
     checks.number("dehaze", "least", least, "(0, 1]")
@@ -153,7 +153,8 @@ def _windows(x: Images, size: int, axis: int) -> Images:
     return sliding_window_view(np.pad(x, reach, mode="symmetric"), size, axis=axis)
 
 
-def _check(name: str, images: Images) -> None:
+def _check(name: str, images: Any) -> Images:
+    images = checks.plain_array(name, "images", images)
     if not isinstance(images, np.ndarray):
         raise TypeError(
             f"{name}: images is a {type(images).__name__}, an array expected"
@@ -163,6 +164,7 @@ def _check(name: str, images: Images) -> None:
             f"{name}: {images.dtype} of shape {images.shape} given; pictures (n, "
             "height, width) or (n, height, width, channels) of floats expected"
         )
+    return images
 
 
 def _check_size(name: str, size: int) -> None:

@@ -82,7 +82,7 @@ class Autoencoder(Module):
             TypeError, ValueError: the shape or the dtype of x.
 
         """
-        self._check(x)
+        x = self._check(x)
         checks.on_backend(type(self).__name__, x)
         return self._loss(x, x)
 
@@ -102,17 +102,17 @@ class Autoencoder(Module):
         A plain array gives a plain array, and nothing is recorded; a Tensor gives a
         Tensor. So do `decode` and `reconstruct`.
         """
-        self._check(x)
+        x = self._check(x)
         return evaluate(self.encoder, x)
 
     def decode(self, z: Any) -> Any:
         """Return the samples (n, d) of the codes z (n, c)."""
-        checks.rows(type(self).__name__, z, self.sizes[-1], self.dtype)
+        z = checks.rows(type(self).__name__, z, self.sizes[-1], self.dtype, "z")
         return evaluate(lambda z: self.s(self.decoder(z)), z)
 
     def reconstruct(self, x: Any) -> Any:
         """Return the reconstructions (n, d) of the samples x (n, d)."""
-        self._check(x)
+        x = self._check(x)
         return evaluate(lambda x: self.s(self.forward(x)), x)
 
     def check(self, x: Array) -> None:
@@ -121,5 +121,5 @@ class Autoencoder(Module):
         if self.bounded:
             checks.unit_interval(type(self).__name__, x, "output='linear'")
 
-    def _check(self, x: Any) -> None:
-        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+    def _check(self, x: Any, name: str = "x") -> Any:
+        return checks.rows(type(self).__name__, x, self.sizes[0], self.dtype, name)

@@ -42,7 +42,8 @@ class DenoisingAutoencoder(Autoencoder):
         self, x: Array, *given: Array, rng: np.random.Generator
     ) -> tuple[Array, Array]:
         """Return the arguments of `loss`: x (n, d), and x corrupted afresh."""
-        return x, self.corruption(x, *given, rng)
+        x, *more = checks.plain_arrays(type(self).__name__, "x", (x, *given))
+        return x, self.corruption(x, *more, rng)
 
     def loss(self, x: Any, corrupted: Any = None) -> Tensor:
         """Return the loss of clean x (n, d) against what is made of `corrupted`.
@@ -53,8 +54,8 @@ class DenoisingAutoencoder(Autoencoder):
         """
         if corrupted is None:
             corrupted = x
-        self._check(x)
-        self._check(corrupted)
+        x = self._check(x)
+        corrupted = self._check(corrupted, "corrupted")
         checks.on_backend("DenoisingAutoencoder", x)
         checks.equal_rows("DenoisingAutoencoder", x=x, corrupted=corrupted)
         return self._loss(x, corrupted)

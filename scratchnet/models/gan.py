@@ -99,7 +99,7 @@ class GAN(Module):
             TypeError, ValueError: a shape or a dtype.
 
         """
-        self._check_pair(x, z)
+        x, z = self._check_pair(x, z)
         with no_grad():
             x_f = self._generate(z)
         both = np.concatenate([x, x_f.data])
@@ -127,13 +127,13 @@ class GAN(Module):
 
         """
         if self.paired:
-            self._check_pair(x, z)
+            x, z = self._check_pair(x, z)
             a_r = self._logits(x)
             a_f = self._logits(self._generate(z))
             return np.mean(softplus(a_r - a_f))
         if x is not None:
             self._check_pair(x, z)
-        self._check_noise(z)
+        z = self._check_noise(z)
         a_f = self._logits(self._generate(z))
         if self.objective == "saturating":
             return -np.mean(softplus(a_f))
@@ -166,7 +166,7 @@ class GAN(Module):
         A plain array gives a plain array, and nothing is recorded; a Tensor gives a
         Tensor. So does `discriminate`.
         """
-        checks.rows("GAN", z, self.generator_sizes[0], self.dtype)
+        z = checks.rows("GAN", z, self.generator_sizes[0], self.dtype, "z")
         return evaluate(self._generate, z)
 
     def discriminate(self, x: Any) -> Any:
@@ -175,7 +175,7 @@ class GAN(Module):
 
     def logits(self, x: Any) -> Any:
         """Return the logits of D(x) (n / packing, 1) for x (n, d)."""
-        checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
+        x = checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
         checks.packs(len(x), self.packing)
         return evaluate(self._logits, x)
 
@@ -185,12 +185,14 @@ class GAN(Module):
         """Raise an error unless x can be trained on: columns and dtype."""
         checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
 
-    def _check_noise(self, z: Any) -> None:
-        checks.rows("GAN", z, self.generator_sizes[0], self.dtype)
+    def _check_noise(self, z: Any) -> Any:
+        z = checks.rows("GAN", z, self.generator_sizes[0], self.dtype, "z")
         checks.on_backend("GAN", z)
         checks.packs(len(z), self.packing)
+        return z
 
-    def _check_pair(self, x: Any, z: Any) -> None:
-        checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
-        self._check_noise(z)
+    def _check_pair(self, x: Any, z: Any) -> tuple[Any, Any]:
+        x = checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
+        z = self._check_noise(z)
         checks.equal_rows("GAN", x=x, z=z)
+        return x, z

@@ -45,7 +45,7 @@ class IWAE(VAE):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return the arguments of `loss`: x (n, d) and fresh noise ε (n, k, c)."""
-        return x, self._noise(x, (self.k,), rng)
+        return self._with_noise(x, (self.k,), rng)
 
     def loss(self, x: Any, eps: Any) -> Tensor:
         """Return −log 1/k Σ_j w_j, mean over the samples x (n, d), in nats.
@@ -58,10 +58,10 @@ class IWAE(VAE):
             TypeError, ValueError: a shape or a dtype.
 
         """
-        checks.rows("IWAE", x, self.sizes[0], self.dtype)
+        x = checks.rows("IWAE", x, self.sizes[0], self.dtype)
         checks.on_backend("IWAE", x)
         shape = (len(x), self.k, self.sizes[-1])
-        checks.noise("IWAE", eps, shape, self.dtype)
+        eps = checks.noise("IWAE", eps, shape, self.dtype)
         mu, log_var = self._split(self.encoder(x))
         z = mu[:, None] + np.exp(log_var / 2)[:, None] * eps  # (n, k, c)
         a = self.decoder(z)

@@ -38,7 +38,7 @@ class _Supervised(Module):
 
     def forward(self, x: Any) -> Any:
         """Return the output of the last layer (n, sizes[-1]) for x (n, d)."""
-        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         return self.layers(x)
 
 
@@ -76,8 +76,8 @@ class Classifier(_Supervised):
             ValueError: the label is not (n,).
 
         """
-        checks.rows("Classifier", x, self.sizes[0], self.dtype)
-        checks.labels("Classifier", label, len(x), self.sizes[-1])
+        x = checks.rows("Classifier", x, self.sizes[0], self.dtype)
+        label = checks.labels("Classifier", label, len(x), self.sizes[-1])
         return float(np.mean(self.predict(x) == label))
 
     def check(self, x: Array, label: Array) -> None:

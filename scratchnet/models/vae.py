@@ -72,7 +72,7 @@ class VAE(Module, LatentVariableModel):
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return the arguments of `loss`: x (n, d) and fresh noise ε (n, c)."""
-        return x, self._noise(x, (), rng)
+        return self._with_noise(x, (), rng)
 
     def loss(self, x: Any, eps: Any) -> Tensor:
         """Return −log p(x | z) + β KL, mean over the samples x (n, d), in nats.
@@ -85,10 +85,10 @@ class VAE(Module, LatentVariableModel):
             TypeError, ValueError: a shape or a dtype.
 
         """
-        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         checks.on_backend(type(self).__name__, x)
         shape = (len(x), self.sizes[-1])
-        checks.noise(type(self).__name__, eps, shape, self.dtype)
+        eps = checks.noise(type(self).__name__, eps, shape, self.dtype)
         mu, log_var = self._split(self.encoder(x))
         z = mu + np.exp(log_var / 2) * eps
         a = self.decoder(z)
@@ -107,7 +107,7 @@ class VAE(Module, LatentVariableModel):
 
     def posterior(self, x: Any) -> tuple[Any, Any]:
         """Return mu and log_var of q(z | x), (n, c) each, of the samples x (n, d)."""
-        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         return self._split(evaluate(self.encoder, x))
 
     def encode(self, x: Any) -> Any:
@@ -125,7 +125,7 @@ class VAE(Module, LatentVariableModel):
 
     def log_p_x(self, x: Array, z: Array) -> Array:
         """Return log p(x_i | z_i) for each row (n,), in nats."""
-        checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         a = self._logits(z)
         checks.equal_rows(type(self).__name__, x=x, z=z)
         if self.gaussian:
@@ -133,7 +133,7 @@ class VAE(Module, LatentVariableModel):
         return log_bernoulli(x, a)
 
     def _logits(self, z: Any) -> Any:
-        checks.rows(type(self).__name__, z, self.sizes[-1], self.dtype)
+        z = checks.rows(type(self).__name__, z, self.sizes[-1], self.dtype, "z")
         return evaluate(self.decoder, z)
 
     def check(self, x: Array) -> None:
