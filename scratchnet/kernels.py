@@ -612,8 +612,10 @@ def _step_fault(a: Array, g: Any, shape: tuple[int, ...], dtype: Any) -> str | N
     """Say why `a`, once of that shape and dtype, cannot be moved by the gradient g."""
     if a.shape != shape or a.dtype != dtype:
         return f"is {a.dtype} of shape {a.shape}; {dtype} of shape {shape} expected"
-    if isinstance(g, np.ndarray | np.generic) != isinstance(a, np.ndarray):
-        return f"is a {type(a).__name__}, its gradient a {type(g).__name__}"
+    if type(g) is not type(a):
+        on_host = isinstance(g, np.ndarray | np.generic)
+        if not backend.is_array(g) or on_host != isinstance(a, np.ndarray):
+            return f"is a {type(a).__name__}, its gradient a {type(g).__name__}"
     if g.shape != shape or g.dtype != dtype:
         return f"is {dtype}, its gradient {g.dtype} of shape {g.shape}"
     return READ_ONLY if checks.read_only(a) else None

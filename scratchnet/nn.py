@@ -603,6 +603,7 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """Return the last Module's result."""
+        x = checks.plain_array("Sequential", "x", x)
         for module in self._modules:
             x = module(x)
         return x

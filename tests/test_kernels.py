@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -562,3 +563,309 @@ def test_checks_name_what_is_wrong():
         good[1, 0] = bad
         with pytest.raises(ValueError, match=rf"M: x\[1, 0\] is {bad}"):
             checks.unit_interval("M", good, "N")
+
+
+# --- Whole or not at all --------------------------------------------------------------
+
+
+def lock(a):
+    a.flags.writeable = False
+    return a
+
+
+def test_states_are_loaded_whole_or_not_at_all():
+    arrays = {name: np.arange(3.0) for name in "abc"}
+    state = {name: a + 1 for name, a in arrays.items()}
+    lock(arrays["b"])
+    with pytest.raises(
+        ValueError, match="X: nothing was loaded\n  b: is read-only; use"
+    ):
+        kernels.load_state("X", arrays, state)
+    arrays["b"].flags.writeable = True
+    for wrong, message in [
+        (
+            np.ma.array(np.zeros(3), mask=[0, 1, 0]),
+            "b: masked entries given; pass what",
+        ),
+        (np.full(3, None), "b: object given, float64 expected"),
+        (np.zeros(3, ">f8"), "b: >f8 given, float64 expected"),
+        (np.zeros((3, 1)), r"b: shape \(3, 1\) given, \(3,\) expected"),
+        ([0.0, 0.0, 0.0], "b: a list given, an array expected"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            kernels.load_state("X", arrays, {**state, "b": wrong})
+    for a in arrays.values():
+        np.testing.assert_array_equal(a, [0, 1, 2])
+    # Of subclasses and read-only arrays the values are as good as any.
+    given = {"a": np.ma.array(state["a"]), "b": lock(state["b"]), "c": state["c"]}
+    kernels.load_state("X", arrays, given)
+    for a in arrays.values():
+        np.testing.assert_array_equal(a, [1, 2, 3])
+
+
+def test_a_state_may_be_made_of_the_arrays_themselves():
+    a, b = np.zeros(2), np.ones(2)
+    kernels.load_state("X", {"a": a, "b": b}, {"a": b, "b": a})
+    np.testing.assert_array_equal([a, b], [[1, 1], [0, 0]])
+
+
+BIG_ENDIAN = [np.dtype(np.float32).newbyteorder(), np.dtype(np.float64).newbyteorder()]
+
+
+@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("dtype", BIG_ENDIAN, ids=str)
+def test_arrays_in_the_other_byte_order_take_the_same_steps(make, dtype):
+    gradients = np.random.default_rng(0).standard_normal((4, 5))
+    native = dtype.newbyteorder()
+    one, other, third = np.ones(5, native), np.ones(5, dtype), np.ones(5, native)
+    update = make([one, other, third])
+    ema = kernels.EMA([one, other], 0.5)
+    for g in gradients:
+        update.apply(
+            [one, other, third], [g.astype(a.dtype) for a in (one, other, one)]
+        )
+        ema.update()
+    np.testing.assert_array_equal(one, other)
+    with ema.average():
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("make", updates())
+def test_a_step_is_taken_as_a_whole_or_not_at_all(make):
+    arrays = [np.ones(3), np.ones((2, 2)), np.array(1.0)]
+    update = make(arrays)
+    gradients = [np.ones(a.shape) for a in arrays]
+    update.apply(arrays, gradients)
+    before = [a.copy() for a in arrays], update.state_dict()
+
+    def refused(message, arrays=arrays, gradients=gradients):
+        with pytest.raises(ValueError, match=message):
+            update.apply(arrays, gradients)
+        now = [*arrays, *update.state_dict().values()]
+        for a, b in zip(now, [*before[0], *before[1].values()], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    lock(arrays[1])
+    refused(r": arrays\[1\] is read-only; use a copy, or set its flags.writeable")
+    arrays[1].flags.writeable = True
+    for g, message in [
+        (np.ones(4), r"arrays\[1\] is float64, its gradient float64 of shape \(4,\)"),
+        (np.ones((2, 2), np.float32), r"arrays\[1\] is float64, its gradient float32"),
+        (np.ones((2, 2), object), r"arrays\[1\] is float64, its gradient object"),
+        (np.ones((2, 2), ">f8"), r"arrays\[1\] is float64, its gradient >f8"),
+        (np.ma.array(np.ones((2, 2)), mask=np.eye(2)), r"gradients\[1\] is a masked"),
+    ]:
+        refused(message, gradients=[gradients[0], g, gradients[2]])
+    refused("3 arrays and 2 gradients given, 3 of each", gradients=gradients[:2])
+    for name, a in update.state_arrays().items():
+        lock(a)
+        place = name.partition(".")[2]
+        place = rf"arrays\[{place}\]" if place else "it"
+        refused(rf"{place} has a state '{name}' that is read-only")
+        a.flags.writeable = True
+    rates = [1.0, math.nan]
+    update.lr = lambda t: rates.pop(0)
+    before[1]["lr"] = update.state_dict()["lr"]
+    refused("step 1: lr is nan; a positive number")
+    with pytest.raises(IndexError):
+        update.apply(arrays, gradients)  # no rate is left
+    refused("its gradient a str", gradients=[gradients[0], "no gradient", gradients[2]])
+    update.lr = 1.0
+    update.apply(arrays, gradients)
+    assert update.state_dict()["t"] == 2
+
+
+@pytest.mark.parametrize("make", updates())
+def test_a_gradient_may_be_the_array_itself(make):
+    a, b = np.array([1.0, -2.0]), np.array([1.0, -2.0])
+    one, other = make([a]), make([b])
+    for _ in range(3):
+        one.apply([a], [a])
+        other.apply([b], [b.copy()])
+        np.testing.assert_array_equal(a, b)
+    decayed, twin = (kernels.AdamUpdate([a], 0.1, weight_decay=0.5) for _ in range(2))
+    decayed.apply([a], [a])
+    twin.apply([b], [b.copy()])
+    np.testing.assert_array_equal(a, b)
+
+
+def test_numbers_of_a_state_are_looked_at_before_the_first_is_written():
+    p = np.ones(2)
+    adam = kernels.AdamUpdate([p], lr=0.5)
+    adam.apply([p], [np.ones(2)])
+    before = adam.state_dict()
+    for name, value, message in [
+        ("t", math.nan, "Adam.load_state_dict: t is nan; at least 0"),
+        ("t", -1.0, "t is -1.0; at least 0"),
+        ("t", math.inf, "t is inf"),
+        ("lr", 0.0, "lr is 0.0; a positive number"),
+        ("betas", [0.9, 1.0], r"betas\[1\] is 1.0; a number in"),
+    ]:
+        state = {k: a + 1 for k, a in before.items()}
+        state |= {"betas": before["betas"], name: np.array(value)}
+        with pytest.raises(ValueError, match=message):
+            adam.load_state_dict(state)
+        for k, a in adam.state_dict().items():
+            np.testing.assert_array_equal(a, before[k])
+        assert adam.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+@pytest.mark.parametrize("make", updates())
+def test_a_copied_update_goes_on_with_its_own_state(make, way):
+    # Also of a 0-d array, whose moments are updated through views.
+    def run(arrays, update):
+        for t in range(3):
+            update.apply(arrays, [np.full(a.shape, t - 1.5) for a in arrays])
+
+    one = [np.array(1.0), np.ones((2, 3))]
+    update = make(one)
+    update.lr = kernels.cosine_decay(0.1, 10)
+    run(one, update)
+    other, twin = way((one, update))
+    run(one, update)
+    run(other, twin)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name, a in twin.state_dict().items():
+        np.testing.assert_array_equal(a, update.state_dict()[name])
+    assert twin.lr == update.lr
+
+
+def test_rates_can_be_pickled():
+    for rate in (
+        kernels.cosine_decay(2.0, 8, 0.5),
+        kernels.hold_then_decay(2.0, 10, 0.3, 0.5),
+    ):
+        twin = pickle.loads(pickle.dumps(rate))
+        assert [twin(t) for t in range(12)] == [rate(t) for t in range(12)]
+
+
+def averaged():
+    arrays = [np.full(3, float(i)) for i in range(3)]
+    ema = kernels.EMA(arrays, 0.5)
+    for a in arrays:
+        a += 4
+    ema.update()
+    return arrays, ema
+
+
+def assert_back(arrays):
+    for i, a in enumerate(arrays):
+        np.testing.assert_array_equal(a, np.full(3, i + 4.0))
+
+
+def test_averages_are_put_in_whole_or_not_at_all():
+    arrays, ema = averaged()
+    lock(arrays[1])
+    with pytest.raises(ValueError, match=r"EMA.average: arrays\[1\] is read-only"):
+        with ema.average():
+            pytest.fail("the block began")
+    assert_back(arrays)
+    arrays[1].flags.writeable = True
+    with ema.average():
+        np.testing.assert_array_equal(arrays[1], [3, 3, 3])
+    assert_back(arrays)
+    before = ema.state_dict()
+    lock(ema.state_arrays()["average.1"])
+    with pytest.raises(
+        ValueError, match=r"EMA.update: arrays\[1\] has an average that is"
+    ):
+        ema.update()
+    with pytest.raises(
+        ValueError, match=r"nothing was loaded\n  average.1: is read-only"
+    ):
+        ema.load_state_dict({name: a + 1 for name, a in before.items()})
+    for name, a in ema.state_dict().items():
+        np.testing.assert_array_equal(a, before[name])
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, GeneratorExit])
+def test_the_parameters_come_back_whatever_happens(error):
+    arrays, ema = averaged()
+
+    def fail():
+        lock(arrays[1])
+        raise error
+
+    with pytest.raises(error), ema.average():
+        fail()
+    assert_back(arrays)
+    assert not arrays[1].flags.writeable  # it stays as the block has left it
+    arrays[1].flags.writeable = True
+    # A block that is never ended ends when it is forgotten.
+    block = ema.average()
+    block.__enter__()
+    np.testing.assert_array_equal(arrays[1], [3, 3, 3])
+    del block
+    assert_back(arrays)
+    # Blocks that end in the wrong order.
+    one, other = ema.average(), ema.average()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    np.testing.assert_array_equal(arrays[1], [3, 3, 3])
+    other.__exit__(None, None, None)
+    assert_back(arrays)
+
+
+class Impatient(np.ndarray):
+    """An array at whose first write after `wait` others Ctrl-C is pressed."""
+
+    wait = 0
+
+    def __setitem__(self, key, value):
+        if self.wait == 0:
+            self.wait = None
+            raise KeyboardInterrupt
+        if self.wait is not None:
+            self.wait -= 1
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("wait", [0, 1])
+def test_an_interrupt_while_averages_go_in_or_out(wait):
+    arrays, _ = averaged()
+    arrays[1] = arrays[1].view(Impatient)
+    ema = kernels.EMA(arrays, 0.5)
+    ema.state_arrays()["average.2"][...] = 0
+    arrays[1].wait = wait
+    with pytest.raises(KeyboardInterrupt), ema.average():
+        np.testing.assert_array_equal(arrays[2], [0, 0, 0])
+    assert_back(map(np.asarray, arrays))
+    with ema.average():
+        pass  # and it can be used again
+    assert_back(map(np.asarray, arrays))
+
+
+def test_what_cannot_come_back_is_named_and_all_others_are_back():
+    memory = np.zeros(3)
+    arrays = [np.zeros(3), memory[:], np.zeros(3)]
+    for i, a in enumerate(arrays):
+        a += i + 4
+    ema = kernels.EMA(arrays, 0.5)
+    for a in ema.state_arrays().values():
+        a[...] = 1
+    message = r"EMA.average: arrays\[1\] still holds averages"
+    with pytest.raises(ValueError, match=message), ema.average():
+        arrays[1].flags.writeable = memory.flags.writeable = False
+    np.testing.assert_array_equal(arrays, [[4] * 3, [1] * 3, [6] * 3])
+
+
+def test_an_average_is_not_copied_inside():
+    _, ema = averaged()
+    with (
+        ema.average(),
+        pytest.raises(ValueError, match=r"EMA: inside average\(\) it can"),
+    ):
+        copy.deepcopy(ema)
+    copy.deepcopy(ema).update()
+
+
+def test_masked_arrays_are_not_for_updates():
+    masked = np.ma.array(np.ones(2), mask=[0, 1])
+    for make in (lambda a: kernels.EMA(a, 0.5), kernels.AdamUpdate):
+        with pytest.raises(TypeError, match=r"arrays\[1\] is a masked array; pass"):
+            make([np.ones(2), masked])

@@ -458,7 +458,7 @@ def test_the_right_call_is_right(name):
     function(*args, **kwargs)
 
 
-# --- Subclasses of ndarray -------------------------------------------------------------
+# --- Subclasses of ndarray -----------------------------------------------------------
 #
 # Where an array is expected, one of a subclass is what its plain array is; a masked
 # array whose mask says something is refused.

@@ -8,7 +8,16 @@ import re
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor, kernels, nn, no_grad
+from scratchnet import (
+    GraphError,
+    Tensor,
+    checkpoint,
+    kernels,
+    nn,
+    no_grad,
+    optim,
+    training,
+)
 from scratchnet.nn import (
     Dense,
     LeakyReLU,
@@ -19,6 +28,7 @@ from scratchnet.nn import (
     Tanh,
     evaluate,
 )
+from scratchnet.tensor import plain
 from scratchnet.testing import assert_gradients
 
 
@@ -419,3 +429,308 @@ def test_mlp_has_activations_between_its_layers_only():
     assert list(model.state_dict()) == ["0.W", "0.b", "2.W", "2.b"]
     with pytest.raises(ValueError, match=r"mlp: sizes is \(4,\)"):
         nn.mlp((4,), rng=np.random.default_rng(0))
+
+
+# --- Whole or not at all, and subclasses of ndarray -----------------------------------
+
+
+def test_loading_writes_all_or_nothing_where_one_is_read_only():
+    net = Sequential(Dense(3, 4, rng=rng(0)), Tanh(), Dense(4, 2, rng=rng(1)))
+    before, state = net.state_dict(), {k: a + 1 for k, a in net.state_dict().items()}
+    x = np.ones((2, 3), np.float32)
+    loss = np.sum(net(x))
+    for name, p in net.named_parameters():
+        p.data.flags.writeable = False
+        message = (
+            f"Sequential.load_state_dict: nothing was loaded\n  {name}: is read-only"
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            net.load_state_dict(state)
+        for k, a in net.state_dict().items():
+            np.testing.assert_array_equal(a, before[k])
+        p.data.flags.writeable = True
+    loss.backward()  # nothing was written
+    net.load_state_dict(state)
+    for k, a in net.state_dict().items():
+        np.testing.assert_array_equal(a, state[k])
+
+
+def test_layers_give_of_a_subclass_what_they_give_of_its_array():
+    x = rng(1).normal(size=(4, 3))
+    W = Dense(3, 2, rng=rng(), dtype=np.float64)
+    layers = [
+        W, nn.Maxout(3, 2, 2, rng=rng(), dtype=np.float64), ReLU(), LeakyReLU(0.1),
+        Sigmoid(), Tanh(), Sequential(), Sequential(W, Tanh()),
+        nn.Dropout(0.5, rng=rng()).eval(),
+    ]  # fmt: skip
+    masked = np.ma.array(x, mask=x > 0)
+    for layer in layers:
+        right = layer(x)
+        for given in (np.ma.array(x), x.view(np.recarray)):
+            found = layer(given)
+            assert type(plain(found)) is np.ndarray
+            np.testing.assert_array_equal(plain(found), plain(right))
+        with pytest.raises(
+            ValueError, match=r": x is a masked array with . masked entri"
+        ):
+            layer(masked)
+        with pytest.raises(ValueError, match=r"evaluate: x is a masked array with"):
+            evaluate(layer, masked)
+        assert type(evaluate(layer, np.ma.array(x))) is np.ndarray
+    # A gradient through a product with a subclass's values.
+    for given in (x, np.ma.array(x)):
+        W.zero_grad()
+        np.sum(np.square(W(given))).backward()
+        expected = 2 * x.T @ (x @ W.W.data + W.b.data)
+        np.testing.assert_allclose(W.W.grad, expected, rtol=1e-13)
+
+
+# --- Buffers --------------------------------------------------------------------------
+
+
+class BatchNorm1d(Module):
+    """What a user would write (Ioffe & Szegedy 2015)."""
+
+    def __init__(self, d, dtype=np.float32):
+        self.scale = Tensor(np.ones(d, dtype), requires_grad=True)
+        self.shift = Tensor(np.zeros(d, dtype), requires_grad=True)
+        self.register_buffer("mean", np.zeros(d, dtype))
+        self.register_buffer("var", np.ones(d, dtype))
+        self.register_buffer("steps", np.array(0))
+
+    def forward(self, x):
+        if self.training:
+            mean, var = np.mean(x, axis=0), np.var(x, axis=0)
+            self.mean = 0.9 * self.mean + 0.1 * mean.detach()
+            self.var *= 0.9
+            self.var += 0.1 * var.data
+            self.steps = self.steps + 1
+        else:
+            mean, var = self.mean, self.var
+        return (x - mean) / np.sqrt(var + 1e-5) * self.scale + self.shift
+
+
+class Normed(Module):
+    """A network with a BatchNorm in a list and one in a dict, which it shares."""
+
+    def __init__(self, seed=0):
+        self.layers = [Dense(3, 5, rng=rng(seed)), BatchNorm1d(5), Tanh()]
+        self.register_buffer("seen", np.zeros(2, bool))
+        self.more = {"again": self.layers[1], "last": Dense(5, 2, rng=rng(seed + 1))}
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.more["last"](x)
+
+    def loss(self, x):
+        return np.mean(np.square(self(x) - x[:, :2]))
+
+
+STATE = [
+    "layers.0.W", "layers.0.b", "layers.1.scale", "layers.1.shift", "layers.1.mean",
+    "layers.1.var", "layers.1.steps", "more.last.W", "more.last.b", "seen",
+]  # fmt: skip
+BUFFERS = ["layers.1.mean", "layers.1.var", "layers.1.steps", "seen"]
+
+
+def test_buffers_belong_to_the_state_and_are_no_parameters():
+    net = Normed()
+    assert list(net.state_dict()) == list(net.state_arrays()) == STATE
+    assert [name for name, _ in net.named_buffers()] == BUFFERS
+    assert [a.shape for a in net.buffers()] == [(5,), (5,), (), (2,)]
+    assert [name for name, _ in net.named_parameters()] == [
+        name for name in STATE if name not in BUFFERS
+    ]
+    assert net.state_arrays()["layers.1.mean"] is net.layers[1].mean
+    assert repr(net) == (
+        "Normed()  more.again (shared), seen (2,) buffer\n"
+        "    layers.0: Dense(3, 5)  W (3, 5), b (5,)  20\n"
+        "    layers.1: BatchNorm1d()  scale (5,), shift (5,), mean (5,) buffer, "
+        "var (5,) buffer, steps () buffer  10\n"
+        "    layers.2: Tanh()\n"
+        "    more.last: Dense(5, 2)  W (5, 2), b (2,)  12\n"
+        "42 parameters"
+    )
+
+
+def test_what_forward_binds_is_what_is_saved():
+    net = Normed()
+    x = rng(1).random((8, 3), np.float32)
+    hidden = net.layers[0](x).data
+    for _ in range(2):
+        net(x)
+    state = net.state_dict()
+    mean = 0.19 * hidden.mean(axis=0)
+    np.testing.assert_allclose(state["layers.1.mean"], mean, rtol=1e-5)
+    var = 0.81 + 0.19 * hidden.var(axis=0)
+    np.testing.assert_allclose(state["layers.1.var"], var, rtol=1e-5)
+    assert state["layers.1.steps"] == 2
+    assert state["layers.1.steps"].dtype == int
+    assert type(net.layers[1].mean) is type(net.layers[1].steps) is np.ndarray
+    with nn.inference():
+        net(x)
+    assert net.layers[1].steps == 2
+
+
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_buffers_are_copied_and_loaded(way):
+    net = Normed()
+    x = rng(1).random((8, 3), np.float32)
+    net(x)
+    twin = way(net)
+    assert list(twin.state_dict()) == STATE
+    right = evaluate(net, x)
+    np.testing.assert_array_equal(evaluate(twin, x), right)
+    twin(x + 1)
+    assert net.layers[1].steps == 1
+    np.testing.assert_array_equal(evaluate(net, x), right)
+    other = Normed(seed=5)
+    mean = other.layers[1].mean
+    other.load_state_dict(net.state_dict())
+    np.testing.assert_array_equal(evaluate(other, x), right)
+    # A buffer may have been bound to any memory, so none is written into.
+    assert not mean.any()
+    assert twin.more["again"] is twin.layers[1]
+
+
+def test_buffers_are_loaded_with_the_parameters_or_not_at_all():
+    net = Normed()
+    before = net.state_dict()
+    state = {k: np.ones_like(a) for k, a in before.items()}
+    for wrong, message in [
+        ({"layers.1.var": np.ones(4, np.float32)}, r"layers.1.var: shape \(4,\) given"),
+        ({"layers.1.steps": np.ones(())}, "layers.1.steps: float64 given, int64 expec"),
+        (
+            {"seen": np.ma.array([True, True], mask=[0, 1])},
+            "seen: masked entries given",
+        ),
+        ({"more": np.ones(3)}, "unexpected: more"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            net.load_state_dict(state | wrong)
+    with pytest.raises(ValueError, match=r"missing: layers.1.mean"):
+        net.load_state_dict({k: a for k, a in state.items() if k != "layers.1.mean"})
+    net.layers[1].shift.data.flags.writeable = False
+    with pytest.raises(ValueError, match=r"layers.1.shift: is read-only"):
+        net.load_state_dict(state)
+    for k, a in net.state_dict().items():
+        np.testing.assert_array_equal(a, before[k])
+
+
+def test_two_buffers_bound_to_one_array_are_loaded_apart():
+    net = Module()
+    for name in ("a", "b"):
+        net.register_buffer(name, np.zeros(2))
+    data = np.array([1.0, 2.0])
+    net.a = net.b = data
+    net.load_state_dict({"a": np.full(2, 3.0), "b": np.full(2, 4.0)})
+    np.testing.assert_array_equal([net.a, net.b, data], [[3, 3], [4, 4], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda n: n.register_buffer(3, np.ones(2)), TypeError,
+         "Normed.register_buffer: name is 3; a str expected"),
+        (lambda n: n.register_buffer("a.b", np.ones(2)), ValueError,
+         "name is 'a.b'; a Python name expected, like 'running_mean'"),
+        (lambda n: n.register_buffer("", np.ones(2)), ValueError, "name is ''; a Pyth"),
+        (lambda n: n.register_buffer("layers", np.ones(2)), ValueError,
+         "the name 'layers' is taken by a list; choose another"),
+        (lambda n: n.register_buffer("forward", np.ones(2)), ValueError,
+         "the name 'forward' is taken by a method"),
+        (lambda n: n.register_buffer("training", np.ones(2)), ValueError,
+         "the name 'training' is taken by a bool"),
+        (lambda n: n.layers[0].register_buffer("W", np.ones(2)), ValueError,
+         "Dense.register_buffer: the name 'W' is taken by a Tensor"),
+        (lambda n: n.register_buffer("x", [1.0]), TypeError,
+         "x is a list; an array of floats, integers or booleans expected"),
+        (lambda n: n.register_buffer("x", None), TypeError, "x is a NoneType; an arra"),
+        (lambda n: n.register_buffer("x", np.array("a")), TypeError, "ndarray of <U1"),
+        (lambda n: n.register_buffer("x", parameter(2)), TypeError,
+         "x is a Tensor of float64 that requires a gradient; its value is .detach()"),
+        (lambda n: n.register_buffer("x", np.ma.array([1, 2], mask=[0, 1])), ValueError,
+         "x is a masked array with 1 masked entries"),
+        (lambda n: setattr(n, "seen", parameter(2) * 2), TypeError,
+         "Normed: the buffer 'seen' is a Tensor of float64 that requires a gradient"),
+        (lambda n: setattr(n, "seen", True), TypeError,
+         "the buffer 'seen' is a bool; an array of floats, integers or booleans"),
+        (lambda n: setattr(n, "seen", np.zeros(3, bool)), ValueError,
+         "Normed: the buffer 'seen' is bool of shape (2,), bool of shape (3,) was ass"),
+        (lambda n: setattr(n.layers[1], "mean", np.zeros(5)), ValueError,
+         "BatchNorm1d: the buffer 'mean' is float32 of shape (5,), float64 of shape"),
+    ],
+)  # fmt: skip
+def test_buffers_that_cannot_be(call, error, message):
+    net = Normed()
+    before = net.state_dict()
+    with pytest.raises(error, match=re.escape(message)):
+        call(net)
+    assert list(net.state_dict()) == STATE
+    for k, a in net.state_dict().items():
+        np.testing.assert_array_equal(a, before[k])
+
+
+def test_buffers_may_be_registered_again_made_of_an_attribute_and_deleted():
+    net = Module()
+    net.table = np.arange(3)
+    assert net.state_dict() == {}  # what is not registered is not saved
+    net.register_buffer("table", net.table)
+    net.register_buffer("rate", np.float32(0.5))
+    net.register_buffer("table", np.ones((2, 2)))
+    assert {k: a.shape for k, a in net.state_dict().items()} == {
+        "table": (2, 2), "rate": (),
+    }  # fmt: skip
+    net.rate = net.rate * 2  # of a 0-d array NumPy makes a number
+    assert net.state_dict()["rate"] == 1
+    net.table = np.ma.array(np.zeros((2, 2)))
+    assert type(net.table) is np.ndarray
+    del net.table
+    net.table = "anything"
+    assert list(net.state_dict()) == ["rate"]
+
+    class Counting(Sequential):
+        def __init__(self, *modules):
+            super().__init__(*modules)
+            self.register_buffer("calls", np.array(0))
+
+    assert list(Counting(BatchNorm1d(2)).state_dict()) == [
+        "0.scale", "0.shift", "0.mean", "0.var", "0.steps", "calls",
+    ]  # fmt: skip
+
+
+def test_buffers_are_trained_saved_and_resumed_to_the_bit(tmp_path):
+    x = rng(3).random((20, 3), np.float32)
+
+    def run(**options):
+        net = Normed()
+        adam = optim.Adam(net.parameters(), lr=0.01)
+        training.fit(
+            net, x, epochs=3, batch_size=8, rng=rng(1), optimizer=adam, progress=False,
+            **options,
+        )  # fmt: skip
+        return net
+
+    whole = run()
+    assert whole.layers[1].steps == 9
+    assert abs(whole.layers[1].mean).max() > 0.01
+    checkpoint.save(tmp_path / "net.npz", whole.state_dict())
+    loaded = Normed(seed=9)
+    loaded.load_state_dict(checkpoint.load(tmp_path / "net.npz")[0])
+    np.testing.assert_array_equal(evaluate(loaded, x), evaluate(whole, x))
+    # Interrupted after the fifth step, and gone on with.
+    states = []
+
+    def stop(state):
+        states.append(state())
+        if len(states) == 5:
+            raise checkpoint.Stopped
+
+    with pytest.raises(checkpoint.Stopped):
+        run(checkpoints=stop)
+    resumed = run(resume=states[-1])
+    for name, a in whole.state_dict().items():
+        np.testing.assert_array_equal(resumed.state_dict()[name], a, err_msg=name)

@@ -1,6 +1,9 @@
 """optim.py: the steps, what is refused, and how a run is resumed."""
 
+import copy
+import pickle
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -400,3 +403,232 @@ def test_an_optimiser_says_that_training_begins(monkeypatch):
     monkeypatch.setattr(backend, "keep_freed_memory", lambda: called.append(1))
     SGD([parameter(1.0)], lr=0.1)
     assert called == [1]
+
+
+# --- Whole or not at all --------------------------------------------------------------
+
+
+def three():
+    return [parameter(1.0, 2.0, name=name) for name in ("a", "b", "c")]
+
+
+def descend(optimizer, x=1.0):
+    optimizer.zero_grad()
+    loss = sum(np.sum(np.square(p - x * i)) for i, p in enumerate(optimizer.parameters))
+    loss.backward()
+    optimizer.step()
+
+
+def bits(*holders):
+    """Return all values, to the bit: of parameters, and of what has a state_dict."""
+    return [
+        a.tobytes()
+        for holder in holders
+        for a in (
+            [p.data for p in holder]
+            if isinstance(holder, list)
+            else holder.state_dict().values()
+        )
+    ]
+
+
+@pytest.mark.parametrize("make", OPTIMISERS)
+def test_a_step_that_is_refused_changes_nothing_and_names_the_parameter(make):
+    parameters = three()
+    optimizer = make(parameters)
+    descend(optimizer)
+    q = parameters[1]
+
+    def break_it(data=True, grad=None):
+        for p in parameters:
+            p.grad = np.ones(2)
+        q.data.flags.writeable = data
+        if grad is not None:
+            q.grad = grad
+
+    before = bits(parameters, optimizer)
+    loss = np.sum(np.square(q))
+    for how, error, message in [
+        ({"data": False}, ValueError, r"b of shape \(2,\) is read-only; use a co"),
+        ({"grad": 1.0}, TypeError, r"b of shape \(2,\) has a float for its gradi"),
+        ({"grad": [1.0, 1.0]}, TypeError, r"b of shape \(2,\) has a list for its grad"),
+        ({"grad": np.ones(2, object)}, ValueError, r"b of .* its gradient object of"),
+        ({"grad": np.ones(2, ">f8")}, ValueError, r"b of .* its gradient >f8 of shape"),
+        ({"grad": np.ones((2, 1))}, ValueError, r"b of .* float64 of shape \(2, 1\)"),
+        ({"grad": np.ma.array([1.0, 2], mask=[0, 1])}, ValueError,
+         r"the gradient of b of shape \(2,\) is a masked array with 1 masked entries"),
+    ]:  # fmt: skip
+        break_it(**how)
+        with pytest.raises(
+            error, match=rf"{type(optimizer).__name__}\.step: {message}"
+        ):
+            optimizer.step()
+        assert bits(parameters, optimizer) == before
+    loss.backward()  # nothing was written, so the graph is as good as it was
+    break_it()
+    for name, a in optimizer.state_arrays().items():
+        if name.endswith(".1"):
+            a.flags.writeable = False
+            with pytest.raises(
+                ValueError, match=rf"b of .* has a state '{name}' that is"
+            ):
+                optimizer.step()
+            assert bits(parameters, optimizer) == before
+            a.flags.writeable = True
+    # A gradient of a subclass is its plain array; a frozen parameter may be read-only.
+    twins = three()
+    other = make(twins)
+    descend(other)
+    for p in twins:
+        p.grad = np.ones(2)
+    other.step()
+    q.grad = np.ma.array(np.ones(2))
+    optimizer.step()
+    assert bits(parameters, optimizer) == bits(twins, other)
+    break_it(data=False)
+    q.requires_grad = False
+    optimizer.step()
+
+
+def test_a_rate_that_fails_changes_nothing():
+    def rate(t):
+        if t == 2:
+            raise RuntimeError("no rate")
+        return 0.1
+
+    for make in (SGD, partial(SGD, momentum=0.5), Adam):
+        parameters = three()
+        optimizer = make(parameters, lr=rate)
+        descend(optimizer)
+        descend(optimizer)
+        before = bits(parameters, optimizer)
+        with pytest.raises(RuntimeError, match="no rate"):
+            descend(optimizer)
+        assert bits(parameters, optimizer) == before
+        optimizer.lr = 0.1  # and with a rate it goes on
+        descend(optimizer)
+
+
+def test_averages_go_in_whole_and_parameters_come_back():
+    parameters = three()
+    ema = EMA(parameters, 0.5)
+    descend(SGD(parameters, lr=0.1))
+    before = bits(parameters, ema)
+    q = parameters[1]
+    q.data.flags.writeable = False
+    loss = np.sum(np.square(q))
+    with pytest.raises(
+        ValueError, match=r"EMA.average: b of shape \(2,\) is read-only"
+    ):
+        with ema.average():
+            pytest.fail("the block began")
+    loss.backward()
+    assert bits(parameters, ema) == before
+    q.data.flags.writeable = True
+    ema.update()
+    before, array = bits(parameters, ema), q.data
+    with ema.average():
+        q.data.flags.writeable = False
+    assert bits(parameters, ema) == before
+    q.data.flags.writeable = True
+    with ema.average(), ema.average():
+        q.data = np.zeros(5)
+    assert q.data is array
+    assert bits(parameters, ema) == before
+    ema.state_arrays()["average.1"].flags.writeable = False
+    with pytest.raises(
+        ValueError, match=r"EMA.update: b of .* has an average that is re"
+    ):
+        ema.update()
+    assert bits(parameters, ema) == before
+
+
+def test_what_cannot_come_back_is_named():
+    memory = np.array([1.0, 2.0])
+    parameters = three()
+    parameters[1] = Tensor(memory[:], requires_grad=True, name="b")
+    ema = EMA(parameters, 0.5)
+    for p in parameters:
+        p.data[...] = 7
+    losses = []
+
+    def lock():
+        losses.append(np.sum(parameters[0] * 1.0))
+        parameters[1].data.flags.writeable = memory.flags.writeable = False
+
+    message = r"EMA.average: b of shape \(2,\) still holds averages"
+    with pytest.raises(ValueError, match=message), ema.average():
+        lock()
+    for p, expected in zip(parameters, ([7, 7], [1, 2], [7, 7]), strict=True):
+        np.testing.assert_array_equal(p.data, expected)
+    with pytest.raises(GraphError, match="was changed in place"):
+        losses[0].backward()
+
+
+# --- Copies ---------------------------------------------------------------------------
+
+
+def net():
+    return Sequential(
+        Dense(3, 4, rng=np.random.default_rng(0)), Tanh(),
+        Dense(4, 1, rng=np.random.default_rng(1)),
+    )  # fmt: skip
+
+
+def train(model, optimizer, ema, steps=3):
+    x = np.random.default_rng(2).random((8, 3), np.float32)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        np.mean(np.square(model(x) - x[:, :1])).backward()
+        optimizer.step()
+        ema.update()
+
+
+WAYS = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+COPIED = [
+    lambda p: SGD(p, lr=0.05, momentum=0.9),
+    lambda p: Adam(p, lr=cosine_decay(0.05, 20)),
+    lambda p: Adam(p, lr=hold_then_decay(0.05, 20), weight_decay=0.1),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", COPIED)
+def test_a_model_and_its_optimiser_that_are_copied_together_stay_connected(make, way):
+    model = net()
+    optimizer = make(model.parameters())
+    ema = EMA(model.parameters(), 0.9)
+    train(model, optimizer, ema)
+    model[0].b.requires_grad = False
+    twins = way({"model": model, "others": (optimizer, ema)})
+    twin, (other, mean) = twins["model"], twins["others"]
+    assert other.lr == optimizer.lr
+    assert all(p is q for p, q in zip(twin.parameters(), other.parameters, strict=True))
+    start = bits(model, optimizer, ema)
+    assert bits(twin, other, mean) == start
+    train(twin, other, mean)
+    assert bits(model, optimizer, ema) == start  # the old ones have not moved
+    assert bits(twin, other, mean) != start
+    train(model, optimizer, ema)
+    assert bits(twin, other, mean) == bits(model, optimizer, ema)
+    with ema.average(), mean.average():
+        assert bits(twin) == bits(model)
+    assert bits(twin, other, mean) == bits(model, optimizer, ema)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_optimiser_copied_alone_has_parameters_of_its_own(way):
+    parameters = three()
+    adam = Adam(parameters, lr=0.1)
+    descend(adam)
+    start = bits(parameters, adam)
+    twin = way(adam)
+    assert [p.name for p in twin.parameters] == ["a", "b", "c"]
+    assert bits(twin.parameters, twin) == start
+    descend(twin)
+    assert bits(parameters, adam) == start
+    descend(adam)
+    assert bits(twin.parameters, twin) == bits(parameters, adam)
+    parameters[1].data = np.ones(2)  # which adam does not know of, nor would a copy
+    with pytest.raises(ValueError, match=r"Adam.copy: b of .* has another array than"):
+        way(adam)

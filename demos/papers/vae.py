@@ -65,6 +65,8 @@ class AveragedAdam(kernels.AdamUpdate):
         """Go on from such a copy."""
         mine = {k: a for k, a in state.items() if k.startswith("average.")}
         rest = {k: a for k, a in state.items() if k not in mine}
+        # Before the first is written: all of both, or nothing.
+        kernels.check_state("AveragedAdam", self.average.state_arrays(), mine)
         super().load_state_dict(rest)
         self.average.load_state_dict(mine)
 
