@@ -151,9 +151,14 @@ def array(owner: str, name: str, x: Any) -> np.ndarray:
 
 def _without_subclasses(owner: str, name: str, x: Any) -> Any:
     """Return `x` with a plain array for each array in it, also inside lists."""
-    if isinstance(x, list | tuple):
-        return [_without_subclasses(owner, name, item) for item in x]
-    return plain_array(owner, name, x)
+    if not isinstance(x, list | tuple):
+        return plain_array(owner, name, x)
+    return [
+        _without_subclasses(owner, name, item)
+        if isinstance(item, list | tuple | np.ndarray)
+        else item
+        for item in x
+    ]
 
 
 def real(owner: str, name: str, x: Any) -> Any:

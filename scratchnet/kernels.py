@@ -485,6 +485,7 @@ class _Update:
     def __init__(self, arrays: Sequence[Array], lr: Rate) -> None:
         arrays = _listed(self._name, arrays)
         self._made_for = [(a.shape, a.dtype) for a in arrays]
+        self._on_host = all(isinstance(a, np.ndarray) for a in arrays)
         self._state: dict[str, Array] = {
             "lr": backend.zeros((), np.float64),
             "t": backend.zeros((), np.float64),
@@ -531,7 +532,7 @@ class _Update:
 
     def _checked(
         self, arrays: Sequence[Array], gradients: Sequence[Array | None]
-    ) -> list[Array | None]:
+    ) -> Sequence[Array | None]:
         """Return the gradients as plain arrays if a step can be taken as a whole.
 
         Raises:
@@ -540,6 +541,8 @@ class _Update:
                 array, or what is kept for it, is read-only.
 
         """
+        if self._ready(arrays, gradients):
+            return gradients
         if not len(arrays) == len(gradients) == len(self._made_for):
             raise ValueError(
                 f"{self._name}: {len(arrays)} arrays and {len(gradients)} gradients "
@@ -562,6 +565,26 @@ class _Update:
         if faults:
             raise ArrayError(self._name, faults)
         return plain
+
+    def _ready(
+        self, arrays: Sequence[Array], gradients: Sequence[Array | None]
+    ) -> bool:
+        """Return whether all is as it should be, of arrays on the host: a fast look."""
+        if not (
+            self._on_host
+            and len(arrays) == len(gradients) == len(self._made_for)
+            and all([a.flags.writeable for a in self._state.values()])
+        ):
+            return False
+        each = zip(arrays, gradients, self._made_for, strict=True)
+        fine = [
+            type(g) is np.ndarray
+            and (a.shape, a.dtype) == made == (g.shape, g.dtype)
+            and a.flags.writeable
+            for a, g, made in each
+            if g is not None
+        ]
+        return all(fine)
 
     def _begin(self) -> None:
         """Set the rate of this step, and count it; `t` is counted by the caller."""

@@ -27,12 +27,7 @@ __all__ = ["EMA", "SGD", "Adam", "Optimizer", "cosine_decay", "hold_then_decay"]
 
 
 class _OverParameters:
-    """What holds on to a list of parameters, and to their arrays.
-
-    A copy (`copy.deepcopy`, `pickle`) has copies of the parameters. Made together with
-    that of their model, `copy.deepcopy((model, optimizer))`, it has those of the
-    copied model.
-    """
+    """What holds on to a list of parameters, and to their arrays."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         name = type(self).__name__
@@ -96,6 +91,11 @@ class Optimizer(_OverParameters):
     """What all optimisers share; `SGD` and `Adam` say which update it is.
 
     A parameter whose `requires_grad` is switched off is frozen: `step()` leaves it.
+
+    Copy it together with its model, `copy.deepcopy((model, optimizer))`, and the copy
+    moves the copied model from where this one is; so does a pickle of both. A copy of
+    the optimiser alone moves copies of the parameters, its own `parameters`. The same
+    holds for an `EMA`.
     """
 
     _update: kernels.Update
@@ -133,7 +133,12 @@ class Optimizer(_OverParameters):
                 is not positive. Nothing was changed.
 
         """
-        gradients = [self._gradient(i) for i in range(len(self.parameters))]
+        gradients = []
+        for i, (p, a) in enumerate(zip(self.parameters, self._arrays, strict=True)):
+            g = p.grad
+            if type(g) is not np.ndarray or p.data is not a or not p.requires_grad:
+                g = self._gradient(i)
+            gradients.append(g)
         try:
             self._update.apply(self._arrays, gradients)
         except kernels.ArrayError as error:  # before the first was moved
@@ -146,14 +151,12 @@ class Optimizer(_OverParameters):
             self._look(gradients)
 
     def _gradient(self, i: int) -> Any:
-        """Return the gradient of parameter i; None if it is frozen."""
+        """Return the gradient of parameter i as an array; None if it is frozen."""
         p = self.parameters[i]
         self._check_array("step", i)
         if not p.requires_grad:
             return None
         g = plain(p.grad)
-        if type(g) is np.ndarray:
-            return g
         owner = f"{type(self).__name__}.step"
         if g is None:
             raise ValueError(
@@ -261,7 +264,7 @@ class EMA(_OverParameters):
     """An exponential moving average of parameters: p̄ ← decay · p̄ + (1 − decay) · p.
 
     Call `update()` after each step of the optimiser, and use the averages inside
-    `with ema.average():`. See `kernels.EMA` for sources.
+    `with ema.average():`. See `kernels.EMA` for sources, `Optimizer` for copies.
 
     Args:
         parameters: Tensors; any iterable.

@@ -248,3 +248,30 @@ def test_softmax_cross_entropy_takes_any_integers_and_stays_float32():
 def test_softmax_cross_entropy_names_what_is_wrong(logits, label, error, message):
     with pytest.raises(error, match=message):
         losses.softmax_cross_entropy(logits, label)
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix
+@pytest.mark.parametrize(
+    "loss",
+    [losses.squared_error, losses.binary_cross_entropy, losses.gaussian_kl,
+     lambda a, x: losses.gaussian_nll(a, x, x),
+     lambda a, x: losses.gaussian_nll(x, a, x),
+     lambda a, x: np.sum(losses.bernoulli_terms(a, x)),
+     lambda a, x: np.sum(losses.gaussian_terms(x, a, x))],
+)  # fmt: skip
+def test_gradients_beside_subclasses_of_ndarray(loss):
+    x = np.random.default_rng(0).random((3, 3))
+
+    def gradient(x):
+        a = Tensor(np.eye(3) + 1, requires_grad=True)
+        loss(a, x).backward()
+        return a.grad
+
+    right = gradient(x)
+    assert np.abs(right).max() > 0.01
+    for given in (np.matrix(x), np.ma.array(x), x.view(np.recarray)):
+        found = gradient(given)
+        assert type(found) is np.ndarray
+        np.testing.assert_array_equal(found, right)
+        plain = loss(np.matrix(np.eye(3) + 1), given)
+        np.testing.assert_array_equal(plain, loss(np.eye(3) + 1, x))

@@ -228,6 +228,31 @@ def test_pretraining_a_layer_leaves_those_below_and_above(made_by):
     assert x.shape == stack.reconstruct(x).shape
 
 
+@every_twin
+def test_a_layer_is_taken_over_whole_or_not_at_all(made_by):
+    stack = make(made_by, "StackedAutoencoder")
+    layer = stack.layer(2)
+    layer.load_state_dict({name: a + 1 for name, a in layer.state_dict().items()})
+    start, arrays = stack.state_dict(), stack.state_arrays()
+    for name in ("encoder.2.b", "decoder.2.W"):
+        arrays[name].flags.writeable = False
+        message = (
+            f"StackedAutoencoder.set_layer: nothing was loaded\n  {name}: is read-o"
+        )
+        with pytest.raises(ValueError, match=message):
+            stack.set_layer(2, layer)
+        with pytest.raises(ValueError, match=f"loaded\n  {name}: is read-only"):
+            stack.load_state_dict({k: a + 1 for k, a in start.items()})
+        for k, a in stack.state_dict().items():
+            np.testing.assert_array_equal(a, start[k])
+        arrays[name].flags.writeable = True
+    # What is not written may be read-only.
+    arrays["encoder.0.W"].flags.writeable = False
+    stack.set_layer(2, layer)
+    moved = {n for n, a in stack.state_dict().items() if (a != start[n]).any()}
+    assert moved == {f"{part}.2.{p}" for part in ("encoder", "decoder") for p in "Wb"}
+
+
 def test_pretraining_needs_an_optimiser_for_the_engine():
     stack = make(models, "StackedAutoencoder", activation=nn.Tanh)
     options = {"epochs": 1, "batch_size": 3, "rng": rng()}
