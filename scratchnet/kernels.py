@@ -192,8 +192,8 @@ class ArrayError(ValueError):
     """Something is wrong with some of a list of arrays.
 
     Attributes:
-        faults: for each of them its position in the list, and what is wrong. None
-            stands for all of them.
+        faults: for each of them its position in the list, and what is wrong. None is
+            the position of what belongs to no single array.
 
     """
 
@@ -205,7 +205,7 @@ class ArrayError(ValueError):
     ) -> None:
         self.owner = owner
         self.faults = list(faults)
-        names = ["it" if i is None else label(i) for i, _ in faults]
+        names = ["the update" if i is None else label(i) for i, _ in faults]
         lines = [f"{name} {why}" for name, (_, why) in zip(names, faults, strict=True)]
         super().__init__("\n  ".join([f"{owner}: {lines[0]}", *lines[1:]]))
 

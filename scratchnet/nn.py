@@ -147,9 +147,9 @@ class Module:
 
         It is the attribute `name`. `state_dict` holds it, `load_state_dict` sets it, no
         optimiser moves it. Write into it, or assign another array of the same shape and
-        dtype: what is saved is the array that the attribute holds then. (Of a Tensor
-        without a gradient the values are taken.) Registering the name again replaces
-        it, by an array of any shape and dtype.
+        dtype: `state_dict` takes the array that the attribute holds then. A Tensor that
+        requires no gradient gives its values. Registering the name again replaces the
+        buffer, by an array of any shape and dtype.
 
         Args:
             name: a Python name that the Module does not use for anything else.

@@ -660,7 +660,7 @@ def test_a_step_is_taken_as_a_whole_or_not_at_all(make):
     for name, a in update.state_arrays().items():
         lock(a)
         place = name.partition(".")[2]
-        place = rf"arrays\[{place}\]" if place else "it"
+        place = rf"arrays\[{place}\]" if place else "the update"
         refused(rf"{place} has a state '{name}' that is read-only")
         a.flags.writeable = True
     rates = [1.0, math.nan]
