@@ -359,10 +359,12 @@ class _Place:
         return State(found, self._facts(step))
 
     def check(self, **arrays: Array) -> None:
-        """Raise _NotFinite unless the model, and these arrays, are finite."""
+        """Raise _NotFinite unless the parameters and these arrays are finite."""
         model = self.parts["model"]
         if hasattr(model, "load_state_dict"):
-            arrays |= _shown(model)
+            buffers = dict(model.named_buffers()) if isinstance(model, Module) else {}
+            # A buffer may well be infinite: a mask of scores, say.
+            arrays |= {k: a for k, a in _shown(model).items() if k not in buffers}
         if found := _not_finite(arrays):
             raise _NotFinite(found)
 

@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from scratchnet import Tensor, byhand, models
+from scratchnet import Tensor, byhand, models, nn
+from scratchnet.checkpoint import Checkpoints
+from scratchnet.functions import softmax
 from scratchnet.nn import Module
 from scratchnet.optim import SGD, Adam
 from scratchnet.training import History, fit
@@ -476,3 +478,22 @@ def test_parts_of_a_minibatch_make_the_step_of_the_whole(k):
     # And the next step is of all its rows again.
     here.group = None
     assert float(here.step(x)) == pytest.approx(float(whole.step(x)), rel=1e-12)
+
+
+def test_a_buffer_may_be_infinite(tmp_path):
+    class Masked(nn.Module):
+        def __init__(self):
+            self.layer = nn.Dense(3, 2, rng=np.random.default_rng(0), dtype=np.float64)
+            self.register_buffer("mask", np.array([0.0, -np.inf]))
+
+        def loss(self, x):
+            return np.mean(softmax(self.layer(x) + self.mask) * self.layer(x))
+
+    model = Masked()
+    x = np.random.default_rng(1).random((8, 3))
+    checkpoints = Checkpoints(tmp_path, every=0)
+    history = fit(model, x, epochs=2, batch_size=4, rng=np.random.default_rng(2),
+                  optimizer=SGD(model.parameters(), lr=0.1),
+                  checkpoints=checkpoints)  # fmt: skip
+    assert np.isfinite(history.losses).all()
+    assert checkpoints.last().arrays["model.mask"][1] == -np.inf
