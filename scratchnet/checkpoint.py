@@ -101,6 +101,8 @@ def _whole(path: Path, temporary: Path) -> Iterator[Any]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:  # a full disk names no file, or the temporary one
+        if error.errno is None:
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with contextlib.suppress(OSError):
