@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -487,8 +488,55 @@ def is_array(x: object) -> bool:
 
 
 def asarray(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
-    """Make `x` an array of the backend, without a copy where it already is one."""
+    """Make `x` an array of the backend, without a copy where it already is one.
+
+    Raises:
+        TypeError: `x` is, or a list in it holds, an array of which entries are masked.
+
+    """
+    x = x if isinstance(x, np.generic) or type(x) is np.ndarray else bare(x)
     return _library.asarray(x, dtype)
+
+
+def bare(x: Any) -> Any:
+    """Return NumPy's own kind of array for an array of a subclass; all else as it is.
+
+    A subclass may give operators another meaning (`*` of np.matrix multiplies
+    matrices). What only can be made an array, such as a column of a table, becomes one.
+
+    Raises:
+        TypeError: `x` is, or a list in it holds, an array of which entries are masked.
+
+    """
+    kind = type(x)
+    if kind is np.ndarray or kind is _library.array or issubclass(kind, np.generic):
+        return x
+    if isinstance(x, (list, tuple)):
+        for item in x:
+            if type(item) not in _NUMBERS:
+                bare(item)
+        return x
+    if not isinstance(x, np.ndarray):
+        # An array of another library computes by functions of its own.
+        if not hasattr(kind, "__array__") or hasattr(kind, "__array_function__"):
+            return x
+        x = np.asanyarray(x)
+    # Who has a masked array has loaded the module.
+    if (ma := sys.modules.get("numpy.ma")) and isinstance(x, ma.MaskedArray):
+        _refuse_mask(x, ma.count_masked(x))
+    return np.asarray(x)
+
+
+_NUMBERS = frozenset((int, float, bool, complex))
+
+
+def _refuse_mask(x: Any, masked: int) -> None:
+    if masked:
+        raise TypeError(
+            f"a masked array of shape {x.shape} given, {masked} of its {x.size} entries "
+            "masked: the mask would be lost; use x.filled(value), or leave these "
+            "entries out by np.where or by weights"
+        )
 
 
 def zeros(shape: Shape, dtype: DTypeLike = np.float32) -> Array:
@@ -514,8 +562,13 @@ def keep_freed_memory() -> None:
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """Return `x` as a NumPy array: the one explicit way back to the host."""
-    return _library.to_numpy(x)
+    """Return `x` as a NumPy array: the one explicit way back to the host.
+
+    Raises:
+        TypeError: `x` is an array of which entries are masked.
+
+    """
+    return _library.to_numpy(bare(x))
 
 
 def bring(a: Array, to: Array) -> Array:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -49,6 +50,12 @@ class GraphError(ValueError):
 
 # Whether functions of Tensors are recorded, for each thread on its own.
 _recording: ContextVar[bool] = ContextVar("scratchnet_recording", default=True)
+
+# The Tensors whose values the function under `grad` took out; None outside of one.
+_reads: ContextVar[list[Tensor] | None] = ContextVar("scratchnet_reads", default=None)
+
+# Which function the user called, while it is computed by others (see `rewrite`).
+_called: ContextVar[Function | None] = ContextVar("scratchnet_called", default=None)
 
 # A result is numbered after its inputs, so the order of numbers is a topological
 # order of every graph. One count for the process: the numbers only order.
@@ -119,7 +126,7 @@ class Node:
             return _fit(dx, x.shape, x.dtype)
         except ValueError as error:
             raise GraphError(
-                f"{name_of(self.function)}: its rule for argument {i} returned shape "
+                f"{_spelled(self.function)}: its rule for argument {i} returned shape "
                 f"{np.shape(dx)} for an input of shape {x.shape}"
             ) from error
 
@@ -127,7 +134,7 @@ class Node:
         """Have `anomaly` look at what `pull` made of g for input i."""
         inputs = _named(self.row.inputs(self.args))
         anomaly.look(
-            f"the derivative of {name_of(self.function)} by {inputs[i][0]}",
+            f"the derivative of {_spelled(self.function)} by {inputs[i][0]}",
             plain(dx),
             [("dL/d(its result)", plain(g)), *inputs],
             self.number,
@@ -149,7 +156,7 @@ def _fit(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     copies add up. No rule of the table needs to know that, nor about dtypes: float64
     partners make a rule's result float64, and it is cast back here.
     """
-    if not isinstance(g, Tensor):
+    if type(g) is not np.ndarray and not isinstance(g, Tensor):
         g = backend.asarray(g)
     if g.shape != shape:
         if np.broadcast_shapes(shape, g.shape) != g.shape:
@@ -183,7 +190,7 @@ def _steps_back(output: Tensor, wanted: set[Tensor]) -> tuple[list[_Step], bool]
             continue
         if node.args is None:
             raise GraphError(
-                f"backward: the graph through {name_of(node.function)} was freed "
+                f"backward: the graph through {_spelled(node.function)} was freed "
                 "by an earlier backward(); pass retain_graph=True to the first one, "
                 "or compute the loss again"
             )
@@ -229,7 +236,7 @@ def _walk_back(
             t, node, inputs = steps.pop()  # newest; popped: its memory may go
             g = gradients.pop(t, None)
             if g is not None:
-                y = t if create_graph else t._data
+                y = t if create_graph else t._array
                 args = node.args if create_graph else node.plain_args()
                 for i, x in inputs:
                     dx = node.pull(i, g, y, args)
@@ -244,11 +251,13 @@ def _walk_back(
 
 
 def _separate(gradients: dict[Tensor, Any], as_tensors: bool) -> dict[Tensor, Any]:
-    """Give every leaf memory of its own: of `a + b` both gradients are one array."""
+    """Give every leaf an array of its own: of `a + b` both gradients are one."""
     taken: set[int] = set()
     for leaf, g in gradients.items():
         if as_tensors:  # which nobody writes
             gradients[leaf] = g if isinstance(g, Tensor) else _tensor(g)
+        elif isinstance(g, np.generic):  # the sum of two arrays without axes
+            gradients[leaf] = backend.asarray(g)
         elif g.base is not None or id(g) in taken:
             gradients[leaf] = g.copy()
         taken.add(id(g))
@@ -274,7 +283,7 @@ def changed(tensor: Tensor) -> None:
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"changed: a {type(tensor).__name__} given, a Tensor expected")
-    _note_write(_memory(tensor._data))
+    _note_write(_memory(tensor._array))
 
 
 def _note_write(address: int) -> None:
@@ -300,7 +309,7 @@ def _check_unchanged(steps: list[_Step]) -> None:
             if any(_written.get(place, -1) > node.number for place in places):
                 raise GraphError(
                     f"backward: {_label(x)} was changed in place after the graph read "
-                    f"it (in {name_of(node.function)}); compute the loss again after "
+                    f"it (in {_spelled(node.function)}); compute the loss again after "
                     "the change, or call backward() before optimizer.step()"
                 )
 
@@ -346,7 +355,7 @@ class _Row:
         if kwargs:
             if kwargs.get("out") is not None:
                 raise TypeError(
-                    f"{name_of(function)}: out= cannot be used with Tensors; write "
+                    f"{_asked(function)}: out= cannot be used with Tensors; write "
                     "h = h + t instead of h += t, and bind the result to a new name"
                 )
             given = (k for k in kwargs if not _is_default(function, k, kwargs[k]))
@@ -364,7 +373,7 @@ class _Row:
                 what = ", ".join(repr(k) for k in kwargs if k not in names)
                 what = what or f"a call with {len(args)} positional arguments"
                 raise TypeError(
-                    f"{name_of(function)}: {what} is not supported with Tensors; it "
+                    f"{_asked(function)}: {what} is not supported with Tensors; it "
                     f"takes {', '.join(names)}"
                 ) from None
             self.accepted.add(form)
@@ -390,9 +399,11 @@ class _Recorded(_Row):
         for x in (*self.others(args), *kwargs.values()):
             if _holds_tensor(x):
                 raise TypeError(
-                    f"{name_of(function)}: a Tensor was given for an argument that has "
+                    f"{_asked(function)}: a Tensor was given for an argument that has "
                     "no derivative; pass its value, .detach().numpy()"
                 )
+        if kwargs:
+            kwargs = _settled(function, _bare_values, kwargs)
         return args, kwargs
 
     def record(
@@ -405,19 +416,16 @@ class _Recorded(_Row):
         except (ValueError, TypeError) as error:
             raise _with_shapes(error, function, self.inputs(args)) from error
         if WATCHING:
-            anomaly.look(name_of(function), result._data, _named(self.inputs(args)))
+            anomaly.look(_asked(function), result._array, _named(self.inputs(args)))
         if wanted and _recording.get():
-            kind = result._data.dtype.kind
+            kind = result._array.dtype.kind
             if kind == "f":
                 node = result._node = Node(self, function, args, kwargs)
                 result._requires_grad = True
                 if WATCHING:
                     anomaly.remember(node.number)
-            elif kind == "c":
-                raise TypeError(
-                    f"{name_of(function)}: the result is complex; only real functions "
-                    "can be differentiated"
-                )
+            elif kind not in "iub":  # of these the derivative is zero
+                raise _no_real_result(function, result.dtype)
         return result
 
 
@@ -437,9 +445,9 @@ class _Rule(_Recorded):
             if isinstance(x, Tensor):
                 if x._requires_grad:
                     wanted = True
-                x = x._data
-            elif type(x) in _LISTS:
-                args = self.without_lists(args)
+                x = x._array
+            elif type(x) not in _PLAIN:
+                args = _settled(function, self.settle, args)
                 x = args[len(values)]
             values.append(x)
         return self.record(function, values, wanted, args, kwargs)
@@ -451,14 +459,12 @@ class _Rule(_Recorded):
         return args[self.usual :]
 
     def plain(self, args: Any) -> Any:
-        return [x._data if isinstance(x, Tensor) else x for x in args]
+        return [x._array if isinstance(x, Tensor) else x for x in args]
 
-    def without_lists(self, args: Any) -> Any:
-        if _LISTS.isdisjoint(map(type, self.inputs(args))):
-            return args
-        pairs = zip(self.rules, args, strict=False)
-        inputs = (x if r is None else _no_list(x) for r, x in pairs)
-        return (*inputs, *self.others(args))
+    def settle(self, args: Any) -> Any:
+        """Return the arguments with plain arrays for lists and for subclasses."""
+        pairs = itertools.zip_longest(args, self.rules[: len(args)])
+        return tuple(_bare(x) if r is None else _array_of(x) for x, r in pairs)
 
     def pull(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
         rule = self.rules[i]
@@ -475,9 +481,13 @@ class _RuleEach(_Recorded):
         self.rule = rule
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        args = (tuple(map(_no_list, args[0])), *args[1:])
+        args = _settled(function, self.settle, args)
         wanted = any([x._requires_grad for x in args[0] if isinstance(x, Tensor)])
         return self.record(function, self.plain(args), wanted, args, kwargs)
+
+    def settle(self, args: Any) -> Any:
+        """Return the arguments with plain arrays for lists and for subclasses."""
+        return tuple(map(_array_of, args[0])), *map(_bare, args[1:])
 
     def inputs(self, args: Any) -> Any:
         return args[0]
@@ -496,7 +506,19 @@ class _Rewrite(_Row):
     """A function that is made of others."""
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
-        return self.definition(*args, **kwargs)
+        if _called.get() is not None:
+            return self.definition(*args, **kwargs)
+        token = _called.set(function)
+        try:
+            for x in args:
+                if type(x) not in _PLAIN and not isinstance(x, Tensor):
+                    args = _settled(function, _bare, args)
+                    break
+            if kwargs:
+                kwargs = _settled(function, _bare_values, kwargs)
+            return self.definition(*args, **kwargs)
+        finally:
+            _called.reset(token)
 
 
 class Constant(_Row):
@@ -595,7 +617,7 @@ def apply(function: Function, args: Any, kwargs: Any) -> Any:
     """Call `function`, some of whose arguments are Tensors, as the table says."""
     row = TABLE.get(function)
     if row is None:
-        name = name_of(function)
+        name = _asked(function)
         raise NoRuleError(
             f"{name} has no rule in the table of derivatives (shapes {_shapes(args)}); "
             f"add one with scratchnet.rule({name}, lambda g, y, x: ...), or pass plain "
@@ -615,13 +637,37 @@ def name_of(function: Function) -> str:
     return f"np{module[5:]}.{name}" if module.startswith("numpy.") else name
 
 
+# What errors call the engine's own helpers: what a user writes to get there.
+_SPELLED: dict[Function, str] = {}
+
+
+def spelled(name: str, *helpers: Function) -> None:
+    """Have errors call `helpers`, primitives with rows of their own, by that name."""
+    _SPELLED.update(dict.fromkeys(helpers, name))
+
+
+def _spelled(function: Function) -> str:
+    return _SPELLED.get(function) or name_of(function)
+
+
+def _asked(function: Function) -> str:
+    """Name what the user called: `function`, or what is made of it."""
+    return _spelled(_called.get() or function)
+
+
 _LISTS = frozenset((list, tuple))
+
+# Types of arguments that need no look inside.
+_PLAIN = frozenset(
+    (np.ndarray, int, float, bool, str, slice, type(None), type(...))
+    + (np.float32, np.float64, np.int32, np.int64, np.bool_)
+)
 
 
 def plain(x: Any) -> Any:
     """Replace each Tensor in `x`, also inside lists and tuples, by its array."""
     if isinstance(x, Tensor):
-        return x._data
+        return x._array
     if isinstance(x, (list, tuple)) and _holds_tensor(x):
         return type(x)(map(plain, x))
     return x
@@ -633,8 +679,45 @@ def _holds_tensor(x: Any) -> bool:
     return isinstance(x, Tensor)
 
 
-def _no_list(x: Any) -> Any:
-    return backend.asarray(x) if isinstance(x, (list, tuple)) else x
+def _array_of(x: Any) -> Any:
+    """Return an input as a rule wants it: a Tensor, a plain array or a number."""
+    if type(x) in _PLAIN or isinstance(x, Tensor):
+        return x
+    return backend.asarray(x) if isinstance(x, (list, tuple)) else backend.bare(x)
+
+
+def _bare(x: Any) -> Any:
+    """Return x with plain arrays for subclasses of theirs, also inside lists."""
+    if type(x) in _PLAIN or isinstance(x, Tensor):
+        return x
+    if type(x) not in _LISTS:
+        return backend.bare(x)
+    return x if _PLAIN.issuperset(map(type, x)) else type(x)(map(_bare, x))
+
+
+def _bare_values(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {k: _bare(v) for k, v in kwargs.items()}
+
+
+def _settled(function: Function, settle: Function, *args: Any) -> Any:
+    """Return settle(*args); what it does not take is said to be of `function`."""
+    try:
+        return settle(*args)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{_asked(function)}: {error}") from error
+
+
+def _no_real_result(function: Function, dtype: Any) -> TypeError:
+    """Say that a result cannot be differentiated, and why."""
+    if dtype.kind == "c":
+        why = "is complex; only real functions can be differentiated"
+    else:
+        why = (
+            f"has dtype {dtype}, which has no gradient; make the other arguments "
+            "floats first, np.asarray(x, dtype=float)"
+        )
+    return TypeError(f"{_asked(function)}: the result {why}")
 
 
 @cache
@@ -659,12 +742,13 @@ def _shapes(args: Any) -> str:
 
 def _with_shapes(error: Exception, function: Function, inputs: Any) -> Exception:
     """Say in an error of NumPy's which function it was, and which shapes met."""
-    message = f"{name_of(function)} of shapes {_shapes(inputs)}: {error}"
+    message = f"{_asked(function)} of shapes {_shapes(inputs)}: {error}"
     if function is np.matmul and all(np.ndim(x) for x in inputs):
         a, b = (x.shape for x in inputs)
         inner = b[-2] if len(b) > 1 else b[-1]
         if a[-1] != inner:
-            message = f"matmul: {a} @ {b}: inner sizes {a[-1]} and {inner} differ"
+            name = "matmul" if _called.get() is None else _asked(function)
+            message = f"{name}: {a} @ {b}: inner sizes {a[-1]} and {inner} differ"
     kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, ValueError, TypeError)
     return next(kind(message) for kind in kinds if isinstance(error, kind))
 
@@ -701,15 +785,19 @@ class Tensor:
 
     Use it in NumPy's functions and operators like an array. It differs from one where
     a gradient would silently be lost or wrong: it cannot be written in place, and it
-    does not become a plain array by itself.
+    becomes neither a plain array nor a float by itself.
 
     - `a += b` binds the name to a new Tensor; item assignment is an error.
-    - `np.asarray(t)` is an error while `t` requires a gradient.
-    - `bool`, `float`, `int` and formats work for a single element; `len`, iteration
-      and `in` go along the first axis; comparisons give plain boolean arrays.
+    - `np.asarray(t)` and `float(t)` are errors while `t` requires a gradient, under
+      `no_grad()` too, and with them all that asks for a float (`math.sin(t)`,
+      `a[i] = t`). `t.item()` and `t.detach()` are the ways out.
+    - `bool`, `int`, `round`, indices and formats work for a single element: their
+      derivative is zero. `len`, iteration and `in` go along the first axis;
+      comparisons give plain boolean arrays.
     - Hashing is by identity, so a Tensor can be a key.
-    - Copies (`copy.copy`, `copy.deepcopy`, `pickle`) are new leaves with their own
-      memory and no history. `np.copy(t)` is a recorded function like any other.
+    - Copies of a leaf (`copy.copy`, `copy.deepcopy`, `pickle`) are new leaves with
+      their own memory; of what a function made they are an error, as is
+      `Tensor(result)`. `np.copy(t)` is a recorded function like any other.
 
     Args:
         data: an array, which is shared and not copied; or numbers, which become
@@ -718,13 +806,14 @@ class Tensor:
         name: what errors and the gradient checker call it.
 
     Raises:
-        TypeError: `data` is not numeric, or requires a gradient and is not float.
+        TypeError: `data` is not numeric, or requires a gradient and is not float; it
+            is a masked array, or a Tensor that a function made.
 
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_requires_grad", "grad", "name")
+    __slots__ = ("__weakref__", "_array", "_node", "_requires_grad", "grad", "name")
 
-    _data: np.ndarray  # or the backend's array, which answers the same calls
+    _array: np.ndarray  # or the backend's array, which answers the same calls
     _node: Node | None
     _requires_grad: bool
     grad: Any  # None, an array, or a Tensor after backward(create_graph=True)
@@ -738,11 +827,12 @@ class Tensor:
     ) -> None:
         """Make a leaf, as the class says."""
         if isinstance(data, Tensor):
-            data = data._data
+            data._refuse_copy("Tensor(t)")
+            data = data._array
         array = _numeric("Tensor: data", data)
         if array.dtype.kind == "f" and not backend.is_array(data):
             array = array.astype(np.float32)
-        self._data = array
+        self._array = array
         self._node = None
         self.grad = None
         self.name = name
@@ -753,11 +843,12 @@ class Tensor:
     @property
     def data(self) -> Array:
         """The plain array. Call `changed(tensor)` after writing into it."""
-        return self._data
+        self._note_read()
+        return self._array
 
     @data.setter
     def data(self, array: Array) -> None:
-        self._data = Tensor(array, self._requires_grad)._data
+        self._array = Tensor(array, self._requires_grad)._array
         _note_write(id(self))
 
     @property
@@ -767,7 +858,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, on: bool) -> None:
-        if on and self._data.dtype.kind != "f":
+        if on and self._array.dtype.kind != "f":
             raise TypeError(
                 f"Tensor: data of dtype {self.dtype} has no gradient; "
                 "use floats, or leave requires_grad off"
@@ -783,22 +874,22 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return self._data.shape
+        return self._array.shape
 
     @property
     def dtype(self) -> Any:
         """The type of the elements."""
-        return self._data.dtype
+        return self._array.dtype
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self._data.ndim
+        return self._array.ndim
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self._data.size
+        return self._array.size
 
     @property
     def T(self) -> Any:
@@ -807,7 +898,8 @@ class Tensor:
 
     def item(self) -> Any:
         """Return the only element as a Python number."""
-        return self._data.item()
+        self._note_read()
+        return self._array.item()
 
     def numpy(self) -> np.ndarray:
         """Return the values on the host; `.detach()` first if a gradient is required.
@@ -817,11 +909,12 @@ class Tensor:
 
         """
         self._refuse_if_gradient()
-        return backend.to_numpy(self._data)
+        return backend.to_numpy(self._array)
 
     def detach(self) -> Tensor:
         """Return a Tensor over the same memory that has no history."""
-        return Tensor(self._data, name=self.name)
+        self._note_read()
+        return Tensor(self._array, name=self.name)
 
     # NumPy's protocols
 
@@ -852,16 +945,36 @@ class Tensor:
     ) -> Any:
         """Become a plain array, unless that would lose a gradient."""
         self._refuse_if_gradient()
-        return np.asarray(self._data, dtype=dtype, copy=copy)
+        return np.asarray(self._array, dtype=dtype, copy=copy)
 
-    def _refuse_if_gradient(self) -> None:
+    def _refuse_if_gradient(self, becoming: str = "plain array") -> None:
         if self._requires_grad:
             raise TypeError(
-                f"{_label(self)} that requires a gradient was about to become a plain "
-                "array, and the gradient lost; for a list of Tensors use "
+                f"{_label(self)} that requires a gradient was about to become a "
+                f"{becoming}, and the gradient lost; for a list of Tensors use "
                 "np.stack(list) or np.concatenate(list) first, for its value "
-                ".detach().numpy()"
+                ".detach().numpy(), or .item() for a single number"
             )
+
+    def _refuse_copy(self, copying: str) -> None:
+        """Refuse a new leaf for what was made, or is an argument under `grad`."""
+        if self._node is not None:
+            which = f"which {_spelled(self._node.function)} made"
+        elif _reads.get() is not None and self._requires_grad:
+            which = "inside a function that grad differentiates"
+        else:
+            return
+        raise TypeError(
+            f"{copying} of {_label(self)}, {which}: the new Tensor would have no "
+            "history, and the gradient would be lost; use the Tensor itself, or copy "
+            "t.detach() or the leaves"
+        )
+
+    def _note_read(self) -> None:
+        """Note for `grad` that values are taken out of what it differentiates."""
+        reads = _reads.get()
+        if reads is not None and self._requires_grad and _recording.get():
+            reads.append(self)
 
     # The gradient
 
@@ -906,7 +1019,7 @@ class Tensor:
                     f"backward: shape {self.shape} is not a single number; reduce it "
                     "first (np.sum, np.mean), or pass gradient= of that shape"
                 )
-            gradient = np.ones_like(self._data)
+            gradient = np.ones_like(self._array)
         given = _numeric("backward: gradient", plain(gradient))
         if given.dtype.kind == "c":
             raise TypeError("backward: gradient is complex; real numbers expected")
@@ -939,18 +1052,21 @@ class Tensor:
                 for leaf, g in found.items()
             }
             for leaf, total in sums.items():
+                # 0-d arrays add up to NumPy's scalars; `.grad` is always an array.
+                total = _tensor(total) if isinstance(total, np.generic) else total
                 leaf.grad = total if create_graph else plain(total)
 
     # Copies, printing, Python's own functions
 
     def __reduce__(self) -> Any:
-        """Say how copies and pickles are made: as a leaf, without the history."""
-        return type(self), (self._data.copy(), self._requires_grad, self.name)
+        """Say how copies and pickles are made: of a leaf, as a new leaf."""
+        self._refuse_copy("a copy or pickle")
+        return type(self), (self._array.copy(), self._requires_grad, self.name)
 
     def __repr__(self) -> str:
         """Show the values, the dtype if it is not float32, and requires_grad."""
         values = np.array2string(
-            backend.to_numpy(self._data), separator=", ", prefix="Tensor("
+            backend.to_numpy(self._array), separator=", ", prefix="Tensor("
         )
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         grad = ", requires_grad=True" if self._requires_grad else ""
@@ -958,27 +1074,49 @@ class Tensor:
 
     def __format__(self, spec: str) -> str:
         """Format a single element as the number that it is."""
-        return format(self.item(), spec) if spec else str(self)
+        return format(self._array.item(), spec) if spec else str(self)
 
     def __bool__(self) -> bool:
         """Return the truth of a single element."""
-        return bool(self._data)
+        return bool(self._array)
 
     def __float__(self) -> float:
-        """Return a single element as a float."""
-        return float(self.item())
+        """Return a single element as a float, unless that would lose a gradient."""
+        self._refuse_if_gradient("float")
+        return float(self._array.item())
+
+    def __complex__(self) -> complex:
+        """Return a single element as a complex, unless that would lose a gradient."""
+        self._refuse_if_gradient("complex")
+        return complex(self._array.item())
 
     def __int__(self) -> int:
         """Return a single element as an int."""
-        return int(self.item())
+        return int(self._array.item())
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        """Return a single element rounded, as Python does."""
+        return round(self._array.item(), ndigits)
+
+    def __trunc__(self) -> int:
+        """Return a single element rounded towards zero."""
+        return math.trunc(self._array.item())
+
+    def __floor__(self) -> int:
+        """Return a single element rounded down."""
+        return math.floor(self._array.item())
+
+    def __ceil__(self) -> int:
+        """Return a single element rounded up."""
+        return math.ceil(self._array.item())
 
     def __index__(self) -> int:
         """Return a single integer, for use as an index."""
-        return self._data.__index__()
+        return self._array.__index__()
 
     def __len__(self) -> int:
         """Return the length of the first axis."""
-        return len(self._data)
+        return len(self._array)
 
     def __iter__(self) -> Iterator[Any]:
         """Go along the first axis."""
@@ -990,11 +1128,11 @@ class Tensor:
 
     def __eq__(self, other: object) -> Any:
         """Compare element by element, as arrays do."""
-        return self._data == plain(other)
+        return self._array == plain(other)
 
     def __ne__(self, other: object) -> Any:
         """Compare element by element, as arrays do."""
-        return self._data != plain(other)
+        return self._array != plain(other)
 
     __hash__ = object.__hash__
 
@@ -1073,6 +1211,8 @@ def _numeric(what: str, data: Any) -> Array:
         array = backend.asarray(data)
     except ValueError as error:  # lists of unequal lengths
         raise ValueError(f"{what} is no array: {error}") from None
+    except TypeError as error:  # a list of Tensors, a mask
+        raise TypeError(f"{what}: {error}") from None
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{what} of dtype {array.dtype} is not numeric")
     return array
@@ -1082,7 +1222,7 @@ def _tensor(data: Any) -> Tensor:
     """Make a result into a Tensor: `Tensor(data)` without its checks."""
     t = Tensor.__new__(Tensor)
     # NumPy's reductions return scalars; a Tensor's data is always an array.
-    t._data = data if type(data) is np.ndarray else backend.asarray(data)
+    t._array = data if type(data) is np.ndarray else backend.asarray(data)
     t._node = None
     t._requires_grad = False
     t.grad = None
@@ -1131,6 +1271,10 @@ def _alias(x: Any) -> Any:
     return x
 
 
+spelled("indexing", getitem, scatter)
+spelled("astype", cast)
+spelled("np.where", keep)
+
 # Indexing and adding in are each the derivative of the other.
 rule(getitem, lambda g, y, x, key: scatter(g, key, x), None)
 rule(scatter, lambda g, y, values, key, like: getitem(g, key), None, None)
@@ -1145,7 +1289,8 @@ rule(_alias, lambda g, y, x: g)
 def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     """Make the function that returns f(*args) and its gradient.
 
-    Like `grad`, and returns the pair (value, gradient).
+    Like `grad`, and returns the pair (value, gradient). The value is an array, as the
+    gradient is, or a Tensor where the gradient is one.
     """
     positions = argnums if isinstance(argnums, tuple) else (argnums,)
     if not callable(f) or not all(isinstance(i, int) for i in positions):
@@ -1167,12 +1312,10 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
             x = args[i]
             # An alias of an outer Tensor: what f reaches by another way stays apart.
             outer = recording and isinstance(x, Tensor) and x._requires_grad
-            inputs[i] = _alias(x) if outer else Tensor(x, requires_grad=True)
+            value = x._array if isinstance(x, Tensor) else x
+            inputs[i] = _alias(x) if outer else Tensor(value, requires_grad=True)
         variables = [inputs[i] for i in positions]
-        with _recording_set_to(True):
-            y = f(*inputs, **kwargs)
-        if not isinstance(y, Tensor):
-            y = Tensor(backend.asarray(y))  # an error if it is not made of numbers
+        y = _recorded_call(f, inputs, kwargs, set(variables))
         if y.size != 1:
             raise ValueError(
                 f"grad: {name_of(f)} returned shape {y.shape}; it must return a single "
@@ -1183,7 +1326,7 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
         if y._requires_grad:
             steps, outside = _steps_back(y, set(variables))
             again = recording and outside
-            seed = np.ones_like(y._data)
+            seed = np.ones_like(y._array)
             found = _walk_back(y, seed, steps, create_graph=again, retain_graph=False)
             for x in variables:
                 # A leaf of our own has served; only outer Tensors get gradients later.
@@ -1191,13 +1334,52 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
                     x._requires_grad = False
         for x in variables:
             if x not in found:
-                zero = np.zeros_like(x._data)
+                zero = np.zeros_like(x._array)
                 found[x] = _tensor(zero) if again else zero
         result = tuple(found[x] for x in variables)
-        value = y if again else y._data
+        value = y if again else y._array.copy()  # `f` may return what it was given
         return value, result if isinstance(argnums, tuple) else result[0]
 
     return function
+
+
+def _recorded_call(f: Function, args: Any, kwargs: Any, variables: set[Tensor]) -> Any:
+    """Return f(*args, **kwargs) as a Tensor, unless a gradient was lost on the way."""
+    reads: list[Tensor] = []
+    outer = _reads.get()
+    token = _reads.set(reads)
+    try:
+        with _recording_set_to(True):
+            y = f(*args, **kwargs)
+    finally:
+        _reads.reset(token)
+        if outer is not None:
+            outer.extend(reads)
+    if isinstance(y, Tensor):
+        return y
+    value = Tensor(backend.asarray(y))  # an error if it is not made of numbers
+    if _depend_on(reads, variables):
+        raise GraphError(
+            f"grad: {name_of(f)} returned a {type(y).__name__} and no Tensor, though "
+            "it took values out of its argument, by .item(), .data or .detach(): there "
+            "the gradient was lost; compute with the Tensor, or return Tensor(value) "
+            "for what is meant as a constant"
+        )
+    return value
+
+
+def _depend_on(tensors: list[Tensor], variables: set[Tensor]) -> bool:
+    """Say whether any of the Tensors is, or was made from, one of the variables."""
+    stack, seen = list(tensors), set(tensors)
+    while stack:
+        t = stack.pop()
+        if t in variables:
+            return True
+        if t._node is not None and t._node.args is not None:
+            new = {x for _, x in t._node.inputs()} - seen
+            seen |= new
+            stack.extend(new)
+    return False
 
 
 def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
@@ -1208,12 +1390,19 @@ def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     it also depends on Tensors outside that require a gradient (the parameters of a
     discriminator, in a gradient penalty), unless under `no_grad()`.
 
+    A function that does not use its argument, or only by functions with derivative
+    zero (`np.sign`, `np.argmax`, comparisons, `int`), has the gradient zero. But if it
+    takes values out of the argument, or of what it made from it, by `.item()`,
+    `.data` or `.detach()`, outside `no_grad()`, and then returns no Tensor, the
+    gradient was lost on the way, and that is an error.
+
     Args:
         f: takes Tensors at the positions `argnums` and returns a single number.
         argnums: one position, or several; several give a tuple of gradients.
 
     Raises:
         ValueError: `f` returned more than one number.
+        GraphError: it returned no Tensor, though it took values out of its argument.
 
     """
     both = value_and_grad(f, argnums)

@@ -291,13 +291,13 @@ class _Recorded(_Problem):
         values = list(self.constants)
         for i, x in zip(self.places, xs, strict=True):
             values[i] = x
-        lent = [(x, x._data) for x in self.inputs if isinstance(x, Tensor)]
+        lent = [(x, x._array) for x in self.inputs if isinstance(x, Tensor)]
         args: list[Tensor] = []
         try:
             for i, x in enumerate(self.inputs):
                 if isinstance(x, Tensor):
                     # Not by `.data =`, which would make the caller's graphs stale.
-                    x._data = np.array(values[i])
+                    x._array = np.array(values[i])
                     args.append(x)
                 else:
                     wanted = record and i in self.places
@@ -306,7 +306,7 @@ class _Recorded(_Problem):
                 yield self.f(*args), [args[i] for i in self.places]
         finally:
             for x, data in lent:
-                x._data = data
+                x._array = data
 
     def value(self, xs: list[Array]) -> Array:
         with self.call(xs, record=False) as (y, _):

@@ -797,10 +797,10 @@ class Model:
 def test_a_model_is_checked_in_place_and_left_as_it_was(order):
     model = Model()
     pending = model.loss(DATA)
-    before = [(p._data, p._data.copy()) for p in model.parameters()]
+    before = [(p._array, p._array.copy()) for p in model.parameters()]
     assert_gradients(lambda *_: model.loss(DATA), model.parameters(), order=order)
     for p, (data, values) in zip(model.parameters(), before, strict=True):
-        assert p._data is data
+        assert p._array is data
         assert p.grad is None
         np.testing.assert_array_equal(data, values)
     pending.backward()  # the caller's own graph is not stale
@@ -810,14 +810,14 @@ def test_a_model_is_checked_in_place_and_left_as_it_was(order):
 
 def test_tensors_are_put_back_when_f_raises():
     model = Model()
-    data = model.W._data
+    data = model.W._array
 
     def f(*_):
         raise KeyError
 
     with pytest.raises(KeyError):
         gradcheck(f, model.parameters())
-    assert model.W._data is data
+    assert model.W._array is data
 
 
 def test_frozen_tensors_and_integers_are_constants():
