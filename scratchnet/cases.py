@@ -422,7 +422,7 @@ def logsumexp(d: Draw, f: Function) -> Call:
     return lambda x: f(x, **how), [d.values(shape)]
 
 
-@case(functions.softmax)
+@case(functions.softmax, functions.log_softmax)
 def softmax(d: Draw, f: Function) -> Call:
     shape = d.shape(least=1, empty=False)
     how = options(d, axis=d.axis(len(shape)))

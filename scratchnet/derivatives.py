@@ -13,6 +13,8 @@ Where a derivative does not exist, a convention stands in, the same in all rows:
 - 0 where the slope jumps at zero (abs, norms, std, hypot, arctan2 at the origin);
 - ties of max, min, maximum, minimum share g equally; sort keeps their order;
 - a NaN that makes max or maximum NaN takes g, as if it were the largest;
+- at infinity the limit, where there is one; infinities of one size share (logaddexp,
+  hypot, norms: those of equal sign in the first, all of them in the others);
 - clip passes g on at both its limits; sqrt and cbrt at 0 give infinity.
 """
 
@@ -34,6 +36,7 @@ from scratchnet.tensor import (
     rule,
     rule_each,
     scatter,
+    spelled,
 )
 
 __all__: list[str] = []  # imported for the rows; nothing here is called by name
@@ -78,10 +81,10 @@ def _power_base(g: Any, y: Any, a: Any, n: Any) -> Any:
 
 
 def _power_exponent(g: Any, y: Any, a: Any, n: Any) -> Any:
-    # y log a, and its limit 0 at a = 0, where log a is infinite.
-    if isinstance(a, (int, float)):
-        return g * y * float(np.log(a or 1))  # a NumPy float64 would make g one too
-    return g * y * np.log(np.where(a == 0, 1.0, a))
+    # y log a, and its limit 0 where y is 0 and log a infinite; at 0**0 it is 0 too.
+    if isinstance(a, (int, float)) and 0 < a < np.inf:
+        return g * y * float(np.log(a))  # a NumPy float64 would make g one too
+    return g * y * np.log(np.where((y == 0) | (a == 0) & (n == 0), 1.0, a))
 
 
 rule(np.power,           _power_base,                  _power_exponent)
@@ -96,10 +99,21 @@ rule(np.log,             lambda g, y, x: g / x)
 rule(np.log2,            lambda g, y, x: g / (x * float(np.log(2))))
 rule(np.log10,           lambda g, y, x: g / (x * float(np.log(10))))
 rule(np.log1p,           lambda g, y, x: g / (1 + x))
-rule(np.logaddexp,       lambda g, y, a, b: g * np.exp(a - y),
-                         lambda g, y, a, b: g * np.exp(b - y))
-rule(np.logaddexp2,      lambda g, y, a, b: g * np.exp2(a - y),
-                         lambda g, y, a, b: g * np.exp2(b - y))
+rule(np.logaddexp,       lambda g, y, a, b: g * np.exp(_share(y, a, b, np.log(2))),
+                         lambda g, y, a, b: g * np.exp(_share(y, b, a, np.log(2))))
+rule(np.logaddexp2,      lambda g, y, a, b: g * np.exp2(_share(y, a, b, 1)),
+                         lambda g, y, a, b: g * np.exp2(_share(y, b, a, 1)))
+
+
+def _share(y: Any, a: Any, b: Any, log_2: Any) -> Any:
+    """Return a - y, the logarithm of a's share in y = log(exp(a) + exp(b)).
+
+    Where both are the same infinity, a has all of it, or half if b ties with it.
+    """
+    same = np.isinf(y) & (a == y)
+    whole = np.where(same & (a == b), float(log_2), np.where(same, 0.0, y))
+    return np.where(same, 0.0, a) - whole
+
 
 # --- Trigonometric and hyperbolic functions -----------------------------------------
 
@@ -115,16 +129,38 @@ rule(np.tanh,            lambda g, y, x: g * (1 - y * y))
 rule(np.arcsinh,         lambda g, y, x: g / np.sqrt(x * x + 1))
 rule(np.arccosh,         lambda g, y, x: g / np.sqrt(x * x - 1))
 rule(np.arctanh,         lambda g, y, x: g / (1 - x * x))
-rule(np.arctan2,         lambda g, y, a, b: g * _ratio(b, a * a + b * b),
-                         lambda g, y, a, b: -g * _ratio(a, a * a + b * b))
-rule(np.hypot,           lambda g, y, a, b: g * _ratio(a, y),
-                         lambda g, y, a, b: g * _ratio(b, y))
+rule(np.arctan2,         lambda g, y, a, b: g * _inverse(b, a),
+                         lambda g, y, a, b: -g * _inverse(a, b))
+rule(np.hypot,           lambda g, y, a, b: g * _cosine(y, a, b),
+                         lambda g, y, a, b: g * _cosine(y, b, a))
 
 
 def _ratio(a: Any, b: Any) -> Any:
     """Return a / b, and 0 where b is 0: the convention at a kink."""
     zero = b == 0
     return np.where(zero, 0.0, a / np.where(zero, 1.0, b))
+
+
+def _cosine(r: Any, a: Any, b: Any) -> Any:
+    """Return a / r, where r is the length of (a, b)."""
+    a, b = _direction(a, r), _direction(b, r)
+    return _ratio(a, np.hypot(a, b))
+
+
+def _inverse(a: Any, b: Any) -> Any:
+    """Return a / (a^2 + b^2); the squares alone may be too large, or too small."""
+    r = np.hypot(a, b)
+    return _ratio(_cosine(r, a, b), r)
+
+
+def _direction(x: Any, r: Any) -> Any:
+    """Return numbers x of a vector; if its length r is infinite, those of its limit.
+
+    There each infinite number counts as 1 or -1, and each finite one as 0.
+    """
+    far = np.isinf(r)
+    x = np.where(far & np.isfinite(x), 0.0, x)
+    return np.where(far & (x == np.inf), 1.0, np.where(far & (x == -np.inf), -1.0, x))
 
 
 @primitive
@@ -224,7 +260,7 @@ rewrite(np.clip,         _clip_by_name)
 
 def _restore(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     """Return g with the axes that the reduction of x took away, of length 1."""
-    if keepdims:
+    if keepdims or x.ndim == 0:  # NumPy allows axis 0 of a number, and takes none away
         return g
     return np.reshape(g, (1,) * x.ndim) if axis is None else np.expand_dims(g, axis)
 
@@ -272,7 +308,7 @@ def _prod(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False) 
 
 def _one_axis(a: Any, axis: Axis) -> Any:
     """Bring the axes of a reduction together as the last one; return the way back."""
-    if axis is None:
+    if axis is None or a.ndim == 0:
         return np.reshape(a, (-1,)), lambda x: np.reshape(x, a.shape)
     axes = axis if isinstance(axis, tuple) else (axis,)
     last = tuple(range(-len(axes), 0))
@@ -322,6 +358,7 @@ rule(np.sort,            lambda g, y, a, axis=-1, *, kind=None, stable=None:
 def _unsort(g: Any, a: Any, axis: int | None) -> Any:
     if axis is None:
         return np.reshape(_unsort(g, np.reshape(a, (-1,)), 0), a.shape)
+    axis = int(axis)  # NumPy takes True for 1 in some functions, not in others
     order = np.argsort(a, axis=axis, kind="stable")
     return np.take_along_axis(g, np.argsort(order, axis=axis, kind="stable"), axis)
 
@@ -424,14 +461,13 @@ def _inner(a: Any, b: Any) -> Any:
 
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     a, b = _at_least(a, 0), _at_least(b, 0)
-    if isinstance(axes, (int, np.integer)):
-        axes = range(a.ndim - axes, a.ndim), range(axes)
+    if not np.iterable(axes):
+        axes = range(a.ndim - int(axes), a.ndim), range(int(axes))
     pair_a = list(normalize_axis_tuple(axes[0], a.ndim))
     pair_b = list(normalize_axis_tuple(axes[1], b.ndim))
     if [a.shape[i] for i in pair_a] != [b.shape[i] for i in pair_b]:
         raise ValueError(
-            f"np.tensordot of shapes {a.shape}, {b.shape}: axes {pair_a} and {pair_b} "
-            "differ in length"
+            f"axes {pair_a} and {pair_b} differ in length"
         )
     free_a = [i for i in range(a.ndim) if i not in pair_a]
     free_b = [i for i in range(b.ndim) if i not in pair_b]
@@ -577,12 +613,12 @@ def _reshape(a: Any, shape: Any, order: Any = "C") -> Any:
 def _untranspose(g: Any, axes: Any) -> Any:
     if axes is None:
         return np.transpose(g)
-    axes = [axis % g.ndim for axis in axes]
+    axes = normalize_axis_tuple(axes, g.ndim)
     return np.transpose(g, sorted(range(g.ndim), key=axes.__getitem__))
 
 
 def _unroll(g: Any, shift: Any, axis: Any) -> Any:
-    back = -shift if isinstance(shift, (int, np.integer)) else tuple(-s for s in shift)
+    back = -shift if np.ndim(shift) == 0 else tuple(-s for s in shift)
     return np.roll(g, back, axis)
 
 
@@ -736,9 +772,9 @@ def _positions(n: int, like: Any) -> Any:
 
 
 def _take(g: Any, y: Any, a: Any, indices: Any, axis: int | None = None) -> Any:
-    flat = np.reshape(a, (-1,)) if axis is None else a
-    # + 0: NumPy takes True for the index 1 here, and not for a mask.
-    key = np.asarray(plain(indices), like=plain(a)) + 0
+    flat = np.reshape(a, (-1,)) if axis is None or a.ndim == 0 else a
+    # NumPy takes True for the index 1 here, not for a mask, and [] for no index.
+    key = np.asarray(plain(indices), like=plain(a)).astype(np.intp)
     before = (slice(None),) * normalize_axis_index(axis or 0, flat.ndim)
     return np.reshape(scatter(g, (*before, key), flat), a.shape)
 
@@ -755,9 +791,9 @@ def _take_along_axis(g: Any, y: Any, arr: Any, indices: Any,
 
 
 def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
-    a = np.reshape(a, (-1,)) if axis is None else a
-    positions = _positions(a.shape[axis or 0], a)
-    return _along(a, np.repeat(positions, plain(repeats)), axis or 0)
+    a = np.reshape(a, (-1,)) if axis is None or a.ndim == 0 else a
+    axis = 0 if axis is None else axis
+    return _along(a, np.repeat(_positions(a.shape[axis], a), plain(repeats)), axis)
 
 
 def _tile(A: Any, reps: Any) -> Any:
@@ -931,7 +967,12 @@ def _eigenvectors(g: Any, y: Any, s: Any) -> Any:
     return y @ (f * (_swap(y) @ g)) @ _swap(y)
 
 
-rule(two_norm,           lambda g, y, x, axis: g * _ratio(x, y))
+def _two_norm(g: Any, y: Any, x: Any, axis: Any) -> Any:
+    x = _direction(x, y)
+    return g * _ratio(x, two_norm(x, axis))
+
+
+rule(two_norm,           _two_norm)
 rule(spectral_norm,      _spectral_norm)
 rule(eigenvectors,       _eigenvectors)
 
@@ -1013,3 +1054,13 @@ def _full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None)
 
 
 rewrite(np.full_like,    _full_like)
+
+# What errors call the functions that were defined here, beside NumPy's.
+spelled("np.where", where)
+spelled("np.clip", clip)
+spelled("np.reshape", reshape)
+spelled("np.pad", pad_constant)
+spelled("np.einsum", contract)
+spelled("np.sinc", sinc_derivative)
+spelled("np.linalg.slogdet", log_abs_det)
+spelled("np.linalg.norm", two_norm, spectral_norm, eigenvectors)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.tensor import keep, plain, primitive, rule
+from scratchnet.tensor import keep, primitive, rule
 
 # --- Activations --------------------------------------------------------------------
 
@@ -74,17 +74,26 @@ def log_sigmoid(x: Any) -> Any:
 # --- Along an axis ------------------------------------------------------------------
 
 
+def _gaps(x: Any, axis: Any) -> tuple[Any, Any]:
+    """Return x less the largest along the axis, and the largest.
+
+    The gap of the largest is 0, also where it is infinite.
+    """
+    largest = np.max(x, axis=axis, keepdims=True)
+    top = x == largest
+    return np.where(top, 0.0, x) - np.where(top, 0.0, largest), largest
+
+
 @primitive
 def logsumexp(x: Any, axis: int | tuple[int, ...] | None = -1,
               keepdims: bool = False) -> Any:  # fmt: skip
     """Return log(sum(exp(x))) along the axis, the largest x taken out first.
 
-    An x of -inf counts as nothing, in the value and in the gradient.
+    An x of -inf counts as nothing beside others, in the value and in the gradient.
+    Where the sum is infinite, or all are -inf, the largest share the gradient.
     """
-    largest = np.max(x, axis=axis, keepdims=True)
-    largest = np.where(np.isfinite(largest), largest, 0.0)
-    with np.errstate(divide="ignore"):  # log 0 = -inf, where all are -inf
-        total = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
+    gaps, largest = _gaps(x, axis)
+    total = np.log(np.sum(np.exp(gaps), axis=axis, keepdims=True)) + largest
     return total if keepdims else np.squeeze(total, axis=axis)
 
 
@@ -92,18 +101,17 @@ def _logsumexp(g: Any, y: Any, x: Any, axis: int | tuple[int, ...] | None = -1,
                keepdims: bool = False) -> Any:  # fmt: skip
     if not keepdims:
         kept = (1,) * x.ndim
-        g, y = (np.reshape(v, kept) if axis is None else np.expand_dims(v, axis)
-                for v in (g, y))  # fmt: skip
-    return g * np.exp(x - np.where(y == -np.inf, 0.0, y))
+        g = np.reshape(g, kept) if axis is None else np.expand_dims(g, axis)
+    return g * softmax(x, axis)
 
 
 rule(logsumexp, _logsumexp)
 
 
 @primitive
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: Any, axis: int | tuple[int, ...] | None = -1) -> Any:
     """Return exp(x) / sum(exp(x)) along the axis."""
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    e = np.exp(_gaps(x, axis)[0])
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
@@ -114,11 +122,18 @@ rule(
 )
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
+@primitive
+def log_softmax(x: Any, axis: int | tuple[int, ...] | None = -1) -> Any:
     """Return log(softmax(x)) = x - logsumexp(x).
 
-    Only the gaps between the x matter. The largest is taken out before, too, so that
-    small gaps between large x keep their digits; the gradient does not notice.
+    Only the gaps between the x matter. The largest is taken out first, so that small
+    gaps between large x keep their digits.
     """
-    x = x - np.max(plain(x), axis=axis, keepdims=True)
-    return x - logsumexp(x, axis=axis, keepdims=True)
+    gaps = _gaps(x, axis)[0]
+    return gaps - np.log(np.sum(np.exp(gaps), axis=axis, keepdims=True))
+
+
+rule(
+    log_softmax,
+    lambda g, y, x, axis=-1: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),
+)

@@ -413,7 +413,7 @@ class _Recorded(_Row):
         f = self.function
         try:
             result = _tensor(f(*values, **kwargs) if kwargs else f(*values))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, IndexError) as error:
             raise _with_shapes(error, function, self.inputs(args)) from error
         if WATCHING:
             anomaly.look(_asked(function), result._array, _named(self.inputs(args)))
@@ -517,6 +517,10 @@ class _Rewrite(_Row):
             if kwargs:
                 kwargs = _settled(function, _bare_values, kwargs)
             return self.definition(*args, **kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            if str(error).startswith((name_of(function), "matmul")):
+                raise
+            raise _with_shapes(error, function, args) from error
         finally:
             _called.reset(token)
 
@@ -750,6 +754,7 @@ def _with_shapes(error: Exception, function: Function, inputs: Any) -> Exception
             name = "matmul" if _called.get() is None else _asked(function)
             message = f"{name}: {a} @ {b}: inner sizes {a[-1]} and {inner} differ"
     kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, ValueError, TypeError)
+    kinds += (IndexError,)
     return next(kind(message) for kind in kinds if isinstance(error, kind))
 
 
