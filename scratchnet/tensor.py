@@ -662,10 +662,10 @@ def _asked(function: Function) -> str:
 _LISTS = frozenset((list, tuple))
 
 # Types of arguments that need no look inside.
-_PLAIN = frozenset(
-    (np.ndarray, int, float, bool, str, slice, type(None), type(...))
-    + (np.float32, np.float64, np.int32, np.int64, np.bool_)
-)
+_PLAIN = frozenset((
+    np.ndarray, int, float, bool, str, slice, type(None), type(...),
+    np.float32, np.float64, np.int32, np.int64, np.bool_,
+))  # fmt: skip
 
 
 def plain(x: Any) -> Any:

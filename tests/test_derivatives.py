@@ -782,6 +782,77 @@ def test_logaddexp_of_large_numbers():
         np.testing.assert_array_equal(b, [0, 1, 0.5, 1])
 
 
+SHARES = [
+    ((np.inf, 2.0), (1, 0)),
+    ((2.0, np.inf), (0, 1)),
+    ((np.inf, -np.inf), (1, 0)),
+    ((-np.inf, 2.0), (0, 1)),
+    ((np.inf, np.inf), (0.5, 0.5)),
+    ((-np.inf, -np.inf), (0.5, 0.5)),
+]
+HALF = np.sqrt(0.5)
+DIRECTIONS = [
+    ((np.inf, 1.0), (1, 0)),
+    ((1.0, -np.inf), (0, -1)),
+    ((np.inf, -np.inf), (HALF, -HALF)),
+    ((-np.inf, -np.inf), (-HALF, -HALF)),
+]
+LIMITS = [
+    *((f, x, g) for f in (np.logaddexp, np.logaddexp2) for x, g in SHARES),
+    *((np.hypot, x, g) for x, g in DIRECTIONS),
+    *((lambda a, b: np.linalg.norm(np.stack([a, b])), x, g) for x, g in DIRECTIONS),
+    *((np.arctan2, x, (0, 0)) for x, _ in DIRECTIONS),
+    *((np.maximum, x, g) for x, g in SHARES),
+    *((np.fmax, x, g) for x, g in SHARES),
+    *((lambda a, b: np.max(np.stack([a, b])), x, g) for x, g in SHARES),
+    *((lambda a, b: -np.minimum(-a, -b), x, g) for x, g in SHARES),
+    (np.power, (np.inf, -2.0), (0, 0)),
+    (np.power, (0.0, 2.0), (0, 0)),
+    (lambda a, b: a + 0.5**b, (1.0, np.inf), (1, 0)),
+    (np.clip, (np.inf, np.inf), (1, 0)),
+]
+
+
+@pytest.mark.parametrize(("f", "at", "expected"), LIMITS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_limits_at_infinity(f, at, expected, dtype):
+    """Without a warning, and the second derivatives are 0."""
+    if f is np.clip:
+        f = lambda x, hi: np.clip(x, None, hi)
+    at = tuple(dtype(x) for x in at)
+    found = grad(f, (0, 1))(*at)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=0)
+    assert {g.dtype for g in found} == {np.dtype(dtype)}
+    if f is np.power:
+        return
+    for u in (0, 1):
+        again = grad(lambda a, b, u=u: grad(f, (0, 1))(a, b)[u], (0, 1))(*at)
+        np.testing.assert_array_equal(again, [0, 0])
+    side = [np.array([x, 1.0], dtype) for x in at]  # others are not disturbed
+    several = grad(lambda a, b: np.sum(f(a, b)), (0, 1))
+    if f in (np.logaddexp, np.logaddexp2):
+        for g, limit in zip(several(*side), expected, strict=True):
+            np.testing.assert_allclose(g, [limit, 0.5], rtol=1e-6)
+
+
+def test_slopes_at_infinity_of_one_number():
+    for f, x, expected in (
+        (np.tanh, np.inf, 0), (np.tanh, -np.inf, 0), (np.exp, -np.inf, 0),
+        (np.exp2, -np.inf, 0), (np.expm1, -np.inf, 0), (np.log1p, np.inf, 0),
+        (np.log, np.inf, 0), (np.sqrt, np.inf, 0), (np.cbrt, -np.inf, 0),
+        (np.arctan, np.inf, 0), (np.arcsinh, -np.inf, 0), (np.reciprocal, np.inf, 0),
+        (np.absolute, -np.inf, -1), (lambda n: np.inf**n, -1.0, 0),
+        (lambda n: 0.0**n, np.inf, 0),
+    ):  # fmt: skip
+        assert grad(f)(x) == expected
+
+
+def test_arctan2_of_numbers_whose_squares_are_no_numbers():
+    for size in np.array([1e-200, 1e200]):
+        a, b = grad(np.arctan2, (0, 1))(3 * size, 4 * size)
+        np.testing.assert_allclose([a * size, b * size], [0.16, -0.12], rtol=1e-14)
+
+
 def test_reductions_of_nothing():
     x = np.zeros((0, 3))
     for f in (np.sum, np.prod, np.cumsum, np.cumprod, np.sort, np.nansum, np.ravel):

@@ -140,7 +140,43 @@ def test_infinite_inputs():
     impossible = np.array([[0.0, 0.0], [-np.inf, -np.inf]])
     np.testing.assert_array_equal(functions.logsumexp(impossible), [np.log(2), -np.inf])
     g = slope(functions.logsumexp, impossible)
-    np.testing.assert_array_equal(g, [[0.5, 0.5], [0, 0]])
+    np.testing.assert_array_equal(g, [[0.5, 0.5], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("x", "share"),
+    [
+        ([np.inf, 2.0], [1, 0]),
+        ([2.0, -np.inf, np.inf], [0, 0, 1]),
+        ([np.inf, np.inf, 1.0, -np.inf], [0.5, 0.5, 0, 0]),
+        ([-np.inf, -np.inf], [0.5, 0.5]),
+        ([-np.inf, 2.0, -np.inf], [0, 1, 0]),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_share_also_if_infinite(x, share, dtype):
+    """The share of each is softmax, in the limit: which is logsumexp's gradient."""
+    x = np.array(x, dtype)
+    np.testing.assert_array_equal(functions.softmax(x), share)
+    np.testing.assert_array_equal(functions.logsumexp(x), np.max(x))
+    with np.errstate(divide="ignore"):
+        np.testing.assert_array_equal(
+            functions.log_softmax(x), np.log(share, dtype=dtype)
+        )
+    for f in (functions.softmax, functions.logsumexp, functions.log_softmax):
+        assert f(x).dtype == dtype
+        assert np.all(np.isfinite(of_some(f, x)))
+        for order in (1, 2):
+            assert slope(f, x, order).dtype == dtype
+        np.testing.assert_array_equal(slope(f, x, 2), np.zeros_like(x))
+    np.testing.assert_array_equal(slope(functions.logsumexp, x), share)
+    pair = np.stack([x, x])
+    np.testing.assert_array_equal(
+        slope(lambda x: functions.logsumexp(x, 1, True), pair), [share, share]
+    )
+    g = grad(lambda x: functions.log_softmax(x)[0])(x)
+    np.testing.assert_array_equal(g, np.eye(len(x))[0] - share)
+    assert np.isnan(functions.softmax(np.array([np.nan, np.inf]))).all()
 
 
 @pytest.mark.parametrize("f", [functions.softmax, functions.log_softmax], ids=name)

@@ -1,14 +1,24 @@
 """The promises of the Tensor and the tape, each with a test that can fail."""
 
+import array
+import cmath
 import contextlib
 import copy
+import ctypes
 import gc
+import math
 import operator
 import pickle
+import re
+import statistics
+import struct
 import sys
+import tempfile
 import threading
 import tracemalloc
 import weakref
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -22,6 +32,7 @@ from scratchnet import (
     Tensor,
     changed,
     grad,
+    leaky_relu,
     no_grad,
     primitive,
     relu,
@@ -30,6 +41,7 @@ from scratchnet import (
     rule_each,
     value_and_grad,
 )
+from scratchnet.nn import Module
 from scratchnet.tensor import TABLE, Node, apply, constant, name_of, plain
 
 
@@ -419,6 +431,46 @@ def test_grad_never_shares_memory(f, given_gradient):
     a.grad *= 0
     np.testing.assert_array_equal(np.abs(b.grad), np.ones(3))
     np.testing.assert_array_equal(g, np.ones(3))
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_the_gradient_of_a_number_is_an_array(times, create_graph, chosen):
+    """However often it was used: the sum of two 0-d arrays is a scalar of NumPy's."""
+    x, y = leaf(2.0), leaf(3.0)
+    for calls in (1, 2, 3):
+        loss = sum(x * y for _ in range(times))
+        loss.backward(create_graph=create_graph, inputs=[x, y] if chosen else None)
+        for t in (x, y):
+            g = plain(t.grad)
+            assert isinstance(t.grad, Tensor) is create_graph
+            assert type(g) is np.ndarray
+            assert g.shape == ()
+        assert plain(x.grad) == 3 * times * calls
+        assert not np.shares_memory(plain(x.grad), plain(y.grad))
+        if not create_graph:
+            kept = x.grad.copy()
+            x.grad[...] = 0
+            assert y.grad == 2 * times * calls
+            x.grad[...] = kept
+    x.grad = None
+
+
+def test_gradients_as_functions_give_arrays():
+    for f in (lambda a: a, lambda a: a + a, lambda a: a * a * a, lambda a: 3.0,
+              lambda a: np.float64(3.0), lambda a: np.sign(a)):  # fmt: skip
+        for x in (3.0, np.float64(3.0), np.array(3.0), np.float32(3.0)):
+            value, g = value_and_grad(f)(x)
+            for found in (value, g, grad(f)(x), grad(f, (0,))(x)[0]):
+                assert type(found) is np.ndarray
+                assert found.shape == ()
+                found[...] = 7  # nobody else's
+    assert type(grad(grad(lambda a: a**3))(3.0)) is np.ndarray
+    x = np.array([1.0, 2.0])
+    value, g = value_and_grad(lambda a: a[0])(x)
+    value[...] = g[...] = 5
+    np.testing.assert_array_equal(x, [1, 2])
 
 
 def test_the_gradient_of_a_leaf_is_not_the_array_that_was_passed():
@@ -872,28 +924,94 @@ COPIES = {
 @pytest.mark.parametrize("how", COPIES)
 def test_a_copy_is_a_new_leaf(how):
     w = leaf([1.0, 2.0], name="W")
-    h = np.exp(w)
     np.sum(w * 3).backward()
-    for t in (w, h):
-        twin = COPIES[how](t)
-        assert type(twin) is Tensor
-        assert twin.requires_grad
-        assert twin.name == t.name
-        assert twin.grad is None
-        assert twin._node is None
-        assert twin.dtype == t.dtype
-        np.testing.assert_array_equal(twin.data, t.data)
-        assert not np.shares_memory(twin.data, t.data)
-        np.sum(twin * 5).backward()
-        np.testing.assert_array_equal(twin.grad, [5.0, 5.0])
+    twin = COPIES[how](w)
+    assert type(twin) is Tensor
+    assert twin.requires_grad
+    assert twin.name == "W"
+    assert twin.grad is None
+    assert twin._node is None
+    assert twin.dtype == w.dtype
+    np.testing.assert_array_equal(twin.data, w.data)
+    assert not np.shares_memory(twin.data, w.data)
+    np.sum(twin * 5).backward()
+    np.testing.assert_array_equal(twin.grad, [5.0, 5.0])
     np.testing.assert_array_equal(w.grad, [3.0, 3.0])
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize(
+    "around", [lambda t: t, lambda t: [t], lambda t: {"a": (1, t)}, lambda t: Keeper(t)]
+)
+def test_a_copy_of_a_result_is_refused(how, around):
+    """It would be a leaf, and the gradient of what is made of it would be lost."""
+    w = leaf([1.0, 2.0], name="W")
+    h = np.exp(w)
+    shallow = how == "copy" and around(h) is not h
+    refusal = contextlib.nullcontext() if shallow else pytest.raises(
+        TypeError, match=r"shape \(2,\), which np\.exp made.*gradient.*t\.detach\(\)"
+    )  # fmt: skip
+    with refusal:  # a shallow copy holds the Tensor itself
+        COPIES[how](around(h))
+    np.sum(h).backward()
+    with refusal:  # freed, but a result still
+        COPIES[how](around(h))
+    np.testing.assert_allclose(w.grad, h.data)
+    kept = COPIES[how](around(h.detach()))
+    assert kept is not None
+
+
+def test_a_copy_of_a_result_that_has_no_history_is_a_leaf():
+    w = leaf([1.0, 2.0])
+    with no_grad():
+        h = np.exp(w)
+    np.testing.assert_array_equal(copy.deepcopy(h).data, h.data)
+    np.testing.assert_array_equal(copy.copy(Tensor([1.0]) * 2).data, [2.0])
+
+
+class Layer(Module):
+    """Keeps what it made, as many do."""
+
+    def __init__(self):
+        self.w = leaf([2.0])
+
+    def forward(self, x):
+        self.kept = x * self.w
+        return self.kept
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
+def test_a_copy_of_a_module_that_kept_a_result_is_refused(how):
+    layer = Layer()
+    layer(np.ones(1))
+    with pytest.raises(TypeError, match=r"np\.multiply made.*t\.detach\(\)"):
+        COPIES[how](layer)
+    layer.kept = layer.kept.detach()
+    np.testing.assert_array_equal(COPIES[how](layer).w.data, [2.0])
+
+
+def test_a_tensor_made_of_a_result_is_refused():
+    w = leaf([1.0, 2.0])
+    for make in (Tensor, lambda t: Tensor(t, requires_grad=True)):
+        with pytest.raises(TypeError, match=r"Tensor\(t\) of .*np\.exp made"):
+            make(np.exp(w))
+        assert make(w).data is w.data  # a leaf stays one
+        for x in (np.ones(2), w):  # an argument of grad is no leaf of the user's
+            with pytest.raises(TypeError, match="gradient would be lost"):
+                grad(lambda t, make=make: np.sum(make(t) ** 2))(x)
+    with pytest.raises(TypeError, match=r"np\.exp made"):
+        w.data = np.exp(w)
+
+
+class Keeper:
+    def __init__(self, kept):
+        self.kept = kept
 
 
 class Model:
     def __init__(self):
         self.W, self.b = leaf([[1.0, 2.0]], "W"), leaf([3.0], "b")
         self.tied = self.W
-        self.cached = self.W * 2
 
     def loss(self, x):
         return np.sum(np.tanh(x @ self.W.T + self.b) * self.tied[0, 0])
@@ -1658,13 +1776,19 @@ def test_truth_and_numbers():
     assert not leaf([0.0])
     with pytest.raises(ValueError, match="ambiguous"):
         bool(leaf([1.0, 2.0]))
-    assert float(leaf([[2.5]])) == 2.5
+    assert float(Tensor([[2.5]])) == 2.5
+    assert complex(Tensor([[2.5]])) == 2.5
     assert int(leaf(2.5)) == 2
+    assert type(round(leaf(2.5))) is int
+    assert round(leaf(2.5)) == 2
+    assert round(leaf(2.567), 2) == 2.57
+    assert math.trunc(leaf(-2.5)) == math.ceil(leaf(-2.5)) == -2
+    assert math.floor(leaf(-2.5)) == -3
     assert isinstance(leaf(2.5).item(), float)
     assert isinstance(Tensor(3).item(), int)
-    for f in (float, int, Tensor.item):
+    for f in (float, complex, int, round, math.floor, Tensor.item):
         with pytest.raises(ValueError, match="size 1"):
-            f(leaf([1.0, 2.0]))
+            f(Tensor([1.0, 2.0]))
     assert list(range(Tensor(np.array(3)))) == [0, 1, 2]
     with pytest.raises(TypeError, match="integer"):
         range(leaf(3.0))
@@ -1714,6 +1838,183 @@ def test_the_ways_to_a_plain_array():
     with pytest.raises(ValueError, match="copy"):
         np.asarray(c, dtype=np.float32, copy=False)
     np.testing.assert_array_equal(np.array([c, c]), [[1.0, 2.0], [1.0, 2.0]])
+
+
+def fill(put, dtype=float):
+    """Make the function that puts two squares into an array, and adds them up."""
+
+    def f(t):
+        a = np.zeros(2, dtype)
+        put(a, t)
+        return np.sum(a)
+
+    return f
+
+
+def put_one_by_one(a, t):
+    for i in range(2):
+        a[i] = t[i] ** 2
+
+
+def put_flat(a, t):
+    for i in range(2):
+        a.flat[i] = t[i] ** 2
+
+
+def put_through_memory(a, t):
+    memoryview(a)[0] = t[0]
+
+
+# Each asks a Tensor for a float, or for an array, and would go on without its gradient.
+LOSSES = {
+    "a[i] = t": fill(put_one_by_one),
+    "float32": fill(put_one_by_one, np.float32),
+    "float16": fill(put_one_by_one, np.float16),
+    "longdouble": fill(put_one_by_one, np.longdouble),
+    "complex": fill(put_one_by_one, complex),
+    "a.flat[i] = t": fill(put_flat),
+    "a.flat[:] = t": fill(lambda a, t: operator.setitem(a.flat, slice(None), t[0])),
+    "a[:] = t": fill(lambda a, t: operator.setitem(a, slice(None), t)),
+    "a[mask] = t": fill(lambda a, t: operator.setitem(a, a == 0, t[0])),
+    "a[:] = list": fill(lambda a, t: operator.setitem(a, slice(None), [t[0], t[1]])),
+    "a[...] = t": fill(lambda a, t: operator.setitem(a, ..., t[0])),
+    "a.fill": fill(lambda a, t: a.fill(t[0])),
+    "a.put": fill(lambda a, t: a.put([0], t[0])),
+    "np.put": fill(lambda a, t: np.put(a, [0], t[0])),
+    "np.copyto": fill(lambda a, t: np.copyto(a, t)),
+    "np.place": fill(lambda a, t: np.place(a, a == 0, t)),
+    "np.putmask": fill(lambda a, t: np.putmask(a, a == 0, t)),
+    "np.fill_diagonal": lambda t: np.fill_diagonal(np.zeros((2, 2)), t[0]),
+    "memoryview": fill(put_through_memory),
+    "astype of objects": lambda t: np.sum(objects(t).astype(float)),
+    "a field": lambda t: operator.setitem(np.zeros(1, [("x", float)])["x"], 0, t[0]),
+    "float": lambda t: float(t[0]) ** 2,
+    "complex(t)": lambda t: complex(t[0]).real,
+    "np.float64": lambda t: np.float64(t[0]) ** 2,
+    "np.float32": lambda t: np.float32(t[0]) ** 2,
+    "np.float64 of several": lambda t: np.sum(np.float64(t)),
+    "np.array": lambda t: np.sum(np.array([t[0], t[1]])),
+    "np.array of objects": lambda t: np.sum(np.array([t[0], t[1]], object)),
+    "np.full": lambda t: np.sum(np.full(2, t[0])),
+    "np.full of floats": lambda t: np.sum(np.full(2, t[0], float)),
+    "np.fromiter": lambda t: np.sum(np.fromiter(iter(t), float)),
+    "initial=": lambda t: np.sum(np.ones(2), initial=t[0]),
+    "np.vectorize": lambda t: np.sum(np.vectorize(lambda x: x * x)(t)),
+    "np.frompyfunc": lambda t: np.sum(np.frompyfunc(lambda x: x * x, 1, 1)(t)),
+    "np.apply_along_axis": lambda t: np.apply_along_axis(np.sum, 0, t),
+    "np.piecewise": lambda t: np.sum(np.piecewise(t, [t > 0], [lambda x: x * x])),
+    "np.ma": lambda t: np.ma.sum(np.ma.sqrt(t)),
+    "masked * t": lambda t: np.sum(np.ma.array([1.0, 2.0], mask=[0, 1]) * t),
+    "np.ma.add": lambda t: np.ma.add(t, 1.0).sum(),
+    "rng.normal": lambda t: rng().normal(t[0]),
+    "math.sin": lambda t: math.sin(t[0]),
+    "math.fsum": lambda t: math.fsum([t[0], t[1]]),
+    "math.isnan": lambda t: float(math.isnan(t[0])),
+    "cmath.exp": lambda t: cmath.exp(t[0]).real,
+    "statistics.fmean": lambda t: statistics.fmean([t[0], t[1]]),
+    "statistics.mean": lambda t: statistics.mean([t[0], t[1]]),
+    "array.array": lambda t: sum(array.array("d", [t[0], t[1]])),
+    "struct.pack": lambda t: struct.unpack("d", struct.pack("d", t[0]))[0],
+    "ctypes": lambda t: ctypes.c_double(t[0]).value,
+    "%": lambda t: float("%f" % t[0]),  # noqa: UP031
+    # what says so after the call, where values were taken out on purpose
+    "item": lambda t: t[0].item() ** 2,
+    "data": lambda t: np.sum(t.data**2),
+    "detach": lambda t: np.sum(t.detach().numpy()),
+    "item of a result": lambda t: np.sum(np.exp(t)).item(),
+    "item of several": lambda t: fill(lambda a, t: a.fill(t[0].item()))(t),
+    "nested": lambda t: grad(lambda u: u * t[0].item())(1.0),
+}
+
+
+def objects(t):
+    """Return the elements of a Tensor as an array of objects, which is no loss."""
+    a = np.empty(2, object)
+    a[0], a[1] = t[0], t[1]
+    return a
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("way", LOSSES)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_gradient_is_not_lost_through_a_number(way, nested):
+    x = np.array([3.0, 4.0])
+    f = LOSSES[way]
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # struct has its own kind
+        grad(lambda t: np.sum(grad(f)(t)))(x) if nested else grad(f)(x)
+    # NumPy puts an error of its own before ours, which stays its cause.
+    chain, error = [], caught.value
+    while error is not None:
+        chain.append(str(error))
+        error = error.__cause__ or error.__context__
+    said = any(re.search(r"\.detach\(\)|\.item\(\)", message) for message in chain)
+    foreign = ("memoryview", "a.flat[i] = t", "struct.pack", "statistics.mean")
+    assert said or way in foreign  # which keep no cause
+
+
+@pytest.mark.parametrize("recording", [True, False])
+def test_a_tensor_that_requires_a_gradient_is_no_float_under_no_grad_either(recording):
+    x = leaf(2.0, "x")
+    with contextlib.nullcontext() if recording else no_grad():
+        for f in (float, complex, math.sin, np.asarray):
+            with pytest.raises(TypeError, match=r"'x'.*gradient.*\.item\(\)"):
+                f(x)
+    with no_grad():
+        assert float(x * x) == 4  # the result carries none
+
+
+# What f(t) at (3.5, 4.25) does with Python's and NumPy's own means, and its gradient.
+KEPT = {
+    "sum": (lambda t: sum(t), [1, 1]),
+    "max": (lambda t: max(t), [0, 1]),
+    "sorted": (lambda t: sorted(t)[0], [1, 0]),
+    "math.prod": (lambda t: math.prod(t), [4.25, 3.5]),
+    "pow": (lambda t: pow(t[0], 2), [7, 0]),
+    "statistics.median": (lambda t: statistics.median(t), [0.5, 0.5]),
+    "objects": (lambda t: np.sum(objects(t**2)), [7, 8.5]),
+    "objects @": (lambda t: objects(t) @ np.array([2.0, 3.0]), [2, 3]),
+    "dx of trapezoid": (lambda t: np.trapezoid(np.ones(3), dx=t[0]), [2, 0]),
+    "list.append": (lambda t: np.sum(np.stack([x * x for x in t])), [7, 8.5]),
+    # constant almost everywhere, or no use of the argument
+    "a constant": (lambda t: 3.0, [0, 0]),
+    "int": (lambda t: int(t[0]), [0, 0]),
+    "round": (lambda t: round(t[0]) + round(t[1], 1), [0, 0]),
+    "math.floor": (lambda t: math.floor(t[0]) + math.ceil(t[1]), [0, 0]),
+    "bool": (lambda t: 1.0 if t[0] else 2.0, [0, 0]),
+    "comparison": (lambda t: 1.0 if t[0] > 0 else 2.0, [0, 0]),
+    "format": (lambda t: float(f"{t[0]:.1f}"), [0, 0]),
+    "repr": (lambda t: float(len(repr(t))), [0, 0]),
+    "len": (lambda t: len(t), [0, 0]),
+    "shape": (lambda t: t.shape[0], [0, 0]),
+    "np.sign": (lambda t: np.sum(np.sign(np.sin(t))), [0, 0]),
+    "np.argmax": (lambda t: np.argmax(t), [0, 0]),
+    "np.zeros_like": (lambda t: np.sum(np.zeros_like(t)), [0, 0]),
+    "into integers": (fill(put_one_by_one, int), [0, 0]),
+    "a Tensor of item": (lambda t: Tensor(t[0].item()), [0, 0]),
+    "detached": (lambda t: np.sum(t.detach() ** 2), [0, 0]),
+    "of another": (lambda t: OTHER.item() + OTHER.data.sum(), [0, 0]),
+    "of a constant": (lambda t: np.sum(np.exp(OTHER).data), [0, 0]),
+}
+OTHER = leaf(5.0)
+
+
+@pytest.mark.parametrize("way", KEPT)
+@pytest.mark.parametrize("outer", [False, True])
+def test_gradients_through_pythons_own_functions(way, outer):
+    f, expected = KEPT[way]
+    x = leaf([3.5, 4.25]) if outer else np.array([3.5, 4.25])
+    np.testing.assert_array_equal(plain(grad(f)(x)), expected)
+
+
+def test_values_taken_out_under_no_grad_are_meant():
+    def f(t):
+        with no_grad():
+            return float(np.sum(t * t)) + t[0].item() + t.data[0]
+
+    np.testing.assert_array_equal(grad(f)(np.ones(2)), [0, 0])
 
 
 def test_detach_cuts_and_shares_memory():
@@ -2134,3 +2435,222 @@ def test_plain():
 def test_everything_public_is_there():
     for name in scratchnet.__all__:
         assert getattr(scratchnet, name) is not None
+
+
+# --- What is no number of floating point, and no plain array --------------------------
+
+HALVES = np.array([Fraction(1, 2)] * 3)
+TENTHS = np.array([Decimal("0.1")] * 3)
+
+
+class Column:
+    """A column of a table, such as pandas has: an array if asked for one."""
+
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
+
+
+OBJECTS = {
+    "Fraction * t": ("multiply", lambda t: Fraction(1, 2) * t),
+    "t * Fraction": ("multiply", lambda t: t * Fraction(1, 2)),
+    "t / Fraction": ("divide", lambda t: t / Fraction(1, 2)),
+    "Fraction - t": ("subtract", lambda t: Fraction(1, 2) - t),
+    "t ** Fraction": ("power", lambda t: t ** Fraction(1, 2)),
+    "Decimal * t": ("multiply", lambda t: Decimal(2) * t),
+    "t + Decimal": ("add", lambda t: t + Decimal(2)),
+    "array * t": ("multiply", lambda t: HALVES * t),
+    "t * array": ("multiply", lambda t: t * HALVES),
+    "decimals": ("multiply", lambda t: TENTHS * t),
+    "column * t": ("multiply", lambda t: Column(HALVES) * t),
+    "t * column": ("multiply", lambda t: t * Column(HALVES)),
+    "t * list": ("multiply", lambda t: t * [Fraction(1, 2)] * 3),
+    "matrix @": ("matmul", lambda t: np.ones((2, 3)) * t @ HALVES),
+    "dot": ("dot", lambda t: np.dot(np.ones((2, 3)) * t, HALVES)),
+    "where": ("where", lambda t: np.where([True, False, True], t, HALVES)),
+    "where number": ("where", lambda t: np.where(t > 0, t, Fraction(1, 2))),
+    "concatenate": ("concatenate", lambda t: np.concatenate([t, HALVES])),
+    "stack": ("stack", lambda t: np.stack([HALVES, t])),
+    "hstack": ("hstack", lambda t: np.hstack([t, HALVES])),
+    "append": ("append", lambda t: np.append(t, HALVES)),
+    "einsum": ("einsum", lambda t: np.einsum("i,j->ij", t, HALVES)),
+    "outer": ("outer", lambda t: np.outer(t, HALVES)),
+    "kron": ("kron", lambda t: np.kron(HALVES, t)),
+    "inner": ("inner", lambda t: np.inner(t, HALVES)),
+    "average": ("average", lambda t: np.average(t, weights=HALVES)),
+    "maximum": ("maximum", lambda t: np.maximum(t, HALVES)),
+    "clip": ("clip", lambda t: np.clip(t, HALVES, None)),
+    "large integers": ("multiply", lambda t: t * np.array([2**70] * 3)),
+    "large integer in a list": ("multiply", lambda t: t * [2**70, 1, 1]),
+    "times": ("multiply", lambda t: t * np.timedelta64(1, "s")),
+    "astype": ("astype", lambda t: t.astype(object)),
+    "astype str": ("astype", lambda t: t.astype(str)),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_a_result_that_is_no_number_is_refused(case):
+    name, f = OBJECTS[case]
+    dtype = "<U|Decimal|object|timedelta64"
+    with pytest.raises(TypeError, match=rf"{name}.*({dtype})"):
+        grad(lambda t: np.sum(f(t)))(np.ones(3))
+    with pytest.raises(TypeError, match=rf"{name}.*({dtype})"):
+        f(leaf(np.ones(3)))
+
+
+def test_numbers_of_other_types_that_make_floats_are_right():
+    for f, expected in (
+        (lambda t: t[0] * Fraction(1, 2), [0.5, 0, 0]),
+        (lambda t: HALVES @ t, [0.5, 0.5, 0.5]),
+        (lambda t: np.einsum("i,i->", t, HALVES), [0.5, 0.5, 0.5]),
+        (lambda t: np.sum(t * 2**70), [2.0**70] * 3),
+        (lambda t: np.sum(t * np.True_), [1, 1, 1]),
+        (lambda t: np.sum(t * HALVES.astype(float)), [0.5, 0.5, 0.5]),
+        (lambda t: np.sum(t.astype(int)), [0, 0, 0]),
+        (lambda t: np.sum(Column([1.0, 2.0, 3.0]) * t), [1, 2, 3]),
+        (lambda t: np.sum(t / Column([1.0, 2.0, 4.0])), [1, 0.5, 0.25]),
+        (lambda t: t @ Column([1, 2, 3]), [1, 2, 3]),
+        (lambda t: np.average(t, weights=Column([1.0, 1.0, 2.0])), [0.25, 0.25, 0.5]),
+    ):
+        g = grad(f)(np.ones(3))
+        assert g.dtype == np.float64
+        np.testing.assert_array_equal(g, expected)
+
+
+class Scaled(np.ndarray):
+    """A subclass whose operators mean something else, like those of units."""
+
+    __array_priority__ = 10_000
+
+    def __mul__(self, other):
+        return NotImplemented
+
+    def __rmul__(self, other):
+        return np.asarray(self) * np.asarray(other) * 100
+
+
+VALUES = np.array([[5.0, 6.0], [7.0, 8.0]])
+SUBCLASSES = {
+    "np.matrix": lambda: np.matrix(VALUES),
+    "not masked": lambda: np.ma.array(VALUES),
+    "nothing masked": lambda: np.ma.array(VALUES, mask=np.zeros((2, 2), bool)),
+    "recarray": lambda: VALUES.view(np.recarray),
+    "a class of the user's": lambda: VALUES.view(Scaled),
+    "memmap": lambda: MEMMAP,
+}
+with tempfile.TemporaryFile() as file:
+    MEMMAP = np.memmap(file, np.float64, shape=(2, 2))
+    MEMMAP[...] = VALUES
+# Each is called with the array as it is, and with the plain one.
+WAYS = {
+    "t * m": lambda t, m: t * m,
+    "m @ t": lambda t, m: m @ t,
+    "t @ m": lambda t, m: t @ m,
+    "t / m": lambda t, m: t / m,
+    "t - m": lambda t, m: (t - m) * t,
+    "t ** m": lambda t, m: t**m,
+    "np.multiply": lambda t, m: np.multiply(m, t),
+    "np.dot": lambda t, m: np.dot(m, t),
+    "np.einsum": lambda t, m: np.einsum("ij,jk", t, m),
+    "np.where": lambda t, m: np.where(t > 1.5, t * t, m),
+    "a condition": lambda t, m: np.where(m > 6, t * t, 0.0),
+    "np.concatenate": lambda t, m: np.concatenate([m, t], axis=1) ** 2,
+    "np.stack": lambda t, m: np.stack([t, m]) ** 2,
+    "np.vstack": lambda t, m: np.vstack([t, m]) ** 2,
+    "np.block": lambda t, m: np.block([[t], [m]]) ** 2,
+    "np.append": lambda t, m: np.append(t, m) ** 2,
+    "np.average": lambda t, m: np.average(t, weights=m),
+    "np.average along": lambda t, m: np.average(t, axis=1, weights=m),
+    "np.clip": lambda t, m: np.clip(t * 6, m, None),
+    "np.clip by keyword": lambda t, m: np.clip(t * 6, a_min=m, a_max=None),
+    "np.maximum": lambda t, m: np.maximum(t * 6, m),
+    "np.outer": lambda t, m: np.outer(t, m),
+    "np.kron": lambda t, m: np.kron(t, m),
+    "np.tensordot": lambda t, m: np.tensordot(t, b=m),
+    "np.linalg.solve": lambda t, m: np.linalg.solve(m, t),
+    "np.hypot": lambda t, m: np.hypot(m, t),
+    "leaky_relu": lambda t, m: leaky_relu(-t, m),
+    "Tensor": lambda t, m: t * Tensor(m),
+    "an index": lambda t, m: t[m > 6],
+    "indices": lambda t, m: np.take(t, (m - 5).astype(int)),
+    "indices by keyword": lambda t, m: np.take(t, indices=(m - 5).astype(int)),
+    "np.full_like": lambda t, m: t * np.full_like(t, m),
+    "np.broadcast_arrays": lambda t, m: t * np.broadcast_arrays(t, m)[1],
+}
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of np.matrix
+@pytest.mark.parametrize("kind", SUBCLASSES)
+@pytest.mark.parametrize("way", WAYS)
+def test_subclasses_of_arrays_count_as_arrays(kind, way):
+    f, x = WAYS[way], np.eye(2) + 1
+    m = SUBCLASSES[kind]()
+    for order in (1, 2):
+        power = lambda t, m, order=order: np.sum(f(t, m) ** order)
+        found = grad(power)(x, m)
+        assert type(found) is np.ndarray
+        expected = grad(power)(x, VALUES)
+        np.testing.assert_array_equal(found, expected)
+    assert type(f(leaf(x), m).data) is np.ndarray
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_a_matrix_is_multiplied_element_by_element():
+    M, x = np.matrix(VALUES), np.eye(2) + 1
+    for f in (lambda t: t * M, lambda t: M * t, lambda t: np.multiply(t, M)):
+        np.testing.assert_array_equal(grad(lambda t, f=f: np.sum(f(t)))(x), VALUES)
+    np.testing.assert_array_equal(
+        grad(lambda t: np.sum(M @ t))(x), VALUES.T @ np.ones((2, 2))
+    )
+    w = leaf(x)
+    (w * M).backward(gradient=np.matrix(VALUES))
+    assert type(w.grad) is np.ndarray
+    np.testing.assert_array_equal(w.grad, VALUES * VALUES)
+    assert type(Tensor(M).data) is np.ndarray
+    w.data = M
+    assert type(w.data) is np.ndarray
+    value, g = value_and_grad(np.sum)(M)
+    assert (type(value), type(g)) == (np.ndarray, np.ndarray)
+    np.testing.assert_array_equal(grad(lambda t: np.sum(t * t))(M), 2 * VALUES)
+
+
+MASKED = np.ma.array(VALUES, mask=[[False, True], [False, False]])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_mask_is_not_lost(way):
+    f, x = WAYS[way], leaf(np.eye(2) + 1)
+    with pytest.raises(TypeError, match=r"masked.*mask would be lost.*\.filled\("):
+        f(x, MASKED)
+
+
+def test_a_mask_is_not_lost_elsewhere():
+    w = leaf(np.ones((2, 2)))
+    for name, call in (
+        ("Tensor: data", lambda: Tensor(MASKED)),
+        ("Tensor: data", lambda: Tensor([[1.0, np.ma.masked], [1.0, 2.0]])),
+        ("Tensor: data", lambda: Tensor([MASKED[0], MASKED[1]])),
+        ("Tensor: data", lambda: setattr(w, "data", MASKED)),
+        ("backward: gradient", lambda: (w * w).backward(gradient=MASKED)),
+        ("np.add", lambda: np.add(w, [MASKED[0], VALUES[1]])),
+        ("np.add", lambda: w + np.ma.masked),
+        ("indexing", lambda: w[MASKED > 6, None]),
+        ("indexing", lambda: w[[0], np.ma.array([1], mask=[True])]),
+        ("np.concatenate", lambda: np.concatenate((w, (MASKED[0], MASKED[1])))),
+        ("leaky_relu", lambda: leaky_relu(w, MASKED)),
+        ("Tensor", lambda: grad(np.sum)(MASKED)),
+    ):
+        with pytest.raises(
+            TypeError, match=rf"(?s){name}.*mask would be lost"
+        ) as caught:
+            call()
+        assert "masked" in str(caught.value)
+    assert w.grad is None
+    with pytest.raises(TypeError, match="gradient lost"):  # np.ma computes this one
+        MASKED * w
+    np.testing.assert_array_equal(w.data, np.ones((2, 2)))
