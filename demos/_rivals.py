@@ -167,7 +167,7 @@ def engine(system: str, batch: int, weights: Weights) -> Stepper:
             return (descend(adam, model.loss(*batch)),)
 
     model.load_state_dict(weights)
-    return Stepper(step, numpy_noise(system))
+    return Stepper(step, numpy_noise(system), value=lambda loss: loss.item())
 
 
 def products(system: str, batch: int, weights: Weights, *, library: str) -> Stepper:

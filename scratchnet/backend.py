@@ -533,8 +533,8 @@ _NUMBERS = frozenset((int, float, bool, complex))
 def _refuse_mask(x: Any, masked: int) -> None:
     if masked:
         raise TypeError(
-            f"a masked array of shape {x.shape} given, with {masked} of {x.size} "
-            "entries masked: the mask would be lost; use x.filled(value), or leave "
+            f"a masked array of shape {x.shape} given, {masked} of {x.size} entries "
+            "of it masked: the mask would be lost; use x.filled(value), or leave "
             "these entries out by np.where or by weights"
         )
 

@@ -753,8 +753,8 @@ def _with_shapes(error: Exception, function: Function, inputs: Any) -> Exception
         if a[-1] != inner:
             name = "matmul" if _called.get() is None else _asked(function)
             message = f"{name}: {a} @ {b}: inner sizes {a[-1]} and {inner} differ"
-    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, ValueError, TypeError)
-    kinds += (IndexError,)
+    numpys = (np.linalg.LinAlgError, np.exceptions.AxisError)
+    kinds = (*numpys, ValueError, TypeError, IndexError)
     return next(kind(message) for kind in kinds if isinstance(error, kind))
 
 
@@ -1103,15 +1103,15 @@ class Tensor:
         """Return a single element rounded, as Python does."""
         return round(self._array.item(), ndigits)
 
-    def __trunc__(self) -> int:
+    def __trunc__(self) -> Any:
         """Return a single element rounded towards zero."""
         return math.trunc(self._array.item())
 
-    def __floor__(self) -> int:
+    def __floor__(self) -> Any:
         """Return a single element rounded down."""
         return math.floor(self._array.item())
 
-    def __ceil__(self) -> int:
+    def __ceil__(self) -> Any:
         """Return a single element rounded up."""
         return math.ceil(self._array.item())
 

@@ -48,6 +48,48 @@ def test_to_numpy():
     assert type(backend.to_numpy(np.float32(2))) is np.ndarray
 
 
+class Units(np.ndarray):
+    """An array of a subclass."""
+
+
+class Table:
+    """What can be made an array, and is none."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of np.matrix
+def test_arrays_of_subclasses_are_arrays():
+    x = np.array([[1.0, 2.0]])
+    masked = np.ma.array(x)
+    for given in (np.matrix(x), x.view(Units), masked, np.ma.array(x, mask=[[0, 0]]),
+                  x.view(np.recarray), Table(x), Table(x.view(Units))):  # fmt: skip
+        for f in (backend.bare, backend.asarray, backend.to_numpy):
+            found = f(given)
+            assert type(found) is np.ndarray
+            np.testing.assert_array_equal(found, x)
+    assert np.shares_memory(backend.bare(masked), masked.data)
+    for given in (x, 1.0, np.float64(1), [1.0], None, "text", np.float64, {1: 2}):
+        assert backend.bare(given) is given
+
+
+def test_a_mask_is_refused():
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    nested = [[masked, masked], [1.0, np.ma.masked], (np.ones(2), [masked])]
+    for given in (masked, np.ma.masked, Table(masked), *nested):
+        for f in (backend.bare, backend.asarray, backend.to_numpy):
+            with pytest.raises(
+                TypeError, match=r"1 of \d entr.*mask.*x\.filled\(value\)"
+            ):
+                f(given)
+    with pytest.raises(TypeError, match="mask"):
+        backend.asarray(masked, np.float32)
+
+
 INDICES = {
     "integer": 1,
     "NumPy integer": np.int64(-1),

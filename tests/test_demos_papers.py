@@ -487,7 +487,7 @@ def test_a_tied_layer_decodes_by_the_weights_that_it_encodes_by():
     z = 1 / (1 + np.exp(-(corrupted @ W + b)))
     found = 1 / (1 + np.exp(-(z @ W.T + c)))
     loss = -(x * np.log(found) + (1 - x) * np.log(1 - found)).sum(axis=1).mean()
-    assert float(layer.loss(x, corrupted)) == pytest.approx(loss, rel=1e-5)
+    assert layer.loss(x, corrupted).item() == pytest.approx(loss, rel=1e-5)
 
 
 # --- The table ----------------------------------------------------------------------
