@@ -523,20 +523,16 @@ def bare(x: Any) -> Any:
         x = np.asanyarray(x)
     # Who has a masked array has loaded the module.
     if (ma := sys.modules.get("numpy.ma")) and isinstance(x, ma.MaskedArray):
-        _refuse_mask(x, ma.count_masked(x))
+        if masked := ma.count_masked(x):
+            raise TypeError(
+                f"a masked array of shape {x.shape} given, {masked} of {x.size} "
+                "entries masked: the mask would be lost; use x.filled(value), or "
+                "leave these entries out by np.where or by weights"
+            )
     return np.asarray(x)
 
 
 _NUMBERS = frozenset((int, float, bool, complex))
-
-
-def _refuse_mask(x: Any, masked: int) -> None:
-    if masked:
-        raise TypeError(
-            f"a masked array of shape {x.shape} given, {masked} of {x.size} entries "
-            "of it masked: the mask would be lost; use x.filled(value), or leave "
-            "these entries out by np.where or by weights"
-        )
 
 
 def zeros(shape: Shape, dtype: DTypeLike = np.float32) -> Array:

@@ -510,12 +510,7 @@ class _Rewrite(_Row):
             return self.definition(*args, **kwargs)
         token = _called.set(function)
         try:
-            for x in args:
-                if type(x) not in _PLAIN and not isinstance(x, Tensor):
-                    args = _settled(function, _bare, args)
-                    break
-            if kwargs:
-                kwargs = _settled(function, _bare_values, kwargs)
+            args, kwargs = _bare_call(function, args, kwargs)
             return self.definition(*args, **kwargs)
         except (ValueError, TypeError, IndexError) as error:
             if str(error).startswith((name_of(function), "matmul")):
@@ -533,6 +528,7 @@ class Constant(_Row):
 
     def call(self, function: Function, args: Any, kwargs: Any) -> Any:
         """Return what the function makes of the plain arrays."""
+        args, kwargs = _bare_call(function, args, kwargs)
         return function(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
 
 
@@ -701,6 +697,17 @@ def _bare(x: Any) -> Any:
 
 def _bare_values(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {k: _bare(v) for k, v in kwargs.items()}
+
+
+def _bare_call(function: Function, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments of a call, each as `_bare` has it."""
+    for x in args:
+        if type(x) not in _PLAIN and not isinstance(x, Tensor):
+            args = _settled(function, _bare, tuple(args))
+            break
+    if kwargs:
+        kwargs = _settled(function, _bare_values, kwargs)
+    return args, kwargs
 
 
 def _settled(function: Function, settle: Function, *args: Any) -> Any:
@@ -1133,11 +1140,11 @@ class Tensor:
 
     def __eq__(self, other: object) -> Any:
         """Compare element by element, as arrays do."""
-        return self._array == plain(other)
+        return self._array == _bare(plain(other))
 
     def __ne__(self, other: object) -> Any:
         """Compare element by element, as arrays do."""
-        return self._array != plain(other)
+        return self._array != _bare(plain(other))
 
     __hash__ = object.__hash__
 

@@ -2612,6 +2612,8 @@ def test_a_matrix_is_multiplied_element_by_element():
     assert type(w.grad) is np.ndarray
     np.testing.assert_array_equal(w.grad, VALUES * VALUES)
     assert type(Tensor(M).data) is np.ndarray
+    for compare in (operator.lt, operator.ge, operator.eq, operator.ne, np.greater):
+        assert type(compare(w, M)) is np.ndarray
     w.data = M
     assert type(w.data) is np.ndarray
     value, g = value_and_grad(np.sum)(M)
@@ -2644,6 +2646,9 @@ def test_a_mask_is_not_lost_elsewhere():
         ("np.concatenate", lambda: np.concatenate((w, (MASKED[0], MASKED[1])))),
         ("leaky_relu", lambda: leaky_relu(w, MASKED)),
         ("Tensor", lambda: grad(np.sum)(MASKED)),
+        ("np.less", lambda: w < MASKED),
+        ("np.isclose", lambda: np.isclose(w, MASKED)),
+        ("", lambda: w == MASKED),
     ):
         with pytest.raises(
             TypeError, match=rf"(?s){name}.*mask would be lost"
