@@ -525,7 +525,7 @@ def bare(x: Any) -> Any:
     if (ma := sys.modules.get("numpy.ma")) and isinstance(x, ma.MaskedArray):
         if masked := ma.count_masked(x):
             raise TypeError(
-                f"a masked array of shape {x.shape} given, {masked} of {x.size} "
+                f"a masked array of shape {x.shape}, {masked} of {x.size} "
                 "entries masked: the mask would be lost; use x.filled(value), or "
                 "leave these entries out by np.where or by weights"
             )

@@ -106,24 +106,18 @@ def rng(owner: str, rng: Any) -> None:
 def plain_array(owner: str, name: str, x: Any) -> Any:
     """Return `x` as a plain np.ndarray if it is of a subclass, else `x` itself.
 
-    A subclass may give operators another meaning: of a np.matrix, * is the matrix
-    product. The memory is shared, nothing is copied.
+    The memory is shared, nothing is copied (see `backend.bare`).
 
     Raises:
-        ValueError: `x` is a masked array with masked entries. Its data alone would be
-            other data.
+        TypeError: `x` is a masked array with masked entries.
 
     """
     if type(x) is np.ndarray or not isinstance(x, np.ndarray):
         return x
-    if isinstance(x, np.ma.MaskedArray):
-        masked = np.count_nonzero(np.ma.getmask(x))
-        if masked:
-            raise ValueError(
-                f"{owner}: {name} is a masked array with {masked} masked entries, and "
-                "the mask would be lost; pass what its .filled(value) returns"
-            )
-    return np.asarray(x)
+    try:
+        return backend.bare(x)
+    except TypeError as error:
+        raise TypeError(f"{owner}: {name} is {error}") from None
 
 
 def plain_arrays(owner: str, name: str, arrays: Sequence[Any]) -> list[Any]:
@@ -165,8 +159,7 @@ def real(owner: str, name: str, x: Any) -> Any:
     """Return `x`, a real number or an array of them, anywhere, as a plain array.
 
     Raises:
-        TypeError: it is something else.
-        ValueError: as for `plain_array`.
+        TypeError: it is something else; as for `plain_array`.
 
     """
     x = plain_array(owner, name, x)

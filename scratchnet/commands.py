@@ -45,6 +45,7 @@ from scratchnet.distributed import Group
 from scratchnet.metrics import PCA, frechet_distance, psnr, reconstruction_error
 from scratchnet.runs import (
     HISTORY,
+    RUN,
     WEIGHTS,
     About,
     Folder,
@@ -910,17 +911,12 @@ class Run(NamedTuple):
                 and is not the run's own.
 
         """
-        folder = Folder(self.folder)
-        about = folder.read()
-        own = about.files if about else ()
         path = Path(args.out) if args.out else self.folder / name
-        kept = [self.folder / n for n in (WEIGHTS, HISTORY, "run.json")]
+        kept = [self.folder / n for n in (WEIGHTS, HISTORY, RUN)]
         if any(path.exists() and one.exists() and path.samefile(one) for one in kept):
             raise RunError(f"{path}: is part of the run; choose another --out")
-        if not args.out and about and about.id:
-            folder.check_free([name], own)
-            if name not in own:
-                folder.write(replace(about, files=(*own, name)))
+        if not args.out:
+            Folder(self.folder).add(name)
         return path
 
 

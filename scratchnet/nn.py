@@ -156,9 +156,9 @@ class Module:
             array: of floats, integers or booleans; kept, not copied.
 
         Raises:
-            TypeError: `name` is not a str, or `array` not such an array.
-            ValueError: `name` is not a Python name, or is taken; `array` has masked
-                entries.
+            TypeError: `name` is not a str, or `array` not such an array, or it has
+                masked entries.
+            ValueError: `name` is not a Python name, or is taken.
 
         """
         owner = f"{type(self).__name__}.register_buffer"

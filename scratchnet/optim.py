@@ -125,12 +125,12 @@ class Optimizer(_OverParameters):
         """Move every parameter once, by its `.grad`; or none, if one has no gradient.
 
         Raises:
-            TypeError: a gradient is no array. Nothing was changed.
+            TypeError: a gradient is not an array, or has a mask. Nothing was changed.
             ValueError: a parameter has no gradient (PyTorch passes over it in silence,
                 and a layer that was forgotten in forward() stays as it was), or one of
-                another shape or dtype, or with a mask; a parameter is read-only, or has
-                another array than in the beginning; or the learning rate of this step
-                is not positive. Nothing was changed.
+                another shape or dtype; a parameter is read-only, or has another array
+                than in the beginning; or the learning rate of this step is not
+                positive. Nothing was changed.
 
         """
         gradients = []

@@ -240,6 +240,23 @@ class Folder:
         if about.format == 1 and old.is_file():
             old.unlink()
 
+    def add(self, name: str) -> None:
+        """Add a file to those of the run, if it is not one of them already.
+
+        Raises:
+            RunError: the file is there and is not the run's own; the run is being
+                trained.
+
+        """
+        about = self.read()
+        own = about.files if about else ()
+        self.check_free([name], own)
+        if about is None or name in own or not (self.path / RUN).exists():
+            return
+        with self.locked():
+            about = self.read() or about
+            self.write(replace(about, files=(*about.files, name)))
+
     def remove(self, about: About) -> None:
         """Remove the files that a run lists as its own, its states, and run.json."""
         self.checkpoints(about).prune(0)

@@ -29,6 +29,7 @@ from scratchnet import backend, byhand
 from scratchnet.checkpoint import State
 from scratchnet.metrics import parzen_log_likelihood
 from scratchnet.philox import Stream
+from scratchnet.runs import Folder
 from scratchnet.training import fit
 from tests import device
 
@@ -227,8 +228,7 @@ def test_a_job_does_not_begin_too_late(tmp_path, results):
 def test_what_another_command_is_at_work_on_is_left_to_it(tmp_path, results):
     folder = tmp_path / "work" / "small-3"
     folder.mkdir(parents=True)
-    with _jobs.held(folder) as alone:
-        assert alone
+    with Folder(folder).locked():
         assert run(tmp_path, at=None) == "small-3: another command is at work on it"
         assert not list(results.iterdir())
     assert run(tmp_path).startswith("small-3: loss ")

@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
@@ -23,9 +23,7 @@ import numpy as np
 
 from scratchnet import backend, checkpoint, plots
 from scratchnet.checkpoint import Checkpoints, State, Stopped
-
-if sys.platform != "win32":
-    import fcntl
+from scratchnet.runs import Folder, RunError
 
 Arrays = Mapping[str, np.ndarray]
 Curve = list[tuple[float, float]]  # (CPU seconds, value)
@@ -196,8 +194,10 @@ def run(
     path = result_path(results, row.name, seed)
     if time.time() > deadline:
         return f"{path.stem}: no time left"
-    with held(folder_of(work, row.name, seed)) as alone:
-        if not alone:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(Folder(folder_of(work, row.name, seed)).locked())
+        except RunError:
             return f"{path.stem}: another command is at work on it"
         if is_done(path, settings_of(row, data, quick)):
             return f"{path.stem}: done before"
@@ -215,23 +215,6 @@ def run(
         checkpoint.write_whole(path, (json.dumps(content) + "\n").encode())
     name, value = next(iter(metrics.items()))
     return f"{path.stem}: {name} {value:.4g}, {job.seconds:.0f} CPU s"
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Hold a folder until this process lets go or ends; False if another holds it.
-
-    On Windows, which has no fcntl, nothing is held.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-        yield True
 
 
 def end_with_parent() -> None:
