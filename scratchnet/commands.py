@@ -490,14 +490,14 @@ def _train(args: argparse.Namespace, folder: Folder, group: Group | None) -> int
         result = finish(job, folder, about, model, record) if first else ""
     except Stopped as stopped:
         if first:
-            command = resume_command(folder, about, group)
+            command = resume_command(args, folder, group)
             say(f"scratchnet: {stopped}; go on with\n  {command}", sys.stderr)
         # It may have been another process that got the signal.
         return 128 + (signals[0] if signals else signal.SIGTERM)
     except OSError as error:
         if not checkpoints.files():
             raise
-        command = resume_command(folder, about, group)
+        command = resume_command(args, folder, group)
         raise OSError(
             f"{error}; once that is mended, go on with\n  {command}"
         ) from error
@@ -513,13 +513,17 @@ def say(text: str, file: Any = None) -> None:
         print(text, file=file, flush=True)
 
 
-def resume_command(folder: Folder, about: About, group: Group | None) -> str:
+def resume_command(
+    args: argparse.Namespace, folder: Folder, group: Group | None
+) -> str:
     """Return what to type to go on with a run."""
     path = str(folder.path)
     path = f"./{path}" if path.startswith("-") else path
-    command = f"python -m scratchnet train {about.system}"
+    command = f"python -m scratchnet train {args.system}"
     if group is not None:
         command = f"mpirun -n {group.size} {command} --distributed"
+    if args.backend:
+        command = f"{command} --backend {args.backend}"
     return f"{command} --resume {shlex.quote(path)}"
 
 
