@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from demos._demo import options, perform, use_backend
+from demos._demo import options, perform, use_backend, use_few_threads
 
 # In the order of demos/README.md.
 NAMES = (
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_backend(parser, args.backend)
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no demo {', '.join(sorted(unknown))}; there are {NAMES}")
+    use_few_threads()
     wrong = []
     for name in args.names or NAMES:
         module = importlib.import_module(f"demos.{name}")

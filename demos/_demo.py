@@ -17,6 +17,9 @@ from scratchnet import backend, plots
 
 T = TypeVar("T")
 
+# Multiply-adds of a training step's largest product: 128 rows, 784 columns by 1,000.
+LARGEST_PRODUCT = 128 * 784 * 1000
+
 
 class Demo:
     """One run of a demo.
@@ -120,12 +123,28 @@ def use_backend(parser: argparse.ArgumentParser, name: str | None) -> None:
         parser.error(str(error))
 
 
-def main(module_name: str, argv: Sequence[str] | None = None) -> None:
-    """Run one demo from the command line, and exit."""
+def use_few_threads() -> None:
+    """Compute with one thread, unless the user set a number.
+
+    The products of the demos are small, and two threads that meet after each are many
+    times slower than one where another program holds a core.
+    """
+    backend.use_threads(backend.threads_for(LARGEST_PRODUCT))
+
+
+def main(
+    module_name: str, argv: Sequence[str] | None = None, *, few_threads: bool = True
+) -> None:
+    """Run one demo from the command line, and exit.
+
+    Without `few_threads` NumPy's threads stay as they are.
+    """
     module = sys.modules[module_name]
     parser = options(module.__doc__ or "")
     if hasattr(module, "run_seeds"):
         parser.add_argument("--seeds", type=int, default=0, help="claim the medians")
     args = parser.parse_args(argv)
     use_backend(parser, vars(args).pop("backend"))
+    if few_threads:
+        use_few_threads()
     sys.exit(0 if perform(module, **vars(args)) else 1)

@@ -123,4 +123,4 @@ def run(demo: Demo) -> None:
 if __name__ == "__main__":
     if Group().rank:
         sys.stdout = open(os.devnull, "w")  # the first speaks for all
-    main(__name__)
+    main(__name__, few_threads=False)

@@ -1,0 +1,206 @@
+"""How many threads products use: chosen by their size, left where the user chose."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from demos import __main__ as demos
+from demos import _demo
+from scratchnet import backend
+
+ROOT = Path(__file__).parent.parent
+VARIABLES = ("OPENBLAS_NUM_THREADS", "OPENBLAS_DEFAULT_NUM_THREADS",
+             "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # fmt: skip
+needs_openblas = pytest.mark.skipif(backend.threads() is None, reason="another BLAS")
+
+
+@pytest.fixture
+def nobody_chose(monkeypatch):
+    for name in (*VARIABLES, "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def blas(monkeypatch):
+    """Stand in for the libraries of NumPy: a list of them, to be filled."""
+    libraries = []
+    monkeypatch.setattr(backend, "_libraries_of_numpy", lambda: libraries)
+    monkeypatch.setattr(backend, "_cores", lambda: 4)
+    backend._openblas.cache_clear()
+    yield libraries
+    backend._openblas.cache_clear()
+
+
+class Function:
+    """Something of a C library, with the attributes that ctypes has."""
+
+    argtypes = restype = None
+
+    def __init__(self, f):
+        self.f = f
+
+    def __call__(self, *arguments):
+        return self.f(*arguments)
+
+
+def openblas(name, threads=4):
+    """An OpenBLAS whose functions have such a name."""
+    held = [threads]
+    get, put = (name.format(f"{verb}_num_threads") for verb in ("get", "set"))
+    functions = {
+        get: Function(lambda: held[0]),
+        put: Function(lambda n: held.__setitem__(0, n)),
+    }
+    return SimpleNamespace(**functions)
+
+
+NAMES = ["scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_openblas_is_found_by_each_of_its_names(blas, name):
+    blas += [SimpleNamespace(), openblas(name)]
+    assert backend.threads() == 4
+    assert backend.use_threads(1) == 1
+    assert backend.threads() == 1
+    assert backend.use_threads(3) == 3
+    assert backend.use_threads(64) == 4  # no more than cores
+
+
+def test_another_blas_is_left_alone(blas, nobody_chose):
+    blas.append(SimpleNamespace(MKL_Set_Num_Threads=None, bli_thread_set=None))
+    assert backend.threads() is None
+    assert backend.use_threads(2) is None
+    assert backend.threads_for(0) == 1
+
+
+def test_the_number_follows_the_size_of_the_products(blas, nobody_chose):
+    blas.append(openblas(NAMES[0]))
+    half = backend.WORK // 2
+    found = [backend.threads_for(k * half) for k in (0, 1, 2, 3, 4, 6, 8, 9, 1000)]
+    assert found == [1, 1, 1, 1, 2, 3, 4, 4, 4]
+    # A training step of the largest default, and of the largest demo.
+    assert backend.threads_for(128 * 784 * 512) == 1
+    assert backend.threads_for(_demo.LARGEST_PRODUCT) == 1
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_the_users_number_stays(blas, nobody_chose, monkeypatch, variable):
+    blas.append(openblas(NAMES[0], threads=3))
+    for text in ("3", " 3", "+3", "3,2"):
+        monkeypatch.setenv(variable, text)
+        assert backend.threads_for(0) == backend.threads_for(10**15) == 3
+    for text in ("", "0", "-1", "many"):  # OpenBLAS does not heed these either
+        monkeypatch.setenv(variable, text)
+        assert backend.threads_for(0) == 1
+        assert backend.threads_for(10**15) == 4
+
+
+def test_what_is_for_another_blas_does_not_count(blas, nobody_chose, monkeypatch):
+    blas.append(openblas(NAMES[0]))
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    assert backend.threads_for(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "error", "message"),
+    [
+        (0, ValueError, "n is 0; at least 1 expected"),
+        (-2, ValueError, "n is -2; at least 1"),
+        (1.0, TypeError, "n is 1.0; an int expected"),
+        (True, TypeError, "n is True; an int"),
+        (None, TypeError, "n is None; an int"),
+        ("2", TypeError, "n is '2'; an int"),
+    ],
+)
+def test_wrong_numbers(n, error, message):
+    before = backend.threads()
+    with pytest.raises(error, match=f"use_threads: {message}"):
+        backend.use_threads(n)
+    assert backend.threads() == before
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    if hasattr(os, "sched_getaffinity"):
+        assert backend._cores() == len(os.sched_getaffinity(0))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8})
+        assert backend._cores() == 3
+        monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert backend._cores() == 12
+
+
+# --- The real one -------------------------------------------------------------------
+
+
+def python(code, **environment):
+    """Run code in a process where nobody chose a number, but for `environment`."""
+    inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True,
+        text=True, env=inherited | environment,
+    ).stdout.split()  # fmt: skip
+
+
+@needs_openblas
+def test_the_library_is_that_which_numpy_computes_with():
+    code = (
+        "import os, time, numpy as np; from scratchnet import backend\n"
+        "backend._cores = lambda: 3\n"
+        "def tasks(): return len(os.listdir('/proc/self/task'))\n"
+        "a = np.ones((600, 600)); a @ a\n"
+        "one = backend.use_threads(1); a @ a; before = tasks()\n"
+        "three = backend.use_threads(3); a @ a; print(one, three, tasks() >= 3)\n"
+        "print(backend.threads_for(10), backend.threads_for(10**12))"
+    )
+    if not Path("/proc/self/task").exists():
+        pytest.skip("no /proc")
+    assert python(code) == ["1", "3", "True", "1", "3"]
+    assert python("from scratchnet import backend; print(backend.threads_for(10**12))",
+                  OPENBLAS_NUM_THREADS="1") == ["1"]  # fmt: skip
+
+
+@needs_openblas
+def test_results_stay_exact_by_the_same_number():
+    a = np.random.default_rng(0).random((300, 400), np.float32)
+    kept = backend.threads()
+    try:
+        expected = a @ a.T
+        backend.use_threads(1)
+        backend.use_threads(kept)
+        np.testing.assert_array_equal(a @ a.T, expected)
+    finally:
+        backend.use_threads(kept)
+
+
+# --- Demos --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """Note what is set, and run no demo."""
+    found = []
+    monkeypatch.setattr(backend, "use_threads", found.append)
+    monkeypatch.setattr(demos, "perform", lambda *a: True)
+    monkeypatch.setattr(_demo, "perform", lambda *a, **k: True)
+    return found
+
+
+def test_demos_compute_with_one_thread(nobody_chose, used, tmp_path):
+    before = dict(os.environ)
+    assert demos.main(["compression", "vae", "--out", str(tmp_path)]) == 0
+    assert used == [1]
+    importlib.import_module("demos.compression")
+    for few, expected in ((True, [1, 1]), (False, [1, 1])):
+        with pytest.raises(SystemExit) as ended:
+            _demo.main("demos.compression", [], few_threads=few)
+        assert ended.value.code == 0
+        assert used == expected
+    # Processes that they start, those of demos.speed among them, have all cores.
+    assert dict(os.environ) == before
