@@ -542,6 +542,71 @@ def test_more_classes(folder):
     np.testing.assert_array_equal(load_mnist(folder, classes=27).label, labels)
 
 
+@pytest.mark.parametrize("greatest", [9, 10, 26, 46, 61, 99, 255])
+def test_any_classes(folder, greatest):
+    labels = np.array([1, greatest, 2, 3, 4, 5], np.uint8)
+    write(folder / "train-labels-idx1-ubyte", idx_bytes(labels))
+    found = load_mnist(folder, classes=None)
+    assert found.label.dtype == np.int64
+    np.testing.assert_array_equal(found.label, labels)
+    assert found.images.shape == (6, 5, 4)
+    if greatest > 9:
+        with pytest.raises(IdxError, match=f"label {greatest} in row 1 is outside 0..9;"
+                           " pass classes= .* or classes=None for any"):  # fmt: skip
+            load_mnist(folder)
+
+
+def test_images_without_labels(folder):
+    expected = load_mnist(folder).images
+    (folder / "train-labels-idx1-ubyte").unlink()
+    found = load_mnist(folder, classes=None)
+    assert found.label is None
+    np.testing.assert_array_equal(found.images, expected)
+    np.testing.assert_array_equal(found.x, expected.reshape(6, 20))
+    part = load_mnist(folder, classes=None, shard=(1, 3))
+    assert part.label is None
+    np.testing.assert_array_equal(part.images, expected[2:4])
+    with pytest.raises(IdxError, match=r"train-labels.*, or pass classes=None for im"):
+        load_mnist(folder)
+    (folder / "train-images-idx3-ubyte").unlink()
+    with pytest.raises(IdxError, match="none of train-images-idx3-ubyte, "):
+        load_mnist(folder, classes=None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (idx_bytes(np.zeros(5, np.uint8)), "5 labels for the 6 images of"),
+        (idx_bytes(np.zeros((6, 1), np.uint8)), "but train-labels are 1-D"),
+        (idx_bytes(np.zeros(6, np.int32)), "holds int32"),
+        (idx_bytes(np.zeros(6, np.uint8))[:-1], "a file of 13 bytes cannot hold that"),
+        (b"", "ends after 0 bytes"),
+        (gz(idx_bytes(np.zeros(6, np.uint8)))[:-1], "broken gzip"),
+        ("folder", "none of train-labels-idx1-ubyte, .* is a file there"),
+        ("link", "none of train-labels-idx1-ubyte, .* is a file there"),
+    ],
+)
+def test_labels_that_are_there_must_be_right(folder, content, message):
+    path = folder / "train-labels-idx1-ubyte"
+    path.unlink()
+    if content == "folder":
+        path.mkdir()
+    elif content == "link":
+        path.symlink_to(folder / "nowhere")
+    else:
+        write(path, content)
+    for classes in (None, 10):
+        with pytest.raises(IdxError, match=message):
+            load_mnist(folder, classes=classes)
+
+
+def test_a_shard_of_other_labels_is_refused(folder):
+    # Of 6 and of 7 rows, part 0 of 2 has 3.
+    write(folder / "train-labels-idx1-ubyte", idx_bytes(np.zeros(7, np.uint8)))
+    with pytest.raises(IdxError, match="7 labels for the 6 images of"):
+        load_mnist(folder, shard=(0, 2))
+
+
 # The download
 
 
@@ -665,7 +730,10 @@ def test_a_corrupt_file_in_the_cache_is_replaced(mirror, tmp_path, damage):
         "empty": b"",
     }[damage]
     write(tmp_path / IMAGES, bad)
-    fetch(mirror, tmp_path)
+    found = len(bad) if len(bad) != len(good) else "its SHA-256 is "
+    message = rf"{IMAGES}: damaged \({found}.*\); it is fetched again"
+    with pytest.warns(UserWarning, match=message):
+        fetch(mirror, tmp_path)
     assert mirror.asked == [f"/mnist/{IMAGES}"]
     assert_whole(mirror, tmp_path)
 
@@ -697,7 +765,8 @@ def test_a_wrong_file_is_refused(mirror, tmp_path):
     write(tmp_path / IMAGES, b"older and also wrong")
     good = mirror.content[IMAGES]
     mirror.pages[f"/mnist/{IMAGES}"] = bytes(len(good))
-    message = refused(mirror, tmp_path)
+    with pytest.warns(UserWarning, match="damaged"):
+        message = refused(mirror, tmp_path)
     sha256 = hashlib.sha256(bytes(len(good))).hexdigest()
     assert f"another file: {len(good)} bytes, SHA-256 {sha256}" in message
 
@@ -723,6 +792,41 @@ def test_no_network(mirror, tmp_path):
     message = refused(mirror, tmp_path)
     assert f"{mirror.url}/mnist/{IMAGES}: <urlopen error" in message
     assert "To place it by hand" in message
+
+
+@pytest.mark.parametrize("change", [1, 0])
+def test_a_damaged_file_is_called_so_without_a_network(mirror, tmp_path, change):
+    size, sha256 = mirror.files[IMAGES]
+    path = write(tmp_path / IMAGES, bytes(size + change))
+    mirror.close()
+    with pytest.warns(UserWarning, match="damaged"):
+        message = refused(mirror, tmp_path)
+    digest = hashlib.sha256(bytes(size)).hexdigest()
+    damage = (
+        f"{size + 1} bytes, not {size}" if change
+        else f"its SHA-256 is {digest}, not {sha256}"
+    )  # fmt: skip
+    for part in (
+        f"{path}: damaged ({damage}), and could not be downloaded:\n",
+        f"{mirror.url}/mnist/{IMAGES}: <urlopen error",
+        f"Remove {path}, or put a good copy in its place.",
+        f"get {IMAGES} ({size} bytes, SHA-256 {sha256})",
+    ):
+        assert part in message
+
+
+def test_a_damaged_file_that_cannot_be_replaced(mirror, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    write(tmp_path / IMAGES, b"short")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(IdxError, match=r"damaged \(5 bytes, not \d+\), and cannot be "
+                      r"read or written \(.*Read-only"),
+    ):  # fmt: skip
+        fetch(mirror, tmp_path)
 
 
 def test_no_mirror(mirror, tmp_path):
@@ -849,6 +953,38 @@ def test_the_default_cache(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert fetch(mirror, None) == tmp_path / "xdg" / "scratchnet" / "mnist"
     assert_whole(mirror, expected)
+    monkeypatch.setenv("XDG_CACHE_HOME", "")  # as if it were not set
+    assert fetch(mirror, None) == expected
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, KeyError, "", "here"])
+def test_no_home(mirror, tmp_path, monkeypatch, fault):
+    def home():
+        raise fault("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if isinstance(fault, str):
+        monkeypatch.setenv("HOME", fault)
+        monkeypatch.setenv("USERPROFILE", fault)
+    else:
+        monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(IdxError, match=r"no home directory.*set XDG_CACHE_HOME to an "
+                       r"absolute path, or pass cache="):  # fmt: skip
+        fetch(mirror, None)
+    assert mirror.asked == []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert_whole(mirror, fetch(mirror, None))
+
+
+@pytest.mark.parametrize("where", ["cache", "./cache", "~/.cache", "$HOME/.cache"])
+def test_a_cache_home_that_is_not_absolute(mirror, tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", where)
+    with pytest.raises(IdxError) as caught:
+        fetch(mirror, None)
+    assert f"XDG_CACHE_HOME is {where!r}, not an absolute path" in str(caught.value)
+    assert "pass cache=" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bar_on_a_terminal_only(mirror, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,10 +68,17 @@ class IdxError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Mnist:
-    """Images with their labels: images float32 (n, rows, cols), label int64 (n,)."""
+    """Images with their labels, if they have any.
 
-    images: NDArray[np.float32]  # (n, rows, cols), 0 background, 1 full ink
-    label: NDArray[np.int64]  # (n,)
+    Attributes:
+        images: float32 (n, rows, cols), 0 background, 1 full ink.
+        label: int64 (n,); None only if `load_mnist` was called with classes=None and
+            found no file of labels.
+
+    """
+
+    images: NDArray[np.float32]
+    label: Any
 
     @property
     def x(self) -> NDArray[np.float32]:
@@ -82,7 +90,7 @@ def load_mnist(
     folder: str | os.PathLike[str],
     split: str = "train",
     *,
-    classes: int = 10,
+    classes: int | None = 10,
     shard: tuple[int, int] = (0, 1),
     max_bytes: int = 2**30,
 ) -> Mnist:
@@ -92,42 +100,53 @@ def load_mnist(
     "train") and the same with `t10k` for `train` (split "test"), also spelt
     `train-images.idx3-ubyte`, each plain or with `.gz`. Where a file is there in
     several forms, they must hold the same array. Any image size is right, so that
-    Fashion-MNIST and others like it load too; labels lie in 0..classes-1.
+    Fashion-MNIST and others like it load too; labels lie in 0..classes-1. With
+    classes=None the labels do not matter: any are right, 0 to 255, and so are none at
+    all. A file of labels that is there must still be whole, and belong to the images.
 
     With shard=(k, m) only part k = 0, ..., m - 1 of the rows, cut into m nearly equal
     ones, is kept in memory: one process's part of a data set too large for it. More
     than max_bytes of pixels, a byte each, are refused.
 
-    Returns `Mnist`: images float32 (n, rows, cols) in [0, 1], label int64 (n,).
+    Returns `Mnist`: images float32 (n, rows, cols) in [0, 1], label int64 (n,), or
+    None where there are no labels and classes=None.
     Raises IdxError if a file is missing, damaged or of another kind, or if labels
     and images do not match; ValueError for another split.
     """
     if split not in SPLITS:
         raise ValueError(f'split is {split!r}: it must be "train" or "test"')
     folder = checks.path("load_mnist", folder)
-    checks.count("load_mnist", "classes", classes)
+    if classes is not None:
+        checks.count("load_mnist", "classes", classes)
     stem = SPLITS[split]
     how: dict[str, Any] = {"shard": shard, "max_bytes": max_bytes}
-    images_path, images = _read_one(folder, f"{stem}-images", 3, how)
-    labels_path, labels = _read_one(folder, f"{stem}-labels", 1, how)
-    if len(labels) != len(images):
+    found = _files(folder, f"{stem}-images", 3)
+    images_path, images, n = _read_one(found, f"{stem}-images", 3, how)
+    scaled = np.divide(images, np.float32(255))
+    found = _files(folder, f"{stem}-labels", 1, optional=classes is None)
+    if not found:
+        return Mnist(scaled, None)
+    labels_path, labels, of = _read_one(found, f"{stem}-labels", 1, how)
+    if of != n:
         raise IdxError(
-            f"{labels_path}: {len(labels)} labels for the {len(images)} images of"
-            f" {images_path.name}: the two files belong to different data sets"
+            f"{labels_path}: {of} labels for the {n} images of {images_path.name}: the"
+            f" two files belong to different data sets"
         )
-    if labels.max() >= classes:
+    if classes is not None and labels.max() >= classes:
         row = int(np.argmax(labels >= classes))
         raise IdxError(
             f"{labels_path}: label {labels[row]} in row {row} is outside"
-            f" 0..{classes - 1}; pass classes= for a data set with more classes"
+            f" 0..{classes - 1}; pass classes= for a data set with more classes, or"
+            f" classes=None for any"
         )
-    return Mnist(np.divide(images, np.float32(255)), labels.astype(np.int64))
+    return Mnist(scaled, labels.astype(np.int64))
 
 
-def _read_one(
-    folder: Path, stem: str, ndim: int, how: dict[str, Any]
-) -> tuple[Path, NDArray[np.uint8]]:
-    """The path and array (uint8, ndim dimensions) of one of a split's two files."""
+def _files(folder: Path, stem: str, ndim: int, *, optional: bool = False) -> list[Path]:
+    """The files of a folder that have one of the names of a split's images or labels.
+
+    At least one; an optional one may be missing.
+    """
     names = [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
     try:
         there = sorted(os.listdir(folder))
@@ -137,15 +156,25 @@ def _read_one(
             f"{folder}: not a readable folder ({error.strerror}); pass the folder that"
             f" holds the MNIST files, or let download_mnist() make one"
         ) from error
-    if not found:
-        more = f" and {len(there) - 10} more" if len(there) > 10 else ""
-        raise IdxError(
-            f"{folder}: none of {', '.join(names)} is a file there. The folder holds:"
-            f" {', '.join(map(repr, there[:10])) or 'nothing'}{more}. Put the file"
-            f" there, or let download_mnist() fetch MNIST"
-        )
+    # What has the name and is not a file was meant to be one.
+    if found or (optional and not set(names) & set(there)):
+        return found
+    more = f" and {len(there) - 10} more" if len(there) > 10 else ""
+    alone = ", or pass classes=None for images alone" if ndim == 1 else ""
+    raise IdxError(
+        f"{folder}: none of {', '.join(names)} is a file there. The folder holds:"
+        f" {', '.join(map(repr, there[:10])) or 'nothing'}{more}. Put the file"
+        f" there, or let download_mnist() fetch MNIST{alone}"
+    )
+
+
+def _read_one(
+    found: Sequence[Path], stem: str, ndim: int, how: dict[str, Any]
+) -> tuple[Path, NDArray[np.uint8], int]:
+    """The path, array (uint8, ndim dimensions) and rows of what `_files` found."""
     # torchvision keeps NAME beside NAME.gz: harmless, unless they differ.
-    arrays = [read_idx(path, **how) for path in found]
+    read = [_read(path, **how) for path in found]
+    arrays = [array for array, _ in read]
     for path, array in zip(found, arrays, strict=True):
         if array.dtype != np.uint8 or array.ndim != ndim:
             raise IdxError(
@@ -156,7 +185,7 @@ def _read_one(
             raise IdxError(
                 f"{path}: differs from {found[0].name} beside it; remove one of them"
             )
-    return found[0], arrays[0]
+    return found[0], *read[0]
 
 
 def read_idx(
@@ -175,6 +204,13 @@ def read_idx(
     Allocates no more than about twice what the file really holds, whatever its header
     says.
     """
+    return _read(path, max_bytes, shard)[0]
+
+
+def _read(
+    path: str | os.PathLike[str], max_bytes: int, shard: tuple[int, int]
+) -> tuple[NDArray[Any], int]:
+    """What `read_idx` returns, and how many rows the whole file has."""
     path = checks.path("read_idx", path)
     checks.number("read_idx", "max_bytes", max_bytes, checks.POSITIVE)
     if not isinstance(shard, tuple) or len(shard) != 2:
@@ -202,7 +238,7 @@ def read_idx(
 
 def _parse(
     path: Path, file: BinaryIO, max_bytes: int, shard: tuple[int, int]
-) -> NDArray[Any]:
+) -> tuple[NDArray[Any], int]:
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     size = os.fstat(file.fileno()).st_size
@@ -273,7 +309,7 @@ def _parse(
     if seen < end:
         raise damaged(f"{promise} but it ends after {seen}")
     array = np.frombuffer(data, dtype).reshape(last - first, *shape[1:])
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return array.astype(dtype.newbyteorder("="), copy=False), shape[0]
 
 
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:
@@ -304,15 +340,13 @@ def download_mnist(
     needs no network; any other is fetched from the first of `mirrors` that has it
     right. `files` maps a name to (size in bytes, SHA-256); `timeout` is in seconds
     of silence. Only http and https are spoken, and never more than the known size is
-    read. A file gets its name only when whole and verified.
+    read. A file gets its name only when whole and verified. One that is there and is
+    not right is damaged, or another: a warning says so, and that it is fetched again.
 
-    Raises IdxError if no mirror gives a file (it says how to place it by hand) or
-    the folder cannot be written.
+    Raises IdxError if no mirror gives a file (it says how to place it by hand), the
+    folder cannot be written, or there is no home directory for the default folder.
     """
-    if cache is None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache = Path(base, "scratchnet", "mnist")
-    folder = checks.path("download_mnist", cache)
+    folder = checks.path("download_mnist", _cache() if cache is None else cache)
     checks.mapping("download_mnist", "files", files)
     checks.number("download_mnist", "timeout", timeout, checks.POSITIVE)
     urls = [mirrors] if isinstance(mirrors, str) else mirrors
@@ -320,35 +354,76 @@ def download_mnist(
         raise TypeError(f"download_mnist: mirrors is {mirrors!r}; addresses expected")
     for name, (size, sha256) in files.items():
         path = folder / name
+        damage = None
         try:
-            if _is_right(path, size, sha256):
-                continue
+            if path.is_file():
+                damage = _damage(path, size, sha256)
+                if damage is None:
+                    continue
+                warnings.warn(
+                    f"{path}: damaged ({damage}); it is fetched again", stacklevel=2
+                )
             folder.mkdir(parents=True, exist_ok=True)
-            data = _fetch(path, urls, size, sha256, timeout)
+            data = _fetch(path, urls, size, sha256, timeout, damage)
             # Inside the folder, so that the move is on one disk and thus atomic.
             with tempfile.TemporaryDirectory(dir=folder) as partial:
                 whole = Path(partial, name)
                 whole.write_bytes(data)
                 os.replace(whole, path)
         except OSError as error:
+            state = f"damaged ({damage}), and " if damage else ""
             raise IdxError(
-                f"{path}: cannot be read or written ({error}); make the folder"
+                f"{path}: {state}cannot be read or written ({error}); make the folder"
                 f" writable, or pass another cache="
             ) from error
     return folder
 
 
-def _is_right(path: Path, size: int, sha256: str) -> bool:
-    if not path.is_file() or path.stat().st_size != size:
-        return False
+def _cache() -> Path:
+    """The folder of MNIST where none is given."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base:
+        if not os.path.isabs(base):
+            raise IdxError(
+                f"download_mnist: XDG_CACHE_HOME is {base!r}, not an absolute path; set"
+                f" it to one, or pass cache="
+            )
+        return Path(base, "scratchnet", "mnist")
+    try:
+        home: Path | None = Path.home()
+    except (RuntimeError, KeyError):  # HOME is not set, and the user has no entry
+        home = None
+    # An empty HOME would be the root directory to Path.home().
+    if home is None or not home.is_absolute() or os.environ.get("HOME") == "":
+        raise IdxError(
+            "download_mnist: this user has no home directory to keep MNIST in; set"
+            " XDG_CACHE_HOME to an absolute path, or pass cache="
+        )
+    return home / ".cache" / "scratchnet" / "mnist"
+
+
+def _damage(path: Path, size: int, sha256: str) -> str | None:
+    """How a file differs from what it should be; None if it does not."""
+    found = path.stat().st_size
+    if found != size:
+        return f"{found} bytes, not {size}"
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return None if digest == sha256 else f"its SHA-256 is {digest}, not {sha256}"
 
 
 def _fetch(
-    path: Path, mirrors: Sequence[str], size: int, sha256: str, timeout: float
+    path: Path,
+    mirrors: Sequence[str],
+    size: int,
+    sha256: str,
+    timeout: float,
+    damage: str | None,
 ) -> bytes:
-    """The verified bytes of the file path.name from the first mirror that has them."""
+    """The verified bytes of the file path.name from the first mirror that has them.
+
+    `damage` is what is wrong with the file that is there, for the error.
+    """
     failures = []
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{path.name}"
@@ -363,9 +438,14 @@ def _fetch(
             failures.append(f"{url}: {str(error) or type(error).__name__}")
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
+    state, there = "", ""
+    if damage:
+        state = f"damaged ({damage}), and "
+        there = f"\nRemove {path}, or put a good copy in its place."
     raise IdxError(
-        f"{path}: could not be downloaded:\n  "
+        f"{path}: {state}could not be downloaded:\n  "
         + "\n  ".join(failures or ["no mirror given"])
+        + there
         + f"\nTo place it by hand, get {path.name} ({size} bytes, SHA-256 {sha256})"
         f" from wherever you can and put it into {path.parent}, or pass load_mnist"
         f" the folder that holds it."
