@@ -11,18 +11,23 @@ processes compute what one would, but for rounding.
 The messages go through MPI (mpi4py), or on GPUs, a process for each, through NCCL.
 """
 
+import contextlib
 import hashlib
 import importlib
+import os
+import platform
+import subprocess
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from scratchnet import backend
+from scratchnet import __version__, backend
 from scratchnet.backend import Array
 
 # What errors say is enough; of others, where they come from is shown too.
@@ -30,6 +35,11 @@ EXPECTED = (
     ValueError, TypeError, OSError, FloatingPointError, MemoryError, KeyboardInterrupt,
     backend.BackendError,
 )  # fmt: skip
+
+
+# Seconds in which all processes must come to a Group, where the variable says nothing.
+TIMEOUT = 60.0
+TIMEOUT_VARIABLE = "SCRATCHNET_MPI_TIMEOUT"
 
 
 class GroupError(RuntimeError):
@@ -43,6 +53,10 @@ class Group:
     As `with Group() as group:` it ends the whole job if this process fails, as the
     others would wait for it for ever.
 
+    All processes must make it within 60 s of each other, or those that wait say so and
+    end: one that does not come may be training alone. SCRATCHNET_MPI_TIMEOUT sets
+    another number of seconds.
+
     Args:
         sharded: that each process holds its own rows of the training data, one after
             another in the order of the ranks, and not all of them; see
@@ -54,21 +68,38 @@ class Group:
 
     Raises:
         GroupError: there is no mpi4py, or no MPI that it could use.
+        ValueError: the processes differ in `sharded`, backend or versions, or
+            SCRATCHNET_MPI_TIMEOUT is no number of seconds.
 
     """
 
     def __init__(self, sharded: bool = False) -> None:
-        try:
-            self._mpi = importlib.import_module("mpi4py.MPI")
-        except (ImportError, RuntimeError) as error:
+        self.sharded = bool(sharded)
+        with _in_time():
+            try:
+                self._mpi = importlib.import_module("mpi4py.MPI")
+            except (ImportError, RuntimeError) as error:
+                raise GroupError(
+                    f"Group: mpi4py cannot be used ({error}); install it with pip "
+                    "install 'scratchnet[mpi]', and an MPI, MPICH or Open MPI (pip "
+                    "install mpich)"
+                ) from error
+            self._comm = self._mpi.COMM_WORLD
+            self.rank: int = self._comm.Get_rank()
+            self.size: int = self._comm.Get_size()
+            self._comm.Barrier()
+        started = _launched()
+        if self.size == 1 and started is not None and started[1] > 1:
             raise GroupError(
-                f"Group: mpi4py cannot be used ({error}); install it with pip install "
-                "'scratchnet[mpi]', and an MPI, MPICH or Open MPI (pip install mpich)"
-            ) from error
-        self._comm = self._mpi.COMM_WORLD
-        self.rank: int = self._comm.Get_rank()
-        self.size: int = self._comm.Get_size()
-        self.sharded = sharded
+                f"Group: this is one of {started[1]} processes, and MPI knows of it "
+                "alone; use the mpirun of the MPI that mpi4py was installed for"
+            )
+        self.agree("Group", {
+            "sharded": self.sharded, "backend": backend.name(),
+            "the version of scratchnet": __version__,
+            "the version of NumPy": np.__version__,
+            "the version of Python": platform.python_version_tuple()[:2],
+        })  # fmt: skip
         self._add: Callable[[Array], None] = self._add_by_mpi
         if not backend.on_host():
             here = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED).Get_rank()
@@ -121,9 +152,10 @@ class Group:
             if other.get(name) != theirs[0].get(name)
         ]
         if wrong:
+            more = f" and {len(wrong) - 20} more" if len(wrong) > 20 else ""
             raise ValueError(
-                f"{owner}: not as in process 0: {', '.join(wrong)}; all must be made "
-                "from the same arguments and seeds"
+                f"{owner}: not as in process 0: {', '.join(wrong[:20])}{more}; all "
+                "must be made from the same arguments and seeds"
             )
 
     # Shares
@@ -194,12 +226,113 @@ class Group:
         self._comm.Abort(1)
 
 
+# --- The first meeting --------------------------------------------------------------
+
+# MPI waits for all processes as it starts, inside of C: no thread of Python runs then.
+# So another process looks at the clock. Its input ends when all have come, or when the
+# one that waits has ended.
+_WATCH = """
+import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+seconds, waiting, message = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+over = threading.Thread(target=os.read, args=(0, 1), daemon=True)
+over.start()
+over.join(seconds)
+if over.is_alive():
+    print(message, file=sys.stderr, flush=True)
+    time.sleep(1)  # all that wait speak before the first one ends the job
+    os.kill(waiting, getattr(signal, "SIGKILL", signal.SIGTERM))
+os._exit(0)
+"""
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """End this process, and say why, unless what follows is over in time."""
+    seconds = _timeout()
+    started = _launched()
+    who = "one process" if started is None else f"process {started[0]} of {started[1]}"
+    message = (
+        f"scratchnet: {who} has waited {seconds:g} s for the others, and not all came; "
+        "start all of them under one mpirun, each with --distributed (in Python, each "
+        f"with Group()), or set {TIMEOUT_VARIABLE} to more seconds; this ends the job"
+    )
+    command = [sys.executable, "-I", "-S", "-c", _WATCH, f"{seconds}", f"{os.getpid()}"]
+    watch = subprocess.Popen([*command, message], stdin=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        watch.communicate()
+
+
+def _timeout() -> float:
+    """Return in how many seconds all processes must come.
+
+    Raises:
+        ValueError: the variable holds something else.
+
+    """
+    text = os.environ.get(TIMEOUT_VARIABLE, f"{TIMEOUT}")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise ValueError(
+            f"Group: {TIMEOUT_VARIABLE} is {text!r}; a positive number of seconds "
+            "expected"
+        )
+    return seconds
+
+
+def _launched() -> tuple[int, int] | None:
+    """Return which of how many processes this is, if mpirun says it."""
+    for rank, size in (
+        ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ):
+        with contextlib.suppress(KeyError, ValueError):
+            return int(os.environ[rank]), int(os.environ[size])
+    return None
+
+
+# --- Comparing ----------------------------------------------------------------------
+
+
+def digest(a: Array) -> str:
+    """Return a text that stands for an array: its dtype, its shape, what it holds."""
+    host = np.ascontiguousarray(backend.to_numpy(a))
+    found = hashlib.sha256(f"{host.dtype.str} {a.shape}".encode())
+    found.update(host.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
 def _digest(value: Any) -> str:
-    if not backend.is_array(value):
-        return repr(value)
-    host = np.ascontiguousarray(backend.to_numpy(value))
-    text = f"{host.dtype} {host.shape}".encode()
-    return hashlib.sha256(text + host.tobytes()).hexdigest()
+    if isinstance(value, np.generic):
+        value = value.item()
+    return digest(value) if backend.is_array(value) else repr(value)
+
+
+def facts_of(name: str, data: Sequence[Array], sharded: bool) -> dict[str, Any]:
+    """Return what all processes must have in common of data, by what to call it.
+
+    Args:
+        name: of the data, for errors.
+        data: arrays of the rows that this process holds.
+        sharded: that the others hold other rows.
+
+    """
+    found: dict[str, Any] = {f"the number of arrays of {name}": len(data)}
+    for i, a in enumerate(data):
+        label = f"{name}[{i}]" if len(data) > 1 else name
+        if sharded:
+            found |= {
+                f"the columns of {label}": a.shape[1:],
+                f"the dtype of {label}": f"{a.dtype}",
+            }
+        else:
+            found[label] = a
+    return found
 
 
 def check(owner: str, group: Any, model: Any) -> None:

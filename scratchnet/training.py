@@ -30,6 +30,7 @@ from scratchnet.checkpoint import (
     save_last,
     set_generator_state,
 )
+from scratchnet.facts import described, generators_of
 from scratchnet.nn import Module, inference
 from scratchnet.optim import Optimizer
 from scratchnet.philox import Stream, stream_for
@@ -158,7 +159,12 @@ def fit(
     done = 0  # steps of the epoch
     if group is not None:
         resume = group.from_first(resume)
-        group.agree("fit", place.everything())
+        group.agree("fit", {
+            **place.everything(),
+            **distributed.facts_of("x", data, group.sharded),
+            **distributed.facts_of("validation", held_out or (), False),
+            "checkpoints": checkpoints is not None,
+        })  # fmt: skip
     if resume is not None:
         place.check_facts(resume.facts)
         _check_order(resume, n, len(starts))
@@ -398,8 +404,23 @@ class _Place:
 
     def everything(self) -> dict[str, Any]:
         """Return, by name, what processes that train together must have in common."""
-        kinds = {name: type(part).__name__ for name, part in self.parts.items()}
-        return kinds | self.arguments | self.state(0).arrays | self.random()
+        found = described(**self.parts) | self.arguments
+        for name, part in self._checked_parts():
+            found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
+            if callable(rate := getattr(part, "_rate", None)):
+                found[f"{name}.lr of all steps"] = self._rates(rate)
+        held = generators_of(**self.parts)
+        return found | self.random() | {k: generator_state(g) for k, g in held.items()}
+
+    def _rates(self, rate: Callable[[int], float]) -> np.ndarray:
+        """Return a rate that is a function, in all steps or in 10,000 of them."""
+        a = self.arguments
+        steps = a["epochs"] * -(-a["rows"] // a["batch_size"])
+        found = []
+        with contextlib.suppress(Exception):  # the step will say so that comes there
+            for t in range(0, steps, -(-steps // 10_000)):
+                found.append(float(rate(t)))
+        return np.array(found)
 
     def random(self) -> dict[str, Any]:
         """Return the states of the generators, by name."""
@@ -823,8 +844,19 @@ def pretrain(
         )
     histories: list[History] = []
     first = 1
+    (h,) = _uploaded("pretrain", "x", (x,))
     if group is not None:
+        distributed.check("pretrain", group, stack)
+        n = group.total(len(h))
         resume = group.from_first(resume)
+        place = _Place("pretrain", {"model": stack, "optimizer": stack.optimizer},
+                       {"rng": rng}, None, rows=n, batch_size=batch_size,
+                       epochs=epochs)  # fmt: skip
+        group.agree("pretrain", {
+            **place.everything(),
+            **distributed.facts_of("x", (h,), group.sharded),
+            "checkpoints": checkpoints is not None,
+        })  # fmt: skip
     if resume is not None:
         if "layer" not in resume.facts:
             raise ValueError("pretrain: resume: the state is not of a pretraining")
@@ -838,7 +870,6 @@ def pretrain(
                 f"pretrain: resume: the state is damaged ({error})"
             ) from error
         stack.load_state_dict(_part("stack", resume.arrays))
-    (h,) = _uploaded("pretrain", "x", (x,))
     for k in range(1, len(stack.sizes)):
         layer = stack.layer(k)
         if k >= first:

@@ -4,17 +4,19 @@ Each function is what every process does. `same` is where it must come out.
 """
 
 import os
+import re
 import signal
 import sys
 import tempfile
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import pytest
 
-from scratchnet import byhand, kernels
+from scratchnet import backend, byhand, distributed, kernels
 from scratchnet.checkpoint import Checkpoints
-from scratchnet.data.corruption import Masking
+from scratchnet.data.corruption import Gaussian, Masking
 from scratchnet.distributed import Group
 from scratchnet.training import fit, pretrain
 
@@ -35,10 +37,8 @@ def rng(seed):
 
 def made(name, options):
     make = partial(kernels.AdamUpdate, lr=kernels.cosine_decay(1e-2, 40))
-    return getattr(byhand, name)(
-        (D, 5, 4, 2), rng=rng(0), batch_size=16, dtype=np.float64, optimizer=make,
-        **options,
-    )  # fmt: skip
+    options = {"dtype": np.float64, "optimizer": make, **options}
+    return getattr(byhand, name)((D, 5, 4, 2), rng=rng(0), batch_size=16, **options)
 
 
 def run(model, x=X, **how):
@@ -129,11 +129,186 @@ def differing_kinds():
 
 
 def drifting():
-    """What no state shows is found out at the end of the epoch."""
+    """What no fact shows is found out at the end of the epoch."""
     with Group() as group:
         model = made("VAE", {})
-        model.optimizer.weight_decay = 0.1 * group.rank
-        run(model, group=group)
+
+        def drift(_):
+            model.theta[0] += group.rank
+
+        run(model, group=group, callback=drift)
+
+
+# What two processes may differ in: what the error names first, the system, its options
+# and the arguments of `fit` in process r.
+
+LEVEL = 0.0  # a global that a user's function reads
+
+
+@dataclass
+class Mask:
+    """A user's corruption, with an array."""
+
+    kept: np.ndarray
+
+    def __call__(self, x, rng):
+        return x * self.kept
+
+
+class Doubled:
+    """A user's corruption, with a corruption in it and a generator of its own."""
+
+    def __init__(self, inner, seed):
+        self._inner, self._rng = inner, rng(seed)
+
+    def __call__(self, x, _):
+        return self._inner(self._inner(x, self._rng), self._rng)
+
+
+def mixed(x, rng, *, level):
+    return Masking(level)(x, rng)
+
+
+def through_a_closure(level):
+    return lambda x, rng: Masking(level)(x, rng)
+
+
+def through_a_global(x, rng):
+    return Masking(LEVEL)(x, rng)
+
+
+@cache
+def table(r):
+    rates = [1e-2] * 11 + [1e-2 + 1e-9 * r]
+    return rates.__getitem__
+
+
+def adam(**options):
+    return {"optimizer": partial(kernels.AdamUpdate, **options)}
+
+
+def sgd(**options):
+    return {"optimizer": partial(kernels.SGDUpdate, **{"lr": 0.1} | options)}
+
+
+def corrupted(corruption):
+    return "DenoisingAutoencoder", {"corruption": corruption}, {}
+
+
+def differing_options(r):
+    """Yield what differs, and what the error must say."""
+    vae, ae, denoising = "VAE", "Autoencoder", corrupted
+    init = (kernels.he_normal, kernels.he_uniform)[r]
+    halved = (lambda x, rng: x * 0.5, lambda x, rng: x * 0.25)[r]
+    cosine = kernels.cosine_decay(1e-2, 40 + r)
+    held = kernels.hold_then_decay(1e-2, 9, 0.5 + r / 9)
+    kind = (np.float64, np.float32)[r]
+    yield "model.beta", vae, {"beta": 1.0 + r}, {}
+    yield "model.encoder.f[0].forward", vae, {"activation": ("relu", "tanh")[r]}, {}
+    yield ("model.encoder.f[0].forward.slope", ae,
+           {"activation": "leaky_relu", "slope": 0.1 + r / 10}, {})  # fmt: skip
+    yield "model.bounded", ae, {"output": ("sigmoid", "linear")[r]}, {}
+    yield "model.cross_entropy", ae, {"loss": ("squared", "cross_entropy")[r]}, {}
+    yield "model.encoder.f[3].forward", ae, {"active_code": bool(r)}, {}
+    yield "model.gaussian", vae, {"decoder": ("bernoulli", "gaussian")[r]}, {}
+    yield "model.k", "IWAE", {"k": 3 + r}, {}
+    yield "model", ("VAE", "IWAE")[r], {}, {}
+    yield "model.encoder.0.W", ae, {"init": init}, {}
+    yield "model.corruption.p", *denoising(Masking(0.4 + r / 10))
+    yield "model.corruption", *denoising((Masking(0.5), Gaussian(0.5))[r])
+    yield "model.corruption.kept", *denoising(Mask(np.ones(D) - r * np.eye(D)[0]))
+    yield "model.corruption._inner.sigma", *denoising(Doubled(Gaussian(0.1 + r), 0))
+    yield "model.corruption._rng", *denoising(Doubled(Gaussian(0.1), r))
+    yield "model.corruption.level", *denoising(partial(mixed, level=0.4 + r / 10))
+    yield "model.corruption.level", *denoising(through_a_closure(0.4 + r / 10))
+    yield "model.corruption.LEVEL", *denoising(through_a_global)
+    yield "model.corruption (code)", *denoising(halved)
+    yield "optimizer.lr", vae, adam(lr=1e-2 * (1 + r)), {}
+    yield "optimizer.betas", vae, adam(betas=(0.9, 0.99 + r / 1000)), {}
+    yield "optimizer.eps", vae, adam(eps=1e-8 * (1 + r)), {}
+    yield "optimizer.weight_decay", vae, adam(weight_decay=r / 10), {}
+    yield "optimizer.momentum", vae, sgd(momentum=0.5 + r / 10), {}
+    yield "optimizer", vae, (adam, sgd)[r](lr=0.1), {}
+    yield "optimizer.lr of all steps", vae, adam(lr=cosine), {}
+    yield "optimizer._rate.held", vae, adam(lr=held), {}
+    yield "optimizer.lr of all steps", vae, adam(lr=table(r)), {}
+    yield "batch_size", vae, {}, {"batch_size": 16 - r}
+    yield "epochs", vae, {}, {"epochs": 3 + r}
+    yield "rng", vae, {}, {"rng": rng(3 + r)}
+    yield "noise", vae, {}, {"noise": rng(4 + r)}
+    yield "x", vae, {}, {"x": X + 1e-9 * r * (X < 0.5)}
+    yield "rows", vae, {}, {"x": X[r:]}
+    yield "validation", vae, {}, {"validation": X[:20] * (1 - r / 2)}
+    yield "validation", vae, {}, {"validation": (None, X)[r]}
+    folder = Checkpoints("nowhere", group=GROUPS[-1])
+    yield "checkpoints", vae, {}, {"checkpoints": (None, folder)[r]}
+    data = {"x": X.astype(kind), "validation": None}
+    yield "model.dtype", vae, {"dtype": kind}, data
+
+
+GROUPS = []
+
+
+def refused(name, owner, f):
+    """Call what must be refused in all processes, and name what differs."""
+    said = rf"^{owner}: not as in process 0: .*\b{re.escape(name)} in process 1[,;]"
+    with pytest.raises(ValueError, match=said):
+        f()
+
+
+def differing_groups():
+    """Processes that meet compare themselves, and then the shards of their data."""
+    rank = Group().rank
+    refused("sharded", "Group", lambda: Group(sharded=rank == 1))
+    with pytest.MonkeyPatch.context() as patch:
+        if rank:
+            patch.setattr(distributed, "__version__", "0.0.1")
+        refused("the version of scratchnet", "Group", Group)
+    with pytest.MonkeyPatch.context() as patch:
+        if rank:
+            patch.setattr(backend, "name", lambda: "cupy")
+        refused("backend", "Group", Group)
+    group = Group(sharded=True)
+    model = byhand.Autoencoder((D + rank, 2), rng=rng(0), batch_size=16, dtype="f8")
+    x = np.ones((20 + rank, D + rank))
+    how = {"epochs": 1, "batch_size": 16, "rng": rng(3), "group": group}
+    refused("the columns of x", "fit", partial(fit, model, x, **how))
+    kind = ("f8", "f4")[rank]
+    model = byhand.Autoencoder((D, 2), rng=rng(0), batch_size=16, dtype=kind)
+    refused("the dtype of x", "fit", partial(fit, model, x[:, :D].astype(kind), **how))
+
+
+def differing_in_all():
+    """Whatever makes a run is compared before its first step."""
+    global LEVEL
+    differing_groups()
+    group = Group()
+    GROUPS.append(group)
+    r = group.rank
+    LEVEL = 0.4 + r / 10
+    for name, system, options, how in differing_options(r):
+        model = made(system, options)
+        before = model.theta.copy()
+        how = {"epochs": 3, "batch_size": 16, "rng": rng(3), "validation": X[:20]} | how
+        if hasattr(model, "with_noise"):
+            how.setdefault("noise", rng(4))
+        refused(name, "fit", partial(fit, model, how.pop("x", X), group=group, **how))
+        np.testing.assert_array_equal(model.theta, before)
+    stacks = [({"activation": ("relu", "tanh")[r]}, {}, "model._options.activation"),
+              ({}, {"epochs": 1 + r}, "epochs"), ({}, {"x": X * (1 - r / 2)}, "x"),
+              (adam(lr=table(r)), {}, "optimizer.lr of all steps")]  # fmt: skip
+    for options, how, name in stacks:
+        stack = made("StackedAutoencoder", options)
+        how = {"x": X, "epochs": 3, "batch_size": 16, "rng": rng(3)} | how
+        refused(name, "pretrain", partial(pretrain, stack, group=group, **how))
+
+
+def alone():
+    """One that has started MPI, but trains without the others."""
+    from mpi4py import MPI
+
+    group = None if MPI.COMM_WORLD.Get_rank() else Group()
+    run(made("VAE", {}), group=group)
 
 
 def surprised():

@@ -55,7 +55,9 @@ def test_n_processes_compute_what_one_does(n):
 
 
 @needs_mpi
-@pytest.mark.parametrize("name", ["layers", "exploding", "unguarded"])
+@pytest.mark.parametrize(
+    "name", ["layers", "exploding", "unguarded", "differing_in_all"]
+)
 def test_the_same_in_all(name):
     status, _, err = end(job(2, "tests.mpi_job", name))
     assert status == 0, err
@@ -68,10 +70,7 @@ def test_the_same_in_all(name):
         ("killed", "Killed (signal 9)|exited on signal 9"),
         ("failing", "process 1 of 2: no room for more; this ends the job"),
         ("differing", "fit: not as in process 0: model.encoder.0.W in process 1; all"),
-        (
-            "differing_kinds",
-            "not as in process 0: optimizer in process 1, optimizer.betas",
-        ),
+        ("differing_kinds", "not as in process 0: optimizer in process 1, optimizer."),
         ("drifting", "fit: not as in process 0: the weights in process 1"),
         ("surprised", 'tests/mpi_job.py", line '),
     ],
@@ -82,6 +81,58 @@ def test_a_process_that_fails_ends_the_job(name, said):
     assert status != 0
     assert any(one in out + err for one in said.split("|")), out + err
     assert time.monotonic() - began < 60
+
+
+NOT_ALL = "process 0 of 2 has waited 0.2 s for the others, and not all came; start all"
+
+
+@needs_mpi
+def test_a_process_that_does_not_come_ends_the_job(tmp_path):
+    """One without --distributed, which never starts MPI, and one that makes no Group.
+
+    Whether it goes on for long or ends before.
+    """
+    python = [MPIEXEC, "-n", "1", sys.executable, "-m"]
+    here = [*python, *TRAIN, "1", "--out", f"{tmp_path}/here", "--distributed"]
+    there = [*TRAIN, "40", "--out", f"{tmp_path}/there"]
+    short = ["timeit", "-n", "1", "-r", "1", "pass"]
+    environment = {"OPENBLAS_NUM_THREADS": "1", "SCRATCHNET_MPI_TIMEOUT": "0.2"}
+    began = time.monotonic()
+    jobs = [
+        subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**os.environ, **environment},
+        )
+        for command in ([*here, ":", *python[1:], *there],
+                        [*here, ":", *python[1:], *short],
+                        [MPIEXEC, "-n", "2", *python[3:], "tests.mpi_job", "alone"])
+    ]  # fmt: skip
+    for process in jobs:
+        status, out, err = end(process)
+        assert status != 0
+        assert NOT_ALL in err, out + err
+        assert "each with --distributed" in err
+        assert "Traceback" not in err
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf", "1e300", "1 s"])
+def test_a_limit_that_is_no_number_of_seconds(monkeypatch, text):
+    monkeypatch.setenv("SCRATCHNET_MPI_TIMEOUT", text)
+    said = f"Group: SCRATCHNET_MPI_TIMEOUT is {text!r}; a positive number of seconds"
+    with pytest.raises(ValueError, match=said):
+        Group()
+
+
+@needs_mpi
+def test_one_process_alone_is_a_group(monkeypatch):
+    group = Group()
+    assert (group.rank, group.size, group.sharded) == (0, 1, False)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    with pytest.raises(GroupError, match="this is one of 4 processes, and MPI knows "):
+        Group()
 
 
 TRAIN = "scratchnet train vae --examples 600 --batch-size 50 --hidden 16 --code 2"

@@ -15,7 +15,7 @@ FLOORS = [
     {"backend"},
     {"philox"},
     {"checks"},
-    {"anomaly", "kernels", "bounds", "distributed"},
+    {"anomaly", "kernels", "bounds", "distributed", "facts"},
     {"tensor"},
     {"derivatives", "functions"},
     {"testing", "cases", "nn", "losses", "optim"},
