@@ -36,7 +36,6 @@ EXPECTED = (
     backend.BackendError,
 )  # fmt: skip
 
-
 # Seconds in which all processes must come to a Group, where the variable says nothing.
 TIMEOUT = 60.0
 TIMEOUT_VARIABLE = "SCRATCHNET_MPI_TIMEOUT"

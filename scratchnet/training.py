@@ -104,6 +104,7 @@ def fit(
         group: other processes, which call `fit` with the same arguments (but x, if the
             group is `sharded`), to train the same model by hand together. `batch_size`
             is the rows of all. Process 0 has the progress bar, and its state counts.
+            Before the first step they compare all that makes the run, data too.
 
     Raises:
         TypeError, ValueError: an argument is not what is said above, x is empty or
