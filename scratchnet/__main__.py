@@ -411,10 +411,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
 
 
+@contextlib.contextmanager
+def _few_threads(args: argparse.Namespace) -> Iterator[None]:
+    """Multiply matrices with one thread, unless the user or `train` chooses more.
+
+    Two threads that wait for each other on small matrices are many times slower than
+    one, if another program holds a core. The processes of a group keep theirs.
+    """
+    before = backend.threads()
+    if not getattr(args, "distributed", False):
+        backend.use_threads(backend.threads_for(0))
+    try:
+        yield
+    finally:
+        if before is not None:
+            backend.use_threads(before)
+
+
 def _run(args: argparse.Namespace) -> int:
     """Do what the arguments say; return the exit status."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _few_threads(args):
             warnings.showwarning = _show_warning
             if getattr(args, "backend", None):
                 backend.use(args.backend)

@@ -468,7 +468,9 @@ def _run_in(facts: Mapping[str, Any]) -> str:
 
 def machine() -> dict[str, str]:
     """Return what the last bits of a result may depend on."""
-    return {"backend": backend.name(), **_host()}
+    threads = backend.threads()
+    known = {} if threads is None else {"threads": str(threads)}
+    return {"backend": backend.name(), **_host(), **known}
 
 
 @cache

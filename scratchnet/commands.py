@@ -150,7 +150,7 @@ def load_images(
         scenes = draw_scenes(n, rng)
         return Images(scenes.x, scenes.images.shape[1:], scenes.deer, scenes.x_depth)
     folder = download_mnist() if where == "mnist" else Path(where)
-    mnist = load_mnist(folder, "test" if held_out else "train")
+    mnist = load_mnist(folder, "test" if held_out else "train", classes=None)
     if n is not None and n > len(mnist.x):
         raise ValueError(f"--examples {n}: {folder} has {len(mnist.x)}")
     label = None if mnist.label is None else mnist.label[:n]
@@ -463,6 +463,7 @@ def _train(args: argparse.Namespace, folder: Folder, group: Group | None) -> int
         data=digest([*images.arrays, *held_out.arrays]),
         shape=images.shape,
         id=secrets.token_hex(8),
+        threads=threads_of(args, images, found, group),
         files=(WEIGHTS, HISTORY, *pictures(args, images)),
     )
     if group:
@@ -591,6 +592,24 @@ def resumed(args: argparse.Namespace, found: About, now: About) -> About:
     return replace(
         now, id=found.id, files=files, extended=extended, format=found.format
     )
+
+
+def threads_of(
+    args: argparse.Namespace, images: Images, found: About | None, group: Group | None
+) -> int | None:
+    """Choose the number of threads for matrix products; return what is in effect.
+
+    A run that is resumed takes the number that it had: on it the last bits depend. The
+    processes of a group keep theirs. None stands for a BLAS that cannot be asked.
+    """
+    if group is not None:
+        return backend.threads()
+    n = found.threads if found and args.resume else None
+    if n is None:
+        widest = max(images.x.shape[1], args.noise if args.system == "gan" else 0)
+        hidden = max(args.hidden, default=widest)
+        n = backend.threads_for(args.batch_size * widest * hidden)
+    return backend.use_threads(n)
 
 
 def length_of(system: str) -> str:
