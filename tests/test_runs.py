@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import byhand, checkpoint, commands, kernels, plots
+from scratchnet import backend, byhand, checkpoint, commands, kernels, plots
 from scratchnet.__main__ import main
 from scratchnet.runs import LOCK, Folder, is_name
 from scratchnet.training import fit, fit_gan
@@ -737,3 +737,51 @@ def test_fit_without_a_stderr(monkeypatch):
     fit(model, x, epochs=1, batch_size=10, rng=rngs[1])
     gan = byhand.GAN((2, 4), (4, 1), rng=rngs[0], batch_size=10)
     fit_gan(gan, x, steps=2, batch_size=10, rng=rngs[1], noise=rngs[2])
+
+
+# --- Labels, threads ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", ["none", "letters", "many"])
+def test_labels_are_for_pictures_only(run, here, labels):
+    folder = write_data(here / "letters", labels=labels != "none")
+    if labels != "none":
+        for split, n in (("train", 12), ("t10k", 8)):
+            label = np.arange(n).astype(np.uint8) * (2 if labels == "letters" else 20)
+            (folder / f"{split}-labels-idx1-ubyte").write_bytes(idx(label + 1))
+    for system in ("autoencoder", "denoising", "vae"):
+        command = f"train {system} --data letters {SMALL} --out {system}"
+        assert run(command)[0] == 0, system
+        for use in ("encode", "reconstruct"):
+            status, _, err = run(f"{use} {system}")
+            assert status == 0, err
+    header, *rows = Path("vae/codes.csv").read_text("utf-8").splitlines()
+    assert (header, len(rows)) == ("z0,z1" if labels == "none" else "label,z0,z1", 8)
+    assert run("encode vae --out codes.npz")[0] == 0
+    with np.load("codes.npz") as saved:
+        assert ("label" in saved) == (labels != "none")
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(7, np.uint8)))
+    assert "7 labels for the 8 images" in run("encode vae")[2]
+
+
+@pytest.mark.skipif(backend.threads() is None, reason="another BLAS than OpenBLAS")
+def test_a_run_records_its_threads_and_takes_them_again(run, stopped, monkeypatch):
+    before = backend.threads()
+    monkeypatch.setattr(backend, "threads_for", lambda n: 1 if n < 1000 else 2)
+    monkeypatch.setattr(backend, "_cores", lambda: 2)
+    used = []
+    train = commands.fit
+    monkeypatch.setattr(
+        commands,
+        "fit",
+        lambda *a, **k: used.append(backend.threads()) or train(*a, **k),
+    )
+    stopped(f"{VAE} --out small")
+    stopped(f"{VAE} --batch-size 8 --hidden 30 --out large")
+    monkeypatch.setattr(backend, "threads_for", lambda n: 1)
+    for name, n in (("small", 1), ("large", 2)):
+        assert json.loads(Path(f"{name}/run.json").read_text("utf-8"))["threads"] == n
+        status, _, err = run(f"train vae --resume {name}")
+        assert (status, err) == (0, "")  # no warning of another number
+    assert used == [1, 2, 1, 2]
+    assert backend.threads() == before
