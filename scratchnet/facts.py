@@ -31,8 +31,8 @@ from scratchnet.distributed import Group, digest
 Fact = str | int | float
 Facts = Iterator[tuple[str, Any]]  # names and facts; a generator counts as one
 
-# Left out of what has a state: a count that is in it, and who trains it.
-_IN_STATE = ("_steps", "group")
+# Left out of what has a state: a count that is in it, where it is, and who trains it.
+_IN_STATE = ("_steps", "_on_host", "group")
 # Of the standard library, what a repr says all about.
 _VALUES = ("builtins", "collections", "datetime", "decimal", "fractions", "operator")
 

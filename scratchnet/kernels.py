@@ -406,13 +406,13 @@ def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], f
 
     """
     _check_decay("cosine_decay", lr, steps, final)
-    return partial(_cosine, lr, steps, final)
+    return partial(_cosine, lr=lr, steps=steps, final=final)
 
 
 # The rates are functions of the module, so that they can be pickled.
 
 
-def _cosine(lr: float, steps: int, final: float, t: int) -> float:
+def _cosine(t: int, *, lr: float, steps: int, final: float) -> float:
     part = min(t, steps - 1) / steps
     # (1 + cos 2a) / 2 = cos² a, which is not rounded to 0 near the end.
     return final + (lr - final) * math.cos(math.pi / 2 * part) ** 2
@@ -437,10 +437,10 @@ def hold_then_decay(
     """
     _check_decay("hold_then_decay", lr, steps, final)
     held = checks.number("hold_then_decay", "hold", hold, "[0, 1)") * steps
-    return partial(_line, lr, steps, held, final)
+    return partial(_line, lr=lr, steps=steps, held=held, final=final)
 
 
-def _line(lr: float, steps: int, held: float, final: float, t: int) -> float:
+def _line(t: int, *, lr: float, steps: int, held: float, final: float) -> float:
     part = max(0.0, min(t, steps - 1) - held) / (steps - held)
     return lr + (final - lr) * part
 

@@ -6,6 +6,7 @@ and `fit_gan` for the game of two.
 
 import contextlib
 import copy
+import re
 import sys
 import time
 import warnings
@@ -30,11 +31,14 @@ from scratchnet.checkpoint import (
     save_last,
     set_generator_state,
 )
+from scratchnet.distributed import digest
 from scratchnet.facts import described, generators_of
 from scratchnet.nn import Module, inference
 from scratchnet.optim import Optimizer
 from scratchnet.philox import Stream, stream_for
 from scratchnet.tensor import Tensor, plain
+
+Batch = tuple[Array, ...]
 
 
 @dataclass
@@ -166,6 +170,8 @@ def fit(
             **distributed.facts_of("validation", held_out or (), False),
             "checkpoints": checkpoints is not None,
         })  # fmt: skip
+    if checkpoints is not None or resume is not None:
+        place.describe(() if group is not None and group.sharded else data)
     if resume is not None:
         place.check_facts(resume.facts)
         _check_order(resume, n, len(starts))
@@ -350,7 +356,29 @@ class _Place:
                 self.generators |= {f"{name}.{k}": g for k, g in own}
         self.history = history
         self.run: dict[str, str] = {}  # the id of a run that is resumed
+        self.made: dict[str, Any] = {}  # what `describe` found
         self.arguments = {"run": owner, **arguments, "generators": [*self.generators]}
+
+    def describe(self, data: Batch) -> None:
+        """Take up what the parts and the data are, for states to carry.
+
+        A model of the user's own may hold what changes from run to run. A learning rate
+        that is a function may be another in a run that is extended, and code is not the
+        same in each version of Python.
+        """
+        own = {
+            name: part
+            for name, part in self.parts.items()
+            if type(part).__module__.startswith("scratchnet.")
+            and not isinstance(part, Stream)
+        }
+        self.made = {
+            name: fact
+            for name, fact in described(**own).items()
+            if not {"lr", "_rate"} & set(re.split(r"[.\[]", name))
+            and not name.endswith("(code)")
+        }
+        self.made |= {_label("x", i, data): digest(a) for i, a in enumerate(data)}
 
     def state(self, step: int, **arrays: Array) -> State:
         """Return the state after so many steps, with more arrays of the run.
@@ -400,6 +428,7 @@ class _Place:
             "step": step,
             "history": {k: [*values] for k, values in vars(self.history).items()},
             "generators": self.random(),
+            "made": self.made,
             **self.run,
         }
 
@@ -486,14 +515,7 @@ class _Place:
         owner = f"{self.owner}: resume: the state"
         if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
             raise ValueError(f"{owner} was written by a later scratchnet")
-        saved = facts.get("arguments")
-        saved = saved if isinstance(saved, dict) else {}
-        wrong = [
-            f"{k} is {v!r} here, {saved.get(k)!r} there"
-            for k, v in self.arguments.items()
-            if saved.get(k) != v and k not in LENGTHS
-        ]
-        if wrong:
+        if wrong := self._differences(facts):
             raise ValueError(f"{owner} is of another run: {'; '.join(wrong)}")
         step, history = facts.get("step"), facts.get("history")
         if not (
@@ -514,6 +536,27 @@ class _Place:
                 f"{owner} has begun {done} {unit}; {unit} is {self.arguments[unit]}, "
                 "and a run cannot be made shorter than it is"
             )
+
+    def _differences(self, facts: Mapping[str, Any]) -> list[str]:
+        """Say in what the run of a state with these facts differs from this one."""
+        saved = facts.get("arguments")
+        saved = saved if isinstance(saved, dict) else {}
+        wrong = [
+            f"{k} is {v!r} here, {saved.get(k)!r} there"
+            for k, v in self.arguments.items()
+            if saved.get(k) != v and k not in LENGTHS
+        ]
+        there = facts.get("made")
+        if not self.made or not isinstance(there, dict) or not there:  # format 1
+            return wrong
+        for k in sorted(self.made.keys() | there.keys()):
+            mine, other = self.made.get(k), there.get(k)
+            # What layers below make of the data may differ in its last bits.
+            if mine != other and not (k.startswith("x") and "layer" in facts):
+                of_data = k.startswith("x")
+                what = "another" if of_data else f"{mine!r} here, {other!r} there"
+                wrong.append(f"{k} is {what}")
+        return wrong
 
     def diagnosis(
         self,
@@ -571,9 +614,6 @@ class _Place:
                     f"load_state_dict; {type(part).__name__} has none"
                 )
         return list(self.parts.items())
-
-
-Batch = tuple[Array, ...]
 
 
 Source = np.random.Generator | Stream
@@ -862,6 +902,10 @@ def pretrain(
         if "layer" not in resume.facts:
             raise ValueError("pretrain: resume: the state is not of a pretraining")
         first = resume.facts["layer"]
+        if resume.facts.get("x", digest(h)) != digest(h):
+            raise ValueError(
+                "pretrain: resume: the state is of another run: x is another"
+            )
         try:
             histories = [History(**made) for made in resume.facts["layers"]]
             if not len(histories) == first - 1 < len(stack.sizes) - 1:
@@ -871,6 +915,7 @@ def pretrain(
                 f"pretrain: resume: the state is damaged ({error})"
             ) from error
         stack.load_state_dict(_part("stack", resume.arrays))
+    mark = digest(h) if checkpoints is not None else ""
     for k in range(1, len(stack.sizes)):
         layer = stack.layer(k)
         if k >= first:
@@ -878,6 +923,7 @@ def pretrain(
                 checkpoints,
                 {f"stack.{name}": a for name, a in stack.state_dict().items()},
                 layer=k,
+                x=mark,
                 layers=[asdict(made) for made in histories],
             )
             histories.append(
@@ -1023,6 +1069,8 @@ def fit_gan(
         every=every, average=average is not None,
     )  # fmt: skip
     done = 0
+    if checkpoints is not None or resume is not None:
+        place.describe((x,))
     if resume is not None:
         place.restore(resume)
         done = resume.facts["step"]

@@ -311,3 +311,38 @@ def test_the_engines_own_models_resume_too(tmp_path):
     with pytest.raises(Stopped):
         run(checkpoints=StopAfter(tmp_path, 4))
     assert_same(run(resume=Checkpoints(tmp_path).last()), run())
+
+
+@pytest.mark.parametrize("kind", ["hand", "engine"])
+def test_the_state_of_a_model_of_other_options_is_refused(tmp_path, kind):
+    """Of the same shapes, so that nothing else would tell."""
+    module = byhand if kind == "hand" else models
+    relu = "tanh" if kind == "hand" else nn.Tanh
+
+    def run(name, x=X, betas=(0.9, 0.999), folder=None, resume=None, **options):
+        options = {"rng": rng(0), "dtype": np.float64, **options}
+        how = {"epochs": 2, "batch_size": 25, "rng": rng(1), "resume": resume}
+        if kind == "hand":
+            options |= {"batch_size": 25}
+            options["optimizer"] = partial(kernels.AdamUpdate, betas=betas)
+        model = getattr(module, name)(SIZES, **options)
+        if kind == "engine":
+            how["optimizer"] = optim.Adam(model.parameters(), betas=betas)
+        if hasattr(model, "with_noise"):
+            how["noise"] = rng(4)
+        save = folder and StopAfter(folder, 2)
+        fit(model, x, checkpoints=save, **how)
+
+    for name, given, others in [
+        ("VAE", {}, [{"beta": 2.0}, {"activation": relu}, {"betas": (0.8, 0.999)},
+                     {"x": X[::-1].copy()}]),
+        ("DenoisingAutoencoder", {"corruption": Masking(0.5)},
+         [{"corruption": Masking(0.4)}, {"loss": "cross_entropy"}]),
+    ]:  # fmt: skip
+        with pytest.raises(Stopped):
+            run(name, folder=tmp_path / name, **given)
+        state = Checkpoints(tmp_path / name).last()
+        run(name, resume=state, **given)
+        for other in others:
+            with pytest.raises(ValueError, match="resume: the state is of another run"):
+                run(name, resume=state, **{**given, **other})
