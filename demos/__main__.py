@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from demos._demo import options, perform, use_backend, use_few_threads
+from scratchnet.__main__ import from_console
 
 # In the order of demos/README.md.
 NAMES = (
@@ -43,4 +44,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(from_console(main))

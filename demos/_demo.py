@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scratchnet import backend, plots
+from scratchnet.__main__ import from_console, name, seed
 
 T = TypeVar("T")
 
@@ -100,14 +101,19 @@ def perform(module: Any, quick: bool, out: Path, seed: int, seeds: int = 0) -> b
     return not demo.failed
 
 
+def folder(text: str) -> Path:
+    """Read the name of a folder."""
+    return Path(name(text))
+
+
 def options(description: str) -> argparse.ArgumentParser:
     """Return the parser that all demos share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="train on little")
-    parser.add_argument("--out", type=Path, default=Path("runs/demos"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=folder, default=Path("runs/demos"))
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument(
         "--backend", choices=backend.BACKENDS, help="where to compute (default: numpy)"
     )
@@ -147,4 +153,4 @@ def main(
     use_backend(parser, vars(args).pop("backend"))
     if few_threads:
         use_few_threads()
-    sys.exit(0 if perform(module, **vars(args)) else 1)
+    sys.exit(from_console(lambda: 0 if perform(module, **vars(args)) else 1))

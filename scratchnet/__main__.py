@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -394,21 +394,29 @@ def _usable_streams() -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
+def from_console(command: Callable[[], int]) -> int:
+    """Run a command whatever its output is written to; return the exit status.
+
+    If the reader of the output has gone (`| head -1`), that is 141, SIGPIPE's.
+    """
     with _usable_streams():
         try:
             try:
-                return _run(parser().parse_args(argv))
+                return command()
             finally:
                 sys.stdout.flush()
         except OSError as error:
             # Or Python would try once more to write what is left.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):  # who reads has gone: `| head -1`
+            if isinstance(error, BrokenPipeError):
                 return 128 + getattr(signal, "SIGPIPE", 13)
             say(f"scratchnet: the output cannot be written: {error}", sys.stderr)
             return 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return from_console(lambda: _run(parser().parse_args(argv)))
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
+from demos._demo import folder
 from demos.papers._data import mnist
 from demos.papers._jobs import (
     check_unfinished,
@@ -33,7 +34,7 @@ from demos.papers._jobs import (
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
-from scratchnet.__main__ import positive
+from scratchnet.__main__ import from_console, positive
 
 
 def hours(text: str) -> float:
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m demos.papers", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    made.add_argument("--data", type=Path, help="the folder of MNIST's files")
+    made.add_argument("--data", type=folder, help="the folder of MNIST's files")
     made.add_argument(
         "--only", action="append", choices=list(ROWS), metavar="NAME",
         help=f"a row of the table, one of {', '.join(ROWS)}; may be given again",
@@ -71,10 +72,10 @@ def parser() -> argparse.ArgumentParser:
         "--backend", choices=backend.BACKENDS, help="where to compute (default: numpy)"
     )
     made.add_argument(
-        "--work", type=Path, help="for what is unfinished (default: runs/papers)"
+        "--work", type=folder, help="for what is unfinished (default: runs/papers)"
     )
     made.add_argument(
-        "--out", type=Path, help="for results (default: demos/papers_results)"
+        "--out", type=folder, help="for results (default: demos/papers_results)"
     )
     made.add_argument(
         "--quick", action="store_true",
@@ -227,4 +228,4 @@ def said(name: str, job: Future[str]) -> BaseException | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(from_console(main))
