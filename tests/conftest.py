@@ -24,3 +24,11 @@ def real_mnist():
     if absent:
         pytest.skip(f"no {', '.join(absent)} in {folder} (SCRATCHNET_DATA names it)")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk():
+    """Leave it to the system when files are on the disk: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
