@@ -654,15 +654,30 @@ def copied(here, version, kind):
     return shutil.copytree(OLD / version / kind, here / kind)
 
 
-def test_an_unfinished_run_of_format_1_goes_on(run, here):
-    old = copied(here, "1", "unfinished")
-    # Trained by that version without an interruption.
-    status, _, err = run("train vae --resume unfinished")
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_an_unfinished_run_of_an_older_format_goes_on(run, here, version):
+    old = copied(here, version, "unfinished")
+    status, _, err = run("train vae --resume unfinished --data data")
     assert status == 0, err
-    expected = json.loads((OLD / "1/finished/history.json").read_text("utf-8"))
-    np.testing.assert_allclose(outcome(old)[1], expected["losses"], rtol=1e-4)
+    # Trained by that version without an interruption.
+    history = (OLD / version / "finished" / "history.json").read_text("utf-8")
+    np.testing.assert_allclose(
+        outcome(old)[1], json.loads(history)["losses"], rtol=1e-4
+    )
     assert not (old / "checkpoints" / "run.json").exists()
+    assert len(list((old / "checkpoints").iterdir())) == 1
     assert run("train vae --resume unfinished --epochs 6")[0] == 0
+    assert len(outcome(old)[1]) == 6
+
+
+def test_a_finished_run_of_format_2_is_used_and_extended(run, here):
+    old = copied(here, "2", "finished")
+    assert run("sample finished")[0] == 0
+    assert "/data: not a readable folder" in run("encode finished")[2]
+    for command in ("encode finished", "reconstruct finished",
+                    "train vae --resume finished --epochs 6"):  # fmt: skip
+        status, _, err = run(f"{command} --data data")
+        assert status == 0, err
     assert len(outcome(old)[1]) == 6
 
 
