@@ -238,7 +238,18 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_uses(commands)
+    check = commands.add_parser(
+        "gradcheck", help="check the whole table of derivatives"
+    )
+    check.set_defaults(do=check_table)
+    check.add_argument("--seed", type=seed, default=0)
+    return top
 
+
+def _add_train(commands: Any) -> None:
+    """Add `train`, and what it trains."""
     trainer = commands.add_parser(
         "train", help="train a system and draw what it learned"
     )
@@ -275,6 +286,9 @@ def parser() -> argparse.ArgumentParser:
             help="how often to save what --resume goes on from (default: 30)",
         )  # fmt: skip
 
+
+def _add_uses(commands: Any) -> None:
+    """Add the commands that start from a run."""
     from_run = argparse.ArgumentParser(add_help=False)
     from_run.add_argument(
         "run", type=name, help="the folder that `train` wrote, or its weights"
@@ -304,13 +318,6 @@ def parser() -> argparse.ArgumentParser:
         "encode", parents=[of_images], help="write the codes of images: .csv or .npz"
     )
     own.set_defaults(do=encode)
-
-    check = commands.add_parser(
-        "gradcheck", help="check the whole table of derivatives"
-    )
-    check.set_defaults(do=check_table)
-    check.add_argument("--seed", type=seed, default=0)
-    return top
 
 
 class _Refusing(argparse.ArgumentParser):
