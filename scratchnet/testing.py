@@ -35,6 +35,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -70,6 +71,7 @@ SURE = 4  # so many wrong entries are looked at closely, before it is only to co
 MOST = 64  # so many wrong entries are located; a trusted complex step counts the rest
 COUNTED = 4096  # ... in gradients of up to this size
 BUDGET = 50_000  # evaluations of f for one input, after which the rest is left
+SECONDS = 4.0  # what f may take, where the budget will not suffice for all entries
 NODES = 300  # calls in a graph that are searched for a wrong rule
 
 COMPLEX, RIDDERS = "complex step", "Ridders"
@@ -445,6 +447,7 @@ class _Probe:
         self.problem = problem
         self.rng = rng
         self.calls = 0
+        self.affordable = math.inf  # evaluations of f that take SECONDS
         self.why = ""  # what f raised at a point nearby
         self.base = problem.value(problem.xs)
         if self.base.dtype.kind != "f":
@@ -504,7 +507,10 @@ class _Probe:
         def gradients(xs: list[Array], c: Array) -> Array:
             return _flat(self.problem.gradient(xs, c), xs)
 
+        calls, start = self.calls, time.perf_counter()
         blur = self._roughness(terms)
+        each = (time.perf_counter() - start) / (self.calls - calls)
+        self.affordable = SECONDS / each
         # That of each output; and by how much more, being related, they blur the sum.
         self.blur = 4 * blur[:-1] + EPS / 2 * np.abs(self.c * self.base).ravel()
         self.blur = self.blur.reshape(self.base.shape)
@@ -611,21 +617,26 @@ class _Line:
         change that each step makes estimates the error left. Two things are added.
         A result that disagrees with one of smaller steps has met something that is not
         at x, such as a kink nearby, and is forgotten. And it must hold at `depth` far
-        smaller steps, where the two sides must agree: at a kink they stay apart.
+        smaller steps, where the two sides must agree: at a kink they stay apart. Where
+        noise hides those steps, the error includes what a kink may have added.
         """
         best, bend = _Slope(), 0.0
         rows: list[list[float]] = []
+        gaps: list[float] = []
         t = start or START * self.unit
         last = (TINY if depth > 1 else 1e-5) * self.unit  # split blocks early
         while t > last:
             left, right, noise = self.sides(t)
             middle = (left + right) / 2
             if not math.isfinite(middle):  # outside the domain of f
-                best, rows, t = _Slope(), [], t / 8
+                best, rows, gaps, t = _Slope(), [], [], t / 8
                 continue
             rows.append(_extrapolate(middle, rows[-1] if rows else []))
+            gaps.append(right - left)
             if len(rows) > 2:
                 new = _steadiest(rows[-1], rows[-2], noise, t)
+                if 256 * noise > AIM * abs(new.value) + new.error + target:
+                    new.error += _unseen_kink(gaps) + noise
                 move, before = (abs(rows[k][0] - rows[k - 1][0]) for k in (-1, -2))
                 settling = move <= 0.75 * before + 2 * noise
                 disagrees = abs(new.value - best.value) > new.error + best.error
@@ -639,7 +650,7 @@ class _Line:
                     return best
                 if s == 0.0:
                     break
-                best, rows, t = _Slope(), [], 2 * s
+                best, rows, gaps, t = _Slope(), [], [], 2 * s
             t /= 2
         return self._at_kink(best) if depth > 1 else replace(best, kind="broken")
 
@@ -708,20 +719,30 @@ class _Line:
         return False
 
     def closer(self, best: _Slope, enough: float) -> _Slope:
-        """Return the slope to within `enough`, if the mean of many gives that."""
-        mean = self._mean(best.step, 200)
-        if enough < mean.error < 4 * enough:
-            mean = self._mean(best.step, int(500 * (mean.error / enough) ** 2))
-        agree = abs(mean.value - best.value) <= mean.error + best.error
-        return mean if agree and mean.error < best.error else best
+        """Return the slope to within `enough`, if the fit of many values gives that.
 
-    def certain(self, best: _Slope, claimed: float, enough: float) -> _Slope:
+        The more values, the smaller the step that their rounding allows, and the
+        fewer kinks are near enough to matter.
+        """
+        noise = self.probe.noise_of(self.moved)
+        for n in (64, 256, 1024):
+            step = min(START * self.unit, 4 * noise / enough * (64 / n) ** 0.25)
+            hopeless = 4 * noise / (step * math.sqrt(n)) > enough
+            if hopeless or n > self.probe.affordable / 8:
+                continue
+            fitted = self._fit(step, n)
+            best = fitted if fitted.error < best.error else best
+            if best.error <= enough:
+                break
+        return best
+
+    def certain(self, best: _Slope, claimed: float) -> _Slope:
         """Return the slope, its error no smaller than what is beyond doubt.
 
         That it is not the claimed one has to show at far smaller steps too, down to
         where rounding hides it, and must not shrink with them: near a kink that is too
         close to be seen, slopes drift to the right one as the steps shrink. Where no
-        step is small enough, the mean of very many may tell, if it matters.
+        step is small enough, fits of many values may tell.
         """
         off = abs(best.value - claimed)
         if not math.isfinite(off):
@@ -753,31 +774,69 @@ class _Line:
             t /= 4
         if shown > 1 and abs(before - best.value) < off / 2:
             return best
-        mean = self._mean(best.step, 200) if off > enough else _Slope()
-        if mean.error < off / 4:
-            mean, near = self._mean(best.step, 800), self._mean(best.step / 2, 3200)
-            drift = off / 8 if off < 0.1 * abs(claimed) else off / 64
-            if steady(mean.value, near.value, mean.error + near.error, drift):
-                return near
+        # Fits over different steps must both say so; or slopes, by far.
+        seen = [self.closer(_Slope(), off / part) for part in (3, 6)]
+        if not all(math.isfinite(s.value) for s in seen):
+            other = self.slope(0.0, depth=6, start=0.7 * START * self.unit)
+            seen = [replace(s, error=4 * s.error) for s in (best, other)]
+        if all(abs(s.value - claimed) > 2 * s.error for s in seen):
+            return seen[-1]
         return replace(best, error=max(best.error, off))
 
-    def _mean(self, step: float, n: int) -> _Slope:
-        """Fit n central differences up to `step`, so that their rounding averages out.
+    def _fit(self, step: float, n: int) -> _Slope:
+        """Fit n values up to `step` on either side, so that their rounding averages out.
 
-        They are fitted as polynomials in t^2 of two terms and of three: where these
-        agree, the steps are small enough.
+        The model is a polynomial with at most one kink, at any place and of any size:
+        an odd part in t and t^3, an even part in 1, t^2 and t^4, and a ramp that starts
+        at the kink, which both parts have half of. The slopes at t = 0 of all models
+        that explain the values as well as the best does make the bound. There is none
+        if what the best leaves is not rounding alone.
         """
-        t = np.linspace(0.2, 1.0, n)
-        ends = np.array([self.sides(step * s)[:2] for s in t])
-        powers = np.stack([t, t**3, t**5], axis=1)  # times t, as the noise is as 1/t
-        middle = np.mean(ends, axis=1) * t
-        if not np.all(np.isfinite(middle)) or len(np.unique(middle)) < 5:
+        t = (np.arange(n) + self.probe.rng.random(n)) / n
+        left, right, _ = np.array([self.sides(step * s) for s in t]).T * t
+        odd, even = (right + left) / 2, (right - left) / 2
+        if not np.all(np.isfinite(odd)) or len(np.unique(odd)) < 5:
             return _Slope()
-        two = float(np.linalg.lstsq(powers[:, :2], middle)[0][0])
-        three = np.linalg.lstsq(powers, middle)[0]
-        rest = middle - powers @ three
-        square = np.mean(rest**2) * np.linalg.inv(powers[:, :2].T @ powers[:, :2])[0, 0]
-        return _Slope(two, 6 * math.sqrt(square) + abs(two - float(three[0])), step)
+        slope, rest, line = _fitted(t, odd, even)
+        places = np.append(1e-9, np.linspace(0.02, 0.95, 48))
+        places = np.append(-places[::-1], places)
+        for _ in range(3):
+            ramps = np.maximum(t[:, None] - np.abs(places), 0.0)
+            turns, kinks, _ = _fitted(t, np.sign(places) * ramps, ramps)
+            lengths = np.linalg.norm(kinks, axis=0)
+            turns, kinks = turns / lengths, kinks / lengths
+            along = rest @ kinks  # the size of the kink at each place
+            most = int(np.argmax(np.abs(along)))
+            used = places
+            near = places[max(most - 1, 0)], places[min(most + 1, len(places) - 1)]
+            places = np.unique(np.append(places, np.linspace(*near, 24)))
+        left_over = rest - along[most] * kinks[:, most]
+        square = left_over @ left_over / (2 * n - 7)
+        white = np.mean(np.diff(left_over) ** 2) / 2
+        second = np.max(np.abs(left_over @ kinks))
+        if square > (1 + 4 / math.sqrt(n)) * white or second > 4.5 * math.sqrt(white):
+            return _Slope()
+        likely = along**2 >= along[most] ** 2 - 20 * square
+        at = np.flatnonzero(likely)
+        likely[np.clip(np.append(at - 1, at + 1), 0, len(used) - 1)] = True
+        values = (slope - along * turns)[likely]
+        wide = 4 * np.sqrt(square * (line @ line + turns[likely] ** 2))
+        low, high = float(np.min(values - wide)), float(np.max(values + wide))
+        return _Slope((low + high) / 2, (high - low) / 2, step)
+
+
+def _fitted(t: Array, odd: Array, even: Array) -> tuple[Any, Array, Array]:
+    """Fit the odd and even parts of values at t and -t; for each column, if several.
+
+    Return the slope at 0, what the fit leaves of both parts in one, and the weights of
+    the odd part's values in the slope.
+    """
+    left = []
+    for powers, values in (([t, t**3], odd), ([t**0, t**2, t**4], even)):
+        basis, _ = np.linalg.qr(np.stack(powers, axis=1))
+        left.append(values - basis @ (basis.T @ values))
+    weights = np.linalg.pinv(np.stack([t, t**3], axis=1))[0]
+    return weights @ odd, np.concatenate(left), weights
 
 
 def _extrapolate(middle: float, above: list[float]) -> list[float]:
@@ -786,6 +845,23 @@ def _extrapolate(middle: float, above: list[float]) -> list[float]:
     for k, old in enumerate(above[:6]):
         row.append(row[k] + (row[k] - old) / (4 ** (k + 1) - 1))
     return row
+
+
+def _unseen_kink(gaps: list[float]) -> float:
+    """Bound what a kink near x adds to a slope; steps halve, `gaps` are right - left.
+
+    A kink adds to one side only: as much to the gap as twice to the central slope.
+    The gap of a smooth function is a series in odd powers of t, so each gap follows
+    from those of two larger steps; what is not explained by them is due to kinks. (One
+    step alone may miss a kink: two kinds of error cancel at some distance from x.)
+    """
+    apart = []
+    for k in range(max(1, len(gaps) - 3), len(gaps)):
+        smooth = gaps[k - 1] / 2
+        if k > 1:
+            smooth += (gaps[k - 1] / 2 - gaps[k - 2] / 4) / 4
+        apart.append(abs(gaps[k] - smooth))
+    return 1.5 * max(apart)
 
 
 def _steadiest(row: list[float], above: list[float], noise: float, t: float) -> _Slope:
@@ -894,12 +970,12 @@ class _Search:
         """
         blocks = self._blocks(aim == AIM)
         found: list[_Entry] = []
-        later: list[int] = []
+        later: list[tuple[float, int]] = []
         wrong = 0
-        until = self.probe.calls + budget
+        pace = _Pace(self.probe, len(self.order), budget)
         while blocks and wrong < MOST:
             block = blocks.pop()
-            if self.probe.calls > until:
+            if pace.over():
                 self.left += len(block)
                 continue
             d = self._direction(block, self.scale)
@@ -910,12 +986,12 @@ class _Search:
             agrees, blind = self._compare(slope, d)
             # The best that rounding permits, in the smallest entry and in the largest.
             noise = self.probe.noise / (START * unit)
-            if agrees and blind <= max(aim, min(LIMIT, 4 * noise / np.min(reach))):
-                self.blind = max(self.blind, blind)
-            elif len(block) == 1 and agrees and blind <= LIMIT:
+            enough = max(aim, min(LIMIT, 4 * noise / np.min(reach)))
+            if agrees and blind <= (LIMIT if len(block) == 1 else enough):
                 self.blind = max(self.blind, blind)
             elif len(block) == 1 and agrees:  # to see more takes long
-                later.append(int(block[0]))
+                i = int(block[0])
+                later.append((abs(slope.value - self.analytic[i]) / slope.error, i))
             elif len(block) == 1:
                 i = int(block[0])
                 quick = _Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
@@ -923,10 +999,24 @@ class _Search:
                 wrong += bool(found) and found[-1].verdict == "wrong"
             elif agrees and noise > LIMIT * np.max(reach):
                 self.lost += len(block)
+            elif pace.hopeless and (agrees or slope.kind):
+                self.left += len(block)
             else:
                 blocks += _split(block)
-        for i in later if not wrong else []:
-            if self.probe.calls > until:
+                continue
+            pace.done += len(block)
+        if not wrong:
+            found += self._look_closer(sorted(later, reverse=True), pace)
+        return found
+
+    def _look_closer(self, later: list[tuple[float, int]], pace: _Pace) -> list[_Entry]:
+        """Return the entries that a close look does not confirm, most suspect first.
+
+        After a few that cannot be told, the others will not make the verdict better.
+        """
+        found: list[_Entry] = []
+        for _, i in later:
+            if pace.spent() or len(found) >= SURE:
                 self.left += 1
             else:
                 found += self._suspect(i)
@@ -975,12 +1065,14 @@ class _Search:
             again = own.slope(0.0, depth=6)
             if not again.kind and again.error <= enough:
                 line, slope = own, again
-        if math.isfinite(slope.value) and not slope.kind:
+        if claimed == slope.value == 0.0 and not np.any(line.moved):
+            slope = replace(slope, error=0.0)  # f does not change with it, to the bit
+        elif math.isfinite(slope.value) and not slope.kind:
             if slope.error > enough:
                 slope = line.closer(slope, enough)
             off = abs(slope.value - claimed)
             if not off <= slope.error + doubt:
-                slope = line.certain(slope, claimed, enough)
+                slope = line.certain(slope, claimed)
             if off <= FLOAT32 * abs(claimed) and self._agreed(slope, i) is None:
                 slope = replace(slope, error=max(slope.error, off))
         return _Entry(i, claimed, slope, doubt)
@@ -1009,6 +1101,42 @@ class _Search:
             return None
         value = self.imaginary(i)
         return value if abs(value - slope.value) <= slope.error else None
+
+
+class _Pace:
+    """How long the search of one input may go on.
+
+    Up to `budget` evaluations of f; but if it took SECONDS, and at this pace the budget
+    will not suffice for all entries, it is `hopeless`: then what is left is looked at in
+    the blocks that it stands in, for as long again, and only what differs there is
+    followed.
+    """
+
+    def __init__(self, probe: _Probe, entries: int, budget: int) -> None:
+        self.probe = probe
+        self.entries = entries
+        self.budget = budget
+        self.start = probe.calls
+        self.done = 0  # entries that are settled, or never will be
+        self.hopeless = False
+        share = entries / sum(x.size for x in probe.problem.xs)
+        self.patience = max(200.0, probe.affordable * share)
+
+    @property
+    def used(self) -> int:
+        return self.probe.calls - self.start
+
+    def over(self) -> bool:
+        """Return whether no further block can be looked at."""
+        if self.used > self.patience:
+            slow = self.used * self.entries > self.budget * self.done
+            self.hopeless = self.hopeless or slow
+        limit = 2 * self.patience if self.hopeless else self.budget
+        return self.used > min(limit, self.budget)
+
+    def spent(self) -> bool:
+        """Return whether a close look at single entries has to end."""
+        return self.used > min(2 * self.patience, self.budget)
 
 
 def _split(block: Array) -> list[Array]:
@@ -1064,7 +1192,7 @@ def _examine(probe: _Probe, j: int, g: Array | None, oracle: str) -> _Finding:
             if verdict == "wrong":
                 _describe(found, search, some)
             elif verdict == "noisy":
-                found.differ += search.lost
+                found.differ += search.lost + search.left
             return found
     if search.lost or search.left:
         return replace(found, verdict="noisy", detail=_unseen(search, name))
@@ -1086,7 +1214,10 @@ def _unseen(search: _Search, name: str) -> str:
             f"{search.lost} entries of {name} cannot be told: f is accurate to "
             f"{search.probe.noise:.0e} only"
         )
-    return f"{search.left} entries of {name} were left after {BUDGET} evaluations of f"
+    return (
+        f"{search.left} entries of {name} were left after {search.probe.calls} "
+        f"evaluations of f, which is accurate to {search.probe.noise:.0e}"
+    )
 
 
 def _describe(found: _Finding, search: _Search, entries: list[_Entry]) -> None:
