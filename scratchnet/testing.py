@@ -71,7 +71,7 @@ SURE = 4  # so many wrong entries are looked at closely, before it is only to co
 MOST = 64  # so many wrong entries are located; a trusted complex step counts the rest
 COUNTED = 4096  # ... in gradients of up to this size
 BUDGET = 50_000  # evaluations of f for one input, after which the rest is left
-SECONDS = 4.0  # what f may take, where the budget will not suffice for all entries
+SECONDS = 3.0  # what f may take, twice, where some entries cannot be told in any case
 NODES = 300  # calls in a graph that are searched for a wrong rule
 
 COMPLEX, RIDDERS = "complex step", "Ridders"
@@ -507,10 +507,7 @@ class _Probe:
         def gradients(xs: list[Array], c: Array) -> Array:
             return _flat(self.problem.gradient(xs, c), xs)
 
-        calls, start = self.calls, time.perf_counter()
         blur = self._roughness(terms)
-        each = (time.perf_counter() - start) / (self.calls - calls)
-        self.affordable = SECONDS / each
         # That of each output; and by how much more, being related, they blur the sum.
         self.blur = 4 * blur[:-1] + EPS / 2 * np.abs(self.c * self.base).ravel()
         self.blur = self.blur.reshape(self.base.shape)
@@ -523,6 +520,14 @@ class _Probe:
             8 * part + 4 * EPS * (g + np.max(g, initial=0.0))
             for part, g in zip(np.split(blur, ends), np.split(whole, ends), strict=True)
         ]
+
+    def measure_time(self) -> None:
+        """Measure how many evaluations of f are `affordable`."""
+        j = int(np.argmax([x.size for x in self.problem.xs]))
+        start = time.perf_counter()
+        for _ in range(4):
+            self.change(j, 1e-6 * self.scale[j], np.zeros(self.base.shape, bool))
+        self.affordable = 4 * SECONDS / (time.perf_counter() - start)
 
     def noise_of(self, moved: Array) -> float:
         """Bound the rounding of the sum over some of the outputs; of all if of none."""
@@ -972,7 +977,10 @@ class _Search:
         found: list[_Entry] = []
         later: list[tuple[float, int]] = []
         wrong = 0
-        pace = _Pace(self.probe, len(self.order), budget)
+        # Entries that not even the widest step, and many of them, will show.
+        hidden = self.probe.noise / START / self.scale > 8 * LIMIT * self.size
+        noisy = bool(np.any(hidden & (self.analytic != 0.0)))
+        pace = _Pace(self.probe, len(self.order), budget, noisy)
         while blocks and wrong < MOST:
             block = blocks.pop()
             if pace.over():
@@ -1106,14 +1114,15 @@ class _Search:
 class _Pace:
     """How long the search of one input may go on.
 
-    Up to `budget` evaluations of f; but if it took SECONDS, and at this pace the budget
-    will not suffice for all entries, it is `hopeless`: then what is left is looked at in
-    the blocks that it stands in, for as long again, and only what differs there is
-    followed.
+    Up to `budget` evaluations of f; but if it took SECONDS, and some entries cannot be
+    told, or the budget will not suffice for all at this pace, it is `hopeless`: then
+    what is left is looked at in the blocks that it stands in, for as long again, and
+    only what differs there is followed.
     """
 
-    def __init__(self, probe: _Probe, entries: int, budget: int) -> None:
+    def __init__(self, probe: _Probe, entries: int, budget: int, noisy: bool) -> None:
         self.probe = probe
+        self.noisy = noisy  # some entries cannot be told in any case
         self.entries = entries
         self.budget = budget
         self.start = probe.calls
@@ -1130,7 +1139,7 @@ class _Pace:
         """Return whether no further block can be looked at."""
         if self.used > self.patience:
             slow = self.used * self.entries > self.budget * self.done
-            self.hopeless = self.hopeless or slow
+            self.hopeless = self.hopeless or self.noisy or slow
         limit = 2 * self.patience if self.hopeless else self.budget
         return self.used > min(limit, self.budget)
 
@@ -1333,6 +1342,7 @@ def _findings(probe: _Probe, oracle: str) -> list[_Finding]:
             text = f"the gradient of {name} changes from call to call"
             return [_Finding("nondeterministic", name, detail=text)]
     probe.measure_rounding(given)
+    probe.measure_time()
     found = [_examine(probe, j, g, oracle) for j, g in enumerate(given)]
     if all(f.verdict == "pass" for f in found):
         found += _in_own_precision(probe, given)
