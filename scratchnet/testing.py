@@ -34,12 +34,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +104,9 @@ class GradientReport:
         oracle: "complex step" or "Ridders".
         entries: how many entries were checked (if not "pass": of that input).
         differ: how many of them have this verdict (of a large input, at least).
-        pattern: what the wrong entries have in common, if anything.
+        pattern: what the wrong entries have in common, if anything, in words.
+        mistake: the name of the kind of mistake, if it is one of those that are known:
+            what `pattern` says of it then makes the right gradient of the wrong one.
         rule: the function of the graph whose own rule is wrong, and its argument.
         blind: of a pass, the relative error of one entry (not below 1e-6 of the
             largest) that might not have been seen.
@@ -125,6 +128,7 @@ class GradientReport:
     entries: int = 0
     differ: int = 0
     pattern: str | None = None
+    mistake: str | None = None
     rule: str | None = None
     blind: float | None = None
     cotangent: Array | None = field(default=None, repr=False, compare=False)
@@ -169,8 +173,10 @@ class _Problem:
         )
         self.f = f
         self.inputs = list(inputs) if several else [inputs]
-        self.constants = [np.asarray(plain(x)) for x in self.inputs]
         names = _names(f, self.inputs)
+        for name, x in zip(names, self.inputs, strict=True):
+            _refuse_mask(x, name)
+        self.constants = [np.asarray(plain(x)) for x in self.inputs]
         for name, x in zip(names, self.constants, strict=True):
             if x.dtype.kind not in "biuf":
                 raise TypeError(f"gradcheck: {name} is {x.dtype}; inputs must be real")
@@ -215,8 +221,23 @@ def _names(f: Function, inputs: list[Any]) -> list[str]:
     return [name or other for name, other in zip(given, names, strict=False)]
 
 
+class _Masked(TypeError):
+    """A masked array was given, or returned."""
+
+
+def _refuse_mask(x: Any, what: str) -> None:
+    """Raise TypeError for a masked array of which entries are masked."""
+    x = plain(x)
+    if isinstance(x, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(x)):
+        raise _Masked(
+            f"gradcheck: {what} is a masked array, and its mask would be lost; "
+            "pass x.filled(value), or x.data"
+        )
+
+
 def _array(y: Any) -> Array:
     """Return what f returned as an array of floats (complex, along a complex step)."""
+    _refuse_mask(y, "what f returned")
     y = plain(y)
     if not isinstance(y, (tuple, list)) and np.asarray(y).dtype.kind in "fc":
         return np.array(y)
@@ -259,6 +280,8 @@ class _Pair(_Problem):
             found = [found[i] for i in self.places]
         if len(found) != len(xs):
             raise ValueError(f"{len(found)} gradients returned for {len(xs)} inputs")
+        for name, g in zip(self.names, found, strict=True):
+            _refuse_mask(g, f"the gradient of {name}")
         found = [None if g is None else np.array(plain(g)) for g in found]
         return [g if g is None or not self.plain else g * float(c) for g in found]
 
@@ -497,8 +520,11 @@ class _Probe:
             y = self._value(j, 1j * STEP * d)
         return math.nan if y is None else float(np.vdot(self.c, np.imag(y))) / STEP
 
-    def measure_rounding(self, gradient: list[Any]) -> None:
-        """Measure how rounding blurs f (`blur`) and each gradient (`rounding`)."""
+    def measure_rounding(self, gradient: list[Any] | None) -> None:
+        """Measure how rounding blurs f (`blur`) and each gradient (`rounding`).
+
+        A gradient of None is one that does not fit the inputs.
+        """
 
         def terms(xs: list[Array], c: Array) -> Array:
             weighted = (self.c * self.problem.value(xs)).ravel()
@@ -513,6 +539,9 @@ class _Probe:
         self.blur = self.blur.reshape(self.base.shape)
         self.spread = max(1.0, float(4 * blur[-1]) / (_length(self.blur) or 1.0))
         self.noise = self.noise_of(np.ones(self.base.shape, dtype=bool))
+        if gradient is None:
+            self.rounding = [np.full(x.size, self.noise) for x in self.problem.xs]
+            return
         blur = self._roughness(gradients)
         ends = np.cumsum([x.size for x in self.problem.xs])[:-1]
         whole = _finite_size(_flat(gradient, self.problem.xs))
@@ -789,7 +818,7 @@ class _Line:
         return replace(best, error=max(best.error, off))
 
     def _fit(self, step: float, n: int) -> _Slope:
-        """Fit n values up to `step` on either side, so that their rounding averages out.
+        """Fit n values up to `step` on either side: their rounding averages out.
 
         The model is a polynomial with at most one kink, at any place and of any size:
         an odd part in t and t^3, an even part in 1, t^2 and t^4, and a ramp that starts
@@ -1166,12 +1195,18 @@ class _Finding:
     worst: _Entry | None = None
     differ: int = 0
     pattern: str = ""
+    mistake: str = ""
     oracle: str = RIDDERS
     blind: float = 0.0
     exception: Exception | None = None
+    located: dict[int, _Slope] = field(default_factory=dict)
+    partial: bool = False  # more entries may be wrong than those located
+    kinks: list[_Entry] = field(default_factory=list)
 
 
-def _examine(probe: _Probe, j: int, g: Array | None, oracle: str) -> _Finding:
+def _examine(
+    probe: _Probe, j: int, g: Array | None, oracle: str, describe: bool = True
+) -> _Finding:
     """Check the gradient `g` of input j."""
     name, x = probe.problem.names[j], probe.problem.xs[j]
     found = _Finding("pass", name, x.shape)
@@ -1198,7 +1233,8 @@ def _examine(probe: _Probe, j: int, g: Array | None, oracle: str) -> _Finding:
         if some:
             found.verdict = verdict
             found.worst, found.differ = max(some, key=lambda e: e.off), len(some)
-            if verdict == "wrong":
+            found.kinks = [e for e in some if e.slope.kind == "kink"]
+            if verdict == "wrong" and describe:
                 _describe(found, search, some)
             elif verdict == "noisy":
                 found.differ += search.lost + search.left
@@ -1230,24 +1266,25 @@ def _unseen(search: _Search, name: str) -> str:
 
 
 def _describe(found: _Finding, search: _Search, entries: list[_Entry]) -> None:
-    """Count the wrong entries, name the worst, and say what they share."""
-    located = {e.i: e.slope.value for e in entries}
+    """Count the wrong entries, and name the worst."""
+    located = {e.i: e.slope for e in entries}
     partial = len(entries) >= MOST
     if all([search.sharpen(e) for e in entries]):
+        located = {e.i: e.slope for e in entries}
         counted = _count(search)
         if counted.keys() >= located.keys():
             located, partial = counted, False
-    i = max(located, key=lambda i: _distance(search.analytic[i], located[i]))
+    i = max(located, key=lambda i: _distance(search.analytic[i], located[i].value))
     found.worst = search.entry(i)
     if found.worst.verdict != "wrong":
         found.worst = entries[0]
     search.sharpen(found.worst)
     found.differ = len(located)
     found.detail = f"{'at least ' if partial else ''}{len(located)} differ"
-    found.pattern = _pattern(found.shape, search.analytic, located, partial)
+    found.located, found.partial = located, partial
 
 
-def _count(search: _Search) -> dict[int, float]:
+def _count(search: _Search) -> dict[int, _Slope]:
     """Return what the complex step says of each wrong entry of a gradient.
 
     Nothing if the gradient is large, or if real differences contradict it somewhere.
@@ -1262,37 +1299,556 @@ def _count(search: _Search) -> dict[int, float]:
         entry = search.entry(int(i))
         if entry.verdict != "wrong" or not search.sharpen(entry):
             return {}
-    return {int(i): float(numeric[i]) for i in wrong}
+    return {int(i): _Slope(float(numeric[i]), float(margin[i])) for i in wrong}
 
 
-def _pattern(
-    shape: tuple[int, ...], analytic: Array, located: dict[int, float], partial: bool
-) -> str:
-    """Say what the wrong entries have in common."""
-    if len(located) < 2:
+def _pattern(e: _Evidence) -> str:
+    """Say what the wrong entries have in common, and of how many that was seen."""
+    if len(e.located) < 2:
         return ""
-    where, numeric = np.array(list(located)), np.array(list(located.values()))
-    claimed = analytic[where]
+    where = np.array(list(e.located))
+    some = f" of the {len(where)} that were located" if e.partial else ""
     said = []
-    if len(located) == len(analytic):
+    if len(where) == e.x.size:
         said.append("it is all of them")
-    elif len(shape) > 1:
-        for axis, places in enumerate(np.unravel_index(where, shape)):
+    elif e.x.ndim > 1:
+        for axis, places in enumerate(np.unravel_index(where, e.x.shape)):
             if np.all(places == places[0]):
-                word = ("row", "column")[axis] if len(shape) == 2 else f"axis {axis} at"
-                said.append(f"they share {word} {places[0]}")
-    if not np.any(claimed):
-        said.append("each is 0")
-    elif np.all(numeric != 0) and np.all(np.isfinite(claimed)):
-        ratio = claimed / numeric
-        if np.ptp(ratio) <= 1e-6 * abs(ratio[0]):
-            said.append(f"analytic / numeric = {ratio[0]:.7g} in each")
-    if len(shape) == 2 and shape[0] == shape[1] and not partial:
-        truth = analytic.copy()
-        truth[where] = numeric
-        if np.allclose(analytic.reshape(shape).T.ravel(), truth, rtol=1e-5):
-            said.append("it is the transpose of what is right")
+                word = ("row", "column")[axis] if e.x.ndim == 2 else f"axis {axis} at"
+                said.append(f"they share {word} {places[0]}{some}")
+    if not np.any(e.claimed.ravel()[where]):
+        said.append(f"each{some} is 0")
+    elif (ratio := _ratio(e)) is not None:
+        said.append(f"analytic / numeric = {ratio:.7g} in each{some}")
     return "; ".join(said)
+
+
+# --- The kind of mistake ------------------------------------------------------------
+
+
+class Mistake(NamedTuple):
+    """A kind of mistake: its name, for programs, and what is said of it."""
+
+    name: str
+    words: str
+
+
+@dataclass
+class _Evidence:
+    """What is known of one wrong gradient, for the rules that name its mistake.
+
+    Attributes:
+        probe: f, the cotangent, and what was measured.
+        j: which input it is the gradient of.
+        claimed: the gradient, in the shape that it came in.
+        given: the gradients of all inputs, as they came.
+        located: the entries that are known to be wrong, with their slopes.
+        partial: there may be more of them.
+        oracle: as the caller said.
+
+    """
+
+    probe: _Probe
+    j: int
+    claimed: Array
+    given: list[Any]
+    located: dict[int, _Slope]
+    partial: bool
+    oracle: str
+
+    @property
+    def x(self) -> Array:
+        return self.probe.problem.xs[self.j]
+
+    @property
+    def name(self) -> str:
+        return self.probe.problem.names[self.j]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the gradient has the shape of its input."""
+        return self.claimed.shape == self.x.shape
+
+    def explained_by(self, candidate: Array) -> bool:
+        """Return whether the right gradient is `candidate`, as far as can be measured.
+
+        The entries that were located are compared first, then all of it is examined.
+        """
+        if candidate.shape != self.x.shape or not np.all(np.isfinite(candidate)):
+            return False
+        if self.fits and np.array_equal(candidate, self.claimed):
+            return False
+        flat = candidate.ravel()
+        doubt = self.probe.rounding[self.j]
+        for i, s in self.located.items():
+            margin = s.error + 2 * doubt[i] + 1e-9 * abs(s.value)
+            if not abs(flat[i] - s.value) <= margin:
+                return False
+        found = _examine(self.probe, self.j, candidate, self.oracle, describe=False)
+        return found.verdict == "pass" or (
+            bool(self.located) and found.verdict != "wrong"
+        )
+
+    def jacobian(self) -> Array | None:
+        """Measure c * df/dx, of shape x.shape + f.shape; None if it is large."""
+        x, probe = self.x, self.probe
+        if not 0 < x.size <= 256 or x.size * probe.base.size > 1_000_000:
+            return None
+        found = np.zeros((x.size, *probe.base.shape))
+        for i in range(x.size):
+            step = np.zeros(x.size)
+            step[i] = 1e-5 * probe.scale[self.j][i]
+            up, down = probe._value(self.j, step), probe._value(self.j, -step)
+            if up is None or down is None:
+                return None
+            found[i] = probe.c * (up - down) / (2 * step[i])
+        return found.reshape(x.shape + probe.base.shape)
+
+
+def _alike(a: Array, b: Array) -> bool:
+    """Return whether two arrays are the same but for what differences leave."""
+    if a.shape != b.shape:
+        return False
+    return bool(np.max(np.abs(a - b), initial=0) <= 1e-6 * np.max(np.abs(b), initial=0))
+
+
+def _sums(shape: tuple[int, ...], to: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the axes over which an array can be summed to have the shape `to`."""
+    return [
+        axes
+        for k in range(1, len(shape) + 1)
+        for axes in itertools.combinations(range(len(shape)), k)
+        if tuple(n for i, n in enumerate(shape) if i not in axes) == to
+    ]
+
+
+def _axes(axes: Sequence[int]) -> str:
+    return f"axis {axes[0]}" if len(axes) == 1 else f"the axes {tuple(axes)}"
+
+
+def _all_zero(e: _Evidence) -> Mistake | None:
+    if np.any(e.claimed):
+        return None
+    return Mistake("zero", "it is 0 everywhere")
+
+
+def _swapped_inputs(e: _Evidence) -> Mistake | None:
+    for i, g in enumerate(e.given):
+        if i != e.j and g is not None and e.explained_by(g):
+            other = e.probe.problem.names[i]
+            words = f"what is right was returned as the gradient of {other}"
+            return Mistake("swapped", words)
+    return None
+
+
+def _factor(e: _Evidence) -> Mistake | None:
+    """Return one factor for all, and the axis that it is the length of, if of one."""
+    ratio = _ratio(e)
+    if ratio is None or ratio == 1.0 or not e.explained_by(e.claimed / ratio):
+        return None
+    if ratio == -1.0:
+        return Mistake("sign", "its sign is the wrong way round")
+    for n, what in _lengths(e):
+        if n > 2 and math.isclose(ratio, n, rel_tol=1e-6):
+            words = f"{n} is {what}: a mean's division by it is missing"
+            return Mistake("mean", words)
+        if n > 2 and math.isclose(ratio, 1 / n, rel_tol=1e-6):
+            return Mistake("sum", f"{n} is {what}: it is divided by it, as a mean's is")
+    return Mistake("factor", f"it is {ratio:.7g} times what is right")
+
+
+def _ratio(e: _Evidence) -> float | None:
+    """Return claimed / numeric if that is the same in all entries located."""
+    at = np.array(list(e.located), dtype=int)
+    numeric = np.array([s.value for s in e.located.values()])
+    errors = np.array([s.error for s in e.located.values()])
+    claimed = e.claimed.ravel()[at] if e.fits else np.zeros(0)
+    if not claimed.size or not np.all(claimed) or not np.all(np.isfinite(claimed)):
+        return None
+    if not np.all(np.abs(numeric) > 2 * errors):
+        return None
+    ratios, margins = claimed / numeric, np.abs(errors / numeric) + 1e-7
+    ratio = float(ratios[np.argmin(margins)])
+    if np.any(np.abs(ratios - ratio) > abs(ratio) * (margins + np.min(margins))):
+        return None
+    # A plain number, if it is one as nearly as could be measured.
+    for plain_one in (round(ratio), 1 / round(1 / ratio) if abs(ratio) < 1 else 0.0):
+        if plain_one and abs(plain_one - ratio) <= abs(ratio) * np.min(margins):
+            return float(plain_one)
+    return ratio
+
+
+def _lengths(e: _Evidence) -> Iterator[tuple[int, str]]:
+    """Yield the lengths of all axes, and the sizes, of f and its inputs, with words."""
+    problem = e.probe.problem
+    named = list(zip(problem.names, [x.shape for x in problem.xs], strict=True))
+    named.sort(key=lambda one: one[0] != e.name)
+    named.append(("f", e.probe.base.shape))
+    for name, shape in named:
+        yield from (
+            (n, f"the length of {name}'s axis {i}") for i, n in enumerate(shape)
+        )
+    for name, shape in named:
+        yield math.prod(shape), f"the number of {name}'s entries"
+
+
+def _transposed(e: _Evidence) -> Mistake | None:
+    if e.claimed.ndim == 2 and e.explained_by(e.claimed.T):
+        return Mistake("transpose", "it is the transpose of what is right")
+    return None
+
+
+def _permuted(e: _Evidence) -> Mistake | None:
+    if not 3 <= e.claimed.ndim <= 4:
+        return None
+    for order in itertools.permutations(range(e.claimed.ndim)):
+        if e.explained_by(e.claimed.transpose(order)):
+            words = f"its axes are in another order: .transpose{order} makes it right"
+            return Mistake("permuted", words)
+    return None
+
+
+def _unsummed(e: _Evidence) -> Mistake | None:
+    """Return that the gradient has the axes along which its input was broadcast."""
+    if e.fits:
+        return None
+    padded = (1,) * (e.claimed.ndim - e.x.ndim) + e.x.shape
+    if len(padded) == e.claimed.ndim:
+        axes = [i for i, n in enumerate(padded) if n != e.claimed.shape[i]]
+        if axes and all(padded[i] == 1 for i in axes):
+            total = e.claimed.sum(axis=tuple(axes)).reshape(e.x.shape)
+            if e.explained_by(total):
+                words = f"{e.name} was broadcast: its sum over {_axes(axes)} is right"
+                return Mistake("unsummed", words)
+    for axes in _sums(e.claimed.shape, e.x.shape):
+        if e.explained_by(e.claimed.sum(axis=axes)):
+            return Mistake("unsummed", f"its sum over {_axes(axes)} is right")
+    return None
+
+
+def _reshaped(e: _Evidence) -> Mistake | None:
+    if not e.fits and e.claimed.size == e.x.size:
+        if e.explained_by(e.claimed.reshape(e.x.shape)):
+            return Mistake("shape", f"its values are right: reshape it to {e.x.shape}")
+    return None
+
+
+def _spread_wrongly(e: _Evidence) -> Mistake | None:
+    """f reduces an axis: its cotangent has to be spread along that one."""
+    c, shape = e.probe.c, e.x.shape
+    if not e.fits or len(shape) < 2 or c.ndim not in (len(shape), len(shape) - 1):
+        return None
+    kept = c.ndim == len(shape)
+    spread = {}
+    for axis in range(len(shape)):
+        one = c if kept else np.expand_dims(c, axis)
+        if one.shape[axis] != 1 or one.size == 1:
+            continue
+        with contextlib.suppress(ValueError):
+            spread[axis] = np.broadcast_to(one, shape)
+    for right, wrong in itertools.permutations(spread, 2):
+        if e.explained_by(e.claimed * spread[right] / spread[wrong]):
+            words = (
+                f"the cotangent is spread along axis {wrong}, not along axis {right}"
+            )
+            return Mistake("axis", words)
+    return None
+
+
+def _summed_wrongly(e: _Evidence) -> Mistake | None:
+    """An input is broadcast: its gradient is a sum over just those axes."""
+    for name, g in _before_sums(e):
+        for wrong in _sums(g.shape, e.claimed.shape):
+            if not _alike(e.claimed, g.sum(axis=wrong)):
+                continue
+            for right in _sums(g.shape, e.x.shape):
+                if right != wrong and e.explained_by(g.sum(axis=right)):
+                    words = f"{name} was summed over {_axes(wrong)}, not {_axes(right)}"
+                    return Mistake("axis", words)
+    return None
+
+
+def _row_alone(e: _Evidence) -> Mistake | None:
+    """A sum over the rows that an input was broadcast to: not one of them."""
+    for name, g in _before_sums(e):
+        for axis in range(g.ndim):
+            rows = np.moveaxis(g, axis, 0)
+            same = [k for k, row in enumerate(rows) if _alike(e.claimed, row)]
+            if len(rows) > 1 and same and e.explained_by(rows.sum(axis=0)):
+                words = f"it is entry {same[0]} of axis {axis} of {name}, not the sum"
+                return Mistake("row", words)
+    return None
+
+
+def _before_sums(e: _Evidence) -> Iterator[tuple[str, Array]]:
+    """Yield, by name, what the gradient of a broadcast input may be a sum of.
+
+    The gradients of other inputs, and what each output contributes.
+    """
+    for name, g in _others(e):
+        yield f"the gradient of {name}", g
+    if e.probe.base.ndim > e.x.ndim and (jacobian := e.jacobian()) is not None:
+        # Each output depends on one entry only, or the sums will not be right.
+        yield "g * df", jacobian.reshape(e.x.size, *e.probe.base.shape).sum(axis=0)
+
+
+def _others(e: _Evidence) -> Iterator[tuple[str, Array]]:
+    """Yield the gradients of inputs with more axes than this one has, by name."""
+    for i, (name, g) in enumerate(zip(e.probe.problem.names, e.given, strict=True)):
+        if i != e.j and g is not None and g.ndim > e.x.ndim:
+            yield name, g
+
+
+def _diagonal(e: _Evidence) -> Mistake | None:
+    """Softmax's classic: an output depends on all inputs, not on its own alone."""
+    if not e.fits or e.probe.base.shape != e.x.shape:
+        return None
+    jacobian = e.jacobian()
+    if jacobian is None:
+        return None
+    n = e.x.size
+    square = jacobian.reshape(n, n)
+    if not _alike(e.claimed.ravel(), np.diag(square)):
+        return None
+    if not _alike_to(square.sum(axis=1), e.located, 1e-5):
+        return None
+    words = (
+        "it is the diagonal of df/dx alone: what an entry does to other outputs lacks"
+    )
+    return Mistake("diagonal", words)
+
+
+def _alike_to(whole: Array, located: dict[int, _Slope], rtol: float) -> bool:
+    largest = np.max(np.abs(whole), initial=0.0)
+    return all(
+        abs(whole[i] - s.value) <= rtol * largest + s.error for i, s in located.items()
+    )
+
+
+def _reversed(e: _Evidence) -> Mistake | None:
+    for axis in range(e.claimed.ndim if e.fits else 0):
+        if e.explained_by(np.flip(e.claimed, axis)):
+            words = f"it is in reverse order along axis {axis}"
+            return Mistake("reversed", words)
+    return None
+
+
+def _shifted(e: _Evidence) -> Mistake | None:
+    for axis, n in enumerate(e.x.shape if e.fits else ()):
+        for k in (1, -1):
+            if n > 2 and e.explained_by(np.roll(e.claimed, -k, axis)):
+                words = f"its entries are shifted by {k:+d} along axis {axis}"
+                return Mistake("shifted", words)
+    return None
+
+
+def _lost_factor(e: _Evidence) -> Mistake | None:
+    """A factor that is not constant: the chain rule's, the cotangent, the input."""
+    if not e.fits:
+        return None
+    x, f, c = e.x, e.probe.base, e.probe.c
+    factors = {e.name: x}
+    if f.shape == x.shape:
+        factors |= {"1 - f": 1 - f, "1 - f * f": 1 - f * f, "f": f}
+        factors |= {"the cotangent": c, "the cotangent's square": c * c}
+    for name, factor in factors.items():
+        if e.explained_by(e.claimed * factor):
+            return Mistake("factor missing", f"it lacks the factor {name}")
+        if e.explained_by(e.claimed / factor):
+            return Mistake("factor too many", f"it has the factor {name} too many")
+    return None
+
+
+# The first that explains the gradient is the one that is named.
+MISTAKES: list[Callable[[_Evidence], Mistake | None]] = [
+    _all_zero,
+    _swapped_inputs,
+    _factor,
+    _spread_wrongly,
+    _summed_wrongly,
+    _row_alone,
+    _transposed,
+    _permuted,
+    _unsummed,
+    _reshaped,
+    _diagonal,
+    _reversed,
+    _shifted,
+    _lost_factor,
+]
+
+
+def _mistake(e: _Evidence) -> Mistake | None:
+    """Turn what was measured of a wrong gradient into a kind of mistake."""
+    return next((m for rule in MISTAKES if (m := rule(e)) is not None), None)
+
+
+# --- Kinks of several entries -------------------------------------------------------
+
+
+class _Joint:
+    """Entries at kinks, of one input or several, and the slopes of the pieces there.
+
+    A fair convention at a kink is a subgradient: a mean, with some weights, of the
+    gradients that f has nearby. Each entry by itself then lies between the slopes of
+    its two sides, but the reverse is not true: at a tie of np.max, (1, 1) is no such
+    mean of (1, 0) and (0, 1). So pieces of f nearby are looked for, and a gradient is
+    refused if there is a direction in which it is steeper than every piece found, also
+    than those that were looked for in that very direction.
+    """
+
+    most = 12  # entries that are looked at together
+    tries = 6  # rounds without anything new, after which the search ends
+
+    def __init__(self, probe: _Probe, entries: list[tuple[int, _Entry]]) -> None:
+        self.probe = probe
+        rng = probe.rng
+        chosen = sorted(rng.permutation(len(entries))[: self.most])
+        self.entries = [entries[k] for k in chosen]
+        self.all = entries
+        self.scale = np.array([probe.scale[j][e.i] for j, e in self.entries])
+        sides = [(e.slope.left, e.slope.right) for _, e in self.entries]
+        # In entries of like size, so that each counts alike.
+        self.claimed = np.array([e.analytic for _, e in self.entries]) * self.scale
+        self.left, self.right = np.array(sides).T * self.scale
+        doubt = np.array([e.slope.error + e.doubt for _, e in self.entries])
+        steepest = np.max(np.abs(sides)) * np.max(self.scale)
+        self.away, self.step = 1e-4, 1e-6
+        noise = probe.noise / self.step
+        self.margin = 4 * (np.max(doubt * self.scale) + noise + 2e-3 * steepest)
+        self.clear = noise < 0.02 * steepest
+
+    def piece(self, u: Array) -> Array | None:
+        """Return the slopes of the piece of f in direction u, None at another kink."""
+        at = [np.zeros(x.size) for x in self.probe.problem.xs]
+        rng = self.probe.rng
+        others = rng.choice([0.0, 1.0])  # at their kinks, or beside them
+        for j, e in self.all:
+            at[j][e.i] = others * rng.choice([-1, 1]) * rng.uniform(0.5, 1.5)
+        for (j, e), move in zip(self.entries, u, strict=True):
+            at[j][e.i] = move
+        at = [self.away * s * a for s, a in zip(self.probe.scale, at, strict=True)]
+        here = self._phi(at)
+        found = []
+        for (j, e), size in zip(self.entries, self.scale, strict=True):
+            sides = []
+            for step in (-self.step, self.step):
+                moved = [a.copy() for a in at]
+                moved[j][e.i] += step * size
+                sides.append((self._phi(moved) - here) / step)
+            if not abs(sides[1] - sides[0]) <= self.margin:
+                return None
+            found.append((sides[0] + sides[1]) / 2)
+        return np.array(found)
+
+    def _phi(self, moves: list[Array]) -> float:
+        """Return phi(x + moves) - phi(x), NaN outside f's domain."""
+        problem = self.probe.problem
+        xs = [x + m.reshape(x.shape) for x, m in zip(problem.xs, moves, strict=True)]
+        self.probe.calls += 1
+        try:
+            change = problem.value(xs) - self.probe.base
+        except Exception:  # outside the domain
+            return math.nan
+        return float(np.vdot(self.probe.c, change))
+
+    def refuted(self) -> tuple[Array, float, float] | None:
+        """Return a direction, the slope claimed along it, and the steepest of f's.
+
+        None if the gradient may be a mean of pieces, or if noise hides that.
+        """
+        if not self.clear:
+            return None
+        pieces: list[Array] = []
+        d = np.ones(len(self.entries))
+        without = 0  # rounds in a row that brought no steeper piece
+        while without < self.tries:
+            steepest = max((float(p @ d) for p in pieces), default=-math.inf)
+            new = [p for u in self._toward(d) if (p := self.piece(u)) is not None]
+            grown = max((float(p @ d) for p in new), default=-math.inf)
+            enough = steepest + 0.1 * self.margin * float(np.linalg.norm(d))
+            without = 0 if grown > enough else without + 1
+            pieces += new
+            if not pieces:
+                continue
+            d = self.claimed - _nearest(np.array(pieces), self.claimed)
+            if np.linalg.norm(d) <= self.margin:
+                return None
+        if not pieces:
+            return None
+        d /= np.max(np.abs(d))
+        claimed, most = self.claimed @ d, max(p @ d for p in pieces)
+        if claimed <= most + self.margin * np.sum(np.abs(d)) / 4:
+            return None
+        return d, float(claimed), float(most)
+
+    def _toward(self, d: Array) -> list[Array]:
+        """Return displacements where pieces may be steep along d.
+
+        Along d for a convex function, against it for a concave one, and to the steeper
+        side of each entry where the entries do not meddle with one another.
+        """
+        rng = self.probe.rng
+        size = rng.uniform(0.5, 1.5, len(d))
+        tilt = d + 1e-3 * np.max(np.abs(d)) * _signs(rng, d.shape)
+        steep = size * np.where((self.right - self.left) * d >= 0, 1.0, -1.0)
+        length = np.linalg.norm(tilt) / math.sqrt(len(d)) or 1.0
+        tilt /= length
+        return [tilt, -tilt, steep, -steep, size * rng.choice([-1.0, 1.0], len(d))]
+
+
+def _nearest(points: Array, to: Array) -> Array:
+    """Return the point nearest to `to` in the convex hull of points (Frank-Wolfe)."""
+    at = points[np.argmin(np.linalg.norm(points - to, axis=1))]
+    weights = {int(np.argmin(np.linalg.norm(points - to, axis=1))): 1.0}
+    for _ in range(500):
+        # Away-steps let weights go to zero, so that this ends at the very point.
+        along = points @ (to - at)
+        best = int(np.argmax(along))
+        worst = min(weights, key=lambda k: along[k])
+        step = points[best] - points[worst]
+        square = float(step @ step)
+        if along[best] - along[worst] <= 0 or square == 0.0:
+            break
+        share = min(weights[worst], float(step @ (to - at)) / square)
+        weights[worst] -= share
+        weights[best] = weights.get(best, 0.0) + share
+        weights = {k: w for k, w in weights.items() if w > 0.0}
+        at = at + share * step
+    return at
+
+
+def _refute_kinks(probe: _Probe, findings: list[_Finding]) -> None:
+    """Make a kink's finding wrong if its gradient is no subgradient."""
+    if any(f.verdict == "wrong" for f in findings):
+        return
+    entries = [(j, e) for j, f in enumerate(findings) for e in f.kinks]
+    if len(entries) < 2:  # its two sides were looked at
+        return
+    joint = _Joint(probe, entries)
+    refuted = joint.refuted()
+    if refuted is None:
+        return
+    d, claimed, most = refuted
+    j, worst = joint.entries[int(np.argmax(np.abs(d)))]
+    names = probe.problem.names
+    part = [k for k in np.argsort(-np.abs(d))[:4] if abs(d[k]) > 0.05]
+    along = ", ".join(
+        f"{d[k] * joint.scale[k]:.3g} in {names[i]}{_place(findings[i].shape, e.i)}"
+        for k in sorted(part)
+        for i, e in [joint.entries[k]]
+    )
+    f = findings[j]
+    f.verdict, f.worst, f.oracle = "wrong", worst, RIDDERS
+    f.detail = (
+        f"each entry is between its sides, all together are no subgradient: along "
+        f"({along}) they claim {claimed / probe.unit:.7g}, and the nearest slope of "
+        f"{probe.label} around here is {most / probe.unit:.7g}"
+    )
+
+
+def _place(shape: tuple[int, ...], i: int) -> str:
+    return _at(np.unravel_index(i, shape))
 
 
 def _check(
@@ -1302,18 +1858,18 @@ def _check(
     allow: Sequence[str] = (),
     find_rule: bool = True,
 ) -> GradientReport:
-    """Check all inputs of a problem and report."""
+    """Check all inputs of a problem and report; with its kind and rule, if wrong."""
     probe = _Probe(problem, np.random.default_rng(rng))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        findings = _findings(probe, oracle)
+        findings = _findings(probe, oracle, find_rule)
         findings.sort(key=lambda f: VERDICTS.index(f.verdict))
         wrong = findings[0].verdict == "wrong" and findings[0].worst is not None
         rule = problem.blame() if wrong and find_rule else None
     return _report(probe, findings, rule, allow)
 
 
-def _findings(probe: _Probe, oracle: str) -> list[_Finding]:
+def _findings(probe: _Probe, oracle: str, explain: bool) -> list[_Finding]:
     """Look at what would make the entries not worth looking at; then at the entries."""
     problem = probe.problem
     if not np.all(np.isfinite(probe.base)):
@@ -1326,16 +1882,12 @@ def _findings(probe: _Probe, oracle: str) -> list[_Finding]:
     try:
         given = problem.gradient(problem.xs, probe.c)
         repeated = problem.gradient(problem.xs, probe.c)
+    except _Masked:
+        raise
     except Exception as error:
         text = f"the gradient raised {type(error).__name__}: {error}"
         return [_Finding("wrong", detail=text, exception=error)]
-    unfit = []
-    for name, x, g in zip(problem.names, problem.xs, given, strict=True):
-        if g is not None and (g.shape != x.shape or g.dtype.kind not in "biuf"):
-            what = f"shape {g.shape}" if g.shape != x.shape else f"dtype {g.dtype}"
-            text = f"the gradient of {name} has {what}; {name} has shape {x.shape}"
-            unfit.append(_Finding("wrong", name, x.shape, text))
-    if unfit:
+    if unfit := _unfit(probe, given, oracle):
         return unfit
     for name, g, h in zip(problem.names, given, repeated, strict=True):
         if (g is None) != (h is None) or (g is not None and _differ(h, g)):
@@ -1344,9 +1896,46 @@ def _findings(probe: _Probe, oracle: str) -> list[_Finding]:
     probe.measure_rounding(given)
     probe.measure_time()
     found = [_examine(probe, j, g, oracle) for j, g in enumerate(given)]
+    _refute_kinks(probe, found)
+    for j, f in enumerate(found):
+        if f.located and explain:
+            zero = np.zeros(f.shape)
+            claimed = zero if given[j] is None else given[j]
+            _explain(
+                f, _Evidence(probe, j, claimed, given, f.located, f.partial, oracle)
+            )
     if all(f.verdict == "pass" for f in found):
         found += _in_own_precision(probe, given)
     return found
+
+
+def _unfit(probe: _Probe, given: list[Any], oracle: str) -> list[_Finding]:
+    """Return what is wrong with the shapes and dtypes of the gradients."""
+    problem = probe.problem
+    bad = {
+        j: f"dtype {g.dtype}" if g.shape == x.shape else f"shape {g.shape}"
+        for j, (x, g) in enumerate(zip(problem.xs, given, strict=True))
+        if g is not None and (g.shape != x.shape or g.dtype.kind not in "biuf")
+    }
+    findings = []
+    for j, what in bad.items():
+        name, shape, g = problem.names[j], problem.xs[j].shape, given[j]
+        text = f"the gradient of {name} has {what}; {name} has shape {shape}"
+        found = _Finding("wrong", name, shape, text)
+        if g.dtype.kind in "biuf" and np.all(np.isfinite(g)):
+            probe.measure_rounding(None)
+            _explain(found, _Evidence(probe, j, g, given, {}, False, oracle))
+            found.detail = "; ".join(filter(None, [text, found.pattern]))
+        findings.append(found)
+    return findings
+
+
+def _explain(found: _Finding, evidence: _Evidence) -> None:
+    """Say what the wrong entries share, and what kind of mistake it is."""
+    mistake = _mistake(evidence)
+    said = [_pattern(evidence), mistake.words if mistake else ""]
+    found.pattern = "; ".join(filter(None, said))
+    found.mistake = mistake.name if mistake else ""
 
 
 def _differ(a: Array, b: Array) -> bool:
@@ -1421,6 +2010,7 @@ def _report(
         entries=math.prod(f.shape),
         differ=f.differ,
         pattern=f.pattern or None,
+        mistake=f.mistake or None,
         rule=rule,
         cotangent=None if probe.number else probe.c,
         exception=f.exception,
