@@ -576,7 +576,7 @@ class _Probe:
         """
         quiet, slope = self._segment(f, 0.0, 1.5e-6)
         largest = np.max(np.abs(f(self.problem.xs, self.c)), initial=0.0)
-        if not np.any(slope):
+        if not (np.any(slope) or np.any(quiet)):
             for length in (5e-5, 5e-4, 5e-3):
                 if not np.any(quiet):
                     _, slope = self._segment(f, 0.0, length)
@@ -586,6 +586,7 @@ class _Probe:
                 quiet = np.fmin(quiet, self._segment(f, shift, 1.5e-6)[0])
             near, steep = self._segment(f, 0.0, 5e-9)
             alike = np.abs(steep - slope) <= 0.1 * np.abs(slope) + near / 1e-9
+            alike &= slope != 0.0  # a stair is flat over either length
             quiet = np.fmin(quiet, np.where(alike, near, np.inf))
         return np.asarray(np.where(np.isfinite(quiet), quiet, 0.0))
 
@@ -669,8 +670,8 @@ class _Line:
             gaps.append(right - left)
             if len(rows) > 2:
                 new = _steadiest(rows[-1], rows[-2], noise, t)
-                if 256 * noise > AIM * abs(new.value) + new.error + target:
-                    new.error += _unseen_kink(gaps) + noise
+                if 256 * noise > LIMIT * abs(new.value) + new.error + target:
+                    new.error += _unseen_kink(gaps)
                 move, before = (abs(rows[k][0] - rows[k - 1][0]) for k in (-1, -2))
                 settling = move <= 0.75 * before + 2 * noise
                 disagrees = abs(new.value - best.value) > new.error + best.error
@@ -785,7 +786,7 @@ class _Line:
         if at_kink.kind:
             return at_kink
         if self._on_stairs(claimed):
-            return replace(best, kind="stairs", error=max(best.error, off))
+            return replace(best, kind="stairs", error=max(best.error, 1.01 * off))
         if off <= 0.02 * abs(claimed):
             near = self.slope(0.0, depth=6, start=best.step / 16)
             if near.error <= off / 4 and abs(near.value - best.value) <= off / 4:
@@ -815,7 +816,7 @@ class _Line:
             seen = [replace(s, error=4 * s.error) for s in (best, other)]
         if all(abs(s.value - claimed) > 2 * s.error for s in seen):
             return seen[-1]
-        return replace(best, error=max(best.error, off))
+        return replace(best, error=max(best.error, 1.01 * off))
 
     def _fit(self, step: float, n: int) -> _Slope:
         """Fit n values up to `step` on either side: their rounding averages out.
@@ -827,8 +828,12 @@ class _Line:
         if what the best leaves is not rounding alone.
         """
         t = (np.arange(n) + self.probe.rng.random(n)) / n
-        left, right, _ = np.array([self.sides(step * s) for s in t]).T * t
-        odd, even = (right + left) / 2, (right - left) / 2
+        moves = [(step * s * self.d, -step * s * self.d) for s in t]
+        changes = [
+            [self.probe.change(self.j, m, self.moved) for m in ms] for ms in moves
+        ]
+        up, down = np.array(changes).T / step
+        odd, even = (up - down) / 2, (up + down) / 2
         if not np.all(np.isfinite(odd)) or len(np.unique(odd)) < 5:
             return _Slope()
         slope, rest, line = _fitted(t, odd, even)
@@ -895,7 +900,7 @@ def _unseen_kink(gaps: list[float]) -> float:
         if k > 1:
             smooth += (gaps[k - 1] / 2 - gaps[k - 2] / 4) / 4
         apart.append(abs(gaps[k] - smooth))
-    return 1.5 * max(apart)
+    return 2 * max(apart)
 
 
 def _steadiest(row: list[float], above: list[float], noise: float, t: float) -> _Slope:
@@ -997,10 +1002,10 @@ class _Search:
                 blocks += _split(block)
         return found
 
-    def look(self, aim: float, budget: int) -> list[_Entry]:
+    def look(self, aim: float, budget: int, most: int = MOST) -> list[_Entry]:
         """Return the entries that real differences do not confirm, to within `aim`.
 
-        At most MOST wrong ones; `lost` and `left` count those not looked at.
+        At most `most` wrong ones; `lost` and `left` count those not looked at.
         """
         blocks = self._blocks(aim == AIM)
         found: list[_Entry] = []
@@ -1010,7 +1015,7 @@ class _Search:
         hidden = self.probe.noise / START / self.scale > 8 * LIMIT * self.size
         noisy = bool(np.any(hidden & (self.analytic != 0.0)))
         pace = _Pace(self.probe, len(self.order), budget, noisy)
-        while blocks and wrong < MOST:
+        while blocks and wrong < most:
             block = blocks.pop()
             if pace.over():
                 self.left += len(block)
@@ -1024,8 +1029,11 @@ class _Search:
             # The best that rounding permits, in the smallest entry and in the largest.
             noise = self.probe.noise / (START * unit)
             enough = max(aim, min(LIMIT, 4 * noise / np.min(reach)))
+            zeros = not np.any(self.analytic[block])
             if agrees and blind <= (LIMIT if len(block) == 1 else enough):
                 self.blind = max(self.blind, blind)
+            elif agrees and zeros and len(block) > 1 and not np.any(line.moved):
+                pass  # f does not change with these, to the last bit
             elif len(block) == 1 and agrees:  # to see more takes long
                 i = int(block[0])
                 later.append((abs(slope.value - self.analytic[i]) / slope.error, i))
@@ -1034,7 +1042,7 @@ class _Search:
                 quick = _Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
                 found += [quick] if wrong >= SURE else self._suspect(i)
                 wrong += bool(found) and found[-1].verdict == "wrong"
-            elif agrees and noise > LIMIT * np.max(reach):
+            elif agrees and noise > LIMIT * np.max(reach) and not zeros:
                 self.lost += len(block)
             elif pace.hopeless and (agrees or slope.kind):
                 self.left += len(block)
@@ -1102,8 +1110,8 @@ class _Search:
             again = own.slope(0.0, depth=6)
             if not again.kind and again.error <= enough:
                 line, slope = own, again
-        if claimed == slope.value == 0.0 and not np.any(line.moved):
-            slope = replace(slope, error=0.0)  # f does not change with it, to the bit
+        if claimed == 0.0 and slope.error > enough and self._flat(i, size):
+            slope = _Slope(0.0, 0.0, line.unit)
         elif math.isfinite(slope.value) and not slope.kind:
             if slope.error > enough:
                 slope = line.closer(slope, enough)
@@ -1113,6 +1121,15 @@ class _Search:
             if off <= FLOAT32 * abs(claimed) and self._agreed(slope, i) is None:
                 slope = replace(slope, error=max(slope.error, off))
         return _Entry(i, claimed, slope, doubt)
+
+    def _flat(self, i: int, size: float) -> bool:
+        """Return whether f does not change with entry i, to the last bit."""
+        unit = min(size, self.scale[i]) or self.scale[i]
+        line = _Line(self.probe, self.j, self._unit(i), unit)
+        seen = self.probe.noise / (START * unit) < LIMIT * np.max(self.size)
+        for t in (START * unit, START * unit / 4):
+            line.sides(t)
+        return bool(seen) and not np.any(line.moved)
 
     def _unit(self, i: int) -> Array:
         d = np.zeros(len(self.size))
@@ -1199,7 +1216,7 @@ class _Finding:
     oracle: str = RIDDERS
     blind: float = 0.0
     exception: Exception | None = None
-    located: dict[int, _Slope] = field(default_factory=dict)
+    located: dict[int, _Slope] = field(default_factory=dict)  # wrong, and no kink
     partial: bool = False  # more entries may be wrong than those located
     kinks: list[_Entry] = field(default_factory=list)
 
@@ -1213,16 +1230,17 @@ def _examine(
     if not x.size:
         return replace(found, verdict="vacuous", detail=f"{name} has no entries")
     search = _Search(probe, j, np.zeros(x.size) if g is None else g.ravel())
+    most = MOST if describe else 1
     disputed = None if oracle == "ridders" else search.disputed(1)
     proven = disputed == []
     if proven:
         found.oracle, found.blind = COMPLEX, search.blind
-        entries = search.look(PROOF, BUDGET // 10)
+        entries = search.look(PROOF, BUDGET // 10, most)
         # What the differences leave open the complex step has settled.
         entries = [e for e in entries if e.verdict != "noisy"]
         search.lost = search.left = 0
     else:
-        entries = search.look(AIM, BUDGET)
+        entries = search.look(AIM, BUDGET, most)
         found.blind = search.blind
     if disputed and not entries:
         # Either the complex step does not hold for f, or it sees a smaller error.
@@ -1233,7 +1251,7 @@ def _examine(
         if some:
             found.verdict = verdict
             found.worst, found.differ = max(some, key=lambda e: e.off), len(some)
-            found.kinks = [e for e in some if e.slope.kind == "kink"]
+            found.kinks = [e for e in entries if e.slope.kind == "kink"]
             if verdict == "wrong" and describe:
                 _describe(found, search, some)
             elif verdict == "noisy":
@@ -1281,7 +1299,8 @@ def _describe(found: _Finding, search: _Search, entries: list[_Entry]) -> None:
     search.sharpen(found.worst)
     found.differ = len(located)
     found.detail = f"{'at least ' if partial else ''}{len(located)} differ"
-    found.located, found.partial = located, partial
+    found.located = {i: s for i, s in located.items() if not s.kind}
+    found.partial = partial
 
 
 def _count(search: _Search) -> dict[int, _Slope]:
@@ -1367,7 +1386,7 @@ class _Evidence:
     @property
     def fits(self) -> bool:
         """Whether the gradient has the shape of its input."""
-        return self.claimed.shape == self.x.shape
+        return bool(self.claimed.shape == self.x.shape)
 
     def explained_by(self, candidate: Array) -> bool:
         """Return whether the right gradient is `candidate`, as far as can be measured.
@@ -1510,7 +1529,7 @@ def _permuted(e: _Evidence) -> Mistake | None:
 
 def _unsummed(e: _Evidence) -> Mistake | None:
     """Return that the gradient has the axes along which its input was broadcast."""
-    if e.fits:
+    if e.claimed.size == e.x.size:
         return None
     padded = (1,) * (e.claimed.ndim - e.x.ndim) + e.x.shape
     if len(padded) == e.claimed.ndim:
@@ -1520,9 +1539,9 @@ def _unsummed(e: _Evidence) -> Mistake | None:
             if e.explained_by(total):
                 words = f"{e.name} was broadcast: its sum over {_axes(axes)} is right"
                 return Mistake("unsummed", words)
-    for axes in _sums(e.claimed.shape, e.x.shape):
-        if e.explained_by(e.claimed.sum(axis=axes)):
-            return Mistake("unsummed", f"its sum over {_axes(axes)} is right")
+    for over in _sums(e.claimed.shape, e.x.shape):
+        if e.explained_by(e.claimed.sum(axis=over)):
+            return Mistake("unsummed", f"its sum over {_axes(over)} is right")
     return None
 
 
@@ -1697,13 +1716,14 @@ class _Joint:
     than those that were looked for in that very direction.
     """
 
-    most = 12  # entries that are looked at together
+    most = 32  # entries that are looked at together
     tries = 6  # rounds without anything new, after which the search ends
 
     def __init__(self, probe: _Probe, entries: list[tuple[int, _Entry]]) -> None:
         self.probe = probe
         rng = probe.rng
-        chosen = sorted(rng.permutation(len(entries))[: self.most])
+        most = int(min(self.most, max(2.0, probe.affordable / 200)))
+        chosen = sorted(rng.permutation(len(entries))[:most])
         self.entries = [entries[k] for k in chosen]
         self.all = entries
         self.scale = np.array([probe.scale[j][e.i] for j, e in self.entries])
@@ -1715,7 +1735,7 @@ class _Joint:
         steepest = np.max(np.abs(sides)) * np.max(self.scale)
         self.away, self.step = 1e-4, 1e-6
         noise = probe.noise / self.step
-        self.margin = 4 * (np.max(doubt * self.scale) + noise + 2e-3 * steepest)
+        self.margin = 4 * (np.max(doubt * self.scale) + noise + 5e-4 * steepest)
         self.clear = noise < 0.02 * steepest
 
     def piece(self, u: Array) -> Array | None:
@@ -1760,15 +1780,21 @@ class _Joint:
         if not self.clear:
             return None
         pieces: list[Array] = []
+        moves: list[Array] = []
         d = np.ones(len(self.entries))
         without = 0  # rounds in a row that brought no steeper piece
         while without < self.tries:
-            steepest = max((float(p @ d) for p in pieces), default=-math.inf)
-            new = [p for u in self._toward(d) if (p := self.piece(u)) is not None]
-            grown = max((float(p @ d) for p in new), default=-math.inf)
+            slopes = [float(p @ d) for p in pieces]
+            steepest = max(slopes, default=-math.inf)
+            best = moves[slopes.index(steepest)] if moves else d
+            before = len(pieces)
+            for u in self._toward(d, best):
+                if (piece := self.piece(u)) is not None:
+                    pieces.append(piece)
+                    moves.append(u)
+            grown = max((float(p @ d) for p in pieces[before:]), default=-math.inf)
             enough = steepest + 0.1 * self.margin * float(np.linalg.norm(d))
             without = 0 if grown > enough else without + 1
-            pieces += new
             if not pieces:
                 continue
             d = self.claimed - _nearest(np.array(pieces), self.claimed)
@@ -1782,19 +1808,26 @@ class _Joint:
             return None
         return d, float(claimed), float(most)
 
-    def _toward(self, d: Array) -> list[Array]:
+    def _toward(self, d: Array, best: Array) -> list[Array]:
         """Return displacements where pieces may be steep along d.
 
-        Along d for a convex function, against it for a concave one, and to the steeper
-        side of each entry where the entries do not meddle with one another.
+        Along d for a convex function, against it for a concave one, to the steeper
+        side of each entry where they do not meddle with one another; and for others
+        some changes of the best displacement so far.
         """
         rng = self.probe.rng
         size = rng.uniform(0.5, 1.5, len(d))
         tilt = d + 1e-3 * np.max(np.abs(d)) * _signs(rng, d.shape)
+        tilt *= math.sqrt(len(d)) / np.linalg.norm(tilt)
         steep = size * np.where((self.right - self.left) * d >= 0, 1.0, -1.0)
-        length = np.linalg.norm(tilt) / math.sqrt(len(d)) or 1.0
-        tilt /= length
-        return [tilt, -tilt, steep, -steep, size * rng.choice([-1.0, 1.0], len(d))]
+        found = [tilt, -tilt, steep, -steep, size * rng.choice([-1.0, 1.0], len(d))]
+        for _ in range(3):
+            i, k = rng.integers(len(d), size=2)
+            swapped, drawn = best.copy(), best.copy()
+            swapped[[i, k]] = best[[k, i]]
+            drawn[i] = rng.uniform(-1.5, 1.5)
+            found += [swapped, drawn]
+        return found
 
 
 def _nearest(points: Array, to: Array) -> Array:
@@ -1818,23 +1851,32 @@ def _nearest(points: Array, to: Array) -> Array:
     return at
 
 
-def _refute_kinks(probe: _Probe, findings: list[_Finding]) -> None:
-    """Make a kink's finding wrong if its gradient is no subgradient."""
-    if any(f.verdict == "wrong" for f in findings):
-        return
+def _judge_kinks(probe: _Probe, findings: list[_Finding]) -> None:
+    """Look at entries at kinks together: is the gradient a subgradient?
+
+    If not, a finding becomes wrong. And an entry that is not between its two sides is
+    wrong only if it is none: where several meet, f has more pieces than those two (a
+    tie of a sort with weights).
+    """
     entries = [(j, e) for j, f in enumerate(findings) for e in f.kinks]
-    if len(entries) < 2:  # its two sides were looked at
+    if len(entries) < 2 or any(f.verdict == "wrong" and f.located for f in findings):
         return
     joint = _Joint(probe, entries)
     refuted = joint.refuted()
-    if refuted is None:
+    for f in findings:
+        if f.verdict == "wrong" and f.kinks and joint.clear and refuted is None:
+            f.verdict, f.differ = "kink", len(f.kinks)
+    if refuted is None or any(f.verdict == "wrong" for f in findings):
         return
     d, claimed, most = refuted
+    along = d * joint.scale
+    unit = probe.unit * float(np.max(np.abs(along)))
+    along /= np.max(np.abs(along))
     j, worst = joint.entries[int(np.argmax(np.abs(d)))]
     names = probe.problem.names
-    part = [k for k in np.argsort(-np.abs(d))[:4] if abs(d[k]) > 0.05]
-    along = ", ".join(
-        f"{d[k] * joint.scale[k]:.3g} in {names[i]}{_place(findings[i].shape, e.i)}"
+    part = [k for k in np.argsort(-np.abs(along))[:4] if abs(along[k]) > 0.05]
+    steps = ", ".join(
+        f"{along[k]:.3g} in {names[i]}{_place(findings[i].shape, e.i)}"
         for k in sorted(part)
         for i, e in [joint.entries[k]]
     )
@@ -1842,8 +1884,8 @@ def _refute_kinks(probe: _Probe, findings: list[_Finding]) -> None:
     f.verdict, f.worst, f.oracle = "wrong", worst, RIDDERS
     f.detail = (
         f"each entry is between its sides, all together are no subgradient: along "
-        f"({along}) they claim {claimed / probe.unit:.7g}, and the nearest slope of "
-        f"{probe.label} around here is {most / probe.unit:.7g}"
+        f"({steps}) they claim {claimed / unit:.7g}, and the nearest slope of "
+        f"{probe.label} around here is {most / unit:.7g}"
     )
 
 
@@ -1896,7 +1938,7 @@ def _findings(probe: _Probe, oracle: str, explain: bool) -> list[_Finding]:
     probe.measure_rounding(given)
     probe.measure_time()
     found = [_examine(probe, j, g, oracle) for j, g in enumerate(given)]
-    _refute_kinks(probe, found)
+    _judge_kinks(probe, found)
     for j, f in enumerate(found):
         if f.located and explain:
             zero = np.zeros(f.shape)

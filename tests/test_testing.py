@@ -1,11 +1,13 @@
 """The gradient checker, checked: right gradients pass, and each wrong one is named."""
 
 import math
+import re
 import subprocess
 import sys
 import time
 import warnings
 
+import gradient_pairs as pairs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,6 +27,7 @@ R = np.random.default_rng(0)
 X = R.normal(size=(5, 4))
 SQUARE = R.normal(size=(4, 4))
 KINK = ("kink",)
+TIED = np.array([1.0, 3.0, 3.0, 1.0])
 
 
 def sigmoid(x):
@@ -775,6 +778,185 @@ def test_a_function_that_computes_in_float32_passes_to_its_own_accuracy():
     x = R.uniform(0.3, 1, size=(5, 4))
     assert_gradients((f, gradient), x)
     assert gradcheck((f, lambda x: gradient(x) * 1.05), x).verdict == "wrong"
+
+
+# --- Kinks of several entries -------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", pairs.KINKS)
+def test_at_kinks_subgradients_are_accepted_and_nothing_else(name):
+    f, gradient, inputs, verdict = pairs.KINKS[name]
+    report = gradcheck((f, gradient), inputs, allow=KINK)
+    assert report.verdict == verdict, report
+    assert report.ok == (verdict == "kink")
+
+
+def test_a_gradient_that_is_no_subgradient_is_wrong_and_says_along_what():
+    f, gradient, inputs, _ = pairs.KINKS["max, both"]
+    text = str(gradcheck((f, gradient), inputs, allow=KINK))
+    assert "along (1 in a[1], 1 in a[2]) they claim 2, and the nearest slope" in text
+    assert "around here is 1" in text
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (np.max, TIED),
+        (np.min, TIED),
+        (np.sort, np.ones(6)),
+        (functions.relu, np.zeros((3, 4))),
+        (np.linalg.norm, np.zeros(3)),
+        (lambda x: np.clip(x, -1, 1), np.ones(3)),
+        (lambda x: np.maximum(x, x[::-1]), np.ones(4)),
+        (lambda x: np.max(x) - np.min(x), np.ones(4)),
+        (lambda W: np.sum(np.max(DATA[:, :2] @ W, axis=1)), np.zeros((2, 3))),
+    ],
+)
+def test_the_engines_conventions_are_subgradients(f, x):
+    report = gradcheck(f, x, allow=KINK)
+    assert report.verdict == "kink"
+    assert report.ok
+
+
+# --- Kinds of mistake ---------------------------------------------------------------
+
+WRONG = [(kind, i) for kind, cases in pairs.MISTAKES.items() for i in range(len(cases))]
+
+
+@pytest.mark.parametrize(("kind", "i"), WRONG)
+def test_a_mistake_gets_its_own_hint(kind, i):
+    f, right, wrong, inputs, words = pairs.MISTAKES[kind][i]
+    assert gradcheck((f, right), inputs).verdict == "pass"
+    report = gradcheck((f, wrong), inputs)
+    assert (report.verdict, report.mistake) == ("wrong", kind), report
+    assert words in str(report)
+
+
+@pytest.mark.parametrize("name", pairs.NO_KIND)
+def test_other_mistakes_get_no_hint(name):
+    f, wrong, inputs = pairs.NO_KIND[name]
+    report = gradcheck((f, wrong), inputs)
+    assert (report.verdict, report.mistake) == ("wrong", None), report
+
+
+def test_a_pattern_says_of_how_many_entries_it_was_seen():
+    """Of 10,000 entries half are off by 2 and half by 0.5: it is not 2 in each."""
+    x, f, gradient = needle("abs", 0)
+    large = np.abs(gradient(x)) > np.median(np.abs(gradient(x)))
+    report = gradcheck((f, lambda x: gradient(x) * np.where(large, 2, 0.5)), x)
+    assert "at least 64 differ" in str(report)
+    assert "analytic / numeric = 2 in each of the 64 that were located" in str(report)
+    assert report.mistake is None
+    report = gradcheck((f, lambda x: 2 * gradient(x)), x)
+    assert report.mistake == "factor"
+
+
+# --- Subclasses of ndarray ----------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_subclasses_are_plain_arrays_to_the_checker():
+    M = np.matrix(SQUARE)
+    pair = (lambda x: np.sum(x * x * SQUARE), lambda x: np.matrix(2 * x * SQUARE))
+    assert_gradients(pair, M)
+    assert_gradients(lambda x: x * x * SQUARE, M)
+    assert_gradients(pair, np.ma.masked_array(SQUARE))
+    assert_gradients((lambda x: np.ma.masked_array(x) ** 2, lambda g, x: 2 * g * x), X)
+
+
+def test_a_mask_is_refused_by_name():
+    masked = np.ma.masked_array(X, mask=X > 0)
+    with pytest.raises(TypeError, match="x is a masked array"):
+        gradcheck((quadratic, quadratic_gradient), masked)
+    with pytest.raises(TypeError, match="what f returned is a masked array"):
+        gradcheck((lambda x: np.ma.masked_array(x, X > 0), lambda g, x: g), X)
+    with pytest.raises(TypeError, match="the gradient of x is a masked array"):
+        gradcheck((quadratic, lambda x: np.ma.masked_array(3 * x * x, X > 0)), X)
+
+
+# --- float32 near kinks -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", pairs.RIGHT)
+def test_right_gradients_at_awkward_points_pass(name):
+    f, gradient, x = pairs.RIGHT[name]
+    assert gradcheck((f, gradient), x).verdict == "pass"
+
+
+def networks_experiment(seeds, rows):
+    """Check right float32 gradients near kinks: none is wrong, each bound is true."""
+    verdicts = []
+    for seed in seeds:
+        f, gradient, inputs, truth = pairs.of_seed(seed, rows)
+        report = gradcheck((f, gradient), inputs, rng=seed)
+        verdicts.append(report.verdict)
+        assert report.verdict in ("pass", "noisy"), f"seed {seed}: {report}"
+        if report.index is not None:
+            names = ("X", "W") if len(inputs) == 2 else ("W", "b", "V")
+            true = truth()[names.index(report.input)][report.index]
+            assert abs(report.numeric - true) <= report.error, f"seed {seed}: {report}"
+    return verdicts.count("pass")
+
+
+def test_right_float32_gradients_near_kinks_are_never_wrong():
+    assert networks_experiment(range(50), 4) >= 35
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [4, 6, 12])
+def test_right_float32_gradients_near_kinks_a_thousand_times(rows):
+    assert networks_experiment(range(1000), rows) >= 300
+
+
+def relu_layer(seed):
+    """Return the layer of 64 rows, 5 inputs and 8 units that was called wrong."""
+    return pairs.network(seed, pairs.relu, (64, 5, 8))
+
+
+@pytest.mark.slow
+def test_forty_relu_layers_in_float32():
+    for seed in range(40):
+        f, gradient, inputs, truth = relu_layer(seed)
+        report = gradcheck((f, gradient), inputs)
+        assert report.verdict in ("pass", "noisy"), f"seed {seed}: {report}"
+        if report.index is not None:
+            true = truth()[("X", "W").index(report.input)][report.index]
+            assert abs(report.numeric - true) <= report.error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g: -g,
+        lambda g: 2 * g,
+        lambda g: g / 6,
+        lambda g: np.where(np.abs(g) == np.max(np.abs(g)), 1.5 * g, g),
+    ],
+)
+def test_gross_errors_are_found_in_float32(change):
+    for seed in (1, 2, 3):
+        f, gradient, inputs, _ = pairs.network(seed, pairs.UNITS[seed])
+        wrong = lambda X, W, gradient=gradient: (
+            gradient(X, W)[0],
+            change(gradient(X, W)[1]),
+        )
+        report = gradcheck((f, wrong), inputs)
+        assert (report.verdict, report.input) == ("wrong", "W"), report
+
+
+def test_a_hopeless_case_is_given_up_in_time(monkeypatch):
+    """Of a large network in float32 most entries cannot be told."""
+    monkeypatch.setattr(testing, "SECONDS", 0.1)
+    f, gradient, inputs, _ = pairs.deep(0, pairs.relu, (784, 60, 1), 32)
+    start = time.perf_counter()
+    report = gradcheck((f, gradient), inputs)
+    assert time.perf_counter() - start < 10
+    assert report.verdict == "noisy"
+    assert re.search(r"4\d{4} (of 47040 )?entries", str(report))
+    assert report.calls < 5_000
+    wrong = lambda W, b, V: (-gradient(W, b, V)[0], *gradient(W, b, V)[1:])
+    report = gradcheck((f, wrong), inputs)
+    assert (report.verdict, report.input) == ("wrong", "W")
 
 
 # --- Tensors, models, second order --------------------------------------------------
