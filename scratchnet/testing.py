@@ -26,6 +26,13 @@ blocks of like magnitude, down to single ones; where the slopes differ, down to 
 entry at fault. Nothing is called wrong on the word of a block or of the complex step:
 only real differences along the very entry decide.
 
+Where f is only accurate to float32, small steps are all rounding, and wide ones cross
+kinks nearby. The bound then includes what the two sides show of a kink, and many values
+are fitted with at most one kink anywhere; what stays unknown is called noisy.
+
+A wrong gradient is compared with what typical mistakes would make of the right one (see
+MISTAKES). A hint is given only if undoing the mistake gives a gradient that passes.
+
 No tolerance is a constant. It is the oracle's error bound and the rounding of f and of
 the gradient, all measured (see `_Probe.measure_rounding`).
 """
@@ -625,14 +632,18 @@ def _finite_size(g: Array) -> Array:
 class _Line:
     """Slopes of phi along a direction d in input j, by real differences.
 
-    `unit` is the size of a step t along d that changes the entries by about their own.
+    `unit` is the size of a step t along d that changes the entries by about their own;
+    a slope below `least` is as good as zero, for the kinks that may hide in it.
     """
 
-    def __init__(self, probe: _Probe, j: int, d: Array, unit: float) -> None:
+    def __init__(
+        self, probe: _Probe, j: int, d: Array, unit: float, least: float = 0.0
+    ) -> None:
         self.probe = probe
         self.j = j
         self.d = d
         self.unit = unit
+        self.least = least
         self.moved = np.zeros(probe.base.shape, dtype=bool)
 
     def sides(self, t: float) -> tuple[float, float, float]:
@@ -670,7 +681,8 @@ class _Line:
             gaps.append(right - left)
             if len(rows) > 2:
                 new = _steadiest(rows[-1], rows[-2], noise, t)
-                if 256 * noise > LIMIT * abs(new.value) + new.error + target:
+                seen = LIMIT * max(abs(new.value), self.least) + new.error + target
+                if 256 * noise > seen:
                     new.error += _unseen_kink(gaps)
                 move, before = (abs(rows[k][0] - rows[k - 1][0]) for k in (-1, -2))
                 settling = move <= 0.75 * before + 2 * noise
@@ -974,6 +986,7 @@ class _Search:
         # What the error of each entry is held against.
         size = np.where(size < floor, 10 * floor, size)
         self.size = zero / AIM if self.zero else size
+        self.least = 1e-3 * float(np.max(self.size))
         # Like magnitudes together: the small need not show beside the large.
         self.order = np.argsort(-self.size, kind="stable")
 
@@ -1023,7 +1036,7 @@ class _Search:
             d = self._direction(block, self.scale)
             reach = np.abs(d[block]) * self.size[block]
             unit, depth = (self.scale[block[0]], 3) if len(block) == 1 else (1.0, 1)
-            line = _Line(self.probe, self.j, d, unit)
+            line = _Line(self.probe, self.j, d, unit, self.least * np.max(np.abs(d)))
             slope = line.slope(aim * np.min(reach) / 4, depth)
             agrees, blind = self._compare(slope, d)
             # The best that rounding permits, in the smallest entry and in the largest.
@@ -1101,19 +1114,19 @@ class _Search:
         """Look at one entry as closely as can be done."""
         claimed, doubt = float(self.analytic[i]), float(self.doubt[i])
         enough = LIMIT * self.size[i]
-        line = _Line(self.probe, self.j, self._unit(i), self.scale[i])
+        line = _Line(self.probe, self.j, self._unit(i), self.scale[i], self.least)
         slope = line.slope(0.0, depth=6)
         size = abs(float(self.probe.problem.xs[self.j].ravel()[i]))
         if (slope.kind or slope.error > enough) and 0.0 < size < line.unit / 100:
             # Small among large entries: perhaps f changes over steps of its own size.
-            own = _Line(self.probe, self.j, self._unit(i), size)
+            own = _Line(self.probe, self.j, self._unit(i), size, self.least)
             again = own.slope(0.0, depth=6)
             if not again.kind and again.error <= enough:
                 line, slope = own, again
-        if claimed == 0.0 and slope.error > enough and self._flat(i, size):
-            slope = _Slope(0.0, 0.0, line.unit)
-        elif math.isfinite(slope.value) and not slope.kind:
-            if slope.error > enough:
+        if math.isfinite(slope.value) and not slope.kind:
+            if claimed == 0.0 and slope.error > enough and self._flat(i, size):
+                slope = _Slope(0.0, 0.0, line.unit)
+            elif slope.error > enough:
                 slope = line.closer(slope, enough)
             off = abs(slope.value - claimed)
             if not off <= slope.error + doubt:
@@ -1123,13 +1136,21 @@ class _Search:
         return _Entry(i, claimed, slope, doubt)
 
     def _flat(self, i: int, size: float) -> bool:
-        """Return whether f does not change with entry i, to the last bit."""
-        unit = min(size, self.scale[i]) or self.scale[i]
-        line = _Line(self.probe, self.j, self._unit(i), unit)
-        seen = self.probe.noise / (START * unit) < LIMIT * np.max(self.size)
-        for t in (START * unit, START * unit / 4):
+        """Return whether f does not change with entry i, to the last bit.
+
+        Over steps, that is, that are not too small for others to be seen.
+        """
+        t = START * float(min(size, self.scale[i]) or self.scale[i])
+        for _ in range(6):
+            if self.probe.noise / t > LIMIT * np.max(self.size):
+                break
+            line = _Line(self.probe, self.j, self._unit(i), self.scale[i])
             line.sides(t)
-        return bool(seen) and not np.any(line.moved)
+            line.sides(t / 4)
+            if not np.any(line.moved):
+                return True
+            t /= 4
+        return False
 
     def _unit(self, i: int) -> Array:
         d = np.zeros(len(self.size))
@@ -1462,7 +1483,7 @@ def _swapped_inputs(e: _Evidence) -> Mistake | None:
 
 def _factor(e: _Evidence) -> Mistake | None:
     """Return one factor for all, and the axis that it is the length of, if of one."""
-    ratio = _ratio(e)
+    ratio = _ratio(e) if len(e.located) > 1 or e.x.size == 1 else None
     if ratio is None or ratio == 1.0 or not e.explained_by(e.claimed / ratio):
         return None
     if ratio == -1.0:
@@ -2168,11 +2189,14 @@ def gradcheck(
             accept a function that the complex step does not hold for.
         allow: verdicts to accept beside "pass". An input with gradient zero is
             "vacuous", and not accepted, for a check that checks nothing is mostly a
-            mistake; say allow=("vacuous",) where zero is right.
+            mistake; say allow=("vacuous",) where zero is right. A kink's verdict is
+            "wrong", whatever is allowed, if the gradient is no mean of those nearby.
 
     Raises:
-        TypeError, ValueError: the arguments make no sense. What f itself raises at
-            `inputs` is not caught.
+        TypeError, ValueError: the arguments make no sense; an input, a gradient or
+            what f returns is a masked array with a mask set (other subclasses of
+            ndarray are taken as plain arrays). What f itself raises at `inputs` is
+            not caught.
 
     """
     if oracle not in ("auto", "complex", "ridders"):
