@@ -73,6 +73,7 @@ START = 1 / 8  # the first step, in units of the entries' size
 TINY = 1e-15  # and the last
 TINIEST = float(np.finfo(float).tiny)
 STEP = 1e-100  # the complex step
+NEARBY = 5e-5  # a kink that is nearer cannot be told from one at the very point
 ALONE = 8  # up to so many entries, each is checked by itself
 SPLIT = 8  # into how many blocks a block is split
 SURE = 4  # so many wrong entries are looked at closely, before it is only to count them
@@ -745,6 +746,8 @@ class _Line:
         kind = "edge" if last == math.inf else kind
         if kind == "kink" and error > last / 2:  # the sides are not settled
             return best
+        if kind != "edge" and 16 * t > NEARBY * self.unit:  # it may be beside x
+            return _Slope((left + right) / 2, last + noise, 16 * t)
         return replace(best, error=error, kind=kind, left=left, right=right)
 
     def _on_stairs(self, claimed: float) -> bool:
@@ -775,7 +778,7 @@ class _Line:
         for n in (64, 256, 1024):
             step = min(START * self.unit, 4 * noise / enough * (64 / n) ** 0.25)
             hopeless = 4 * noise / (step * math.sqrt(n)) > enough
-            if hopeless or n > self.probe.affordable / 8:
+            if hopeless or n > self.probe.affordable / 3:
                 continue
             fitted = self._fit(step, n)
             best = fitted if fitted.error < best.error else best
