@@ -890,7 +890,9 @@ def networks_experiment(seeds, rows):
         f, gradient, inputs, truth = pairs.of_seed(seed, rows)
         report = gradcheck((f, gradient), inputs, rng=seed)
         verdicts.append(report.verdict)
-        assert report.verdict in ("pass", "noisy"), f"seed {seed}: {report}"
+        dead = any(not np.any(g) for g in truth())
+        fair = ("pass", "noisy", "vacuous") if dead else ("pass", "noisy")
+        assert report.verdict in fair, f"seed {seed}: {report}"
         if report.index is not None:
             names = ("X", "W") if len(inputs) == 2 else ("W", "b", "V")
             true = truth()[names.index(report.input)][report.index]
