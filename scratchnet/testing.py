@@ -51,6 +51,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.tensor import (
     Tensor,
@@ -235,12 +236,10 @@ class _Masked(TypeError):
 
 def _refuse_mask(x: Any, what: str) -> None:
     """Raise TypeError for a masked array of which entries are masked."""
-    x = plain(x)
-    if isinstance(x, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(x)):
-        raise _Masked(
-            f"gradcheck: {what} is a masked array, and its mask would be lost; "
-            "pass x.filled(value), or x.data"
-        )
+    try:
+        checks.plain_array("gradcheck", what, plain(x))
+    except TypeError as error:
+        raise _Masked(str(error)) from None
 
 
 def _array(y: Any) -> Array:
@@ -553,9 +552,10 @@ class _Probe:
         blur = self._roughness(gradients)
         ends = np.cumsum([x.size for x in self.problem.xs])[:-1]
         whole = _finite_size(_flat(gradient, self.problem.xs))
+        parts = zip(np.split(blur, ends), np.split(whole, ends), gradient, strict=True)
         self.rounding = [
-            8 * part + 4 * EPS * (g + np.max(g, initial=0.0))
-            for part, g in zip(np.split(blur, ends), np.split(whole, ends), strict=True)
+            8 * part + 4 * _eps_of(g) * (size + np.max(size, initial=0.0))
+            for part, size, g in parts
         ]
 
     def measure_time(self) -> None:
@@ -618,6 +618,13 @@ class _Probe:
         rest = moves - cubics @ (cubics.T @ moves)
         rough = np.sqrt(np.sum(rest * rest, axis=0) / (len(places) - 4))
         return rough, (moves[-1] - moves[0]) / (2 * length)
+
+
+def _eps_of(g: Array | None) -> float:
+    """Return the spacing at 1 of the dtype of a gradient, which may be float32."""
+    if g is None or g.dtype.kind != "f":
+        return EPS
+    return max(EPS, float(np.finfo(g.dtype).eps))
 
 
 def _length(v: Array) -> float:

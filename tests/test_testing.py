@@ -1237,3 +1237,23 @@ def test_strategies_refuse_an_interval_with_nothing_left():
 @settings(max_examples=30, deadline=None)
 def test_strategies_give_points_where_the_checker_can_work(x):
     assert_gradients(lambda x: np.max(np.abs(x), axis=0) + functions.relu(x), x)
+
+
+def test_a_gradient_in_float32_is_known_to_that_only():
+    """f is exact, its gradient is not: entries that nearly cancel are off by more."""
+    for seed in (16, 29, 30, 31):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((64, 5)).astype(np.float32)
+        W = rng.standard_normal((5, 8)).astype(np.float32)
+
+        def f(W, X=X):
+            return np.mean(np.sum(np.maximum(X @ W, 0), axis=1))
+
+        def gradient(W, X=X):
+            return X.T @ (X @ W > 0) / 64
+
+        assert gradcheck((f, gradient), W).verdict == "pass"
+        one = np.ones((5, 8), np.float32)
+        one[2, 3] = 1.001
+        report = gradcheck((f, lambda W, g=gradient, one=one: one * g(W)), W)
+        assert (report.verdict, report.index) == ("wrong", (2, 3))
