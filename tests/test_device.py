@@ -11,7 +11,7 @@ import random
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, checkpoint, commands, models, optim, plots
+from scratchnet import backend, byhand, checkpoint, commands, models, optim
 from scratchnet.__main__ import main
 from scratchnet.cases import CASES, Draw
 from scratchnet.checkpoint import Checkpoints, Stopped
@@ -34,6 +34,7 @@ from tests.test_resume import (
     play,
     rng,
 )
+from tests.test_runs import draw_nothing
 
 every_run = pytest.mark.parametrize(
     ("run", "name"), RUNS, ids=lambda x: getattr(x, "__name__", x)
@@ -288,7 +289,7 @@ def test_commands_on_the_device_write_what_they_write_on_the_host(
     tmp_path, capsys, monkeypatch, name, engine
 ):
     monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 50), "deer": (200, 50)})
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
     asked = [f"{COMMANDS[name]} {COMMON} --engine {engine} --out RUN"]
     if name in ("vae", "iwae", "gan"):
         asked.append("sample RUN --n 4")

@@ -12,8 +12,9 @@ import warnings
 import numpy as np
 import pytest
 
-from scratchnet import checkpoint, commands, plots, training
+from scratchnet import checkpoint, commands, training
 from scratchnet.__main__ import main
+from tests.test_runs import draw_nothing
 
 COMMON = "--examples 200 --batch-size 50 --seed 3 --save-every 0"
 RUNS = {
@@ -30,7 +31,7 @@ RUNS = {
 def small(monkeypatch):
     """Hold fewer images out, and draw no pictures."""
     monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 50), "deer": (200, 50)})
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
 
 
 def run(capsys, command):

@@ -49,6 +49,12 @@ def here(tmp_path, monkeypatch):
     """Work in an empty folder with a data set; draw no pictures."""
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
+    draw_nothing(monkeypatch)
+    return tmp_path
+
+
+def draw_nothing(monkeypatch):
+    """Leave a few bytes in the place of every picture, and judge by few draws."""
     monkeypatch.setattr(plots, "save", lambda figure, path: touched(path))
     for name in (
         "picture_rows",
@@ -60,7 +66,6 @@ def here(tmp_path, monkeypatch):
     ):
         monkeypatch.setattr(plots, name, lambda *args, **kwargs: None)
     monkeypatch.setattr(commands, "DRAWS", 2)
-    return tmp_path
 
 
 def touched(path):
