@@ -273,8 +273,8 @@ def _add_train(commands: Any) -> None:
         )
         own.add_argument(
             "--resume", type=name, metavar="RUN",
-            help="go on with the run in that folder, with the options that it had; one "
-            f"that is finished needs more --{length_of(system_name)}",
+            help="resume the run in that folder, with the options that it had; a "
+            f"finished one needs more --{length_of(system_name)}",
         )  # fmt: skip
         own.add_argument(
             "--overwrite", action="store_true",

@@ -492,7 +492,7 @@ def _train(args: argparse.Namespace, folder: Folder, group: Group | None) -> int
     except Stopped as stopped:
         if first:
             command = resume_command(args, folder, group)
-            say(f"scratchnet: {stopped}; go on with\n  {command}", sys.stderr)
+            say(f"scratchnet: {stopped}; resume with\n  {command}", sys.stderr)
         # It may have been another process that got the signal.
         return 128 + (signals[0] if signals else signal.SIGTERM)
     except OSError as error:
@@ -500,7 +500,7 @@ def _train(args: argparse.Namespace, folder: Folder, group: Group | None) -> int
             raise
         command = resume_command(args, folder, group)
         raise OSError(
-            f"{error}; once that is mended, go on with\n  {command}"
+            f"{error}; once that is fixed, resume with\n  {command}"
         ) from error
     if first:
         checkpoints.prune(1)
@@ -517,7 +517,7 @@ def say(text: str, file: Any = None) -> None:
 def resume_command(
     args: argparse.Namespace, folder: Folder, group: Group | None
 ) -> str:
-    """Return what to type to go on with a run."""
+    """Return the command that resumes a run."""
     path = str(folder.path)
     path = f"./{path}" if path.startswith("-") else path
     command = f"python -m scratchnet train {args.system}"
@@ -561,13 +561,13 @@ def found_there(args: argparse.Namespace, folder: Folder) -> About | None:
     what = "a finished run" if found.finished else "a run that was not finished"
     more = f" --{length_of(found.system)} N, more than it had" if found.finished else ""
     raise RunError(
-        f"{path}: {what} is there; go on with it, --resume {shlex.quote(str(path))}"
-        f"{more}, or put another in its place, --overwrite"
+        f"{path}: {what} is there; resume it, --resume {shlex.quote(str(path))}"
+        f"{more}, or replace it, --overwrite"
     )
 
 
 def resumed(args: argparse.Namespace, found: About, now: About) -> About:
-    """Return what the run that is gone on with is.
+    """Return what the resumed run is.
 
     Raises:
         RunError: it is another one, or nothing is left to do.
@@ -576,7 +576,7 @@ def resumed(args: argparse.Namespace, found: About, now: About) -> About:
     if found.finished and found.format == 1:
         raise RunError(
             f"--resume {args.resume}: a finished run of format 1, which kept no state "
-            "to go on from; train again, into another --out"
+            "to resume from; train again, into another --out"
         )
     if wrong := now.differences(found):
         raise RunError(f"--resume {args.resume}: {'; '.join(wrong)}")

@@ -207,7 +207,7 @@ def test_a_run_that_is_not_finished_is_not_overwritten(stopped, capsys):
     before = sorted(stopped.rglob("*"))
     status, err = run(capsys, f"{RUNS['vae']} {COMMON} --out {stopped}")
     assert status == 1
-    assert f"go on with it, --resume {stopped}, or put another" in err
+    assert f"resume it, --resume {stopped}, or replace it, --overwrite" in err
     assert sorted(stopped.rglob("*")) == before
 
 

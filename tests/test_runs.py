@@ -258,7 +258,7 @@ def test_an_interrupted_run_is_protected_and_one_without_a_state_is_not(run, sto
     stopped(f"{VAE} --out p")
     before = files("p")
     status, _, err = run(f"{VAE} --out p --lr 1e-4")
-    assert (status, "not finished is there; go on with it, --resume p" in err) == (
+    assert (status, "not finished is there; resume it, --resume p" in err) == (
         1,
         True,
     )
