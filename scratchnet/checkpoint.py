@@ -69,6 +69,7 @@ def _check_arrays(owner: str, arrays: Any) -> None:
     for name, a in arrays.items():
         if not backend.is_array(a) or a.dtype.hasobject:
             raise TypeError(f"{owner}: {name} is {a!r}; an array of numbers expected")
+        checks.plain_array(owner, name, a)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -782,6 +782,7 @@ def _uploaded(owner: str, name: str, data: Any) -> Batch:
                 f"{owner}: {_label(name, i, data)} is a {type(a).__name__}, an array "
                 "expected"
             )
+        checks.plain_array(owner, _label(name, i, data), a)
     return tuple(map(backend.asarray, data))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scratchnet import Tensor, byhand, models, nn
-from scratchnet.checkpoint import Checkpoints
+from scratchnet.checkpoint import Checkpoints, save
 from scratchnet.functions import softmax
 from scratchnet.nn import Module
 from scratchnet.optim import SGD, Adam
@@ -497,3 +497,25 @@ def test_a_buffer_may_be_infinite(tmp_path):
                   checkpoints=checkpoints)  # fmt: skip
     assert np.isfinite(history.losses).all()
     assert checkpoints.last().arrays["model.mask"][1] == -np.inf
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix
+def test_a_mask_is_not_lost(tmp_path):
+    x = np.random.default_rng(0).random((20, 4)).astype(np.float32)
+    masked, whole = np.ma.array(x, mask=x > 0.9), np.ma.array(x)
+
+    def run(x, **how):
+        model = byhand.Autoencoder((4, 2), rng=np.random.default_rng(0), batch_size=10)
+        return fit(
+            model, x, epochs=1, batch_size=10, rng=np.random.default_rng(1), **how
+        )
+
+    for data in (whole, np.asmatrix(x)):
+        assert run(data, validation=data).losses == run(x).losses
+    with pytest.raises(TypeError, match=r"fit: x is a masked array of shape \(20, 4\)"):
+        run(masked)
+    with pytest.raises(TypeError, match="fit: validation is a masked array"):
+        run(x, validation=masked)
+    with pytest.raises(TypeError, match="save: W is a masked array"):
+        save(tmp_path / "a.npz", {"b": x, "W": masked})
+    assert not list(tmp_path.iterdir())
