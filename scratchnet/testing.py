@@ -1298,6 +1298,11 @@ def _examine(
         if g is not None:
             lost = " but for rounding" if np.any(g) else ""
             detail = f"the gradient of {name} is 0{lost}, and so is the slope of f"
+            small = FLOAT32 * float(np.sum(np.abs(probe.c * probe.base)))
+            if np.any(np.abs(g.ravel()) * search.scale > small):  # not even in float32
+                unseen = f"the gradient of {name} is small: f is accurate to "
+                detail = f"{unseen}{probe.noise:.0e} only"
+                return replace(found, verdict="noisy", detail=detail)
         return replace(found, verdict="vacuous", detail=detail)
     return found
 

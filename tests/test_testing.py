@@ -904,6 +904,12 @@ def test_right_float32_gradients_near_kinks_are_never_wrong():
     assert networks_experiment(range(50), 4) >= 35
 
 
+def test_a_gradient_that_is_small_beside_the_noise_is_not_called_zero():
+    f, gradient, inputs, _ = pairs.of_seed(863, 4)
+    assert np.max(np.abs(gradient(*inputs)[1])) > 8e-4
+    assert gradcheck((f, gradient), inputs, rng=863).verdict == "noisy"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [4, 6, 12])
 def test_right_float32_gradients_near_kinks_a_thousand_times(rows):
