@@ -236,7 +236,8 @@ MISTAKES = {
         (np.exp, exp_vjp, lambda g, x: np.exp(x), (X,), "the cotangent"),
     ],
     "factor too many": [
-        (np.exp, exp_vjp, lambda g, x: g * np.exp(x) * x, (X,), "the factor x"),
+        (lambda x: np.exp(x), exp_vjp, lambda g, x: g * np.exp(x) * x, (X,),
+         "the factor x"),
         (cubes, cubes_d, lambda x: 3 * x**3, (X,), "the factor x"),
     ],
     "shape": [
