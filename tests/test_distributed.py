@@ -135,7 +135,7 @@ def test_one_process_alone_is_a_group(monkeypatch):
         Group()
 
 
-TRAIN = "scratchnet train vae --examples 600 --batch-size 50 --hidden 16 --code 2"
+TRAIN = "scratchnet train vae --examples 300 --batch-size 50 --hidden 16 --code 4"
 TRAIN = f"{TRAIN} --seed 3 --save-every 0 --epochs".split()
 
 
@@ -156,7 +156,7 @@ def test_the_command_and_going_on_after_a_signal(tmp_path):
     status, out, err = end(job(2, *arguments("two"), "--distributed"))
     assert status == 0, err
     assert out.count("pictures in") == 1  # one speaks for all
-    # In float32, after 48 steps.
+    # In float32, after 24 steps.
     for name, a in outcome(tmp_path / "alone").items():
         np.testing.assert_allclose(outcome(tmp_path / "two")[name], a, atol=2e-4)
 

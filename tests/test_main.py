@@ -15,6 +15,7 @@ from scratchnet import __version__, backend, checkpoint, commands, plots, tensor
 from scratchnet.__main__ import main, parser
 from scratchnet.commands import SYSTEMS
 from scratchnet.data.digits import draw_digits
+from tests.test_runs import draw_nothing
 
 SEED = 3
 COMMON = f"--examples 300 --batch-size 100 --seed {SEED}"
@@ -124,7 +125,7 @@ def test_training_writes_what_it_says(runs, name):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_both_engines_learn_the_same(runs, tmp_path, capsys, monkeypatch, name):
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
     command = f"{SMALL[name]} --engine autograd --out {tmp_path}"
     status, _, err = run(capsys, command)
     assert (status, err) == (0, "")  # no terminal, no progress bar
@@ -139,7 +140,7 @@ def test_both_engines_learn_the_same(runs, tmp_path, capsys, monkeypatch, name):
 
 
 def test_equal_seeds_agree_and_other_seeds_do_not(runs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
     first, _ = checkpoint.load(runs / "vae" / "weights.npz")
     for seed, same in ((SEED, True), (SEED + 1, False)):
         run(capsys, f"{SMALL['vae']} --seed {seed} --out {tmp_path} --overwrite")
@@ -148,7 +149,7 @@ def test_equal_seeds_agree_and_other_seeds_do_not(runs, tmp_path, capsys, monkey
 
 
 def test_the_error_of_autoencoders_is_what_numpy_finds(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
     _, out, _ = run(capsys, f"{SMALL['autoencoder']} --out {tmp_path}")
     weights, facts = checkpoint.load(tmp_path / "weights.npz")
     assert facts["model"]["sizes"] == [784, 32, 4]
@@ -166,7 +167,7 @@ def test_the_error_of_autoencoders_is_what_numpy_finds(tmp_path, capsys, monkeyp
 
 
 def test_the_bound_of_a_vae_is_what_numpy_finds(runs, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
     _, out, _ = run(capsys, f"{SMALL['vae']} --out {tmp_path}")
     weights, _ = checkpoint.load(tmp_path / "weights.npz")
     both = dense(weights, "encoder", held_out().x[:100], relu)
@@ -203,7 +204,7 @@ def test_the_balance_of_a_gan_is_what_numpy_finds(tmp_path, capsys, monkeypatch)
 
 
 def test_the_saved_generator_is_the_average(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
     states = []
     for ema in (0, 0.9, 0.9999):
         run(capsys, f"{SMALL['gan']} --ema {ema} --out {tmp_path} --overwrite")
@@ -238,7 +239,7 @@ def test_the_level_is_that_of_the_corruption(
 
 
 def test_a_denoiser_is_judged_by_psnr(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    draw_nothing(monkeypatch)
     command = f"{SMALL['denoising']} --corruption masking --level 1 --out {tmp_path}"
     _, out, _ = run(capsys, command)
     x = held_out().x.astype(float)
