@@ -193,24 +193,22 @@ class Folder:
             RunError: a file that should say it is damaged.
 
         """
-        about = None
         for path in (self.path / RUN, self.states / RUN):  # the second: format 1
             try:
-                about = parsed(read_json(path), str(path))
+                return parsed(read_json(path), str(path))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except ValueError as error:
                 raise RunError(str(error)) from error
-            return about
         with contextlib.suppress(ValueError, OSError):  # or it is no file of ours
             facts = load_facts(self.path / WEIGHTS)
             known = {"data": "", **facts, "finished": True}
-            about = parsed(known, str(self.path / WEIGHTS))
-        return about
+            return parsed(known, str(self.path / WEIGHTS))
+        return None
 
-    def checkpoints(self, about: About, **how: Any) -> Checkpoints:
+    def checkpoints(self, about: About) -> Checkpoints:
         """Return the states of a run in this folder."""
-        return Checkpoints(self.states, run=about.id, **how)
+        return Checkpoints(self.states, run=about.id)
 
     def check_free(self, names: Iterable[str], own: Iterable[str]) -> None:
         """Raise RunError if a file of these names is there that is not the run's own.

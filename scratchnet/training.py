@@ -899,11 +899,13 @@ def pretrain(
             **distributed.facts_of("x", (h,), group.sharded),
             "checkpoints": checkpoints is not None,
         })  # fmt: skip
+    kept = checkpoints is not None or resume is not None
+    mark = digest(h) if kept else ""  # what tells the data from others
     if resume is not None:
         if "layer" not in resume.facts:
             raise ValueError("pretrain: resume: the state is not of a pretraining")
         first = resume.facts["layer"]
-        if resume.facts.get("x", digest(h)) != digest(h):
+        if resume.facts.get("x", mark) != mark:
             raise ValueError(
                 "pretrain: resume: the state is of another run: x is another"
             )
@@ -916,7 +918,6 @@ def pretrain(
                 f"pretrain: resume: the state is damaged ({error})"
             ) from error
         stack.load_state_dict(_part("stack", resume.arrays))
-    mark = digest(h) if checkpoints is not None else ""
     for k in range(1, len(stack.sizes)):
         layer = stack.layer(k)
         if k >= first:
