@@ -899,13 +899,15 @@ def pretrain(
             **distributed.facts_of("x", (h,), group.sharded),
             "checkpoints": checkpoints is not None,
         })  # fmt: skip
+    # A mark tells the data from others; a shard is not what the state's writer had.
+    sharded = group is not None and group.sharded
     kept = checkpoints is not None or resume is not None
-    mark = digest(h) if kept else ""  # what tells the data from others
+    mark = digest(h) if kept and not sharded else ""
     if resume is not None:
         if "layer" not in resume.facts:
             raise ValueError("pretrain: resume: the state is not of a pretraining")
         first = resume.facts["layer"]
-        if resume.facts.get("x", mark) != mark:
+        if mark and resume.facts.get("x", mark) not in ("", mark):
             raise ValueError(
                 "pretrain: resume: the state is of another run: x is another"
             )

@@ -81,6 +81,22 @@ def layers():
     np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-10)
 
 
+def resumed_shards():
+    """A stack on shards: a state is resumed where each process has other rows."""
+    with Group(sharded=True) as group:
+        end = [N * k // group.size for k in range(group.size + 1)]
+        x = X[end[group.rank] : end[group.rank + 1]]
+        how = {"epochs": 2, "batch_size": 16, "group": group}
+        folder = group.from_first(tempfile.mkdtemp())
+        save = Checkpoints(folder, every=0, group=group)
+        whole = made("StackedAutoencoder", {})
+        pretrain(whole, x, rng=rng(3), checkpoints=save, **how)
+        state = save.last() if group.rank == 0 else None
+        again = made("StackedAutoencoder", {})
+        pretrain(again, x, rng=rng(3), resume=state, **how)
+        np.testing.assert_array_equal(again.theta, whole.theta)
+
+
 def exploding():
     """What becomes infinite does so everywhere, and everywhere is gone back.
 

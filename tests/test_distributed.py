@@ -56,7 +56,7 @@ def test_n_processes_compute_what_one_does(n):
 
 @needs_mpi
 @pytest.mark.parametrize(
-    "name", ["layers", "exploding", "unguarded", "differing_in_all"]
+    "name", ["layers", "resumed_shards", "exploding", "unguarded", "differing_in_all"]
 )
 def test_the_same_in_all(name):
     status, _, err = end(job(2, "tests.mpi_job", name))
