@@ -7,8 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-import twins
-from twins import (
+
+from scratchnet import Tensor, byhand, kernels, models, nn, optim
+from tests import twins
+from tests.twins import (
     assert_close,
     assert_every_equation_is_cited,
     assert_imports_no_engine,
@@ -16,8 +18,6 @@ from twins import (
     rng,
     shake,
 )
-
-from scratchnet import Tensor, byhand, kernels, models, nn, optim
 
 SIZES = (7, 6, 5, 3)
 ACTIVATIONS = {

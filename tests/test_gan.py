@@ -5,7 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from twins import (
+
+from scratchnet import Tensor, byhand, checks, kernels, models, nn, optim
+from scratchnet.training import fit, fit_gan
+from tests.twins import (
     assert_close,
     assert_every_equation_is_cited,
     assert_imports_no_engine,
@@ -16,9 +19,6 @@ from twins import (
     rng,
     shake,
 )
-
-from scratchnet import Tensor, byhand, checks, kernels, models, nn, optim
-from scratchnet.training import fit, fit_gan
 
 OBJECTIVES = checks.OBJECTIVES
 every_twin = pytest.mark.parametrize("made_by", [byhand, models])

@@ -6,9 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
-from twins import assert_no_allocation
 
 from scratchnet import checks, kernels
+from tests.twins import assert_no_allocation
 
 INITIALISERS = {
     # name: variance of an entry of W (d_in, d_out)

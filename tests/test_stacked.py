@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
-from twins import (
+
+from scratchnet import byhand, models, nn, optim
+from scratchnet.data.corruption import Fog
+from scratchnet.training import fit, pretrain
+from tests.twins import (
     assert_close,
     assert_imports_no_engine,
     assert_no_allocation,
@@ -12,10 +16,6 @@ from twins import (
     rng,
     samples,
 )
-
-from scratchnet import byhand, models, nn, optim
-from scratchnet.data.corruption import Fog
-from scratchnet.training import fit, pretrain
 
 SIZES = (7, 6, 5, 3)
 every_twin = pytest.mark.parametrize("made_by", [byhand, models])

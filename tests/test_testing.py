@@ -7,7 +7,6 @@ import sys
 import time
 import warnings
 
-import gradient_pairs as pairs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +21,7 @@ from scratchnet.testing import (
     gradcheck,
     strategies,
 )
+from tests import gradient_pairs as pairs
 
 R = np.random.default_rng(0)
 X = R.normal(size=(5, 4))

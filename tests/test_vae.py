@@ -4,7 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from twins import (
+
+from scratchnet import byhand, kernels, models, nn, optim
+from scratchnet.tensor import plain
+from scratchnet.training import fit
+from tests.twins import (
     assert_close,
     assert_every_equation_is_cited,
     assert_imports_no_engine,
@@ -17,10 +21,6 @@ from twins import (
     samples,
     shake,
 )
-
-from scratchnet import byhand, kernels, models, nn, optim
-from scratchnet.tensor import plain
-from scratchnet.training import fit
 
 SIZES = (7, 6, 5, 3)
 DECODERS = ("bernoulli", "gaussian")
