@@ -4,7 +4,7 @@
 derived on paper; `testing` checks either kind of gradient. Start with tensor.py.
 """
 
-from scratchnet import derivatives as _derivatives  # noqa: F401  fills the table
+from scratchnet import compositions as _compositions  # noqa: F401  fills the table
 from scratchnet.anomaly import detect_anomaly
 from scratchnet.functions import (
     leaky_relu,

@@ -25,7 +25,7 @@ import numpy as np
 from scratchnet.backend import Array
 
 # Files whose lines say nothing of where a computation was written down.
-_ENGINE = ("anomaly", "tensor", "derivatives", "functions", "optim")
+_ENGINE = ("anomaly", "tensor", "derivatives", "compositions", "functions", "optim")
 _INSIDE = {Path(__file__).with_name(f"{name}.py").as_posix() for name in _ENGINE}
 _NUMPY = Path(np.__file__).parent.as_posix() + "/"
 

@@ -60,7 +60,11 @@ TESTS = {
     "byhand/iwae.py": ["vae"],
     "byhand/gan.py": ["gan"],
     "derivatives.py": ["derivatives"],
+    "compositions.py": ["derivatives", "axes"],
 }
+
+# The files whose rows are entered anew; these come last.
+TABLES = ("derivatives.py", "compositions.py")
 
 # --- Mutants ------------------------------------------------------------------------
 
@@ -221,8 +225,8 @@ def survives(path: Path, code: Any) -> str:
         # Its lock is shared with all processes: one that is killed would keep it.
         tqdm.set_lock(threading.RLock())
         altered = None
-        if path.name == "derivatives.py":
-            altered = altered_rows(code)
+        if path.name in TABLES:
+            altered = altered_rows(path, code)
             if altered is None or any(map(fails_its_check, altered)):
                 os._exit(9)
         status, killer = run(path, code, first, altered)
@@ -247,12 +251,12 @@ def survives(path: Path, code: Any) -> str:
         os.close(reader)
 
 
-def altered_rows(code: Any) -> set[Any] | None:
-    """Enter a changed table of derivatives; return the functions that it alters.
+def altered_rows(path: Path, code: Any) -> set[Any] | None:
+    """Enter a table that is changed in one file; return the functions that it alters.
 
     None if it cannot even be entered.
     """
-    from scratchnet import derivatives
+    from scratchnet import compositions, derivatives
     from scratchnet.cases import CASES
     from scratchnet.tensor import TABLE
 
@@ -262,7 +266,12 @@ def altered_rows(code: Any) -> set[Any] | None:
         if getattr(f, "__module__", "numpy") not in others:
             del TABLE[f]
     try:
-        exec(code, vars(derivatives))
+        for module in (derivatives, compositions):
+            file = Path(module.__file__)
+            if file.name == path.name:
+                exec(code, vars(module))
+            else:
+                exec(compile(file.read_text(), file, "exec"), vars(module))
         name = derivatives.__name__
         for f in [f for f in before if getattr(f, "__module__", "") == name]:
             new = getattr(derivatives, f.__name__)  # it is another function now
@@ -378,7 +387,7 @@ EQUIVALENT = {
          "y = np.where(y > 4 * np.finfo(a.dtype).eps * np.abs(mean), y, 0.0)"),
         ("derivatives.py", "number",
          "y = np.where(y > 4 * np.finfo(a.dtype).eps * np.abs(mean), y, 0.0)"),
-        ("derivatives.py", "comparison",
+        ("compositions.py", "comparison",
          "return x if x.ndim >= ndim else np.reshape(x, (1,) * (ndim - x.ndim) + "
          "x.shape)"),
         ("functions.py", "comparison",
@@ -407,11 +416,11 @@ EQUIVALENT = {
          "key = np.asarray(plain(indices), like=plain(a)) + 0"),
     },
     "a product, a sum or a difference squared, the other way round": {
-        ("derivatives.py", "arguments",
+        ("compositions.py", "arguments",
          "shape = tuple(m * n for m, n in zip(a.shape, b.shape, strict=True))"),
-        ("derivatives.py", "arguments",
+        ("compositions.py", "arguments",
          "shape = tuple(r * m for r, m in zip(reps, A.shape, strict=True))"),
-        ("derivatives.py", "arguments",
+        ("compositions.py", "arguments",
          "np.vecdot(x1, x2, axis=axis))  # type: ignore[call-overload]  # no axis in "
          "stubs"),
         ("byhand/vae.py", "arguments",
@@ -424,9 +433,9 @@ EQUIVALENT = {
          "return np.expand_dims(g, -1 if b.ndim == 1 else -2) * ("),
     },
     "either way is right, and one of them faster": {
-        ("derivatives.py", "comparison",
+        ("compositions.py", "comparison",
          "if np.ndim(b) == 1 or (np.ndim(a) <= 2 and np.ndim(b) == 2):"),
-        ("derivatives.py", "number",
+        ("compositions.py", "number",
          "if np.ndim(b) == 1 or (np.ndim(a) <= 2 and np.ndim(b) == 2):"),
         ("derivatives.py", "operator",
          "limit = np.finfo(a.dtype).eps ** (-1 / 3)"),
@@ -492,7 +501,7 @@ def main() -> int:
     alive = 0
     known = set().union(*EQUIVALENT.values())
     for name in sorted(args.files, key=list(TESTS).index):
-        if name == "derivatives.py":  # which comes last: here nothing is imported anew
+        if name in TABLES:  # which come last: here nothing is imported anew
             import scratchnet.__main__  # noqa: F401
         path = PACKAGE / name
         source = path.read_text()

@@ -18,6 +18,7 @@ FLOORS = [
     {"anomaly", "kernels", "bounds", "distributed", "facts"},
     {"tensor"},
     {"derivatives", "functions"},
+    {"compositions"},
     {"testing", "cases", "nn", "losses", "optim"},
     {"models"},
     {"training", "checkpoint"},
