@@ -25,7 +25,7 @@ import numpy as np
 from demos._demo import Demo, main
 from scratchnet import byhand, kernels
 from scratchnet.byhand.system import MakeUpdate
-from scratchnet.distributed import Group
+from scratchnet.training.distributed import Group
 
 SIZES = (784, 512, 20)
 

@@ -33,7 +33,8 @@ from demos import _gpu
 from demos._around import chain_times, digits_seconds, import_time, minibatch_ratio
 from demos._demo import Demo, main
 from demos._rivals import NETS, RIVALS, SIZES, SYSTEMS, WARM_UP, noise_columns
-from scratchnet import backend, byhand, checkpoint, plots
+from scratchnet import backend, byhand, plots
+from scratchnet.training import checkpoint
 
 FLOOR, BY_HAND, ENGINE = "products", "by hand", "engine"
 EAGER = ("torch, default", "torch, foreach", "torch, fused")

@@ -31,9 +31,9 @@ from scratchnet.commands import (
     say,
     train,
 )
-from scratchnet.distributed import GroupError
 from scratchnet.tensor import TABLE, Constant, Function, name_of
 from scratchnet.testing import GradientReport, gradcheck
+from scratchnet.training.distributed import GroupError
 
 CALLS = 5  # how often each way to call a function is drawn by gradcheck
 

@@ -25,23 +25,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import (
-    __version__,
-    backend,
-    byhand,
-    checkpoint,
-    kernels,
-    models,
-    nn,
-    optim,
-    plots,
-)
-from scratchnet.checkpoint import FORMAT, Checkpoints, Save, State, Stopped, adding
+from scratchnet import __version__, backend, byhand, kernels, models, nn, optim, plots
 from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
 from scratchnet.data.deer import draw_scenes
 from scratchnet.data.digits import draw_digits
 from scratchnet.data.idx import download_mnist, load_mnist
-from scratchnet.distributed import Group
 from scratchnet.metrics import PCA, frechet_distance, psnr, reconstruction_error
 from scratchnet.runs import (
     HISTORY,
@@ -55,7 +43,16 @@ from scratchnet.runs import (
     is_text,
     parsed,
 )
-from scratchnet.training import fit, fit_gan, pretrain
+from scratchnet.training import checkpoint, fit, fit_gan, pretrain
+from scratchnet.training.checkpoint import (
+    FORMAT,
+    Checkpoints,
+    Save,
+    State,
+    Stopped,
+    adding,
+)
+from scratchnet.training.distributed import Group
 
 DRAWN = {"drawn": (20_000, 2_000), "deer": (16_000, 1_000)}  # to train on; held out
 JUDGED, DRAWS = 1000, 100  # images, and draws of z for each, of a VAE's log p(x)

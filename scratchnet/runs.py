@@ -24,7 +24,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from scratchnet import __version__
-from scratchnet.checkpoint import FORMAT, Checkpoints, load_facts, read_json, write_json
+from scratchnet.training.checkpoint import (
+    FORMAT,
+    Checkpoints,
+    load_facts,
+    read_json,
+    write_json,
+)
 
 if sys.platform == "win32":
     import msvcrt

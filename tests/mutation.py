@@ -52,10 +52,10 @@ TESTS = {
         "misuse",
     ],
     "byhand/mlp.py": ["autoencoder", "vae", "gan"],
-    "byhand/system.py": ["autoencoder", "vae", "gan", "training", "device"],
+    "byhand/system.py": ["autoencoder", "vae", "gan", "training/training", "device"],
     "byhand/autoencoder.py": ["autoencoder", "stacked"],
     "byhand/denoising.py": ["stacked", "misuse"],
-    "byhand/stacked.py": ["stacked", "training"],
+    "byhand/stacked.py": ["stacked", "training/training"],
     "byhand/vae.py": ["vae"],
     "byhand/iwae.py": ["vae"],
     "byhand/gan.py": ["gan"],
@@ -360,7 +360,8 @@ def run(
 
     name = ".".join(["scratchnet", *path.relative_to(PACKAGE).with_suffix("").parts])
     sys.meta_path.insert(0, Finder(name, path, code))
-    files = [f"tests/test_{t}.py" for t in TESTS[str(path.relative_to(PACKAGE))]]
+    tests_of_file = map(Path, TESTS[str(path.relative_to(PACKAGE))])
+    files = [f"tests/{t.with_name(f'test_{t.name}.py')}" for t in tests_of_file]
     watch = Watch(rows)
     try:
         for tests in (first, files) if first else (files,):

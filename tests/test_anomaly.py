@@ -20,11 +20,20 @@ from scratchnet import (
     optim,
 )
 from scratchnet.anomaly import watched
-from scratchnet.checkpoint import Checkpoints, Stopped
 from scratchnet.tensor import Tensor, no_grad
 from scratchnet.training import fit
-from tests import test_resume
-from tests.test_resume import NETS, RUNS, SIZES, SYSTEMS, StopAfter, X, layers, rng
+from scratchnet.training.checkpoint import Checkpoints, Stopped
+from tests.training import test_resume
+from tests.training.test_resume import (
+    NETS,
+    RUNS,
+    SIZES,
+    SYSTEMS,
+    StopAfter,
+    X,
+    layers,
+    rng,
+)
 
 
 def variable(*values, name=None):
@@ -217,7 +226,7 @@ def test_a_run_that_diverges_is_left_as_it_was_before(
     with np.errstate(all="ignore"):
         text = message(lambda: run(kind, name))
         assert "The model is as it was before that step. First not finite:\n" in text
-        assert re.search(r"  (byhand/|models/|scratchnet/)\w+\.py:\d+: ", text)
+        assert re.search(r"  (byhand|models|scratchnet|training)/\w+\.py:\d+: ", text)
         steps = steps_before(text)
         assert 2 <= steps <= 7
         # A run that was stopped there has the same weights.

@@ -11,17 +11,18 @@ import random
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, checkpoint, commands, models, optim
+from scratchnet import backend, byhand, commands, models, optim
 from scratchnet.__main__ import main
 from scratchnet.cases import CASES, Draw
-from scratchnet.checkpoint import Checkpoints, Stopped
 from scratchnet.checks import OBJECTIVES
 from scratchnet.tensor import TABLE, Constant, Tensor, name_of, plain
-from scratchnet.training import fit
+from scratchnet.training import checkpoint, fit
+from scratchnet.training.checkpoint import Checkpoints, Stopped
 from tests import compiled, device
 from tests.test_main_resume import COMMON
 from tests.test_main_resume import RUNS as COMMANDS
-from tests.test_resume import (
+from tests.test_runs import draw_nothing
+from tests.training.test_resume import (
     NETS,
     RUNS,
     SIZES,
@@ -34,7 +35,6 @@ from tests.test_resume import (
     play,
     rng,
 )
-from tests.test_runs import draw_nothing
 
 every_run = pytest.mark.parametrize(
     ("run", "name"), RUNS, ids=lambda x: getattr(x, "__name__", x)

@@ -17,7 +17,7 @@ from scratchnet import backend, byhand, kernels
 from scratchnet.philox import Stream
 from tests import device
 from tests.test_device import every_run
-from tests.test_resume import rng
+from tests.training.test_resume import rng
 
 # How far a factor is rounded: half a unit in its last place; or cut off, to 11 digits.
 FLOAT32, TF32 = 2**-24, 2**-10

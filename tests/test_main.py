@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import __version__, backend, checkpoint, commands, plots, tensor
+from scratchnet import __version__, backend, commands, plots, tensor
 from scratchnet.__main__ import main, parser
 from scratchnet.commands import SYSTEMS
 from scratchnet.data.digits import draw_digits
+from scratchnet.training import checkpoint
 from tests.test_runs import draw_nothing
 
 SEED = 3

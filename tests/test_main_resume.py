@@ -12,8 +12,9 @@ import warnings
 import numpy as np
 import pytest
 
-from scratchnet import checkpoint, commands, training
+from scratchnet import commands, training
 from scratchnet.__main__ import main
+from scratchnet.training import checkpoint
 from tests.test_runs import draw_nothing
 
 COMMON = "--examples 200 --batch-size 50 --seed 3 --save-every 0"

@@ -25,7 +25,6 @@ import scratchnet
 from scratchnet import (
     anomaly,
     byhand,
-    checkpoint,
     kernels,
     losses,
     metrics,
@@ -38,6 +37,7 @@ from scratchnet import (
 )
 from scratchnet.data import corruption, deer, digits, filters, idx, mixtures
 from scratchnet.tensor import Tensor
+from scratchnet.training import checkpoint
 
 matplotlib.use("agg")
 PACKAGE = str(Path(scratchnet.__file__).parent)

@@ -8,16 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from scratchnet import (
-    GraphError,
-    Tensor,
-    checkpoint,
-    kernels,
-    nn,
-    no_grad,
-    optim,
-    training,
-)
+from scratchnet import GraphError, Tensor, kernels, nn, no_grad, optim, training
 from scratchnet.nn import (
     Dense,
     LeakyReLU,
@@ -30,6 +21,7 @@ from scratchnet.nn import (
 )
 from scratchnet.tensor import plain
 from scratchnet.testing import assert_gradients
+from scratchnet.training import checkpoint
 
 
 def rng(seed=0):

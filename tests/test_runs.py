@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, checkpoint, commands, kernels, plots
+from scratchnet import backend, byhand, commands, kernels, plots
 from scratchnet.__main__ import main
 from scratchnet.runs import LOCK, Folder, is_name
-from scratchnet.training import fit, fit_gan
+from scratchnet.training import checkpoint, fit, fit_gan
 
 OLD = Path(__file__).parent / "old_runs"
 SMALL = "--hidden 3 --code 2 --batch-size 5 --epochs 2"

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import backend, checkpoint, plots
-from scratchnet.checkpoint import Checkpoints, State, Stopped
+from scratchnet import backend, plots
 from scratchnet.runs import Folder, RunError
+from scratchnet.training import checkpoint
+from scratchnet.training.checkpoint import Checkpoints, State, Stopped
 
 Arrays = Mapping[str, np.ndarray]
 Curve = list[tuple[float, float]]  # (CPU seconds, value)

@@ -9,7 +9,8 @@ import numpy as np
 
 from demos.papers import autoencoder, denoising, gan, mixtures, vae
 from demos.papers._jobs import Row, computed_by, load, run
-from scratchnet import checkpoint, plots
+from scratchnet import plots
+from scratchnet.training import checkpoint
 
 RESULTS = Path(__file__).parent.parent / "papers_results"
 MODULES = (autoencoder, denoising, vae, gan, mixtures)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet import backend
-from scratchnet.distributed import Group, digest
+from scratchnet.training.distributed import Group, digest
 
 Fact = str | int | float
 Facts = Iterator[tuple[str, Any]]  # names and facts; a generator counts as one

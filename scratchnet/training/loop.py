@@ -18,10 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, checks, distributed
+from scratchnet import backend, checks
 from scratchnet.anomaly import detect_anomaly, watched
 from scratchnet.backend import Array
-from scratchnet.checkpoint import (
+from scratchnet.nn import Module, inference
+from scratchnet.optim import Optimizer
+from scratchnet.philox import Stream, stream_for
+from scratchnet.tensor import Tensor, plain
+from scratchnet.training import distributed
+from scratchnet.training.checkpoint import (
     FORMAT,
     Save,
     State,
@@ -31,12 +36,8 @@ from scratchnet.checkpoint import (
     save_last,
     set_generator_state,
 )
-from scratchnet.distributed import digest
-from scratchnet.facts import described, generators_of
-from scratchnet.nn import Module, inference
-from scratchnet.optim import Optimizer
-from scratchnet.philox import Stream, stream_for
-from scratchnet.tensor import Tensor, plain
+from scratchnet.training.distributed import digest
+from scratchnet.training.facts import described, generators_of
 
 Batch = tuple[Array, ...]
 

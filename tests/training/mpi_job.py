@@ -1,4 +1,4 @@
-"""What test_distributed.py runs with mpiexec: python -m tests.mpi_job NAME.
+"""What test_distributed.py runs with mpiexec: python -m tests.training.mpi_job NAME.
 
 Each function is what every process does. `same` is where it must come out.
 """
@@ -14,11 +14,11 @@ from functools import cache, partial
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, distributed, kernels
-from scratchnet.checkpoint import Checkpoints
+from scratchnet import backend, byhand, kernels
 from scratchnet.data.corruption import Gaussian, Masking
-from scratchnet.distributed import Group
-from scratchnet.training import fit, pretrain
+from scratchnet.training import distributed, fit, pretrain
+from scratchnet.training.checkpoint import Checkpoints
+from scratchnet.training.distributed import Group
 
 D, N = 6, 49  # the last of the minibatches of 16 has one row: some have none
 X = np.random.default_rng(1).random((N, D))

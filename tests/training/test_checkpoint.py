@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scratchnet import checkpoint
+from scratchnet.training import checkpoint
 from tests.mutations import mutate
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import byhand, checkpoint, models
+from scratchnet import byhand, models
 from scratchnet.data.idx import read_idx
-from scratchnet.distributed import Group, GroupError
 from scratchnet.optim import Adam
-from scratchnet.training import fit
+from scratchnet.training import checkpoint, fit
+from scratchnet.training.distributed import Group, GroupError
 
-ROOT = Path(__file__).parent.parent
+JOB = "tests.training.mpi_job"
+ROOT = Path(__file__).parent.parent.parent
 BESIDE = Path(sys.executable).parent  # where pip puts an MPI
 MPIEXEC = shutil.which("mpiexec", path=f"{BESIDE}{os.pathsep}{os.environ['PATH']}")
 try:
@@ -49,7 +50,7 @@ def end(process, timeout=120):
 @needs_mpi
 @pytest.mark.parametrize("n", [2, 3])
 def test_n_processes_compute_what_one_does(n):
-    status, out, err = end(job(n, "tests.mpi_job", "same"))
+    status, out, err = end(job(n, JOB, "same"))
     assert status == 0, err
     assert len(out.splitlines()) == 7 * 2 * n
 
@@ -59,7 +60,7 @@ def test_n_processes_compute_what_one_does(n):
     "name", ["layers", "resumed_shards", "exploding", "unguarded", "differing_in_all"]
 )
 def test_the_same_in_all(name):
-    status, _, err = end(job(2, "tests.mpi_job", name))
+    status, _, err = end(job(2, JOB, name))
     assert status == 0, err
 
 
@@ -72,12 +73,12 @@ def test_the_same_in_all(name):
         ("differing", "fit: not as in process 0: model.encoder.0.W in process 1; all"),
         ("differing_kinds", "not as in process 0: optimizer in process 1, optimizer."),
         ("drifting", "fit: not as in process 0: the weights in process 1"),
-        ("surprised", 'tests/mpi_job.py", line '),
+        ("surprised", 'tests/training/mpi_job.py", line '),
     ],
 )
 def test_a_process_that_fails_ends_the_job(name, said):
     began = time.monotonic()
-    status, out, err = end(job(2, "tests.mpi_job", name))
+    status, out, err = end(job(2, JOB, name))
     assert status != 0
     assert any(one in out + err for one in said.split("|")), out + err
     assert time.monotonic() - began < 60
@@ -105,7 +106,7 @@ def test_a_process_that_does_not_come_ends_the_job(tmp_path):
         )
         for command in ([*here, ":", *python[1:], *there],
                         [*here, ":", *python[1:], *short],
-                        [MPIEXEC, "-n", "2", *python[3:], "tests.mpi_job", "alone"])
+                        [MPIEXEC, "-n", "2", sys.executable, "-m", JOB, "alone"])
     ]  # fmt: skip
     for process in jobs:
         status, out, err = end(process)

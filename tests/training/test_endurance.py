@@ -11,7 +11,7 @@ import pytest
 
 from scratchnet import byhand, models, optim
 from scratchnet.training import fit, fit_gan
-from tests.test_resume import NETS, RUNS, assert_same, rng
+from tests.training.test_resume import NETS, RUNS, assert_same, rng
 
 X = rng(1).random((40, 6))
 

@@ -15,9 +15,9 @@ import pytest
 
 from scratchnet import byhand, models, nn, optim
 from scratchnet.data.corruption import Fog, Gaussian, Masking
-from scratchnet.facts import described, generators_of
+from scratchnet.training.facts import described, generators_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SIZES = (6, 5, 4, 2)
 X = np.random.default_rng(1).random((12, 6), np.float32)
 LEVEL = 0.5  # a global that `reads_a_global` reads
@@ -257,7 +257,7 @@ def test_generators_are_found_and_their_state_is_no_fact():
 SHOW = """
 import json, sys
 from threading import Lock
-from tests.test_facts import Called, MAKE, Slotted, VALUES, described
+from tests.training.test_facts import Called, MAKE, Slotted, VALUES, described
 parts = {name.replace(".", "_"): make() for name, make in MAKE.items()}
 held = [value for pair in VALUES for value in pair]
 odd = [Lock(), object(), iter([]), sys.stdin, print, {"b", "a", "c"}, Slotted({"x"})]

@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scratchnet import byhand, checkpoint, kernels, models, nn, optim
-from scratchnet.checkpoint import Checkpoints, State, Stopped
+from scratchnet import byhand, kernels, models, nn, optim
 from scratchnet.data.corruption import Masking
-from scratchnet.training import fit, fit_gan, pretrain
+from scratchnet.training import checkpoint, fit, fit_gan, pretrain
+from scratchnet.training.checkpoint import Checkpoints, State, Stopped
 
 D = 6
 X = np.random.default_rng(1).random((50, D))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from scratchnet import Tensor, byhand, models, nn
-from scratchnet.checkpoint import Checkpoints, save
 from scratchnet.functions import softmax
 from scratchnet.nn import Module
 from scratchnet.optim import SGD, Adam
 from scratchnet.training import History, fit
+from scratchnet.training.checkpoint import Checkpoints, save
 
 
 def rng(seed=0):
