@@ -147,8 +147,8 @@ def walk(
         turn = Turn(t, part if late == "alone" else gradients[t])
         for i, x in t._node.inputs():
             args = t._node.plain_args()
-            share = float(t._node.pull(i, backend.asarray(turn.g), t.data, args))
-            local = float(t._node.pull(i, backend.asarray(1.0), t.data, args))
+            share = float(t._node.vjp(i, backend.asarray(turn.g), t.data, args))
+            local = float(t._node.vjp(i, backend.asarray(1.0), t.data, args))
             before = gradients.get(x, 0.0)
             turn.sent.append(Sent(x, local, share, before))
             gradients[x] = before + share

@@ -31,7 +31,7 @@ from scratchnet.commands import (
     say,
     train,
 )
-from scratchnet.tensor import TABLE, Constant, Function, name_of
+from scratchnet.tensor import TABLE, Function, Nondifferentiable, name_of
 from scratchnet.testing import GradientReport, gradcheck
 from scratchnet.training.distributed import GroupError
 
@@ -59,7 +59,7 @@ def check_table(args: argparse.Namespace) -> int:
 
 def check_row(function: Function, seed: int) -> tuple[str, GradientReport | None]:
     """Check one row of the table; return what to print of it, and the last report."""
-    if isinstance(TABLE[function], Constant):
+    if isinstance(TABLE[function], Nondifferentiable):
         return "constant", None
     report = None
     calls, entries = 0, 0

@@ -288,7 +288,7 @@ def where(d: Draw, f: Function) -> Call:
     return lambda x, y: f(condition, x, y), [d.values(a), d.values(b)]
 
 
-@case(tensor.keep)
+@case(tensor.where_or_zero)
 def keep_some(d: Draw, f: Function) -> Call:
     x = d.values(d.shape())
     mask = np.asarray(d.rng.random(x.shape) < 0.5)

@@ -3,7 +3,7 @@
 Read a row so: y = f(a, b), L is a number computed from y, and g = dL/dy. Each rule
 gives dL/d(that input), for which the chain rule says g times the derivative of f.
 What a row need not say, the engine does once for all: summing over the copies of an
-input that was broadcast, and casting to the input's dtype (tensor.py, `_fit`).
+input that was broadcast, and casting to the input's dtype (tensor.py, `_unbroadcast`).
 
 A rule is plain NumPy on its arguments. Given arrays it returns an array; given
 Tensors it is recorded, and so second and higher derivatives need no rows.
@@ -27,14 +27,14 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from scratchnet.tensor import (
     Axis,
-    constant,
-    keep,
+    nondifferentiable,
     plain,
     primitive,
     rule,
     rule_each,
     scatter,
     spelled,
+    where_or_zero,
 )
 
 __all__: list[str] = []  # imported for the rows; users call nothing here by name
@@ -193,7 +193,7 @@ rule(sinc_derivative,    lambda g, y, x, n: g * np.pi * sinc_derivative(x, n + 1
 
 def _larger(g: Any, a: Any, b: Any, sure: Any) -> Any:
     """Return g where a > b or it is sure, half of g where they tie, else 0."""
-    return keep(g, (a > b) | sure) + keep(0.5 * g, a == b)
+    return where_or_zero(g, (a > b) | sure) + where_or_zero(0.5 * g, a == b)
 
 
 # maximum and minimum let a NaN win, fmax and fmin let it lose.
@@ -628,7 +628,7 @@ rule(eigenvectors,       _eigenvectors)
 
 # --- Constant almost everywhere, or no floats: plain arrays -------------------------
 
-constant(
+nondifferentiable(
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
     np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
     np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.tensor import keep, primitive, rule
+from scratchnet.tensor import primitive, rule, where_or_zero
 
 # --- Activations --------------------------------------------------------------------
 
@@ -19,7 +19,7 @@ def relu(x: Any) -> Any:
     return np.maximum(x, 0)
 
 
-rule(relu, lambda g, y, x: keep(g, x > 0))
+rule(relu, lambda g, y, x: where_or_zero(g, x > 0))
 
 
 def _usual(slope: Any) -> bool:
@@ -37,13 +37,13 @@ def leaky_relu(x: Any, slope: Any = 0.2) -> Any:
 def _leaky_relu(g: Any, y: Any, x: Any, slope: Any = 0.2) -> Any:
     if _usual(slope):  # rounded up, a positive x is at least 1, any other at most 0
         return g * np.clip(np.ceil(x), slope, 1)
-    return keep(g, x > 0) + slope * keep(g, x <= 0)
+    return where_or_zero(g, x > 0) + slope * where_or_zero(g, x <= 0)
 
 
 rule(
     leaky_relu,
     _leaky_relu,
-    lambda g, y, x, slope=0.2: keep(x * g, x <= 0),
+    lambda g, y, x, slope=0.2: where_or_zero(x * g, x <= 0),
 )
 
 

@@ -50,7 +50,7 @@ rule(
 )
 
 
-def binary_cross_entropy(logits: Any, target: Any) -> Any:
+def binary_cross_entropy_with_logits(logits: Any, target: Any) -> Any:
     """Return 1/n Σ_i Σ_j −x·log σ(a) − (1 − x)·log(1 − σ(a)): a logits, x target.
 
     The negative log-likelihood of the target under independent Bernoulli variables
@@ -67,7 +67,9 @@ def binary_cross_entropy(logits: Any, target: Any) -> Any:
         ValueError: the shapes differ, or there are no samples.
 
     """
-    logits, target = _samples("binary_cross_entropy", logits=logits, target=target)
+    logits, target = _samples(
+        "binary_cross_entropy_with_logits", logits=logits, target=target
+    )
     return np.sum(_cross_entropy(logits, target)) / len(target)
 
 
@@ -121,7 +123,7 @@ def _real(owner: str, name: str, a: Any) -> Any:
 def bernoulli_terms(logits: Any, x: Any) -> Any:
     """Return −log p(x) of Bernoulli variables, entry by entry, in nats.
 
-    The terms of `binary_cross_entropy`; `x` broadcasts to the shape of `logits`.
+    The terms of `binary_cross_entropy_with_logits`; `x` broadcasts to `logits`' shape.
     """
     logits = checks.plain_array("bernoulli_terms", "logits", logits)
     x = checks.plain_array("bernoulli_terms", "x", x)

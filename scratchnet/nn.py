@@ -21,7 +21,7 @@ from scratchnet.kernels import (
     he_normal,
     he_uniform,
 )
-from scratchnet.tensor import Tensor, changed, no_grad
+from scratchnet.tensor import Tensor, mark_modified, no_grad
 
 __all__ = [
     "Dense",
@@ -300,7 +300,7 @@ class Module:
             kernels.write_state(arrays, values)
         finally:
             for p in parameters.values():
-                changed(p)
+                mark_modified(p)
         for name, x in held.items():
             if name not in parameters:
                 vars(x.module)[x.name] = arrays[name]

@@ -21,7 +21,7 @@ import numpy as np
 from scratchnet import anomaly, backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.kernels import Rate, cosine_decay, hold_then_decay
-from scratchnet.tensor import Tensor, changed, plain
+from scratchnet.tensor import Tensor, mark_modified, plain
 
 __all__ = ["EMA", "SGD", "Adam", "Optimizer", "cosine_decay", "hold_then_decay"]
 
@@ -173,7 +173,7 @@ class Optimizer(_OverParameters):
     def _changed(self, gradients: Iterable[Any]) -> None:
         for p, g in zip(self.parameters, gradients, strict=True):
             if g is not None:
-                changed(p)
+                mark_modified(p)
 
     def _look(self, gradients: Iterable[Any]) -> None:
         """Have `anomaly` look at what the step made of the parameters."""
@@ -333,7 +333,7 @@ class EMA(_OverParameters):
 
     def _changed(self) -> None:
         for p in self.parameters:
-            changed(p)
+            mark_modified(p)
 
     def state_arrays(self) -> dict[str, Array]:
         """Return the averages themselves."""

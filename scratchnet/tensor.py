@@ -112,18 +112,18 @@ class Node:
             if isinstance(x, Tensor) and x._requires_grad
         ]
 
-    def pull(self, i: int, g: Any, y: Any, args: Any) -> Any:
+    def vjp(self, i: int, g: Any, y: Any, args: Any) -> Any:
         """Turn g = dL/dy into dL/d(input i), or None where that is zero.
 
         With plain arrays for `g`, `y` and `args` (see `plain_args`) the result is an
         array; with Tensors it is a Tensor that can be differentiated again.
         """
-        dx = self.row.pull(i, g, y, args, self.kwargs)
+        dx = self.row.vjp(i, g, y, args, self.kwargs)
         if dx is None:
             return None
         x = self.row.inputs(self.args)[i]
         try:
-            return _fit(dx, x.shape, x.dtype)
+            return _unbroadcast(dx, x.shape, x.dtype)
         except ValueError as error:
             raise GraphError(
                 f"{_spelled(self.function)}: its rule for argument {i} returned shape "
@@ -131,7 +131,7 @@ class Node:
             ) from error
 
     def look(self, i: int, dx: Any, g: Any) -> None:
-        """Have `anomaly` look at what `pull` made of g for input i."""
+        """Have `anomaly` look at what `vjp` made of g for input i."""
         inputs = _named(self.row.inputs(self.args))
         anomaly.look(
             f"the derivative of {_spelled(self.function)} by {inputs[i][0]}",
@@ -149,7 +149,7 @@ class Node:
         self.args = None
 
 
-def _fit(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _unbroadcast(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """Bring a gradient to the shape and dtype of the input that it belongs to.
 
     An input that was broadcast was used once for each copy, and the gradients of the
@@ -213,7 +213,7 @@ def _steps_back(output: Tensor, wanted: set[Tensor]) -> tuple[list[_Step], bool]
     return steps, outside
 
 
-def _walk_back(
+def _backpropagate(
     output: Tensor,
     gradient: Any,
     steps: list[_Step],
@@ -239,7 +239,7 @@ def _walk_back(
                 y = t if create_graph else t._array
                 args = node.args if create_graph else node.plain_args()
                 for i, x in inputs:
-                    dx = node.pull(i, g, y, args)
+                    dx = node.vjp(i, g, y, args)
                     if dx is not None:
                         if WATCHING:
                             node.look(i, dx, g)
@@ -273,7 +273,7 @@ _written: dict[int, int] = {}
 _last_write = -1
 
 
-def changed(tensor: Tensor) -> None:
+def mark_modified(tensor: Tensor) -> None:
     """Say that the memory of `tensor` was written in place.
 
     Whoever writes a Tensor's `.data` (an optimiser, `load_state_dict`) calls this
@@ -282,7 +282,9 @@ def changed(tensor: Tensor) -> None:
     mixture of old and new.
     """
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"changed: a {type(tensor).__name__} given, a Tensor expected")
+        raise TypeError(
+            f"mark_modified: a {type(tensor).__name__} given, a Tensor expected"
+        )
     _note_write(_memory(tensor._array))
 
 
@@ -387,7 +389,7 @@ class _Recorded(_Row):
     inputs: Function  # args -> the array inputs, of which there may be derivatives
     others: Function  # args -> the rest
     plain: Function  # args -> the same with plain arrays for Tensors
-    pull: Function  # see Node.pull
+    vjp: Function  # see Node.vjp
 
     def __init__(self, function: Function, definition: Function, skip: int) -> None:
         super().__init__(definition, skip)
@@ -466,7 +468,7 @@ class _Rule(_Recorded):
         pairs = itertools.zip_longest(args, self.rules[: len(args)])
         return tuple(_bare(x) if r is None else _array_of(x) for x, r in pairs)
 
-    def pull(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
+    def vjp(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
         rule = self.rules[i]
         return None if rule is None else rule(g, y, *args, **kwargs)
 
@@ -498,7 +500,7 @@ class _RuleEach(_Recorded):
     def plain(self, args: Any) -> Any:
         return [[plain(x) for x in args[0]], *args[1:]]
 
-    def pull(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
+    def vjp(self, i: int, g: Any, y: Any, args: Any, kwargs: Any) -> Any:
         return self.rule(g, y, i, *args, **kwargs)
 
 
@@ -520,7 +522,7 @@ class _Rewrite(_Row):
             _called.reset(token)
 
 
-class Constant(_Row):
+class Nondifferentiable(_Row):
     """A function that passes no gradient on."""
 
     def __init__(self) -> None:
@@ -558,7 +560,7 @@ def rule(function: Function, *rules: Function | None) -> None:
     if not any(rules):
         raise ValueError(
             f"rule: no derivative is given for {name_of(function)}; if it is zero "
-            "everywhere, use constant()"
+            "everywhere, use nondifferentiable()"
         )
     TABLE[function] = _Rule(function, rules)
 
@@ -583,11 +585,11 @@ def rewrite(function: Function, definition: Function) -> None:
     TABLE[function] = _Rewrite(definition)
 
 
-def constant(*functions: Function) -> None:
+def nondifferentiable(*functions: Function) -> None:
     """Enter functions with derivative zero, or none: they return plain arrays."""
     for function in functions:
-        checks.function("constant", "function", function, "np.sign")
-        TABLE[function] = Constant()
+        checks.function("nondifferentiable", "function", function, "np.sign")
+        TABLE[function] = Nondifferentiable()
 
 
 def primitive(forward: Function) -> Function:
@@ -854,7 +856,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The plain array. Call `changed(tensor)` after writing into it."""
+        """The plain array. Call `mark_modified(tensor)` after writing into it."""
         self._note_read()
         return self._array
 
@@ -1055,7 +1057,7 @@ class Tensor:
                 raise TypeError(f"backward: {_label(x)} in inputs is no leaf")
         wanted = set(chosen or ())
         steps, _ = _steps_back(self, wanted)
-        found = _walk_back(self, seed, steps, create_graph, retain_graph)
+        found = _backpropagate(self, seed, steps, create_graph, retain_graph)
         if wanted:  # where nothing leads there, what is left is the seed
             found = {leaf: g for leaf, g in found.items() if leaf in wanted}
         with _lock:
@@ -1266,7 +1268,7 @@ def cast(x: Any, dtype: DTypeLike) -> Any:
 
 
 @primitive
-def keep(x: Any, mask: Any) -> Any:
+def where_or_zero(x: Any, mask: Any) -> Any:
     """Return np.where(mask, x, 0) for an array of booleans, several times as fast.
 
     np.where branches at each element, and no processor can guess which way. Here the
@@ -1285,13 +1287,13 @@ def _alias(x: Any) -> Any:
 
 spelled("indexing", getitem, scatter)
 spelled("astype", cast)
-spelled("np.where", keep)
+spelled("np.where", where_or_zero)
 
 # Indexing and adding in are each the derivative of the other.
 rule(getitem, lambda g, y, x, key: scatter(g, key, x), None)
 rule(scatter, lambda g, y, values, key, like: getitem(g, key), None, None)
 rule(cast, lambda g, y, x, dtype: g)
-rule(keep, lambda g, y, x, mask: keep(g, mask), None)
+rule(where_or_zero, lambda g, y, x, mask: where_or_zero(g, mask), None)
 rule(_alias, lambda g, y, x: g)
 
 
@@ -1339,7 +1341,9 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
             steps, outside = _steps_back(y, set(variables))
             again = recording and outside
             seed = np.ones_like(y._array)
-            found = _walk_back(y, seed, steps, create_graph=again, retain_graph=False)
+            found = _backpropagate(
+                y, seed, steps, create_graph=again, retain_graph=False
+            )
             for x in variables:
                 # A leaf of our own has served; only outer Tensors get gradients later.
                 if x._node is None:

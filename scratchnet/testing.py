@@ -55,10 +55,10 @@ from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.tensor import (
     Tensor,
+    _backpropagate,
     _recording_set_to,
     _RuleEach,
     _steps_back,
-    _walk_back,
     name_of,
     no_grad,
     plain,
@@ -346,7 +346,7 @@ class _Recorded(_Problem):
 
     def gradient(self, xs: list[Array], c: Array) -> list[Any]:
         with self.call(xs, record=True) as (y, variables):
-            return [g if g is None else np.array(g) for g in _pull(y, c, variables)]
+            return [g if g is None else np.array(g) for g in _vjp(y, c, variables)]
 
     def blame(self, order: Callable[[_Recorded], _Problem] | None = None) -> str | None:
         with self.call(self.xs, record=True) as (y, _):
@@ -366,7 +366,7 @@ class _Recorded(_Problem):
         return "each function is right by itself; is a link cut (.data, detach)?"
 
 
-def _pull(y: Any, c: Any, variables: list[Tensor], keep: bool = False) -> list[Any]:
+def _vjp(y: Any, c: Any, variables: list[Tensor], keep: bool = False) -> list[Any]:
     """Return d sum(c * y)/dx for each variable, leaving every `.grad` as it is.
 
     If the cotangent `c` is a Tensor, so are the gradients.
@@ -377,7 +377,9 @@ def _pull(y: Any, c: Any, variables: list[Tensor], keep: bool = False) -> list[A
     again = isinstance(c, Tensor)
     start = c if again else np.array(c, dtype=y.dtype)
     steps, _ = _steps_back(y, wanted)
-    found = _walk_back(y, start, steps, create_graph=again, retain_graph=again or keep)
+    found = _backpropagate(
+        y, start, steps, create_graph=again, retain_graph=again or keep
+    )
     return [found.get(x) for x in variables]
 
 
@@ -422,10 +424,10 @@ class _Second(_Problem):
         total: list[Any] = [None] * len(xs)
         with self.first.call(xs[:-1], record=True) as (y, variables):
             seed = Tensor(xs[-1].copy(), requires_grad=True)
-            first = _pull(y, seed, variables)
+            first = _vjp(y, seed, variables)
             parts = np.split(c, np.cumsum([x.size for x in xs[:-1]])[:-1])
             for g, x, part in zip(first, xs, parts, strict=False):
-                found = _pull(g, part.reshape(x.shape), [*variables, seed], keep=True)
+                found = _vjp(g, part.reshape(x.shape), [*variables, seed], keep=True)
                 for i, dx in enumerate(found):
                     if dx is not None:
                         total[i] = dx if total[i] is None else total[i] + dx

@@ -89,7 +89,7 @@ CALLS = {
 # Their arguments may as well be the other way round.
 COMMUTATIVE = {
     "add", "multiply", "maximum", "minimum", "logaddexp", "max", "min",
-    "broadcast_shapes", "constant",
+    "broadcast_shapes", "nondifferentiable",
 }  # fmt: skip
 # Of nothing in these is a result made.
 SKIPPED = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.arguments)
@@ -392,7 +392,7 @@ EQUIVALENT = {
          "return x if x.ndim >= ndim else np.reshape(x, (1,) * (ndim - x.ndim) + "
          "x.shape)"),
         ("functions.py", "comparison",
-         "lambda g, y, x, slope=0.2: keep(x * g, x <= 0),"),
+         "lambda g, y, x, slope=0.2: where_or_zero(x * g, x <= 0),"),
     },
     "what is put in is masked out again": {
         ("derivatives.py", "number", "a = np.where((a == 0) & (n == 0), 1.0, a)"),

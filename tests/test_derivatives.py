@@ -42,7 +42,7 @@ def home(function: Callable) -> str:
 
 
 ROWS = {f: row for f, row in TABLE.items() if home(f) in HERE}
-CONSTANT = [f for f, row in ROWS.items() if isinstance(row, tensor.Constant)]
+CONSTANT = [f for f, row in ROWS.items() if isinstance(row, tensor.Nondifferentiable)]
 
 # --- The check ----------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ def test_float32_stays_float32(function, monkeypatch):
         y = outputs(problem.call(*problem.inputs))
         dtypes.clear()
         with monkeypatch.context() as m:
-            m.setattr(tensor, "_fit", watching)
+            m.setattr(tensor, "_unbroadcast", watching)
             gradient = problem.first()
         if all(v.dtype == np.float32 for v in y):
             assert set(dtypes) <= {np.dtype(np.float32)}, problem.log
@@ -407,11 +407,11 @@ def mutants(row: Any, table: dict[str, Callable], frozen: bool) -> Any:
             yield name, "definition", definition
 
 
-fit = tensor._fit
+fit = tensor._unbroadcast
 
 
 def not_summed(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Do what `_fit` does, with the first copy of an input instead of all of them."""
+    """Take the first copy of an input, where `_unbroadcast` sums over all of them."""
     if g.size:
         while g.ndim > len(shape):
             g = g[0]
@@ -451,7 +451,7 @@ def test_each_rule_spoilt_is_caught(function):
         else:
             assert found == "caught", what
 
-    found = fate(firsts, 1, tensor, "_fit", not_summed)
+    found = fate(firsts, 1, tensor, "_unbroadcast", not_summed)
     broadcasts = isinstance(function, np.ufunc) and function.nin > 1
     assert found == "caught" or (found == "unchanged" and not broadcasts)
 

@@ -15,7 +15,7 @@ from scratchnet import backend, byhand, commands, models, optim
 from scratchnet.__main__ import main
 from scratchnet.cases import CASES, Draw
 from scratchnet.checks import OBJECTIVES
-from scratchnet.tensor import TABLE, Constant, Tensor, name_of, plain
+from scratchnet.tensor import TABLE, Nondifferentiable, Tensor, name_of, plain
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
 from tests import compiled, device
@@ -245,7 +245,9 @@ ON_THE_HOST = {
     "softmax_cross_entropy", "keep_some", "choosing_with_number", "take_along_axis",
     "where", "scatter",
 }  # fmt: skip
-ROWS = sorted((f for f, row in TABLE.items() if type(row) is not Constant), key=name_of)
+ROWS = sorted(
+    (f for f, row in TABLE.items() if type(row) is not Nondifferentiable), key=name_of
+)
 
 
 def rows_result(function, way, seed):

@@ -7,7 +7,7 @@ import pytest
 
 import scratchnet
 from scratchnet import NoRuleError, Tensor, functions, grad, primitive, rule
-from scratchnet.tensor import TABLE, keep
+from scratchnet.tensor import TABLE, where_or_zero
 
 ELEMENTWISE = {
     functions.relu: lambda x: max(x, 0.0),
@@ -322,13 +322,14 @@ def test_keep_is_where_to_the_last_bit(dtype):
     values = [1.5, -0.0, np.inf, -np.inf, np.nan, np.finfo(dtype).tiny, -3]
     x = np.array(values, dtype)
     for mask in (np.arange(7) % 2 == 0, np.arange(7) % 2 == 1):
-        found = keep(x, mask)
+        found = where_or_zero(x, mask)
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, np.where(mask, x, 0))
         np.testing.assert_array_equal(np.signbit(found[mask]), np.signbit(x[mask]))
-    assert keep(np.array(2.0, dtype), np.True_) == 2
+    assert where_or_zero(np.array(2.0, dtype), np.True_) == 2
     square = np.arange(6, dtype=dtype).reshape(2, 3).T
-    kept = keep(square, np.array([True, False]))  # any layout, any broadcast mask
+    # Any layout, any mask that broadcasts.
+    kept = where_or_zero(square, np.array([True, False]))
     np.testing.assert_array_equal(kept, [[0, 0], [1, 0], [2, 0]])
 
 

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 
 from scratchnet import Tensor, grad, losses
-from scratchnet.losses import binary_cross_entropy, gaussian_kl, squared_error
+from scratchnet.losses import (
+    binary_cross_entropy_with_logits,
+    gaussian_kl,
+    squared_error,
+)
 from scratchnet.testing import assert_gradients
 
-LOSSES = [squared_error, binary_cross_entropy, gaussian_kl]
+LOSSES = [squared_error, binary_cross_entropy_with_logits, gaussian_kl]
 
 
 def gradients(loss, a, b):
@@ -36,7 +40,9 @@ def test_values_worked_by_hand():
     logits = np.log(3) * np.array([[1.0, 1.0], [-1.0, 1.0]])
     target = np.array([[0.0, 1.0], [1.0, 0.5]])
     by_hand = np.log(4) + np.log(4 / 3) + np.log(4) + (np.log(4) + np.log(4 / 3)) / 2
-    assert binary_cross_entropy(logits, target) == pytest.approx(by_hand / 2, rel=1e-15)
+    assert binary_cross_entropy_with_logits(logits, target) == pytest.approx(
+        by_hand / 2, rel=1e-15
+    )
     # KL(N(1, 1) || N(0, 1)) = 1/2; KL(N(0, 4) || N(0, 1)) = (4 - 1 - log 4) / 2.
     mu = np.array([[1.0, 0.0]])
     log_var = np.array([[0.0, np.log(4)]])
@@ -96,7 +102,7 @@ def test_gradients_by_formula():
     a, x = rng.normal(0, 2, (5, 3)), rng.random((5, 3))
     g, _ = gradients(squared_error, a, x)
     np.testing.assert_allclose(g, 2 * (a - x) / 5, rtol=1e-14)
-    g, _ = gradients(binary_cross_entropy, a, x)
+    g, _ = gradients(binary_cross_entropy_with_logits, a, x)
     np.testing.assert_allclose(g, (1 / (1 + np.exp(-a)) - x) / 5, rtol=1e-13)
     g_mu, g_log_var = gradients(gaussian_kl, a, x)
     np.testing.assert_allclose(g_mu, a / 5, rtol=1e-14)
@@ -109,7 +115,7 @@ def test_cross_entropy_has_its_second_derivative_at_zero_too(a, x):
     target = np.full((1, 1), x)
 
     def loss(a):
-        return binary_cross_entropy(a, target)
+        return binary_cross_entropy_with_logits(a, target)
 
     second = grad(lambda a: np.sum(grad(loss)(a)))(np.full((1, 1), a))
     s = 1 / (1 + np.exp(-a))
@@ -120,10 +126,10 @@ def test_cross_entropy_has_its_second_derivative_at_zero_too(a, x):
 def test_cross_entropy_of_any_logit_is_finite_and_its_gradient_full(dtype):
     a = np.array([[1000, -1000, 1000, -1000, 0, 90]], dtype)
     x = np.array([[1, 0, 0, 1, 1, 0.5]], dtype)
-    loss = binary_cross_entropy(a, x)
+    loss = binary_cross_entropy_with_logits(a, x)
     assert loss.dtype == dtype
     assert loss == pytest.approx(2000 + np.log(2) + 45, rel=1e-6)
-    g, _ = gradients(binary_cross_entropy, a, x)
+    g, _ = gradients(binary_cross_entropy_with_logits, a, x)
     assert g.dtype == dtype
     np.testing.assert_allclose(g, [[0, 0, 1, -1, -0.5, 0.5]], atol=1e-7)
 
@@ -184,7 +190,7 @@ def test_bernoulli_terms_are_those_of_the_cross_entropy():
     terms = losses.bernoulli_terms(a, x)
     p = 1 / (1 + np.exp(-a))
     np.testing.assert_allclose(terms, -x * np.log(p) - (1 - x) * np.log(1 - p))
-    total = losses.binary_cross_entropy(a, x)
+    total = losses.binary_cross_entropy_with_logits(a, x)
     assert np.sum(terms) / 5 == pytest.approx(total, rel=1e-14)
 
 
@@ -253,7 +259,7 @@ def test_softmax_cross_entropy_names_what_is_wrong(logits, label, error, message
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix
 @pytest.mark.parametrize(
     "loss",
-    [losses.squared_error, losses.binary_cross_entropy, losses.gaussian_kl,
+    [losses.squared_error, losses.binary_cross_entropy_with_logits, losses.gaussian_kl,
      lambda a, x: losses.gaussian_nll(a, x, x),
      lambda a, x: losses.gaussian_nll(x, a, x),
      lambda a, x: np.sum(losses.bernoulli_terms(a, x)),

@@ -264,7 +264,12 @@ call("nn.evaluate", nn.evaluate, dense, X)
 ema = optim.EMA(dense.parameters(), 0.9)
 call("optim.EMA.load_state_dict", ema.load_state_dict, ema.state_dict(), changes=(ema,))
 call("losses.squared_error", losses.squared_error, X, X)
-call("losses.binary_cross_entropy", losses.binary_cross_entropy, X, X)
+call(
+    "losses.binary_cross_entropy_with_logits",
+    losses.binary_cross_entropy_with_logits,
+    X,
+    X,
+)
 call("losses.softmax_cross_entropy", losses.softmax_cross_entropy, X, LABEL)
 call("losses.gaussian_kl", losses.gaussian_kl, X, X)
 call("losses.gaussian_nll", losses.gaussian_nll, X, X, X)
@@ -352,11 +357,11 @@ call("metrics.parzen_log_likelihood", metrics.parzen_log_likelihood, X, X, 0.2)
 call("tensor.Tensor", Tensor, X, requires_grad=True, name="x")
 call("tensor.grad", scratchnet.grad, np.sum, 0)
 call("tensor.value_and_grad", scratchnet.value_and_grad, np.sum, 0)
-call("tensor.changed", scratchnet.changed, Tensor(X))
+call("tensor.mark_modified", scratchnet.mark_modified, Tensor(X))
 call("tensor.rule", scratchnet.rule, np.dtype, lambda g, y, x: g)
 call("tensor.rule_each", scratchnet.rule_each, np.iinfo, lambda g, y, i, x: g)
 call("tensor.rewrite", scratchnet.rewrite, np.finfo, lambda x: x)
-call("tensor.constant", scratchnet.constant, np.errstate)
+call("tensor.nondifferentiable", scratchnet.nondifferentiable, np.errstate)
 call("tensor.primitive", scratchnet.primitive, lambda x: x)
 variable = Tensor(X, requires_grad=True)
 call("tensor.Tensor.backward", lambda gradient, inputs: np.exp(variable).backward(

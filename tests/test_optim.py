@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor, backend, changed, kernels
+from scratchnet import GraphError, Tensor, backend, kernels, mark_modified
 from scratchnet.nn import Dense, Sequential, Tanh
 from scratchnet.optim import EMA, SGD, Adam, cosine_decay, hold_then_decay
 
@@ -332,7 +332,7 @@ def test_ema_averages_and_gives_the_parameters_back():
     ema = EMA([w], decay=0.75)
     for value in (5.0, 9.0):
         w.data[...] = value
-        changed(w)
+        mark_modified(w)
         ema.update()
     # 1 -> 1 + (5 - 1)/4 = 2 -> 2 + (9 - 2)/4; 0 -> 1.25 -> 1.25 + (9 - 1.25)/4
     with ema.average():

@@ -20,7 +20,7 @@ from scratchnet.backend import Array
 from scratchnet.data.corruption import Masking
 from scratchnet.functions import sigmoid
 from scratchnet.kernels import cosine_decay, glorot_uniform
-from scratchnet.losses import binary_cross_entropy
+from scratchnet.losses import binary_cross_entropy_with_logits
 from scratchnet.models.supervised import Classifier
 from scratchnet.nn import Dense, Module, Sigmoid, evaluate
 from scratchnet.optim import SGD
@@ -69,7 +69,7 @@ class TiedLayer(Module):
     def loss(self, x: Array, corrupted: Array) -> Any:
         """Return the cross-entropy in nats, summed over d, mean over n."""
         logits = self.code(corrupted) @ self.encoder.W.T + self.c
-        return binary_cross_entropy(logits, x)
+        return binary_cross_entropy_with_logits(logits, x)
 
 
 def pretrain(job: Job, x: np.ndarray, masking: float, epochs: int) -> list[Dense]:

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from scratchnet import checks, kernels
 from scratchnet.backend import Array
-from scratchnet.losses import binary_cross_entropy, squared_error
+from scratchnet.losses import binary_cross_entropy_with_logits, squared_error
 from scratchnet.nn import Module, ReLU, Sequential, Sigmoid, evaluate, mlp
 from scratchnet.tensor import Tensor
 
@@ -90,7 +90,7 @@ class Autoencoder(Module):
         """Return the loss of x (n, d) against what is made of x_in (n, d)."""
         logits = self.forward(x_in)
         loss: Tensor = (
-            binary_cross_entropy(logits, x)
+            binary_cross_entropy_with_logits(logits, x)
             if self.cross_entropy
             else squared_error(self.s(logits), x)
         )

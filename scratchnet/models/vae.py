@@ -17,7 +17,11 @@ from scratchnet import backend, checks, kernels
 from scratchnet.backend import Array
 from scratchnet.bounds import LatentVariableModel, log_bernoulli, log_gaussian
 from scratchnet.functions import sigmoid
-from scratchnet.losses import binary_cross_entropy, gaussian_kl, gaussian_nll
+from scratchnet.losses import (
+    binary_cross_entropy_with_logits,
+    gaussian_kl,
+    gaussian_nll,
+)
 from scratchnet.nn import Module, ReLU, evaluate, mlp
 from scratchnet.tensor import Tensor
 
@@ -95,7 +99,7 @@ class VAE(Module, LatentVariableModel):
         if self.gaussian:
             reconstruction = gaussian_nll(a, self.log_var_x, x)
         else:
-            reconstruction = binary_cross_entropy(a, x)
+            reconstruction = binary_cross_entropy_with_logits(a, x)
         loss: Tensor = reconstruction + self.beta * gaussian_kl(mu, log_var)
         return loss
 
