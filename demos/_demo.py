@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scratchnet import backend, plots
-from scratchnet.__main__ import from_console, name, seed
+from scratchnet.cli.main import from_console, name, seed
 
 T = TypeVar("T")
 

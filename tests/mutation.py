@@ -288,7 +288,7 @@ def fails_its_check(function: Any) -> bool:
 
     That takes a moment; the tests are for what it cannot see.
     """
-    from scratchnet.__main__ import check_row
+    from scratchnet.cli.main import check_row
 
     try:
         verdict, _ = check_row(function, 0)
@@ -503,7 +503,7 @@ def main() -> int:
     known = set().union(*EQUIVALENT.values())
     for name in sorted(args.files, key=list(TESTS).index):
         if name in TABLES:  # which come last: here nothing is imported anew
-            import scratchnet.__main__  # noqa: F401
+            import scratchnet.cli.main  # noqa: F401
         path = PACKAGE / name
         source = path.read_text()
         if survives(path, compile(source, str(path), "exec")) != "survived":

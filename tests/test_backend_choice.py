@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scratchnet import backend
-from scratchnet.__main__ import main
+from scratchnet.cli.main import main
 from tests.cupy_alike import fake
 
 

@@ -11,17 +11,18 @@ import random
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, commands, models, optim
-from scratchnet.__main__ import main
+from scratchnet import backend, byhand, models, optim
 from scratchnet.cases import CASES, Draw
 from scratchnet.checks import OBJECTIVES
+from scratchnet.cli import train as commands
+from scratchnet.cli.main import main
 from scratchnet.tensor import TABLE, Nondifferentiable, Tensor, name_of, plain
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
 from tests import compiled, device
-from tests.test_main_resume import COMMON
-from tests.test_main_resume import RUNS as COMMANDS
-from tests.test_runs import draw_nothing
+from tests.cli.test_resume import COMMON
+from tests.cli.test_resume import RUNS as COMMANDS
+from tests.runs.test_runs import draw_nothing
 from tests.training.test_resume import (
     NETS,
     RUNS,

@@ -23,7 +23,7 @@ FLOORS = [
     {"models"},
     {"training"},
     {"runs"},
-    {"commands"},
+    {"cli"},
     {"__main__"},
 ]
 # What stands beside the floors, and on what alone.
@@ -78,7 +78,7 @@ def test_a_file_imports_from_lower_floors_only(path, part, names):
     else:
         floor = next(i for i, floor in enumerate(FLOORS) if part in floor)
         allowed = set().union(*FLOORS[: floor + 1])
-        if part in ("commands", "__main__"):
+        if part in ("cli", "__main__"):
             allowed |= set(ASIDE)
     assert set(parts_of(names)) <= allowed
 
@@ -87,7 +87,7 @@ def test_a_file_imports_from_lower_floors_only(path, part, names):
 THIRD_PARTY = {
     "numpy": None,  # anybody
     "matplotlib": {"plots"},
-    "tqdm": {"training", "data", "__main__"},
+    "tqdm": {"training", "data", "cli"},
     "hypothesis": {"testing"},
     "cupy": {"backend"},
 }

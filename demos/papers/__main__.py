@@ -34,7 +34,7 @@ from demos.papers._jobs import (
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
-from scratchnet.__main__ import from_console, positive
+from scratchnet.cli.main import from_console, positive
 
 
 def hours(text: str) -> float:

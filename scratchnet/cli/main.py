@@ -18,7 +18,7 @@ import numpy as np
 
 from scratchnet import __version__, backend, checks, kernels
 from scratchnet.cases import CASES, Draw
-from scratchnet.commands import (
+from scratchnet.cli.train import (
     CORRUPTIONS,
     DRAWN,
     SHOWN,
@@ -462,7 +462,3 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("scratchnet: interrupted", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

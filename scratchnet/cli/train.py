@@ -31,7 +31,7 @@ from scratchnet.data.deer import draw_scenes
 from scratchnet.data.digits import draw_digits
 from scratchnet.data.idx import download_mnist, load_mnist
 from scratchnet.metrics import PCA, frechet_distance, psnr, reconstruction_error
-from scratchnet.runs import (
+from scratchnet.runs.folder import (
     HISTORY,
     RUN,
     WEIGHTS,

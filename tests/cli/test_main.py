@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import __version__, backend, commands, plots, tensor
-from scratchnet.__main__ import main, parser
-from scratchnet.commands import SYSTEMS
+from scratchnet import __version__, backend, plots, tensor
+from scratchnet.cli import train as commands
+from scratchnet.cli.main import main, parser
+from scratchnet.cli.train import SYSTEMS
 from scratchnet.data.digits import draw_digits
 from scratchnet.training import checkpoint
-from tests.test_runs import draw_nothing
+from tests.runs.test_runs import draw_nothing
 
 SEED = 3
 COMMON = f"--examples 300 --batch-size 100 --seed {SEED}"
@@ -326,7 +327,7 @@ def test_arguments_that_are_none_are_refused(capsys, command):
 
 
 def test_the_command_of_the_readme_asks_for_what_is_trained_by_default():
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
     command = re.search(r"-m scratchnet (train .*)", readme)
     args = vars(parser().parse_args(command[1].split()))
     given = set(args) - set(vars(parser().parse_args(["train", "autoencoder"])))
@@ -517,7 +518,7 @@ def table_of(monkeypatch, **rows):
     """Let the command see only these rows: a function's name, and its rule or None."""
     functions = {getattr(np, name): row for name, row in rows.items()}
     table = {f: tensor.TABLE[f] for f in functions}
-    monkeypatch.setattr("scratchnet.__main__.TABLE", table)
+    monkeypatch.setattr("scratchnet.cli.main.TABLE", table)
     for f, derivative in functions.items():
         if derivative is not None:
             monkeypatch.setattr(table[f], "rules", (derivative,))
@@ -547,7 +548,7 @@ def test_gradcheck_finds_a_wrong_rule_and_names_it(monkeypatch, capsys):
 
 def test_gradcheck_says_which_rows_it_has_no_call_for(monkeypatch, capsys):
     table_of(monkeypatch, tanh=None)
-    monkeypatch.setattr("scratchnet.__main__.CASES", {})
+    monkeypatch.setattr("scratchnet.cli.main.CASES", {})
     status, out, _ = run(capsys, "gradcheck")
     assert status == 1
     assert "not checked" in out

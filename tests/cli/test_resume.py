@@ -12,10 +12,11 @@ import warnings
 import numpy as np
 import pytest
 
-from scratchnet import commands, training
-from scratchnet.__main__ import main
+from scratchnet import training
+from scratchnet.cli import train as commands
+from scratchnet.cli.main import main
 from scratchnet.training import checkpoint
-from tests.test_runs import draw_nothing
+from tests.runs.test_runs import draw_nothing
 
 COMMON = "--examples 200 --batch-size 50 --seed 3 --save-every 0"
 RUNS = {
@@ -98,10 +99,11 @@ def saved(out):
 def kill_and_resume(tmp_path, command, kills, seed):
     """Kill a run at random moments, resume it each time, and let it end."""
     code = (
-        "import sys; from scratchnet import commands, plots;"
+        "import sys; from scratchnet import plots;"
+        "from scratchnet.cli import train as commands;"
         "commands.DRAWN = {'drawn': (200, 50)};"
         "plots.save = lambda figure, path: path;"
-        "from scratchnet.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "from scratchnet.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     source = random.Random(seed)
     out = tmp_path / f"run{seed}"

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from scratchnet import commands
-from scratchnet.__main__ import main
+from scratchnet.cli import train as commands
+from scratchnet.cli.main import main
 from scratchnet.training import checkpoint
-from tests.test_runs import files, here, run, stopped  # noqa: F401
+from tests.runs.test_runs import files, here, run, stopped  # noqa: F401
 
 SMALL = "--data data --hidden 3 --batch-size 4 --seed 3 --save-every 0"
 BASES = {

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, commands, kernels, plots
-from scratchnet.__main__ import main
-from scratchnet.runs import LOCK, Folder, is_name
+from scratchnet import backend, byhand, kernels, plots
+from scratchnet.cli import train as commands
+from scratchnet.cli.main import main
+from scratchnet.runs.folder import LOCK, Folder, is_name
 from scratchnet.training import checkpoint, fit, fit_gan
 
 OLD = Path(__file__).parent / "old_runs"

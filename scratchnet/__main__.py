@@ -1,0 +1,8 @@
+"""Run the command line: python -m scratchnet train vae, ... sample, ... gradcheck."""
+
+import sys
+
+from scratchnet.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
