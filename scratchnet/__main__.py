@@ -1,4 +1,4 @@
-"""Run the command line: python -m scratchnet train vae, ... sample, ... gradcheck."""
+"""Run the command line: python -m scratchnet train vae, ... sample, ... encode."""
 
 import sys
 

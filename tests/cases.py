@@ -1,7 +1,7 @@
 """One way, or several, to call each function of the table, with inputs for it.
 
-`CASES` is used where every row is to be visited: by `python -m scratchnet gradcheck`,
-and by the tests. A case keeps away from the points where a derivative does not exist.
+`CASES` is used where every row is to be visited: by `python -m tests.gradcheck`, and
+by the tests. A case keeps away from the points where a derivative does not exist.
 """
 
 import random

@@ -1,8 +1,8 @@
 """Tests the tests: changes the source in small ways, and counts which changes are seen.
 
-    python tests/mutation.py                   # everything, which takes hours
-    python tests/mutation.py byhand/vae.py     # one file
-    python tests/mutation.py optim.py --lines 120 121
+    python -m tests.mutation                   # everything, which takes hours
+    python -m tests.mutation byhand/vae.py     # one file
+    python -m tests.mutation optim.py --lines 120 121
 
 A mutant is the source with one thing changed: a + that becomes a -, a < that becomes
 <=, a number that is one more, a call that is left out. It is killed if a test of its
@@ -257,8 +257,8 @@ def altered_rows(path: Path, code: Any) -> set[Any] | None:
     None if it cannot even be entered.
     """
     from scratchnet import compositions, derivatives
-    from scratchnet.cases import CASES
     from scratchnet.tensor import TABLE
+    from tests.cases import CASES
 
     before = {f: rules(row) for f, row in TABLE.items()}
     others = [f"scratchnet.{name}" for name in ("tensor", "functions", "losses")]
@@ -284,11 +284,11 @@ def altered_rows(path: Path, code: Any) -> set[Any] | None:
 
 
 def fails_its_check(function: Any) -> bool:
-    """Check a row of the table, as `python -m scratchnet gradcheck` does in CI.
+    """Check a row of the table, as `python -m tests.gradcheck` does in CI.
 
     That takes a moment; the tests are for what it cannot see.
     """
-    from scratchnet.cli.main import check_row
+    from tests.gradcheck import check_row
 
     try:
         verdict, _ = check_row(function, 0)

@@ -1,6 +1,6 @@
 """The table of derivatives: every row, against NumPy's own values and differences.
 
-`scratchnet.cases` says, for every function of the table, how to call it and from where
+`tests.cases` says, for every function of the table, how to call it and from where
 to draw its inputs. Everything here is a loop over it: values and dtypes against NumPy,
 first and second derivatives against differences of NumPy's values, and the negative
 control, in which each rule is spoilt and the same check must notice.
@@ -23,9 +23,9 @@ from scratchnet import (
     grad,
     tensor,
 )
-from scratchnet.cases import CASES, SINCE_2_1, Draw
 from scratchnet.tensor import TABLE, name_of, plain
 from scratchnet.testing import gradcheck
+from tests.cases import CASES, SINCE_2_1, Draw
 
 EXAMPLES = 50  # of Hypothesis, for every row
 TRIES = 20  # of a mutant, before it counts as one that changes nothing

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from scratchnet import backend, byhand, models, optim
-from scratchnet.cases import CASES, Draw
 from scratchnet.checks import OBJECTIVES
 from scratchnet.cli import train as commands
 from scratchnet.cli.main import main
@@ -20,6 +19,7 @@ from scratchnet.tensor import TABLE, Nondifferentiable, Tensor, name_of, plain
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
 from tests import compiled, device
+from tests.cases import CASES, Draw
 from tests.cli.test_resume import COMMON
 from tests.cli.test_resume import RUNS as COMMANDS
 from tests.runs.test_runs import draw_nothing

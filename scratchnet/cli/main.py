@@ -1,23 +1,18 @@
-"""The command line: python -m scratchnet train vae, ... sample, ... gradcheck."""
+"""The command line: python -m scratchnet train vae, ... sample, ... encode."""
 
 import argparse
 import contextlib
 import io
 import math
 import os
-import random
 import signal
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-import numpy as np
-
 from scratchnet import __version__, backend, checks, kernels
-from scratchnet.cases import CASES, Draw
 from scratchnet.cli.train import (
     CORRUPTIONS,
     DRAWN,
@@ -31,68 +26,7 @@ from scratchnet.cli.train import (
     say,
     train,
 )
-from scratchnet.tensor import TABLE, Function, Nondifferentiable, name_of
-from scratchnet.testing import GradientReport, gradcheck
 from scratchnet.training.distributed import GroupError
-
-CALLS = 5  # how often each way to call a function is drawn by gradcheck
-
-
-def check_table(args: argparse.Namespace) -> int:
-    """Check every row of the table of derivatives, and print a verdict for each.
-
-    Each row is called in each of the ways that cases.py knows, and its first and
-    second derivatives are compared with differences of NumPy's values.
-    """
-    from tqdm import tqdm
-
-    verdicts = Counter[str]()
-    for function in tqdm(sorted(TABLE, key=name_of), disable=None, leave=False):
-        verdict, report = check_row(function, args.seed)
-        verdicts[verdict.split()[0].strip(":")] += 1
-        tqdm.write(f"{name_of(function):28} {verdict}", file=sys.stdout)
-        if report is not None and not report.ok:
-            tqdm.write(str(report), file=sys.stdout)
-    print(f"{len(TABLE)} rows:", ", ".join(f"{n} {v}" for v, n in verdicts.items()))
-    return 0 if set(verdicts) <= {"pass", "constant"} else 1
-
-
-def check_row(function: Function, seed: int) -> tuple[str, GradientReport | None]:
-    """Check one row of the table; return what to print of it, and the last report."""
-    if isinstance(TABLE[function], Nondifferentiable):
-        return "constant", None
-    report = None
-    calls, entries = 0, 0
-    for way in CASES.get(function, []):
-        for attempt in range(CALLS):
-            draw = Draw(random.Random(f"{name_of(function)} {seed} {attempt}"))
-            call, inputs = way(draw, function)
-            if not all(np.size(x) and np.all(np.isfinite(x)) for x in inputs):
-                continue  # an empty input has nothing to check, NaN no derivative
-            found = gradcheck(call_of_all(call), inputs, order=2, rng=seed)
-            if found.verdict == "vacuous":
-                continue  # an input fell out of this call
-            report = found
-            calls += 1
-            entries += sum(np.size(x) for x in inputs)
-            if not report.ok:
-                return report.verdict, report
-    if report is None:
-        return "not checked: cases.py has no call for it", None
-    return f"pass  {calls} calls, {entries} entries", report
-
-
-def call_of_all(call: Function) -> Function:
-    """Join the results of `call`, of which some functions have several, into one."""
-
-    def joined(*inputs: Any) -> Any:
-        result = call(*inputs)
-        if isinstance(result, (list, tuple)):
-            return np.concatenate([np.ravel(y) for y in result])
-        return result
-
-    return joined
-
 
 LARGEST = 10**9  # of the whole numbers that options take
 
@@ -240,11 +174,6 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_uses(commands)
-    check = commands.add_parser(
-        "gradcheck", help="check the whole table of derivatives"
-    )
-    check.set_defaults(do=check_table)
-    check.add_argument("--seed", type=seed, default=0)
     return top
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import __version__, backend, plots, tensor
+from scratchnet import __version__, backend, plots
 from scratchnet.cli import train as commands
 from scratchnet.cli.main import main, parser
 from scratchnet.cli.train import SYSTEMS
@@ -505,53 +505,13 @@ def test_what_a_run_is_asked_for_must_be_possible(runs, tmp_path, capsys):
     assert "no/x.png" in refused(capsys, f"sample {vae} --out {tmp_path}/no/x.png")
 
 
-# --- gradcheck, and the module ------------------------------------------------------
+# --- The module ---------------------------------------------------------------------
 
 
 def test_the_module_runs_and_says_its_version():
     command = [sys.executable, "-W", "error", "-m", "scratchnet", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == __version__
-
-
-def table_of(monkeypatch, **rows):
-    """Let the command see only these rows: a function's name, and its rule or None."""
-    functions = {getattr(np, name): row for name, row in rows.items()}
-    table = {f: tensor.TABLE[f] for f in functions}
-    monkeypatch.setattr("scratchnet.cli.main.TABLE", table)
-    for f, derivative in functions.items():
-        if derivative is not None:
-            monkeypatch.setattr(table[f], "rules", (derivative,))
-
-
-def test_gradcheck_prints_a_verdict_for_each_row(monkeypatch, capsys):
-    table_of(monkeypatch, tanh=None, argmax=None, sum=None)
-    status, out, _ = run(capsys, "gradcheck")
-    assert status == 0
-    *rows, result = out.splitlines()
-    assert [line.split()[:2] for line in rows] == [
-        ["np.argmax", "constant"],
-        ["np.sum", "pass"],
-        ["np.tanh", "pass"],
-    ]
-    assert result == "3 rows: 1 constant, 2 pass"
-
-
-def test_gradcheck_finds_a_wrong_rule_and_names_it(monkeypatch, capsys):
-    table_of(monkeypatch, tanh=lambda g, y, x: g * (1 - y), exp=None)
-    status, out, _ = run(capsys, "gradcheck")
-    assert status == 1
-    assert "np.tanh                      wrong" in out
-    assert "rule: np.tanh, argument 0" in out
-    assert out.splitlines()[-1] == "2 rows: 1 pass, 1 wrong"
-
-
-def test_gradcheck_says_which_rows_it_has_no_call_for(monkeypatch, capsys):
-    table_of(monkeypatch, tanh=None)
-    monkeypatch.setattr("scratchnet.cli.main.CASES", {})
-    status, out, _ = run(capsys, "gradcheck")
-    assert status == 1
-    assert "not checked" in out
 
 
 @pytest.mark.data

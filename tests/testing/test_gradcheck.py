@@ -21,7 +21,7 @@ from scratchnet.testing import (
     gradcheck,
     strategies,
 )
-from tests import gradient_pairs as pairs
+from tests.testing import gradient_pairs as pairs
 
 R = np.random.default_rng(0)
 X = R.normal(size=(5, 4))
