@@ -119,7 +119,7 @@ class Minimiser(System):
     def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
         super().__init__(batch_size, dtype)
         self.group: Any = None
-        self._of: int | None = None  # rows of a minibatch of which this is a part
+        self._total_rows: int | None = None  # of the minibatch that this is a part of
 
     def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, Array]:
         theta, parameters = kernels.flat(shapes, self.dtype)
@@ -137,13 +137,13 @@ class Minimiser(System):
         """Compute the gradients at what `forward` left, and use that up."""
         raise NotImplementedError  # each subclass has its own
 
-    def step(self, *batch: Array, of: int | None = None) -> Array:
+    def step(self, *batch: Array, total_rows: int | None = None) -> Array:
         """Take one step down the gradient of the loss of a batch.
 
         Args:
             batch: what `forward` needs.
-            of: the rows of a minibatch of which `group` has the others: what is left
-                for this process, which may be none.
+            total_rows: the rows of the whole minibatch, where `group` has the others
+                and `batch` is this process's part, which may have none.
 
         Returns:
             The loss before the step, a 0-d array that the next step overwrites.
@@ -153,15 +153,15 @@ class Minimiser(System):
                 `batch_size` rows.
 
         """
-        self._of = of
+        self._total_rows = total_rows
         try:
-            if of is None or len(batch[0]):
+            if total_rows is None or len(batch[0]):
                 self.forward(*batch)
                 self.backward()
             else:
                 self.sums[...] = 0
         finally:
-            self._of = None
+            self._total_rows = None
         if self.group is not None:
             self.group.add(self.sums)
         self.optimizer.apply([self.theta], [self.d_theta])
@@ -169,7 +169,7 @@ class Minimiser(System):
 
     def _whole(self, n: int) -> int:
         """Return how many rows the minibatch has of which these n are a part."""
-        return n if self._of is None else self._of
+        return n if self._total_rows is None else self._total_rows
 
     def loss(self, *batch: Array) -> Array:
         """Return the loss of a batch of any number of rows, as one number."""

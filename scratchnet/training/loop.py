@@ -188,7 +188,7 @@ def fit(
         if group is not None:
             rows = order[starts[i] : end]
             part = group.share(data, rows, draw if noise is not None else None)
-            return model.step(*part, of=len(rows))
+            return model.step(*part, total_rows=len(rows))
         return train_on(indices[starts[i] : end], model)
 
     def train_on(rows: Array, model: Any) -> Array:

@@ -469,11 +469,11 @@ def test_parts_of_a_minibatch_make_the_step_of_the_whole(k):
     )  # fmt: skip
     expected = float(whole.step(x))
     there.group = Others()
-    there.step(x[k:], of=10)
+    there.step(x[k:], total_rows=10)
     here.group = Others(there.group.seen)
     for a in (*here.gradients.values(), here.sums[-1:]):
         a[...] = np.nan
-    assert float(here.step(x[:k], of=10)) == pytest.approx(expected, rel=1e-14)
+    assert float(here.step(x[:k], total_rows=10)) == pytest.approx(expected, rel=1e-14)
     np.testing.assert_allclose(here.theta, whole.theta, rtol=0, atol=1e-14)
     # And the next step is of all its rows again.
     here.group = None
