@@ -115,7 +115,7 @@ def on_gpu(
     Its noise is drawn there, and belongs to what is timed.
     """
     from scratchnet import backend
-    from scratchnet.philox import Stream
+    from scratchnet.backend.philox import Stream
 
     backend.use(library)
     made = by_hand(system, batch, weights)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demos._demo import Demo, main
-from scratchnet import backend, kernels, plots
+from scratchnet import backend, plots
 from scratchnet.byhand import DenoisingAutoencoder
 from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
 from scratchnet.data.deer import Scenes, draw_scenes
@@ -35,6 +35,7 @@ from scratchnet.data.filters import (
     median_filter,
     stretch_contrast,
 )
+from scratchnet.kernels import initializers, schedules, updates
 from scratchnet.metrics import psnr, ssim
 from scratchnet.models.supervised import Classifier
 from scratchnet.optim import Adam
@@ -109,7 +110,7 @@ def clean_digits(demo: Demo, name: str, seed: int) -> Cleaned:
     model = DenoisingAutoencoder(
         (pixels**2, 512), corruption=noise, rng=init, batch_size=batch,
         active_code=True, loss="cross_entropy",
-        optimizer=partial(kernels.AdamUpdate, lr=kernels.cosine_decay(1e-3, steps)),
+        optimizer=partial(updates.AdamUpdate, lr=schedules.cosine_decay(1e-3, steps)),
     )  # fmt: skip
     fit(model, x, epochs=epochs, batch_size=batch, rng=shuffle, noise=spoil)
     spoiled = noise(held_out, last)
@@ -155,7 +156,7 @@ class Deer(NamedTuple):
 
 def small(rng: np.random.Generator, shape: Any, dtype: Any) -> np.ndarray:
     """Draw W ten times smaller than usual: the first picture is the mean picture."""
-    W: np.ndarray = kernels.glorot_uniform(rng, shape, dtype) / 10
+    W: np.ndarray = initializers.glorot_uniform(rng, shape, dtype) / 10
     return W
 
 
@@ -173,7 +174,7 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
         (train.x.shape[1], 1024), rng=init, batch_size=batch, active_code=True,
         output="linear", init=small,
         corruption=lambda x, depth, rng: look(fog(x, depth, rng)),
-        optimizer=partial(kernels.AdamUpdate, lr=kernels.cosine_decay(5e-4, steps)),
+        optimizer=partial(updates.AdamUpdate, lr=schedules.cosine_decay(5e-4, steps)),
     )  # fmt: skip
     model.parameters["decoder.0.b"][...] = backend.asarray(mean)
     fit(model, (train.x, train.x_depth), epochs=epochs, batch_size=batch, rng=shuffle,
@@ -208,7 +209,7 @@ def deer_classifier(
     """Train a network to tell on clear scenes whether there is a deer."""
     classifier = Classifier((train.x.shape[1], 256, 2), rng=init)
     epochs, batch = demo.choose(6, 8), 100
-    rate = kernels.cosine_decay(1e-3, epochs * (len(train) // batch))
+    rate = schedules.cosine_decay(1e-3, epochs * (len(train) // batch))
     fit(
         classifier, (train.x - GREY, train.deer.astype(np.int64)),
         epochs=epochs, batch_size=batch, rng=shuffle,

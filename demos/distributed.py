@@ -23,14 +23,15 @@ from typing import NamedTuple
 import numpy as np
 
 from demos._demo import Demo, main
-from scratchnet import byhand, kernels
+from scratchnet import byhand
 from scratchnet.byhand.system import MakeUpdate
+from scratchnet.kernels import updates
 from scratchnet.training.distributed import Group
 
 SIZES = (784, 512, 20)
 
 
-class NoUpdate(kernels.AdamUpdate):
+class NoUpdate(updates.AdamUpdate):
     """Leaves the parameters as they are."""
 
     def apply(self, arrays: object, gradients: object) -> None:
@@ -60,7 +61,7 @@ def milliseconds(f: Callable[[], object], group: Group, rounds: int) -> float:
     return float(np.median(found[2:]))
 
 
-def made(n: int, optimizer: MakeUpdate = kernels.AdamUpdate) -> byhand.VAE:
+def made(n: int, optimizer: MakeUpdate = updates.AdamUpdate) -> byhand.VAE:
     """Return a VAE, from the same weights each time."""
     rng = np.random.default_rng(1)
     return byhand.VAE(SIZES, rng=rng, batch_size=n, optimizer=optimizer)

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from demos._demo import Demo, main
-from scratchnet import backend, kernels, plots
+from scratchnet import backend, plots
 from scratchnet.byhand import Autoencoder
 from scratchnet.data.digits import Digits, draw_digits
+from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import (
     PCA,
     linear_probe,
@@ -53,10 +54,10 @@ def train(demo: Demo, x: np.ndarray) -> Autoencoder:
     """Train the autoencoder on digits x (n, 784)."""
     init, shuffle = backend.streams(demo.seed + 1, 2)
     epochs, batch = demo.choose(30, 14), 100
-    rate = kernels.hold_then_decay(2e-3, epochs * (len(x) // batch))
+    rate = schedules.hold_then_decay(2e-3, epochs * (len(x) // batch))
     model = Autoencoder(
         (784, 512, 128, CODE), rng=init, batch_size=batch, activation="leaky_relu",
-        optimizer=partial(kernels.AdamUpdate, lr=rate),
+        optimizer=partial(updates.AdamUpdate, lr=rate),
     )  # fmt: skip
     fit(model, x, epochs=epochs, batch_size=batch, rng=shuffle)
     return model

@@ -28,10 +28,11 @@ import numpy as np
 from tqdm import tqdm
 
 from demos._demo import Demo, main
-from scratchnet import backend, kernels, plots
+from scratchnet import backend, plots
 from scratchnet.byhand import GAN
 from scratchnet.data.digits import draw_digits
 from scratchnet.data.mixtures import Mixture, grid, ring
+from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import Coverage, mode_coverage
 from scratchnet.models.supervised import Classifier
 from scratchnet.optim import Adam
@@ -46,13 +47,13 @@ def adam(steps: int, lr: float) -> Any:
 
     Without a momentum, as two players do not go down one hill (Mescheder et al. 2018).
     """
-    rate = kernels.hold_then_decay(lr, steps)
-    return partial(kernels.AdamUpdate, lr=rate, betas=(0.0, 0.99))
+    rate = schedules.hold_then_decay(lr, steps)
+    return partial(updates.AdamUpdate, lr=rate, betas=(0.0, 0.99))
 
 
-def averaged(gan: GAN, steps: int) -> kernels.EMA:
+def averaged(gan: GAN, steps: int) -> updates.EMA:
     """Make the average of G's weights, over about the last hundredth of the steps."""
-    return kernels.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
+    return updates.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
 
 
 def normal(rng: np.random.Generator, n: int, columns: int) -> np.ndarray:
@@ -219,7 +220,7 @@ def gradients_at_the_start(demo: Demo, seed: int) -> Race:
     """Train D alone against a fresh G on digits; measure G's gradient both ways."""
     data_rng, init, shuffle, noise = backend.streams(seed, 4)
     x = draw_digits(2000, data_rng).x
-    optimizer = partial(kernels.AdamUpdate, lr=1e-3)
+    optimizer = partial(updates.AdamUpdate, lr=1e-3)
     gan = GAN((32, 256, 784), (784, 256, 1), rng=init, optimizer=optimizer)
     race = Race([], [], [])
     z = backend.asarray(normal(noise, 128, 32))

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demos._demo import Demo, main
-from scratchnet import backend, byhand, kernels, plots
+from scratchnet import backend, byhand, plots
 from scratchnet.data.digits import draw_digits
+from scratchnet.kernels import initializers, schedules, updates
 from scratchnet.metrics import PCA, reconstruction_error
 from scratchnet.training import fit, pretrain
 
@@ -62,13 +63,13 @@ def train_depth(demo: Demo, hidden: int, x: np.ndarray, seed: int) -> Any:
     """Train a stack with some hidden layers on x (n, PIXELS), all at once."""
     init, shuffle = backend.streams(seed, 2)
     epochs = demo.choose(9, 6)
-    rate = kernels.cosine_decay(5e-3, epochs * len(x) // BATCH)
+    rate = schedules.cosine_decay(5e-3, epochs * len(x) // BATCH)
     stack = byhand.StackedAutoencoder(
         (PIXELS, *[width(hidden)] * hidden, CODE),
         rng=init,
         batch_size=BATCH,
-        init=kernels.he_uniform,
-        optimizer=partial(kernels.AdamUpdate, lr=rate),
+        init=initializers.he_uniform,
+        optimizer=partial(updates.AdamUpdate, lr=rate),
     )
     fit(stack, x, epochs=epochs, batch_size=BATCH, rng=shuffle)
     return stack
@@ -113,18 +114,18 @@ class Means(NamedTuple):
 
     name: str
     activation: str
-    init: kernels.Initialiser
-    update: Callable[..., kernels.Update]
+    init: initializers.Initializer
+    update: Callable[..., updates.Update]
     layers_rate: float  # learning rate while the layers are trained one by one
     rate: float  # and at the start of the whole's training; it falls to 0
 
 
 THEN = Means(
     "sigmoid, small weights, gradient descent", "sigmoid", small,
-    partial(kernels.SGDUpdate, momentum=0.9), 0.01, 0.1,
+    partial(updates.SGDUpdate, momentum=0.9), 0.01, 0.1,
 )  # fmt: skip
 NOW = Means(
-    "ReLU, He's weights, Adam", "relu", kernels.he_uniform, kernels.AdamUpdate,
+    "ReLU, He's weights, Adam", "relu", initializers.he_uniform, updates.AdamUpdate,
     3e-3, 3e-3,
 )  # fmt: skip
 
@@ -175,7 +176,7 @@ def learn(
         learned.layers.update(stack.state_dict())
         note()
     rest = epochs - each
-    stack.optimizer.lr = kernels.cosine_decay(means.rate, rest * len(x) // BATCH)
+    stack.optimizer.lr = schedules.cosine_decay(means.rate, rest * len(x) // BATCH)
     fit(stack, x, epochs=rest, batch_size=BATCH, rng=shuffle, callback=note)
     return learned
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from demos._demo import Demo, main
-from scratchnet import backend, byhand, kernels, plots
+from scratchnet import backend, byhand, plots
 from scratchnet.data.digits import Digits, draw_digits
+from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import PCA, knn_accuracy
 from scratchnet.training import fit
 
@@ -57,12 +58,12 @@ def train(demo: Demo, data: Digits) -> dict[str, Any]:
     hidden = demo.choose((256, 128, 64), (128, 64, 32))
     epochs, batch = demo.choose((14, 100), (12, 50))
     steps = epochs * len(data) // batch
-    rate = kernels.hold_then_decay(demo.choose(2e-3, 3e-3), steps)
+    rate = schedules.hold_then_decay(demo.choose(2e-3, 3e-3), steps)
     options: dict[str, Any] = {
         "rng": init_rng,
         "batch_size": batch,
         "activation": "leaky_relu",
-        "optimizer": partial(kernels.AdamUpdate, lr=rate),
+        "optimizer": partial(updates.AdamUpdate, lr=rate),
     }
     sizes = (pixels, *hidden, 2)
     schedule: dict[str, Any] = {

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from scratchnet import backend
 from scratchnet.backend import Array
-from scratchnet.philox import Stream
+from scratchnet.backend.philox import Stream
 
 # --- Numbers, choices, functions ----------------------------------------------------
 

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks, functions, kernels
+from scratchnet import backend, checks, functions
 from scratchnet.backend import Array
-from scratchnet.kernels import (
-    Initialiser,
+from scratchnet.kernels import buffers
+from scratchnet.kernels.initializers import (
+    Initializer,
     glorot_normal,
     glorot_uniform,
     he_normal,
@@ -266,7 +267,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copy the values of parameters and buffers, by name, to arrays on the host."""
-        return kernels.copy_state(self.state_arrays())
+        return buffers.copy_state(self.state_arrays())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the values of all parameters and buffers, or of none.
@@ -295,9 +296,9 @@ class Module:
             name: x.data if name in parameters else np.empty_like(x.data)
             for name, x in held.items()
         }
-        values = kernels.check_state(owner, arrays, state)
+        values = buffers.check_state(owner, arrays, state)
         try:
-            kernels.write_state(arrays, values)
+            buffers.write_state(arrays, values)
         finally:
             for p in parameters.values():
                 mark_modified(p)
@@ -420,7 +421,7 @@ class Dense(Module):
         d_out: int,
         *,
         rng: np.random.Generator,
-        init: Initialiser = glorot_uniform,
+        init: Initializer = glorot_uniform,
         dtype: DTypeLike = np.float32,
         bias: bool = True,
     ) -> None:
@@ -520,7 +521,7 @@ class Maxout(Module):
         pieces: int,
         *,
         rng: np.random.Generator,
-        init: Initialiser = glorot_uniform,
+        init: Initializer = glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
         for name, count in [("d_in", d_in), ("d_out", d_out), ("pieces", pieces)]:
@@ -627,7 +628,7 @@ def mlp(
     activation: Callable[[], Module] = ReLU,
     *,
     rng: np.random.Generator,
-    init: Initialiser = glorot_uniform,
+    init: Initializer = glorot_uniform,
     dtype: DTypeLike = np.float32,
 ) -> Sequential:
     """Make Dense layers with an activation between them, and none after the last.

@@ -9,7 +9,7 @@
 >>> print(w.data)
 [ 1.5 -2. ]
 
-The arithmetic is in kernels.py, which the steps by hand share.
+The arithmetic is in kernels/updates.py, which the steps by hand share.
 """
 
 import contextlib
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import anomaly, backend, checks, kernels
+from scratchnet import anomaly, backend, checks
 from scratchnet.backend import Array
-from scratchnet.kernels import Rate, cosine_decay, hold_then_decay
+from scratchnet.kernels import buffers, updates
+from scratchnet.kernels.schedules import Rate, cosine_decay, hold_then_decay
 from scratchnet.tensor import Tensor, mark_modified, plain
 
 __all__ = ["EMA", "SGD", "Adam", "Optimizer", "cosine_decay", "hold_then_decay"]
@@ -81,10 +82,10 @@ class _OverParameters:
         p = self.parameters[i]
         return f"{p.name or f'parameters[{i}]'} of shape {p.shape}"
 
-    def _named(self, method: str, error: kernels.ArrayError) -> kernels.ArrayError:
+    def _named(self, method: str, error: buffers.ArrayError) -> buffers.ArrayError:
         """Return the error with the names of parameters in it."""
         owner = f"{type(self).__name__}.{method}"
-        return kernels.ArrayError(owner, error.faults, self._label)
+        return buffers.ArrayError(owner, error.faults, self._label)
 
 
 class Optimizer(_OverParameters):
@@ -98,7 +99,7 @@ class Optimizer(_OverParameters):
     holds for an `EMA`.
     """
 
-    _update: kernels.Update
+    _update: updates.Update
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__(parameters)
@@ -141,7 +142,7 @@ class Optimizer(_OverParameters):
             gradients.append(g)
         try:
             self._update.apply(self._arrays, gradients)
-        except kernels.ArrayError as error:  # before the first was moved
+        except buffers.ArrayError as error:  # before the first was moved
             raise self._named("step", error) from None
         except BaseException:
             self._changed(gradients)
@@ -225,7 +226,7 @@ class SGD(Optimizer):
         self, parameters: Iterable[Tensor], lr: Rate, momentum: float = 0.0
     ) -> None:
         super().__init__(parameters)
-        self._update = kernels.SGDUpdate(self._arrays, lr, momentum)
+        self._update = updates.SGDUpdate(self._arrays, lr, momentum)
 
 
 class Adam(Optimizer):
@@ -257,7 +258,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters)
-        self._update = kernels.AdamUpdate(self._arrays, lr, betas, eps, weight_decay)
+        self._update = updates.AdamUpdate(self._arrays, lr, betas, eps, weight_decay)
 
 
 class EMA(_OverParameters):
@@ -277,7 +278,7 @@ class EMA(_OverParameters):
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
         super().__init__(parameters)
-        self._ema = kernels.EMA(self._arrays, decay)
+        self._ema = updates.EMA(self._arrays, decay)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -324,7 +325,7 @@ class EMA(_OverParameters):
     def _do(self, method: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except kernels.ArrayError as error:
+        except buffers.ArrayError as error:
             raise self._named(method, error) from None
 
     def _check(self, method: str) -> None:

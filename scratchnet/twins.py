@@ -4,6 +4,7 @@ The VAE with the engine and the one by hand both answer through this, on plain a
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -125,3 +126,32 @@ def log_gaussian(x: Array, mean: Array, log_var: Array) -> Array:
     square = np.square(x - mean) * np.exp(-log_var)
     terms = square + (log_var + math.log(2 * math.pi))
     return np.sum(terms, axis=1, dtype=np.float64) / -2
+
+
+# --- Stacks -------------------------------------------------------------------------
+
+
+def layer_names(sizes: Sequence[int], k: int) -> dict[str, str]:
+    """Map the names in an autoencoder of one layer to those of layer k of a stack.
+
+    Raises:
+        ValueError: there is no layer k = 1, ..., len(sizes) - 1.
+
+    """
+    C = len(sizes) - 1
+    checks.count("layer", "k", k)
+    if not 1 <= k <= C:
+        raise ValueError(f"layer: k is {k}; 1 to {C} expected, one for each layer")
+    places = {"encoder": 2 * (k - 1), "decoder": 2 * (C - k)}
+    return {f"{net}.0.{p}": f"{net}.{i}.{p}" for net, i in places.items() for p in "Wb"}
+
+
+def layer_options(sizes: Sequence[int], k: int) -> dict[str, Any]:
+    """Return in which options of an autoencoder layer k differs from its stack."""
+    # A generator of its own: the weights that it draws are not the stack's.
+    options: dict[str, Any] = {"rng": np.random.default_rng(0)}
+    if k < len(sizes) - 1:
+        options |= {"active_code": True}
+    if k > 1:
+        options |= {"output": "activation", "loss": "squared"}
+    return options

@@ -14,7 +14,7 @@ from pathlib import Path
 from demos.__main__ import NAMES, main
 from demos.papers._jobs import Job
 from demos.papers._table import ROWS
-from tests import device
+from tests.backend import device
 
 
 def papers(folder: Path) -> None:

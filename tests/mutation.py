@@ -41,21 +41,17 @@ TESTS = {
     "functions.py": ["functions", "derivatives"],
     "losses.py": ["losses", "misuse", "derivatives", "vae"],
     "optim.py": ["optim", "anomaly", "gan"],
-    "kernels.py": [
-        "kernels",
-        "optim",
-        "autoencoder",
-        "gan",
-        "fused",
-        "stacked",
-        "nn",
-        "misuse",
-    ],
+    "kernels/activations.py": ["kernels", "autoencoder", "gan", "vae", "fused"],
+    "kernels/buffers.py": ["kernels", "optim", "autoencoder", "misuse"],
+    "kernels/initializers.py": ["kernels", "nn", "misuse"],
+    "kernels/schedules.py": ["kernels", "optim"],
+    "kernels/updates.py": ["kernels", "optim", "gan", "fused", "misuse"],
+    "twins.py": ["vae", "stacked", "training"],
     "byhand/mlp.py": ["autoencoder", "vae", "gan"],
-    "byhand/system.py": ["autoencoder", "vae", "gan", "training/training", "device"],
+    "byhand/system.py": ["autoencoder", "vae", "gan", "training", "device"],
     "byhand/autoencoder.py": ["autoencoder", "stacked"],
     "byhand/denoising.py": ["stacked", "misuse"],
-    "byhand/stacked.py": ["stacked", "training/training"],
+    "byhand/stacked.py": ["stacked", "training"],
     "byhand/vae.py": ["vae"],
     "byhand/iwae.py": ["vae"],
     "byhand/gan.py": ["gan"],
@@ -360,8 +356,8 @@ def run(
 
     name = ".".join(["scratchnet", *path.relative_to(PACKAGE).with_suffix("").parts])
     sys.meta_path.insert(0, Finder(name, path, code))
-    tests_of_file = map(Path, TESTS[str(path.relative_to(PACKAGE))])
-    files = [f"tests/{t.with_name(f'test_{t.name}.py')}" for t in tests_of_file]
+    names = [f"test_{t}.py" for t in TESTS[str(path.relative_to(PACKAGE))]]
+    files = [str(next((ROOT / "tests").rglob(name))) for name in names]
     watch = Watch(rows)
     try:
         for tests in (first, files) if first else (files,):
@@ -460,21 +456,21 @@ EQUIVALENT = {
          "rows = 2 * batch_size if r1 and r2 else batch_size"),
     },
     "how much is worked on at once": {
-        ("kernels.py", "number", "BLOCK = 1 << 16"),
-        ("kernels.py", "number",
+        ("kernels/buffers.py", "number", "BLOCK = 1 << 16"),
+        ("kernels/buffers.py", "number",
          "return max(1, BLOCK * len(a) // max(1, int(a.size)))"),
-        ("kernels.py", "number",
-         "size = max((_rows(a) * a[:1].size for a in same), default=0)"),
-        ("kernels.py", "condition", "if not backend.on_host():"),
-        ("kernels.py", "sign", "if not backend.on_host():"),
-        ("kernels.py", "number", "return max(1, len(a))"),
+        ("kernels/updates.py", "number",
+         "size = max((rows_in_block(a) * a[:1].size for a in same), default=0)"),
+        ("kernels/buffers.py", "condition", "if not backend.on_host():"),
+        ("kernels/buffers.py", "sign", "if not backend.on_host():"),
+        ("kernels/buffers.py", "number", "return max(1, len(a))"),
     },
     "no float has 3 bytes; two functions that do nothing; weights that are replaced": {
-        ("kernels.py", "number",
+        ("kernels/updates.py", "number",
          'if all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):'),
-        ("kernels.py", "arguments",
+        ("kernels/activations.py", "arguments",
          '"linear": Activation(_linear, _linear_backward),'),
-        ("kernels.py", "number",
+        ("twins.py", "number",
          'options: dict[str, Any] = {"rng": np.random.default_rng(0)}'),
     },
     "two shapes that were found to be equal": {

@@ -9,17 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from scratchnet import (
-    anomaly,
-    byhand,
-    checks,
-    detect_anomaly,
-    kernels,
-    models,
-    nn,
-    optim,
-)
+from scratchnet import anomaly, byhand, checks, detect_anomaly, models, nn, optim
 from scratchnet.anomaly import watched
+from scratchnet.kernels import activations
 from scratchnet.tensor import Tensor, no_grad
 from scratchnet.training import fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
@@ -180,11 +172,11 @@ def test_a_line_by_hand_is_named():
 def test_an_infinity_that_is_meant_is_none():
     a = np.array([-1000.0, 0.0]).view(anomaly.Watched)
     with detect_anomaly():
-        kernels.activation("sigmoid").forward(a, None)
+        activations.activation("sigmoid").forward(a, None)
         assert a.tolist() == [0, 0.5]
         a[:] = np.nan
         with pytest.raises(FloatingPointError, match=r"np\.negative made 2 of 2"):
-            kernels.activation("sigmoid").forward(a, None)
+            activations.activation("sigmoid").forward(a, None)
 
 
 # --- In training --------------------------------------------------------------------

@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scratchnet import Tensor, byhand, kernels, models, nn, optim
+from scratchnet import Tensor, byhand, models, nn, optim
+from scratchnet.kernels import initializers, schedules, updates
 from tests import twins
 from tests.twins import (
     assert_close,
@@ -117,7 +118,7 @@ def test_the_same_weights_after_100_steps(activation, loss, output, method):
     x = samples(40)
     sgd = {"lr": 0.01, "momentum": 0.9}
     update = (
-        kernels.AdamUpdate if method == "adam" else partial(kernels.SGDUpdate, **sgd)
+        updates.AdamUpdate if method == "adam" else partial(updates.SGDUpdate, **sgd)
     )
     one = hand(activation, loss, output, optimizer=update)
     two = engine(activation, loss, output)
@@ -152,7 +153,7 @@ def test_a_linear_autoencoder_ends_at_pca():
         sizes=(5, 2),
         batch_size=64,
         # A rate that falls: at a constant one Adam does not come to rest.
-        optimizer=partial(kernels.AdamUpdate, lr=kernels.cosine_decay(0.02, 1500)),
+        optimizer=partial(updates.AdamUpdate, lr=schedules.cosine_decay(0.02, 1500)),
     )
     for _ in range(1500):
         model.step(x)
@@ -199,7 +200,7 @@ def test_the_code_takes_any_value():
 def test_initial_values_are_the_same_in_both_and_in_both_dtypes(sizes):
     states = [
         make(sizes=sizes, dtype=dtype, init=init).state_dict()
-        for init in (kernels.glorot_uniform, kernels.he_normal)
+        for init in (initializers.glorot_uniform, initializers.he_normal)
         for make in (hand, engine)
         for dtype in (np.float32, np.float64)
     ]
@@ -349,7 +350,7 @@ def test_nothing_but_step_changes_the_parameters():
 @every_configuration
 @pytest.mark.parametrize(
     "update",
-    [kernels.AdamUpdate, partial(kernels.SGDUpdate, lr=1e-4, momentum=0.9)],
+    [updates.AdamUpdate, partial(updates.SGDUpdate, lr=1e-4, momentum=0.9)],
 )
 def test_a_step_allocates_no_array(activation, loss, output, update):
     # Every array that a step reads or writes, biases apart, is larger than the limit.

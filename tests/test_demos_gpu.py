@@ -8,7 +8,7 @@ import pytest
 from demos import _gpu, _rivals, speed
 from demos._demo import Demo
 from scratchnet import backend
-from tests import compiled, device
+from tests.backend import compiled, device
 
 
 @pytest.fixture

@@ -26,12 +26,12 @@ from demos.papers import (
 )
 from demos.papers.__main__ import main
 from scratchnet import backend, byhand
+from scratchnet.backend.philox import Stream
 from scratchnet.metrics import parzen_log_likelihood
-from scratchnet.philox import Stream
 from scratchnet.runs import Folder
 from scratchnet.training import fit
 from scratchnet.training.checkpoint import State
-from tests import device
+from tests.backend import device
 
 X = np.random.default_rng(0).random((60, 5), np.float32)
 

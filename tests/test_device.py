@@ -18,7 +18,7 @@ from scratchnet.cli.main import main
 from scratchnet.tensor import TABLE, Nondifferentiable, Tensor, name_of, plain
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
-from tests import compiled, device
+from tests.backend import compiled, device
 from tests.cases import CASES, Draw
 from tests.cli.test_resume import COMMON
 from tests.cli.test_resume import RUNS as COMMANDS

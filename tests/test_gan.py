@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from scratchnet import Tensor, byhand, checks, kernels, models, nn, optim
+from scratchnet import Tensor, byhand, checks, models, nn, optim
+from scratchnet.kernels import updates
 from scratchnet.training import fit, fit_gan
 from tests.twins import (
     assert_close,
@@ -228,7 +229,7 @@ def test_v_is_minus_log_4_where_d_is_one_half_everywhere(made_by):
 def test_d_goes_up_v_and_g_goes_down():
     x, z = data()
     gan = hand(
-        objective="saturating", optimizer=lambda a: kernels.SGDUpdate(a, lr=0.01)
+        objective="saturating", optimizer=lambda a: updates.SGDUpdate(a, lr=0.01)
     )
     shake(gan)
     v = -float(gan.discriminator_gradients(x, z))
@@ -278,7 +279,7 @@ def test_the_best_discriminator_of_two_gaussians_is_p_over_p_plus_q(shift):
     # there is no shift it is 1/2 everywhere, and V is −log 4.
     gan = byhand.GAN(
         (1, 1), (1, 1), rng=rng(), batch_size=4096, dtype=np.float64, output="linear",
-        optimizer=lambda a: kernels.AdamUpdate(a, lr=0.01),
+        optimizer=lambda a: updates.AdamUpdate(a, lr=0.01),
     )  # fmt: skip
     state = gan.state_dict()
     state["generator.0.W"][...] = 1
@@ -476,7 +477,7 @@ def test_fit_gan_refuses_what_would_go_wrong():
 
 def test_fit_gan_says_when_the_game_is_lost_and_what_it_saw():
     x, _ = data()
-    gan = hand(optimizer=lambda a: kernels.SGDUpdate(a, lr=1e6))
+    gan = hand(optimizer=lambda a: updates.SGDUpdate(a, lr=1e6))
     with (
         np.errstate(all="ignore"),
         pytest.raises(FloatingPointError, match="the loss became nan in step 5 of 200"),

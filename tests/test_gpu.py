@@ -13,9 +13,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, kernels
-from scratchnet.philox import Stream
-from tests import device
+from scratchnet import backend, byhand
+from scratchnet.backend.philox import Stream
+from scratchnet.kernels import activations, buffers, schedules, updates
+from tests.backend import device
 from tests.test_device import every_run
 from tests.training.test_resume import rng
 
@@ -49,7 +50,7 @@ def poison(*arrays):
         a[...] = np.nan
 
 
-def buffers(system):
+def buffers_of(system):
     """Return the arrays of a system that a step writes before it reads."""
     nets = [part for part in vars(system).values() if isinstance(part, byhand.mlp.MLP)]
     found = [a for net in nets for a in (*net._h[1:], *net._delta) if a is not None]
@@ -86,11 +87,11 @@ def test_products(place, shape, turned):
     assert (error <= (2 * unit(place) + k * FLOAT32) * bound + 1e-30).all()
 
 
-@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (129, 65)])
 def test_activations(place, name, shape):
     a, g = rng(0).normal(size=shape) * 3, rng(1).normal(size=shape)
-    f = kernels.activation(name)
+    f = activations.activation(name)
 
     def both(dtype, make):
         h, delta = make(a.astype(dtype)), make(g.astype(dtype))
@@ -110,7 +111,7 @@ def test_activations(place, name, shape):
 def on_the_host():
     """Compute with NumPy, as a reference."""
     library = backend._library
-    backend._library = backend._NumPy()
+    backend._library = backend.numpy.NumPy()
     try:
         yield
     finally:
@@ -167,7 +168,7 @@ def test_gradients_of_a_gan(place, objective, rows):
             "D": np.array(backend.to_numpy(gan.discriminator_gradients(real, noise)))
         }
         made["G"] = np.array(backend.to_numpy(gan.generator_gradients(noise, real)))
-        return made | kernels.copy_state(gan.gradients)
+        return made | buffers.copy_state(gan.gradients)
 
     assert_close(found, place)
 
@@ -231,8 +232,8 @@ def test_replays_are_the_steps_bit_for_bit(place, name):
     def run(recorded):
         stream = Stream(3)
         x = backend.asarray(rng(2).random((33, 37), dtype=np.float32))
-        rate = kernels.cosine_decay(1e-3, 2 * steps)
-        make = partial(kernels.AdamUpdate, lr=rate)
+        rate = schedules.cosine_decay(1e-3, 2 * steps)
+        make = partial(updates.AdamUpdate, lr=rate)
         options = {"rng": rng(0), "batch_size": 33, "optimizer": make}
         if name == "GAN":
             system = byhand.GAN((5, 19, 37), (37, 23, 1), r1=1.0, **options)

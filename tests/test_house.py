@@ -13,9 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "scratchnet"
 # its own floor without a circle (Python would say so).
 FLOORS = [
     {"backend"},
-    {"philox"},
     {"checks"},
-    {"anomaly", "kernels", "bounds"},
+    {"anomaly", "kernels", "twins"},
     {"tensor"},
     {"derivatives", "functions"},
     {"compositions"},
@@ -28,7 +27,7 @@ FLOORS = [
 ]
 # What stands beside the floors, and on what alone.
 ASIDE = {
-    "byhand": {"backend", "checks", "kernels", "bounds", "byhand"},
+    "byhand": {"backend", "checks", "kernels", "twins", "byhand"},
     "data": {"checks", "data"},
     "metrics": {"backend", "checks"},
     "plots": {"checks"},

@@ -25,7 +25,6 @@ import scratchnet
 from scratchnet import (
     anomaly,
     byhand,
-    kernels,
     losses,
     metrics,
     models,
@@ -36,6 +35,7 @@ from scratchnet import (
     training,
 )
 from scratchnet.data import corruption, deer, digits, filters, idx, mixtures
+from scratchnet.kernels import activations, initializers, updates
 from scratchnet.tensor import Tensor
 from scratchnet.training import checkpoint
 
@@ -166,7 +166,7 @@ def enter_systems():
     for side in (byhand, models):
         for name in [*SYSTEMS, "GAN"]:
             short = f"{side.__name__.removeprefix('scratchnet.')}.{name}"
-            arguments = {"rng": rng(), "init": kernels.glorot_uniform,
+            arguments = {"rng": rng(), "init": initializers.glorot_uniform,
                          **OPTIONS[name]}  # fmt: skip
             if name == "GAN":
                 arguments |= {"generator": (3, 5, D), "discriminator": (D, 5, 1)}
@@ -174,7 +174,7 @@ def enter_systems():
                 arguments["sizes"] = (D, 5, C)
             if side is byhand:
                 arguments |= {"batch_size": 12, "slope": 0.2, "activation": "relu",
-                              "optimizer": kernels.AdamUpdate}  # fmt: skip
+                              "optimizer": updates.AdamUpdate}  # fmt: skip
             else:
                 arguments["activation"] = nn.ReLU
             call(short, getattr(side, name), **arguments)
@@ -226,8 +226,8 @@ def enter_systems():
 enter_systems()
 
 for updater, numbers in [
-    (kernels.SGDUpdate, {"lr": 0.1, "momentum": 0.5}),
-    (kernels.AdamUpdate, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8,
+    (updates.SGDUpdate, {"lr": 0.1, "momentum": 0.5}),
+    (updates.AdamUpdate, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8,
                           "weight_decay": 0.1}),
 ]:  # fmt: skip
     call(f"kernels.{updater.__name__}", updater, [np.ones(3)], **numbers)
@@ -239,11 +239,11 @@ for updater, numbers in [
     made = kind([Tensor(np.ones(3), True)], **numbers)
     call(f"optim.{kind.__name__}.load_state_dict", made.load_state_dict,
          made.state_dict(), changes=(made,))  # fmt: skip
-call("kernels.EMA", kernels.EMA, [np.ones(3)], 0.9)
+call("kernels.EMA", updates.EMA, [np.ones(3)], 0.9)
 call("optim.EMA", optim.EMA, [Tensor(np.ones(3), True)], 0.9)
 call("optim.cosine_decay", optim.cosine_decay, 1e-3, 10, 1e-4)
 call("optim.hold_then_decay", optim.hold_then_decay, 1e-3, 10, 0.5, 1e-4)
-call("kernels.activation", kernels.activation, "leaky_relu", 0.2)
+call("kernels.activation", activations.activation, "leaky_relu", 0.2)
 for name in ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal"):
     call(f"nn.{name}", getattr(nn, name), rng(), (3, 2), "float32")
 
@@ -302,7 +302,7 @@ call("training.pretrain", training.pretrain, stack, X, epochs=1, rng=rng(),
      optimizer=optim.Adam, changes=(stack,), **quiet)  # fmt: skip
 gan = model(byhand, "GAN")
 call("training.fit_gan", training.fit_gan, gan, X, steps=2, rng=rng(), noise=rng(),
-     discriminator_steps=1, every=1, average=kernels.EMA([gan.theta_g], 0.5),
+     discriminator_steps=1, every=1, average=updates.EMA([gan.theta_g], 0.5),
      changes=(gan, gan.optimizer), **quiet)  # fmt: skip
 
 for kind, level in [("Gaussian", 0.1), ("Masking", 0.5), ("SaltAndPepper", 0.5)]:
@@ -377,20 +377,30 @@ call("testing.assert_detects", testing.assert_detects, lambda x: np.sum(x), (X,)
 FOLDER = Path(tempfile.mkdtemp())
 atexit.register(shutil.rmtree, FOLDER)
 state = checkpoint.State({"a": X}, {"t": 1})
-call("checkpoint.save", checkpoint.save, FOLDER / "a.npz", {"a": X})
-call("checkpoint.write_whole", checkpoint.write_whole, FOLDER / "b", b"text")
+call("training.checkpoint.save", checkpoint.save, FOLDER / "a.npz", {"a": X})
+call("training.checkpoint.write_whole", checkpoint.write_whole, FOLDER / "b", b"text")
 checkpoint.save(FOLDER / "c.npz", {"a": X})
-call("checkpoint.load", checkpoint.load, FOLDER / "c.npz", max_bytes=10**6)
-call("checkpoint.load_facts", checkpoint.load_facts, FOLDER / "c.npz")
-call("checkpoint.write_json", checkpoint.write_json, FOLDER / "j", {"a": 1})
+call("training.checkpoint.load", checkpoint.load, FOLDER / "c.npz", max_bytes=10**6)
+call("training.checkpoint.load_facts", checkpoint.load_facts, FOLDER / "c.npz")
+call("training.checkpoint.write_json", checkpoint.write_json, FOLDER / "j", {"a": 1})
 checkpoint.write_json(FOLDER / "k", {"a": 1})
-call("checkpoint.read_json", checkpoint.read_json, FOLDER / "k", 100)
-call("checkpoint.Checkpoints", checkpoint.Checkpoints, FOLDER, every=1.0, keep=2)
-call("checkpoint.Checkpoints.prune", checkpoint.Checkpoints(FOLDER / "e").prune, 1)
-call("checkpoint.Checkpoints.write", checkpoint.Checkpoints(FOLDER / "d").write, state)
-call("checkpoint.adding", checkpoint.adding, print, {"a": X})
-call("checkpoint.generator_state", checkpoint.generator_state, rng())
-call("checkpoint.set_generator_state", checkpoint.set_generator_state, rng(),
+call("training.checkpoint.read_json", checkpoint.read_json, FOLDER / "k", 100)
+call(
+    "training.checkpoint.Checkpoints", checkpoint.Checkpoints, FOLDER, every=1.0, keep=2
+)
+call(
+    "training.checkpoint.Checkpoints.prune",
+    checkpoint.Checkpoints(FOLDER / "e").prune,
+    1,
+)
+call(
+    "training.checkpoint.Checkpoints.write",
+    checkpoint.Checkpoints(FOLDER / "d").write,
+    state,
+)
+call("training.checkpoint.adding", checkpoint.adding, print, {"a": X})
+call("training.checkpoint.generator_state", checkpoint.generator_state, rng())
+call("training.checkpoint.set_generator_state", checkpoint.set_generator_state, rng(),
      checkpoint.generator_state(rng()))  # fmt: skip
 (FOLDER / "e").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 3, 4]))
 for name, ndim in [("images", 3), ("labels", 1)]:
@@ -599,13 +609,15 @@ def test_a_mask_is_not_lost_without_a_word(name):
 # --- Nothing is left out --------------------------------------------------------------
 
 MODULES = [
-    "anomaly", "byhand", "checkpoint", "data.corruption", "data.deer", "data.digits",
+    "anomaly", "byhand", "data.corruption", "data.deer", "data.digits",
     "data.filters", "data.idx", "data.mixtures", "losses", "metrics", "models",
     "models.supervised", "nn", "optim", "plots", "testing", "training",
+    "training.checkpoint",
 ]  # fmt: skip
 LEFT_OUT = {
     "they hold results": (
-        "checkpoint.State", "data.deer.Scenes", "data.digits.Digits", "data.idx.Mnist",
+        "training.checkpoint.State", "data.deer.Scenes", "data.digits.Digits",
+        "data.idx.Mnist",
         "metrics.Coverage", "testing.GradientReport", "testing.Mistake",
         "training.History", "training.GANHistory",
     ),
@@ -618,7 +630,9 @@ LEFT_OUT = {
         "nn.Dropout.forward", "nn.Sequential.forward", "nn.Module.forward",
         "models.Autoencoder.forward",
     ),
-    "`fit` calls them": ("checkpoint.save_last", "checkpoint.Checkpoints.end"),
+    "`fit` calls them": (
+        "training.checkpoint.save_last", "training.checkpoint.Checkpoints.end",
+    ),
     "true or false": ("nn.Module.train",),
     "abstract": ("optim.Optimizer", "optim.Optimizer.load_state_dict"),
     "Hypothesis asks them": (

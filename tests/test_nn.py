@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor, kernels, nn, no_grad, optim, training
+from scratchnet import GraphError, Tensor, nn, no_grad, optim, training
+from scratchnet.kernels import initializers
 from scratchnet.nn import (
     Dense,
     LeakyReLU,
@@ -203,15 +204,17 @@ def test_dense_is_x_W_plus_b():
 
 
 def test_dense_takes_its_initialiser_and_dtype():
-    layer = Dense(30, 20, rng=rng(5), init=kernels.he_normal)
-    np.testing.assert_array_equal(layer.W.data, kernels.he_normal(rng(5), (30, 20)))
+    layer = Dense(30, 20, rng=rng(5), init=initializers.he_normal)
+    np.testing.assert_array_equal(
+        layer.W.data, initializers.he_normal(rng(5), (30, 20))
+    )
     assert layer.W.dtype == layer.b.dtype == np.float32
     assert not layer.b.data.any()
     y = layer(np.ones((2, 30), np.float32))
     assert y.dtype == np.float32
     default = Dense(30, 20, rng=rng(5))
     np.testing.assert_array_equal(
-        default.W.data, kernels.glorot_uniform(rng(5), (30, 20))
+        default.W.data, initializers.glorot_uniform(rng(5), (30, 20))
     )
 
 
@@ -297,7 +300,7 @@ def test_maxout_is_the_largest_of_its_maps():
     x = np.random.default_rng(1).normal(size=(5, 3))
     layer = nn.Maxout(3, 4, 2, rng=np.random.default_rng(0), dtype=np.float64)
     W, b = layer.maps.W.data, layer.maps.b.data
-    first = kernels.glorot_uniform(rng(), (3, 4), np.float64)
+    first = initializers.glorot_uniform(rng(), (3, 4), np.float64)
     np.testing.assert_array_equal(W[:, :4], first)
     b[...] = np.arange(8) / 10
     expected = np.empty((5, 4))

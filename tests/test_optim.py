@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scratchnet import GraphError, Tensor, backend, kernels, mark_modified
+from scratchnet import GraphError, Tensor, backend, mark_modified
+from scratchnet.kernels import buffers, updates
 from scratchnet.nn import Dense, Sequential, Tanh
 from scratchnet.optim import EMA, SGD, Adam, cosine_decay, hold_then_decay
 
@@ -296,13 +297,13 @@ def test_one_flat_array_and_its_parts_take_the_same_steps_to_the_last_bit(dtype)
     # By hand the update sees one flat array, with the engine one array a parameter.
     rng = np.random.default_rng(0)
     shapes = {"W": (70, 31), "b": (31,), "s": ()}
-    flat, views = kernels.flat(shapes, dtype)
+    flat, views = buffers.flat(shapes, dtype)
     flat[...] = rng.standard_normal(len(flat))
     parts = [Tensor(a.copy(), requires_grad=True) for a in views.values()]
     options = {"lr": hold_then_decay(0.01, 100), "weight_decay": 0.1}
-    by_hand, adam = kernels.AdamUpdate([flat], **options), Adam(parts, **options)
-    mean, ema = kernels.EMA([flat], 0.99), EMA(parts, 0.99)
-    d_flat, gradients = kernels.flat(shapes, dtype)
+    by_hand, adam = updates.AdamUpdate([flat], **options), Adam(parts, **options)
+    mean, ema = updates.EMA([flat], 0.99), EMA(parts, 0.99)
+    d_flat, gradients = buffers.flat(shapes, dtype)
     for _ in range(100):
         d_flat[...] = rng.standard_normal(len(flat))
         for p, g in zip(parts, gradients.values(), strict=True):

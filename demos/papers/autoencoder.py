@@ -16,8 +16,9 @@ import numpy as np
 
 from demos.papers._data import images
 from demos.papers._jobs import Aim, Job, Row
-from scratchnet import backend, byhand, kernels
+from scratchnet import backend, byhand
 from scratchnet.backend import Array
+from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import PCA, reconstruction_error
 from scratchnet.training import History, fit, pretrain
 
@@ -58,7 +59,7 @@ def train(
     epochs = job.choose(epochs, 2)
     steps = epochs * -(-len(data.train) // BATCH)
     adam = partial(
-        kernels.AdamUpdate, lr=kernels.cosine_decay(LR, steps), weight_decay=decay
+        updates.AdamUpdate, lr=schedules.cosine_decay(LR, steps), weight_decay=decay
     )
     kind = Shifted if shifts else byhand.StackedAutoencoder
     stack = kind(SIZES, rng=init, batch_size=BATCH, optimizer=adam)

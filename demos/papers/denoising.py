@@ -19,7 +19,8 @@ from scratchnet import backend
 from scratchnet.backend import Array
 from scratchnet.data.corruption import Masking
 from scratchnet.functions import sigmoid
-from scratchnet.kernels import cosine_decay, glorot_uniform
+from scratchnet.kernels.initializers import glorot_uniform
+from scratchnet.kernels.schedules import cosine_decay
 from scratchnet.losses import binary_cross_entropy_with_logits
 from scratchnet.models.supervised import Classifier
 from scratchnet.nn import Dense, Module, Sigmoid, evaluate

@@ -18,7 +18,8 @@ import numpy as np
 from demos.gan import adam, averaged
 from demos.papers._data import Split, images
 from demos.papers._jobs import Aim, Job, Row
-from scratchnet import backend, byhand, kernels, plots
+from scratchnet import backend, byhand, plots
+from scratchnet.kernels import schedules
 from scratchnet.metrics import (
     frechet_distance,
     nearest_distance,
@@ -64,7 +65,7 @@ def features(job: Job, data: Split) -> Any:
 
     def training(**how: Any) -> dict[str, np.ndarray]:
         epochs = job.choose(12, 1)
-        rate = kernels.cosine_decay(1e-3, epochs * -(-len(data.train) // 100))
+        rate = schedules.cosine_decay(1e-3, epochs * -(-len(data.train) // 100))
         fit(network, (data.train, data.train_label), epochs=epochs, batch_size=100,
             rng=shuffle, optimizer=Adam(network.parameters(), lr=rate), progress=False,
             **how)  # fmt: skip

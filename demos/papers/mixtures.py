@@ -22,9 +22,10 @@ import numpy as np
 
 from demos.gan import Played, averaged, draw_frames
 from demos.papers._jobs import Aim, Job, Row
-from scratchnet import backend, kernels
+from scratchnet import backend
 from scratchnet.byhand import GAN
 from scratchnet.data.mixtures import Mixture, grid, ring
+from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import Coverage, mode_coverage
 from scratchnet.training import GANHistory, fit_gan
 
@@ -52,8 +53,8 @@ class Recipe(NamedTuple):
 
     def optimizer(self, steps: int) -> Any:
         """Make the updates of either network."""
-        rate = kernels.hold_then_decay(self.lr, steps) if self.falls else self.lr
-        return partial(kernels.AdamUpdate, lr=rate, betas=(self.beta1, 0.99))
+        rate = schedules.hold_then_decay(self.lr, steps) if self.falls else self.lr
+        return partial(updates.AdamUpdate, lr=rate, betas=(self.beta1, 0.99))
 
 
 def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:

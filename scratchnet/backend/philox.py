@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from scratchnet import backend
-from scratchnet.backend import Array, Fused
+from scratchnet.backend import Array, Kernel
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by: of the golden ratio, of √3
@@ -79,18 +79,18 @@ __device__ double fraction(unsigned int word)
 }}
 """
 _PLACE = "uint64 key, uint64 step, uint32 draw"
-UNIFORM = Fused(
+UNIFORM = Kernel(
     "philox_uniform", _PLACE, "T u", "u = (T)fraction(philox(key, step, draw, i));",
     _PREAMBLE,
 )  # fmt: skip
-NORMAL = Fused(
+NORMAL = Kernel(
     "philox_normal", _PLACE, "T z",
     "double u = fraction(philox(key, step, draw, 2ull * i));"
     "double v = fraction(philox(key, step, draw, 2ull * i + 1));"
     f"z = (T)(sqrt(-2 * log(u)) * cos({2 * math.pi!r} * v));",
     _PREAMBLE,
 )  # fmt: skip
-INTEGERS = Fused(
+INTEGERS = Kernel(
     "philox_integers", f"{_PLACE}, uint64 limit", "int64 r",
     "r = (limit * philox(key, step, draw, i)) >> 32;", _PREAMBLE,
 )  # fmt: skip
@@ -160,12 +160,12 @@ class Stream:
         )
 
     def _drawn(
-        self, kernel: Fused, shape: Any, dtype: DTypeLike, numbers: Any, *more: Any
+        self, kernel: Kernel, shape: Any, dtype: DTypeLike, numbers: Any, *more: Any
     ) -> Array:
         """Return an array of so many numbers, and count the draw."""
         out = backend.empty(shape, dtype)
         key, step = self._state["key"], self._state["step"]
-        if not backend.fused(kernel, key, step, self._draws, *more, out):
+        if not backend.run_kernel(kernel, key, step, self._draws, *more, out):
             out[...] = numbers(out.size).reshape(out.shape)
         self._draws += 1
         return out

@@ -50,7 +50,7 @@ backpropagation (3 to 6) leads through the decoder to its input,
     dLoss/dz                                                             (11)
 
 and with that through the encoder (12). The parameters then take one step of Adam or
-SGD along the gradient; both are in kernels.py.
+SGD along the gradient; both are in kernels/updates.py.
 """
 
 from collections.abc import Sequence
@@ -58,13 +58,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks, kernels
+from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
-from scratchnet.byhand.system import MakeUpdate, Minimiser
+from scratchnet.byhand.system import MakeUpdate, Minimizer
+from scratchnet.kernels import activations, initializers, updates
 
 
-class Autoencoder(Minimiser):
+class Autoencoder(Minimizer):
     """An autoencoder whose `step` allocates nothing.
 
     Args:
@@ -99,9 +100,9 @@ class Autoencoder(Minimiser):
         active_code: bool = False,
         output: str = "sigmoid",
         loss: str = "squared",
-        init: kernels.Initialiser = kernels.glorot_uniform,
+        init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
-        optimizer: MakeUpdate = kernels.AdamUpdate,
+        optimizer: MakeUpdate = updates.AdamUpdate,
     ) -> None:
         checks.rng(self._name, rng)
         checks.autoencoder(self._name, sizes, output, loss)
@@ -113,7 +114,7 @@ class Autoencoder(Minimiser):
         self.theta, self.d_theta = self._allocate(
             shapes("encoder", sizes) | shapes("decoder", mirrored)
         )
-        f = kernels.activation(activation, slope)
+        f = activations.activation(activation, slope)
         self.encoder = MLP(
             "encoder", sizes, self.parameters, self.gradients, rows=batch_size,
             dtype=dtype, activation=f, last=f if active_code else None,
@@ -122,9 +123,9 @@ class Autoencoder(Minimiser):
             "decoder", mirrored, self.parameters, self.gradients, rows=batch_size,
             dtype=dtype, activation=f, inputs=True,
         )  # fmt: skip
-        self.encoder.initialise(rng, init)
-        self.decoder.initialise(rng, init)
-        self.s = f if output == "activation" else kernels.activation(output)
+        self.encoder.initialize(rng, init)
+        self.decoder.initialize(rng, init)
+        self.s = f if output == "activation" else activations.activation(output)
         self.cross_entropy = loss == "cross_entropy"
         self.bounded = output == "sigmoid"
         self._rows = backend.empty(batch_size, dtype)
@@ -145,7 +146,7 @@ class Autoencoder(Minimiser):
         e = self.decoder.delta[-1]  # it becomes dLoss/da on the way back
         if self.cross_entropy:
             rows = self._rows[:n]
-            kernels.cross_entropy(a, x, rows, e, self._terms)  # (8), (9')
+            activations.cross_entropy(a, x, rows, e, self._terms)  # (8), (9')
             np.sum(rows, out=self._loss)  # (9')
         else:
             self.s.forward(a, e)  # (8): a becomes x̂

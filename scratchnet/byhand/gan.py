@@ -107,10 +107,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks, kernels
+from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
 from scratchnet.byhand.system import MakeUpdate, System
+from scratchnet.kernels import activations, initializers, updates
 
 
 class GAN(System):
@@ -152,9 +153,9 @@ class GAN(System):
         r1: float = 0.0,
         r2: float = 0.0,
         packing: int = 1,
-        init: kernels.Initialiser = kernels.glorot_uniform,
+        init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
-        optimizer: MakeUpdate = kernels.AdamUpdate,
+        optimizer: MakeUpdate = updates.AdamUpdate,
         discriminator_optimizer: MakeUpdate | None = None,
     ) -> None:
         checks.rng(self._name, rng)
@@ -172,21 +173,21 @@ class GAN(System):
         self.r1, self.r2 = float(r1), float(r2)
         self.packing = packing
 
-        f = kernels.activation(activation, slope)
+        f = activations.activation(activation, slope)
         self.theta_g, self.d_theta_g = self._allocate(shapes("generator", generator))
         self.theta_d, self.d_theta_d = self._allocate(
             shapes("discriminator", discriminator)
         )
         self.generator = MLP(
             "generator", generator, self.parameters, self.gradients, rows=batch_size,
-            dtype=dtype, activation=f, last=kernels.activation(output),
+            dtype=dtype, activation=f, last=activations.activation(output),
         )  # fmt: skip
         self.discriminator = MLP(
             "discriminator", discriminator, self.parameters, self.gradients,
             rows=2 * batch_size, dtype=dtype, activation=f, inputs=True,
         )  # fmt: skip
-        self.generator.initialise(rng, init)
-        self.discriminator.initialise(rng, init)
+        self.generator.initialize(rng, init)
+        self.discriminator.initialize(rng, init)
         self.optimizer = optimizer([self.theta_g])
         make = discriminator_optimizer or optimizer
         self.discriminator_optimizer = make([self.theta_d])
@@ -200,7 +201,7 @@ class GAN(System):
             self._s = [backend.empty((rows, d), dtype) for d in discriminator[:-1]]
             self._dW = [None, *(backend.zeros(W.shape, dtype)
                                 for W in self.discriminator.W[1:])]  # fmt: skip
-        self._sigmoid = kernels.activation("sigmoid").forward
+        self._sigmoid = activations.activation("sigmoid").forward
 
     @property
     def paired(self) -> bool:

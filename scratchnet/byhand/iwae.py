@@ -52,9 +52,10 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, checks, kernels
+from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.byhand.vae import VAE
+from scratchnet.kernels import activations
 
 
 class IWAE(VAE):
@@ -142,7 +143,7 @@ class IWAE(VAE):
         da = self.decoder.delta[-1].reshape(a.shape)
         if not self.gaussian:
             terms = self._terms[: n * k].reshape(a.shape)
-            kernels.cross_entropy(a, x, out, da, terms)  # (10), (22)
+            activations.cross_entropy(a, x, out, da, terms)  # (10), (22)
             np.negative(out, out=out)  # (10)
             return
         np.subtract(a, x, out=da)

@@ -41,7 +41,7 @@ needs dLoss/dh_0. f' can be written through h = f(a), so that a need not be kept
     sigmoid       h (1 - h)
     tanh          1 - h²
 
-f and f' are in kernels.py.
+f and f' are in kernels/activations.py.
 
 
 The memory
@@ -56,8 +56,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, kernels
+from scratchnet import backend
 from scratchnet.backend import Array
+from scratchnet.kernels import activations, initializers
 
 
 def shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -102,8 +103,8 @@ class MLP:
         *,
         rows: int,
         dtype: DTypeLike,
-        activation: kernels.Activation,
-        last: kernels.Activation | None = None,
+        activation: activations.Activation,
+        last: activations.Activation | None = None,
         inputs: bool = False,
     ) -> None:
         L = self.L = len(sizes) - 1
@@ -112,7 +113,7 @@ class MLP:
         self.b: list[Array] = [None, *(parameters[f"{n}.b"] for n in names)]
         self.dW: list[Array] = [None, *(gradients[f"{n}.W"] for n in names)]
         self.db: list[Array] = [None, *(gradients[f"{n}.b"] for n in names)]
-        self.f = [activation] * L + [last or kernels.activation("linear")]
+        self.f = [activation] * L + [last or activations.activation("linear")]
 
         def buffer(k: int) -> Array:
             return backend.empty((rows, sizes[k]), dtype)
@@ -125,7 +126,9 @@ class MLP:
         self.delta = self._delta.copy()
         self._ones = backend.asarray(np.ones((1, rows), dtype))
 
-    def initialise(self, rng: np.random.Generator, init: kernels.Initialiser) -> None:
+    def initialize(
+        self, rng: np.random.Generator, init: initializers.Initializer
+    ) -> None:
         """Draw every W, layer by layer; every b stays at zero."""
         for W in self.W[1:]:
             W[...] = backend.asarray(init(rng, W.shape, W.dtype))
@@ -139,7 +142,7 @@ class MLP:
         for k in range(1, self.L + 1):
             h[k] = a = self._h[k][:n]
             backend.matmul(h[k - 1], self.W[k], a)  # (1)
-            kernels.add_row(a, self.b[k])  # (1)
+            activations.add_row(a, self.b[k])  # (1)
             self.f[k].forward(a, self.delta[k])  # (2)
         return h[self.L]
 

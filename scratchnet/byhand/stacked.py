@@ -18,8 +18,9 @@ propagated to the layers below, and nothing comes from those above, so the gradi
 from collections.abc import Sequence
 from typing import Any
 
-from scratchnet import kernels
+from scratchnet import twins
 from scratchnet.byhand.autoencoder import Autoencoder
+from scratchnet.kernels import buffers
 
 
 class StackedAutoencoder(Autoencoder):
@@ -49,8 +50,8 @@ class StackedAutoencoder(Autoencoder):
             ValueError: there is no layer k.
 
         """
-        names = kernels.layer_names(self.sizes, k)
-        options = self._options | kernels.layer_options(self.sizes, k)
+        names = twins.layer_names(self.sizes, k)
+        options = self._options | twins.layer_options(self.sizes, k)
         made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
         state = self.state_dict()
         made.load_state_dict({mine: state[name] for mine, name in names.items()})
@@ -68,8 +69,8 @@ class StackedAutoencoder(Autoencoder):
                 f"set_layer: a {type(layer).__name__} given, an Autoencoder expected"
             )
         state = layer.state_dict()
-        names = kernels.layer_names(self.sizes, k)
+        names = twins.layer_names(self.sizes, k)
         found = {name: state[mine] for mine, name in names.items()}
         owner = f"{type(self).__name__}.set_layer"
         arrays = {name: self.parameters[name] for name in found}
-        kernels.load_state(owner, arrays, found)
+        buffers.load_state(owner, arrays, found)

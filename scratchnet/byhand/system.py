@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks, kernels
+from scratchnet import backend, checks
 from scratchnet.backend import Array
+from scratchnet.kernels import buffers, updates
 
-MakeUpdate = Callable[[list[Array]], kernels.Update]
+MakeUpdate = Callable[[list[Array]], updates.Update]
 
 
 class System:
@@ -44,8 +45,8 @@ class System:
             All of these parameters, and all gradients, each as one flat array.
 
         """
-        theta, parameters = kernels.flat(shapes, self.dtype)
-        d_theta, gradients = kernels.flat(shapes, self.dtype)
+        theta, parameters = buffers.flat(shapes, self.dtype)
+        d_theta, gradients = buffers.flat(shapes, self.dtype)
         self.parameters.update(parameters)
         self.gradients.update(gradients)
         return theta, d_theta
@@ -81,11 +82,11 @@ class System:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copy the parameters to the host, by the names of the engine's model."""
-        return kernels.copy_state(self.parameters)
+        return buffers.copy_state(self.parameters)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set all parameters, or none and say what differs (ValueError)."""
-        kernels.load_state(f"{self._name}.load_state_dict", self.parameters, state)
+        buffers.load_state(f"{self._name}.load_state_dict", self.parameters, state)
 
     def __reduce__(self) -> Any:
         """Refuse copies: the parts of theta would no longer be parts of it."""
@@ -95,7 +96,7 @@ class System:
         )
 
 
-class Minimiser(System):
+class Minimizer(System):
     """A system that goes down the gradient of one loss.
 
     A subclass writes `forward`, which leaves the loss in `_loss`, and `backward`, which
@@ -114,7 +115,7 @@ class Minimiser(System):
     theta: Array
     d_theta: Array
     sums: Array
-    optimizer: kernels.Update
+    optimizer: updates.Update
 
     def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
         super().__init__(batch_size, dtype)
@@ -122,8 +123,8 @@ class Minimiser(System):
         self._total_rows: int | None = None  # of the minibatch that this is a part of
 
     def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, Array]:
-        theta, parameters = kernels.flat(shapes, self.dtype)
-        self.sums, gradients = kernels.flat({**shapes, "loss": (1,)}, self.dtype)
+        theta, parameters = buffers.flat(shapes, self.dtype)
+        self.sums, gradients = buffers.flat({**shapes, "loss": (1,)}, self.dtype)
         self._loss = gradients.pop("loss").reshape(())
         self.parameters.update(parameters)
         self.gradients.update(gradients)
@@ -195,4 +196,4 @@ class Minimiser(System):
         """Return the loss and copies of its gradients by name; change nothing."""
         self.forward(*batch)
         self.backward()
-        return float(backend.to_numpy(self._loss)), kernels.copy_state(self.gradients)
+        return float(backend.to_numpy(self._loss)), buffers.copy_state(self.gradients)

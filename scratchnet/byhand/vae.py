@@ -68,14 +68,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks, kernels
+from scratchnet import backend, checks
 from scratchnet.backend import Array
-from scratchnet.bounds import LatentVariableModel, log_bernoulli, log_gaussian
 from scratchnet.byhand.mlp import MLP, shapes
-from scratchnet.byhand.system import MakeUpdate, Minimiser
+from scratchnet.byhand.system import MakeUpdate, Minimizer
+from scratchnet.kernels import activations, initializers, updates
+from scratchnet.twins import LatentVariableModel, log_bernoulli, log_gaussian
 
 
-class VAE(Minimiser, LatentVariableModel):
+class VAE(Minimizer, LatentVariableModel):
     """A variational autoencoder whose `step` allocates nothing.
 
     Args:
@@ -106,9 +107,9 @@ class VAE(Minimiser, LatentVariableModel):
         slope: float = 0.2,
         decoder: str = "bernoulli",
         beta: float = 1.0,
-        init: kernels.Initialiser = kernels.glorot_uniform,
+        init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
-        optimizer: MakeUpdate = kernels.AdamUpdate,
+        optimizer: MakeUpdate = updates.AdamUpdate,
     ) -> None:
         checks.rng(self._name, rng)
         checks.vae(self._name, sizes, decoder, beta)
@@ -124,7 +125,7 @@ class VAE(Minimiser, LatentVariableModel):
         if self.gaussian:
             made["log_var_x"] = (1,)
         self.theta, self.d_theta = self._allocate(made)
-        f = kernels.activation(activation, slope)
+        f = activations.activation(activation, slope)
         rows = self._decoder_rows()
         self.encoder = MLP(
             "encoder", inwards, self.parameters, self.gradients, rows=batch_size,
@@ -134,9 +135,9 @@ class VAE(Minimiser, LatentVariableModel):
             "decoder", outwards, self.parameters, self.gradients, rows=rows,
             dtype=dtype, activation=f, inputs=True,
         )  # fmt: skip
-        self.encoder.initialise(rng, init)
-        self.decoder.initialise(rng, init)
-        self._sigmoid = kernels.activation("sigmoid").forward
+        self.encoder.initialize(rng, init)
+        self.decoder.initialize(rng, init)
+        self._sigmoid = activations.activation("sigmoid").forward
         self._z = backend.empty((rows, c), dtype)
         self._sigma = backend.empty((batch_size, c), dtype)
         self._rows = backend.empty(batch_size, dtype)
@@ -194,7 +195,7 @@ class VAE(Minimiser, LatentVariableModel):
         loss = self._loss
         if not self.gaussian:
             rows = self._rows[: len(x)]
-            kernels.cross_entropy(a, x, rows, da, self._terms)  # (10), (13)
+            activations.cross_entropy(a, x, rows, da, self._terms)  # (10), (13)
             np.sum(rows, out=loss)  # (10)
             return
         np.subtract(a, x, out=da)

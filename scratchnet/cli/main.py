@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from scratchnet import __version__, backend, checks, kernels
+from scratchnet import __version__, backend, checks
 from scratchnet.cli.train import (
     CORRUPTIONS,
     DRAWN,
@@ -26,6 +26,7 @@ from scratchnet.cli.train import (
     say,
     train,
 )
+from scratchnet.kernels import activations
 from scratchnet.training.distributed import GroupError
 
 LARGEST = 10**9  # of the whole numbers that options take
@@ -98,7 +99,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "nargs": "*",
         "help": "widths of the hidden layers; the second network mirrors the first",
     },
-    "activation": {"choices": kernels.ACTIVATIONS, "help": "of hidden layers"},
+    "activation": {"choices": activations.ACTIVATIONS, "help": "of hidden layers"},
     "output": {"choices": ["sigmoid", "linear"], "help": "of the decoder"},
     "loss": {"choices": ["squared", "cross_entropy"]},
     "pretrain": {

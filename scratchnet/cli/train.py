@@ -25,11 +25,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import __version__, backend, byhand, kernels, models, nn, optim, plots
+from scratchnet import __version__, backend, byhand, models, nn, optim, plots
 from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
 from scratchnet.data.deer import draw_scenes
 from scratchnet.data.digits import draw_digits
 from scratchnet.data.idx import download_mnist, load_mnist
+from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import PCA, frechet_distance, psnr, reconstruction_error
 from scratchnet.runs.folder import (
     HISTORY,
@@ -328,8 +329,8 @@ class Job(NamedTuple):
 
 def adam(args: argparse.Namespace, steps: int, **options: Any) -> Callable[..., Any]:
     """Return what makes Adam: of arrays by hand, or of parameters with the engine."""
-    kind = kernels.AdamUpdate if args.engine == "byhand" else optim.Adam
-    return partial(kind, lr=kernels.hold_then_decay(args.lr, steps), **options)
+    kind = updates.AdamUpdate if args.engine == "byhand" else optim.Adam
+    return partial(kind, lr=schedules.hold_then_decay(args.lr, steps), **options)
 
 
 def descend(job: Job) -> tuple[Any, dict[str, Any]]:
@@ -389,7 +390,7 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
     gan = job.build(optimizer=of_g, discriminator_optimizer=of_d)
     optimizers = None
     if args.engine == "byhand":
-        average: Any = kernels.EMA([gan.theta_g], args.ema)
+        average: Any = updates.EMA([gan.theta_g], args.ema)
     else:
         g, d = gan.generator.parameters(), gan.discriminator.parameters()
         optimizers = of_g(g), of_d(d)

@@ -1,243 +1,34 @@
-"""What a step by the engine and a step by hand share, down to the last bit.
+"""Updates: SGD, Adam, AdamW and the running average, each written once for both sides.
 
-Initialisers, flat buffers, the updates of SGD and Adam, activations in place, and
-the checks of what comes in. Everything that runs in a training step writes into
-arrays that exist already: plain NumPy calls with `out=`, nothing allocated. What
-changes from step to step (Adam's t, the learning rate) is kept in arrays too, so
-that a recorded step can be replayed without asking Python again. Where a GPU gains by
-it, a chain of calls is one kernel in C too, and the NumPy calls follow it.
+The engine's optimizers and the steps by hand use the same code, so that they agree to
+the last bit. Everything writes into arrays that exist already, in plain NumPy calls
+with `out=`. What changes from step to step (Adam's t, the learning rate) is kept in
+arrays too, so that a recorded step can be replayed. Where a GPU gains by it, a chain of
+calls is one kernel in C too, and the NumPy calls follow it.
 """
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from scratchnet import backend, checks
-from scratchnet.backend import Array, Fused
-
-Initialiser = Callable[..., Array]
-
-# --- Initialisers -------------------------------------------------------------------
-#
-# `(rng, (d_in, d_out), dtype) -> W`. Each is drawn in float64 and then cast, so a
-# float32 and a float64 model of one seed start from the same numbers.
-
-
-def glorot_uniform(
-    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
-) -> Array:
-    """Draw W from U(-r, r), r = √(6 / (d_in + d_out)).
-
-    The variance 2 / (d_in + d_out) is a compromise that keeps the size of values on
-    the way forward, and of gradients on the way back, about the same in all layers
-    (Glorot & Bengio 2010, equation 16).
-    """
-    d_in, d_out = _check_initialiser("glorot_uniform", rng, shape, dtype)
-    r = math.sqrt(6 / (d_in + d_out))
-    return backend.asarray(rng.uniform(-r, r, shape), dtype)
-
-
-def glorot_normal(
-    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
-) -> Array:
-    """Draw W from N(0, 2 / (d_in + d_out)) (Glorot & Bengio 2010, equation 12)."""
-    d_in, d_out = _check_initialiser("glorot_normal", rng, shape, dtype)
-    std = math.sqrt(2 / (d_in + d_out))
-    return backend.asarray(rng.normal(0.0, std, shape), dtype)
-
-
-def he_uniform(
-    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
-) -> Array:
-    """Draw W from U(-r, r), r = √(6 / d_in): the variance of `he_normal`."""
-    d_in, _ = _check_initialiser("he_uniform", rng, shape, dtype)
-    r = math.sqrt(6 / d_in)
-    return backend.asarray(rng.uniform(-r, r, shape), dtype)
-
-
-def he_normal(
-    rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
-) -> Array:
-    """Draw W from N(0, 2 / d_in), for layers followed by ReLU.
-
-    ReLU halves the mean square of its input, and the 2 makes up for it (He et al.
-    2015, equation 10).
-    """
-    d_in, _ = _check_initialiser("he_normal", rng, shape, dtype)
-    std = math.sqrt(2 / d_in)
-    return backend.asarray(rng.normal(0.0, std, shape), dtype)
-
-
-def _check_initialiser(
-    owner: str, rng: Any, shape: Any, dtype: DTypeLike
-) -> tuple[int, int]:
-    """Return the shape of a W, (d_in, d_out), or raise an error."""
-    checks.rng(owner, rng)
-    checks.dtype(owner, dtype)
-    checks.sizes(owner, shape, "shape")
-    if len(shape) != 2:
-        raise ValueError(f"{owner}: shape is {shape}; (d_in, d_out) expected")
-    return shape[0], shape[1]
-
-
-# --- Flat buffers -------------------------------------------------------------------
-
-
-def flat(
-    shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike = np.float32
-) -> tuple[Array, dict[str, Array]]:
-    """Lay out named arrays one after another in a single buffer of zeros.
-
-    One update of the buffer is then an update of every array in it. Each begins at a
-    multiple of four entries, 16 bytes of float32, as a GPU's fast products want their
-    matrices; what is between them stays zero.
-
-    Returns:
-        The buffer, and for each name its view of that shape.
-
-    """
-    places = {}
-    stop = 0
-    for name, shape in shapes.items():
-        start = -(-stop // 4) * 4
-        stop = start + math.prod(shape)
-        places[name] = slice(start, stop)
-    buffer = backend.zeros(stop, dtype)
-    return buffer, {name: buffer[places[name]].reshape(shapes[name]) for name in shapes}
-
-
-# --- State: named arrays, out and back in -------------------------------------------
-
-
-def copy_state(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Copy named arrays to the host."""
-    return {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
-
-
-def load_state(
-    owner: str, arrays: Mapping[str, Array], state: Mapping[str, Any]
-) -> None:
-    """Write the values of `state` into `arrays`, all of them or none.
-
-    Args:
-        owner: who is asking, for the error.
-        arrays: the named arrays to write into.
-        state: for each name an array of the same shape and dtype.
-
-    Raises:
-        TypeError, ValueError: as for `check_state`; nothing was written.
-
-    """
-    write_state(arrays, check_state(owner, arrays, state))
-
-
-def check_state(
-    owner: str, arrays: Mapping[str, Array], state: Mapping[str, Any]
-) -> dict[str, Array]:
-    """Return the values that `write_state` is to write into `arrays`.
-
-    They are copies: an array of `state` may be one of `arrays`, under another name.
-
-    Raises:
-        TypeError: `state` is not a mapping.
-        ValueError: names are missing or unexpected, a shape or dtype differs, an array
-            to write into is read-only, or a value has masked entries; every fault is
-            listed.
-
-    """
-    if not isinstance(state, Mapping):
-        raise TypeError(
-            f"{owner}: a {type(state).__name__} given, a dict of arrays expected"
-        )
-    wrong = [f"missing: {name}" for name in arrays if name not in state]
-    wrong += [f"unexpected: {name}" for name in state if name not in arrays]
-    for name, a in arrays.items():
-        if name in state and (fault := _state_fault(a, state[name])):
-            wrong.append(f"{name}: {fault}")
-    if wrong:
-        raise ValueError("\n  ".join([f"{owner}: nothing was loaded", *wrong]))
-    return {name: backend.asarray(state[name]).copy() for name in arrays}
-
-
-def _state_fault(a: Array, value: Any) -> str | None:
-    """Say why `value` cannot be written into `a`; None if it can."""
-    if not backend.is_array(value):
-        return f"a {type(value).__name__} given, an array expected"
-    if value.shape != a.shape:
-        return f"shape {value.shape} given, {a.shape} expected"
-    if value.dtype != a.dtype:
-        return f"{value.dtype} given, {a.dtype} expected"
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        return "masked entries given; pass what .filled(value) returns"
-    return READ_ONLY if checks.read_only(a) else None
-
-
-def write_state(arrays: Mapping[str, Array], values: Mapping[str, Array]) -> None:
-    """Write what `check_state` returned."""
-    for name, a in arrays.items():
-        a[...] = values[name]
-
-
-# --- What stops a write -------------------------------------------------------------
-
-READ_ONLY = "is read-only; use a copy, or set its flags.writeable to True"
-
-
-class ArrayError(ValueError):
-    """Something is wrong with some of a list of arrays.
-
-    Attributes:
-        faults: for each of them its position in the list, and what is wrong. None is
-            the position of what belongs to no single array.
-
-    """
-
-    def __init__(
-        self,
-        owner: str,
-        faults: Sequence[tuple[int | None, str]],
-        label: Callable[[int], str] = "arrays[{}]".format,
-    ) -> None:
-        self.owner = owner
-        self.faults = list(faults)
-        names = ["the update" if i is None else label(i) for i, _ in faults]
-        lines = [f"{name} {why}" for name, (_, why) in zip(names, faults, strict=True)]
-        super().__init__("\n  ".join([f"{owner}: {lines[0]}", *lines[1:]]))
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.owner, self.faults)
-
-
-def _refuse_read_only(owner: str, arrays: Sequence[Array], before: str = "") -> None:
-    """Raise ArrayError unless all of these can be written."""
-    found = [i for i, a in enumerate(arrays) if checks.read_only(a)]
-    if found:
-        raise ArrayError(owner, [(i, before + READ_ONLY) for i in found])
-
-
-# --- Updates ------------------------------------------------------------------------
-
-# What is passed over several times is worked on in blocks of about this many elements,
-# which stay in the core's cache from one pass to the next. A device takes it at once.
-BLOCK = 1 << 16
-
-
-def _rows(a: Array) -> int:
-    """Return how many rows of `a` make a block."""
-    if not backend.on_host():
-        return max(1, len(a))
-    return max(1, BLOCK * len(a) // max(1, int(a.size)))
-
-
-def _blocks(a: Array) -> Iterator[slice]:
-    """Cut the rows of `a` into blocks."""
-    rows = _rows(a)
-    return (slice(i, i + rows) for i in range(0, len(a), rows))
+from scratchnet.backend import Array, Kernel
+from scratchnet.kernels.buffers import (
+    READ_ONLY,
+    ArrayError,
+    at_least_1d,
+    blocks,
+    check_state,
+    copy_state,
+    load_state,
+    refuse_read_only,
+    rows_in_block,
+    write_state,
+)
+from scratchnet.kernels.schedules import Rate
 
 
 def sgd_update(
@@ -262,7 +53,7 @@ def sgd_update(
         momentum: how much of the velocity stays, in [0, 1).
 
     """
-    for block in _blocks(p):
+    for block in blocks(p):
         p_, g_ = p[block], g[block]
         s = scratch[: len(p_)]
         if velocity is None:
@@ -275,7 +66,7 @@ def sgd_update(
         np.subtract(p_, s, out=p_)
 
 
-ADAM = Fused(
+ADAM = Kernel(
     "adam", "T g, T lr_t, T eps_t, T keep, T beta1, T beta2", "T p, T m, T v",
     "m = beta1 * m + g;"
     "v = beta2 * v + g * g;"
@@ -328,9 +119,9 @@ def adam_update(
 
     """
     kept = 1.0 if keep is None else keep
-    if backend.fused(ADAM, g, lr_t, eps_t, kept, beta1, beta2, p, m, v):
+    if backend.run_kernel(ADAM, g, lr_t, eps_t, kept, beta1, beta2, p, m, v):
         return
-    for block in _blocks(p):
+    for block in blocks(p):
         p_, g_, m_, v_ = p[block], g[block], m[block], v[block]
         s = scratch[: len(p_)]
         np.multiply(m_, beta1, out=m_)
@@ -347,7 +138,7 @@ def adam_update(
         np.subtract(p_, s, out=p_)
 
 
-ADAM_SCALARS = Fused(
+ADAM_SCALARS = Kernel(
     "adam_scalars", "float64 lr, float64 beta1, float64 beta2, float64 eps",
     "float64 t, float64 lr_t, float64 eps_t",
     "t += 1;"
@@ -373,7 +164,7 @@ def adam_scalars(
     with r = √(c2 / (1 − β2)), lr_t = lr · r · (1 − β1)/c1 and eps_t = r · ε. All are
     0-d float64 arrays, written in place; ci = 1 − βi^t.
     """
-    if backend.fused(ADAM_SCALARS, lr, *betas, eps, t, lr_t, eps_t):
+    if backend.run_kernel(ADAM_SCALARS, lr, *betas, eps, t, lr_t, eps_t):
         return
     np.add(t, 1, out=t)
     np.power(betas[0], t, out=lr_t)
@@ -386,69 +177,6 @@ def adam_scalars(
     np.multiply(lr_t, 1 - betas[0], out=lr_t)
     np.multiply(lr_t, lr, out=lr_t)
     np.multiply(eps_t, eps, out=eps_t)
-
-
-# --- Learning rates -----------------------------------------------------------------
-
-# A learning rate is a number, or a function of the number of steps taken so far.
-Rate = float | Callable[[int], float]
-
-
-def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], float]:
-    """Return the rate that falls from `lr` to `final` as half a cosine.
-
-    final + (lr − final) · (1 + cos(π t / steps)) / 2 in step t = 0, 1, ... (Loshchilov
-    & Hutter 2017, equation 5, without restarts). From t = steps on it stays where the
-    last step had it, which is above `final`: a rate is positive.
-
-    Raises:
-        TypeError, ValueError: lr or steps is not positive, or final not in [0, lr].
-
-    """
-    _check_decay("cosine_decay", lr, steps, final)
-    return partial(_cosine, lr=lr, steps=steps, final=final)
-
-
-# The rates are functions of the module, so that they can be pickled.
-
-
-def _cosine(t: int, *, lr: float, steps: int, final: float) -> float:
-    part = min(t, steps - 1) / steps
-    # (1 + cos 2a) / 2 = cos² a, which is not rounded to 0 near the end.
-    return final + (lr - final) * math.cos(math.pi / 2 * part) ** 2
-
-
-def hold_then_decay(
-    lr: float, steps: int, hold: float = 0.5, final: float = 0.0
-) -> Callable[[int], float]:
-    """Return the rate that is `lr` for a while, then falls to `final` in a line.
-
-    So GANs are often trained (Zhu et al. 2017, section 4).
-
-    Args:
-        lr: the rate of the first hold · steps steps.
-        steps: from t = steps on it stays where the last step had it, above `final`.
-        hold: the fraction of the steps that come before the fall, in [0, 1).
-        final: where it would be in step t = steps, in [0, lr].
-
-    Raises:
-        TypeError, ValueError: a number is out of its range.
-
-    """
-    _check_decay("hold_then_decay", lr, steps, final)
-    held = checks.number("hold_then_decay", "hold", hold, "[0, 1)") * steps
-    return partial(_line, lr=lr, steps=steps, held=held, final=final)
-
-
-def _line(t: int, *, lr: float, steps: int, held: float, final: float) -> float:
-    part = max(0.0, min(t, steps - 1) - held) / (steps - held)
-    return lr + (final - lr) * part
-
-
-def _check_decay(owner: str, lr: float, steps: int, final: float) -> None:
-    checks.number(owner, "lr", lr, checks.POSITIVE)
-    checks.count(owner, "steps", steps)
-    checks.number(owner, "final", final, f"[0, {lr}]")
 
 
 # --- Updates of lists of arrays -----------------------------------------------------
@@ -501,11 +229,11 @@ class _Update:
         self._scalars: dict[Any, list[Array]] = {}
         for dtype in dict.fromkeys(a.dtype for a in arrays):
             same = [at_least_1d(a) for a in arrays if a.dtype == dtype]
-            size = max((_rows(a) * a[:1].size for a in same), default=0)
+            size = max((rows_in_block(a) * a[:1].size for a in same), default=0)
             buffers[dtype] = backend.empty(size, dtype)
             self._scalars[dtype] = [backend.zeros((), dtype) for _ in range(3)]
         for a in map(at_least_1d, arrays):
-            rows = min(len(a), _rows(a))
+            rows = min(len(a), rows_in_block(a))
             shape = (rows, *a.shape[1:])
             scratch = buffers[a.dtype][: math.prod(shape)].reshape(shape)
             self._scratch.append(scratch)
@@ -656,11 +384,6 @@ def _listed(owner: str, arrays: Any) -> list[Array]:
         if isinstance(a, np.ma.MaskedArray):
             raise TypeError(f"{owner}: arrays[{i}] is a masked array; pass a plain one")
     return list(arrays)
-
-
-def at_least_1d(a: Array) -> Array:
-    """Return a view of `a` that has rows."""
-    return a if a.ndim else a.reshape(1)
 
 
 class SGDUpdate(_Update):
@@ -822,7 +545,9 @@ class EMA:
         self.decay = checks.number("EMA", "decay", decay, "[0, 1)")
         self._arrays = _listed("EMA", arrays)
         self._averages = [a.copy() for a in self._arrays]
-        self._scratch = [a[: _rows(a)].copy() for a in map(at_least_1d, self._arrays)]
+        self._scratch = [
+            a[: rows_in_block(a)].copy() for a in map(at_least_1d, self._arrays)
+        ]
         self._depth = 0  # of the `with average():` that are open
         self._kept: list[Array] = []  # the parameters, while there are any
 
@@ -836,12 +561,12 @@ class EMA:
         """
         if self._depth:
             raise ValueError("EMA.update: inside average(), parameters are averages")
-        _refuse_read_only("EMA.update", self._averages, "has an average that ")
+        refuse_read_only("EMA.update", self._averages, "has an average that ")
         for a, mean, scratch in zip(
             self._arrays, self._averages, self._scratch, strict=True
         ):
             p, m = at_least_1d(a), at_least_1d(mean)
-            for block in _blocks(p):
+            for block in blocks(p):
                 p_, m_ = p[block], m[block]
                 s = scratch[: len(p_)]
                 # p̄ + (1 − decay)·(p − p̄): at rest, p is its average to the last bit.
@@ -869,7 +594,7 @@ class EMA:
     def put(self) -> None:
         """Put the averages in the place of the parameters; `give_back` must follow."""
         if not self._depth:
-            _refuse_read_only("EMA.average", self._arrays)
+            refuse_read_only("EMA.average", self._arrays)
             self._kept = [a.copy() for a in self._arrays]
         self._depth += 1
         if self._depth == 1:
@@ -933,206 +658,3 @@ class EMA:
 
         """
         load_state("EMA.load_state_dict", self.state_arrays(), state)
-
-
-# --- Activations, in place ----------------------------------------------------------
-
-ADD_ROW = Fused("add_row", "raw T b, uint32 d", "T a", "a += b[(unsigned int)i % d];")
-
-
-def add_row(a: Array, b: Array) -> None:
-    """Add the row b (d,) to every row of a (n, d)."""
-    # On a GPU np.add counts rows and columns, which makes it slower than a copy.
-    if not backend.fused(ADD_ROW, b, len(b), a):
-        np.add(a, b, out=a)
-
-
-class Activation(NamedTuple):
-    """An activation h = f(a) and its derivative, both without new memory.
-
-    `forward(a, scratch)` overwrites a with h. `backward(delta, h)` overwrites delta
-    with delta ⊙ f'(a), f' being written through h alone, and uses up h.
-    """
-
-    forward: Callable[[Array, Array], None]
-    backward: Callable[[Array, Array], None]
-
-
-def _linear(a: Array, scratch: Array) -> None:
-    pass
-
-
-def _linear_backward(delta: Array, h: Array) -> None:
-    pass  # f' = 1
-
-
-def _relu(a: Array, scratch: Array) -> None:
-    np.maximum(a, 0, out=a)
-
-
-LEAKY_RELU = Fused("leaky_relu", "T slope", "T a", "a = a > 0 ? a : slope * a;")
-STEPS = Fused(
-    "steps", "T slope", "T delta, T h", "h = h > 0 ? T(1) : slope; delta *= h;"
-)
-
-
-def _leaky_relu(slope: float) -> Callable[[Array, Array], None]:
-    def forward(a: Array, scratch: Array) -> None:
-        if backend.fused(LEAKY_RELU, slope, a):
-            return
-        np.multiply(a, slope, out=scratch)
-        np.maximum(a, scratch, out=a)  # right while slope < 1
-
-    return forward
-
-
-def _steps(slope: float) -> Callable[[Array, Array], None]:
-    def backward(delta: Array, h: Array) -> None:
-        if backend.fused(STEPS, slope, delta, h):
-            return
-        # f' = 1 where h > 0, else slope: rounded up, h > 0 is at least 1. (np.sign
-        # takes ten times as long: the processor cannot guess where it branches.)
-        np.ceil(h, out=h)
-        np.clip(h, slope, 1, out=h)
-        np.multiply(delta, h, out=delta)
-
-    return backward
-
-
-SIGMOID = Fused("sigmoid", "", "T a", "a = 1 / (1 + exp(-a));")
-SIGMOID_BACKWARD = Fused(
-    "sigmoid_backward", "", "T delta, T h", "delta *= h * (1 - h);"
-)
-
-
-def _sigmoid(a: Array, scratch: Array) -> None:
-    if backend.fused(SIGMOID, a):
-        return
-    np.negative(a, out=a)
-    # exp(-a) becomes inf for a very negative a, and 1 / (1 + inf) = 0 is right.
-    with np.errstate(over="ignore"):
-        np.exp(a, out=a)
-        np.add(a, 1, out=a)
-    np.divide(1, a, out=a)
-
-
-def _sigmoid_backward(delta: Array, h: Array) -> None:
-    if backend.fused(SIGMOID_BACKWARD, delta, h):
-        return
-    np.multiply(delta, h, out=delta)
-    np.subtract(1, h, out=h)
-    np.multiply(delta, h, out=delta)  # f' = h (1 - h)
-
-
-def _tanh(a: Array, scratch: Array) -> None:
-    np.tanh(a, out=a)
-
-
-TANH_BACKWARD = Fused("tanh_backward", "", "T delta, T h", "delta *= 1 - h * h;")
-
-
-def _tanh_backward(delta: Array, h: Array) -> None:
-    if backend.fused(TANH_BACKWARD, delta, h):
-        return
-    np.multiply(h, h, out=h)
-    np.subtract(1, h, out=h)  # f' = 1 - h²
-    np.multiply(delta, h, out=delta)
-
-
-ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
-
-
-def activation(name: str, slope: float = 0.2) -> Activation:
-    """Return the activation of that name; `slope` is leaky_relu's, in [0, 1).
-
-    Raises:
-        ValueError: there is no activation of that name, or `slope` is out of range.
-
-    """
-    checks.choice("activation", "name", name, ACTIVATIONS)
-    slope = checks.number("leaky_relu", "slope", slope, "[0, 1)")
-    if name == "leaky_relu":
-        return Activation(_leaky_relu(slope), _steps(slope))
-    return {
-        "linear": Activation(_linear, _linear_backward),
-        "relu": Activation(_relu, _steps(0)),
-        "sigmoid": Activation(_sigmoid, _sigmoid_backward),
-        "tanh": Activation(_tanh, _tanh_backward),
-    }[name]
-
-
-CROSS_ENTROPY = Fused(
-    "cross_entropy", "T x", "T a, T delta, T terms",
-    "T s = 1 / (1 + exp(-a));"
-    "terms = (a > 0 ? a : T(0)) - a * x - log(s > 1 - s ? s : 1 - s);"
-    "a = s;"
-    "delta = s - x;",
-)  # fmt: skip
-
-
-def cross_entropy(
-    a: Array, x: Array, loss: Array, delta: Array, scratch: Array
-) -> None:
-    """Compute the cross-entropy of logits, and its derivative, which comes along.
-
-        loss  = Σ −x·log σ(a) − (1 − x)·log(1 − σ(a)), over the last axis
-              = Σ max(a, 0) − a·x − log σ(|a|)
-        delta = σ(a) − x
-
-    The second form is the first with log(1 − σ(a)) = log σ(a) − a; no logit makes it
-    overflow. σ(|a|) is the larger of σ(a) and 1 − σ(a). Each term is right to the
-    digits of 1/2: in float32, to 6e-8 nats.
-
-    Args:
-        a: the logits (n, ..., d), which become σ(a).
-        x: the target, in [0, 1], of a shape (n, ...) that broadcasts to theirs.
-        loss: memory (n, ...), one axis less.
-        delta: memory of the shape of a.
-        scratch: more memory of that shape.
-
-    """
-    if backend.fused(CROSS_ENTROPY, x, a, delta, scratch[: len(a)]):
-        np.sum(scratch[: len(a)], axis=-1, out=loss)
-        return
-    for part in _blocks(a):
-        s, target, d = a[part], x[part], delta[part]
-        terms = scratch[: len(s)]
-        np.maximum(s, 0, out=terms)
-        np.multiply(s, target, out=d)
-        np.subtract(terms, d, out=terms)
-        _sigmoid(s, d)
-        np.subtract(1, s, out=d)
-        np.maximum(s, d, out=d)
-        np.log(d, out=d)
-        np.subtract(terms, d, out=terms)
-        np.sum(terms, axis=-1, out=loss[part])
-        np.subtract(s, target, out=d)
-
-
-# --- Stacks ------------------------------------------------------------------------
-
-
-def layer_names(sizes: Sequence[int], k: int) -> dict[str, str]:
-    """Map the names in an autoencoder of one layer to those of layer k of a stack.
-
-    Raises:
-        ValueError: there is no layer k = 1, ..., len(sizes) - 1.
-
-    """
-    C = len(sizes) - 1
-    checks.count("layer", "k", k)
-    if not 1 <= k <= C:
-        raise ValueError(f"layer: k is {k}; 1 to {C} expected, one for each layer")
-    places = {"encoder": 2 * (k - 1), "decoder": 2 * (C - k)}
-    return {f"{net}.0.{p}": f"{net}.{i}.{p}" for net, i in places.items() for p in "Wb"}
-
-
-def layer_options(sizes: Sequence[int], k: int) -> dict[str, Any]:
-    """Return in which options of an autoencoder layer k differs from its stack."""
-    # A generator of its own: the weights that it draws are not the stack's.
-    options: dict[str, Any] = {"rng": np.random.default_rng(0)}
-    if k < len(sizes) - 1:
-        options |= {"active_code": True}
-    if k > 1:
-        options |= {"output": "activation", "loss": "squared"}
-    return options

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import checks, kernels
+from scratchnet import checks
 from scratchnet.backend import Array
+from scratchnet.kernels import initializers
 from scratchnet.losses import binary_cross_entropy_with_logits, squared_error
 from scratchnet.nn import Module, ReLU, Sequential, Sigmoid, evaluate, mlp
 from scratchnet.tensor import Tensor
@@ -50,7 +51,7 @@ class Autoencoder(Module):
         active_code: bool = False,
         output: str = "sigmoid",
         loss: str = "squared",
-        init: kernels.Initialiser = kernels.glorot_uniform,
+        init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
         name = type(self).__name__

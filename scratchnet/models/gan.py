@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import checks, kernels
+from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softplus
+from scratchnet.kernels import initializers
 from scratchnet.nn import LeakyReLU, Module, evaluate, mlp
 from scratchnet.tensor import grad, no_grad
 
@@ -65,7 +66,7 @@ class GAN(Module):
         r1: float = 0.0,
         r2: float = 0.0,
         packing: int = 1,
-        init: kernels.Initialiser = kernels.glorot_uniform,
+        init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
         checks.rng("GAN", rng)

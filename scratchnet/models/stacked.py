@@ -9,7 +9,7 @@ that loop; without it the stack is trained end to end, from its random weights.
 from collections.abc import Sequence
 from typing import Any
 
-from scratchnet import kernels
+from scratchnet import twins
 from scratchnet.models.autoencoder import Autoencoder
 
 
@@ -40,8 +40,8 @@ class StackedAutoencoder(Autoencoder):
             ValueError: there is no layer k.
 
         """
-        names = kernels.layer_names(self.sizes, k)
-        options = self._options | kernels.layer_options(self.sizes, k)
+        names = twins.layer_names(self.sizes, k)
+        options = self._options | twins.layer_options(self.sizes, k)
         made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
         state = self.state_dict()
         made.load_state_dict({mine: state[name] for mine, name in names.items()})
@@ -59,7 +59,7 @@ class StackedAutoencoder(Autoencoder):
                 f"set_layer: a {type(layer).__name__} given, an Autoencoder expected"
             )
         state = layer.state_dict()
-        names = kernels.layer_names(self.sizes, k)
+        names = twins.layer_names(self.sizes, k)
         found = {name: state[mine] for mine, name in names.items()}
         owner = f"{type(self).__name__}.set_layer"
         self._load(owner, found, found)

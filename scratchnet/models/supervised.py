@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import checks, kernels
+from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.functions import softmax
+from scratchnet.kernels import initializers
 from scratchnet.losses import softmax_cross_entropy, squared_error
 from scratchnet.nn import Module, ReLU, evaluate, mlp
 
@@ -26,7 +27,7 @@ class _Supervised(Module):
         *,
         rng: np.random.Generator,
         activation: Callable[[], Module] = ReLU,
-        init: kernels.Initialiser = kernels.glorot_uniform,
+        init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
         name = type(self).__name__

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks, kernels
+from scratchnet import backend, checks
 from scratchnet.backend import Array
-from scratchnet.bounds import LatentVariableModel, log_bernoulli, log_gaussian
 from scratchnet.functions import sigmoid
+from scratchnet.kernels import initializers
 from scratchnet.losses import (
     binary_cross_entropy_with_logits,
     gaussian_kl,
@@ -24,6 +24,7 @@ from scratchnet.losses import (
 )
 from scratchnet.nn import Module, ReLU, evaluate, mlp
 from scratchnet.tensor import Tensor
+from scratchnet.twins import LatentVariableModel, log_bernoulli, log_gaussian
 
 
 class VAE(Module, LatentVariableModel):
@@ -55,7 +56,7 @@ class VAE(Module, LatentVariableModel):
         activation: Callable[[], Module] = ReLU,
         decoder: str = "bernoulli",
         beta: float = 1.0,
-        init: kernels.Initialiser = kernels.glorot_uniform,
+        init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
         name = type(self).__name__

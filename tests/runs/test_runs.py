@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, kernels, plots
+from scratchnet import backend, byhand, plots
+from scratchnet.backend import openblas
 from scratchnet.cli import train as commands
 from scratchnet.cli.main import main
+from scratchnet.kernels import schedules
 from scratchnet.runs.folder import LOCK, Folder, is_name
 from scratchnet.training import checkpoint, fit, fit_gan
 
@@ -342,7 +344,7 @@ def test_a_finished_run_is_extended(run, stopped):
     (state,) = Path("a/checkpoints").glob("*.npz")
     arrays, _ = checkpoint.load(state)
     assert arrays["optimizer.t"] == 15  # 3 steps an epoch
-    rate = kernels.hold_then_decay(2e-3, 15)
+    rate = schedules.hold_then_decay(2e-3, 15)
     assert arrays["optimizer.lr"] == rate(14)
     (_, first), (_, losses) = outcome("b"), outcome("a")
     assert (len(losses), losses[:2]) == (5, first)
@@ -791,7 +793,7 @@ def test_labels_are_for_pictures_only(run, here, labels):
 def test_a_run_records_its_threads_and_takes_them_again(run, stopped, monkeypatch):
     before = backend.threads()
     monkeypatch.setattr(backend, "threads_for", lambda n: 1 if n < 1000 else 2)
-    monkeypatch.setattr(backend, "_cores", lambda: 2)
+    monkeypatch.setattr(openblas, "_cores", lambda: 2)
     used = []
     train = commands.fit
     monkeypatch.setattr(

@@ -14,8 +14,9 @@ from functools import cache, partial
 import numpy as np
 import pytest
 
-from scratchnet import backend, byhand, kernels
+from scratchnet import backend, byhand
 from scratchnet.data.corruption import Gaussian, Masking
+from scratchnet.kernels import initializers, schedules, updates
 from scratchnet.training import distributed, fit, pretrain
 from scratchnet.training.checkpoint import Checkpoints
 from scratchnet.training.distributed import Group
@@ -36,7 +37,7 @@ def rng(seed):
 
 
 def made(name, options):
-    make = partial(kernels.AdamUpdate, lr=kernels.cosine_decay(1e-2, 40))
+    make = partial(updates.AdamUpdate, lr=schedules.cosine_decay(1e-2, 40))
     options = {"dtype": np.float64, "optimizer": make, **options}
     return getattr(byhand, name)((D, 5, 4, 2), rng=rng(0), batch_size=16, **options)
 
@@ -140,7 +141,7 @@ def differing_kinds():
     with Group() as group:
         model = made("VAE", {})
         if group.rank:
-            model.optimizer = kernels.SGDUpdate([model.theta], lr=1e-2)
+            model.optimizer = updates.SGDUpdate([model.theta], lr=1e-2)
         run(model, group=group)
 
 
@@ -200,11 +201,11 @@ def table(r):
 
 
 def adam(**options):
-    return {"optimizer": partial(kernels.AdamUpdate, **options)}
+    return {"optimizer": partial(updates.AdamUpdate, **options)}
 
 
 def sgd(**options):
-    return {"optimizer": partial(kernels.SGDUpdate, **{"lr": 0.1} | options)}
+    return {"optimizer": partial(updates.SGDUpdate, **{"lr": 0.1} | options)}
 
 
 def corrupted(corruption):
@@ -214,10 +215,10 @@ def corrupted(corruption):
 def differing_options(r):
     """Yield what differs, and what the error must say."""
     vae, ae, denoising = "VAE", "Autoencoder", corrupted
-    init = (kernels.he_normal, kernels.he_uniform)[r]
+    init = (initializers.he_normal, initializers.he_uniform)[r]
     halved = (lambda x, rng: x * 0.5, lambda x, rng: x * 0.25)[r]
-    cosine = kernels.cosine_decay(1e-2, 40 + r)
-    held = kernels.hold_then_decay(1e-2, 9, 0.5 + r / 9)
+    cosine = schedules.cosine_decay(1e-2, 40 + r)
+    held = schedules.hold_then_decay(1e-2, 9, 0.5 + r / 9)
     kind = (np.float64, np.float32)[r]
     yield "model.beta", vae, {"beta": 1.0 + r}, {}
     yield "model.encoder.f[0].forward", vae, {"activation": ("relu", "tanh")[r]}, {}

@@ -94,11 +94,13 @@ def test_facts_have_the_names_of_attributes():
         "model.sizes": "(6, 5, 4, 2)",
         "model.gaussian": False,
         "model.beta": 4.0,
-        "model.encoder.f[0].forward": "scratchnet.kernels._leaky_relu.<locals>.forward",
+        "model.encoder.f[0].forward": (
+            "scratchnet.kernels.activations._leaky_relu.<locals>.forward"
+        ),
         "model.encoder.f[0].forward.slope": 0.2,
         "model.decoder.f[0].forward": "as model.encoder.f[0].forward",
         "model.optimizer": "as optimizer",
-        "optimizer": "scratchnet.kernels.AdamUpdate",
+        "optimizer": "scratchnet.kernels.updates.AdamUpdate",
         "optimizer._rate": 0.001,
         "optimizer.betas": "(0.9, 0.999)",
         "optimizer.eps": 1e-8,

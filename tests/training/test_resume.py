@@ -6,14 +6,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scratchnet import byhand, kernels, models, nn, optim
+from scratchnet import byhand, models, nn, optim
 from scratchnet.data.corruption import Masking
+from scratchnet.kernels import schedules, updates
 from scratchnet.training import checkpoint, fit, fit_gan, pretrain
 from scratchnet.training.checkpoint import Checkpoints, State, Stopped
 
 D = 6
 X = np.random.default_rng(1).random((50, D))
-RATE = kernels.cosine_decay(1e-2, 40)
+RATE = schedules.cosine_decay(1e-2, 40)
 SIZES = (D, 5, 4, 2)
 NETS = {"generator": (3, 5, D), "discriminator": (D, 5, 1)}
 
@@ -36,7 +37,7 @@ def descend(kind, name, **how):
     if name not in ("Autoencoder", "StackedAutoencoder"):
         common["noise"] = noise
     if kind == "hand":
-        make = partial(kernels.AdamUpdate, lr=RATE)
+        make = partial(updates.AdamUpdate, lr=RATE)
         model = getattr(byhand, name)(SIZES, batch_size=16, optimizer=make, **options)
         update = model.optimizer
     else:
@@ -49,12 +50,12 @@ def descend(kind, name, **how):
 def play(kind, name, **how):
     """Play some steps of a GAN, with an average."""
     options = {**NETS, "rng": rng(0), "dtype": np.float64, "objective": name}
-    make = partial(kernels.AdamUpdate, lr=RATE)
+    make = partial(updates.AdamUpdate, lr=RATE)
     noise, shuffle = rng(4), rng(3)
     optimizers = None
     if kind == "hand":
         gan = byhand.GAN(**options, batch_size=8, optimizer=make)
-        average = kernels.EMA([gan.theta_g], 0.9)
+        average = updates.EMA([gan.theta_g], 0.9)
         of_d = gan.discriminator_optimizer
     else:
         gan = models.GAN(**options)
@@ -324,7 +325,7 @@ def test_the_state_of_a_model_of_other_options_is_refused(tmp_path, kind):
         how = {"epochs": 2, "batch_size": 25, "rng": rng(1), "resume": resume}
         if kind == "hand":
             options |= {"batch_size": 25}
-            options["optimizer"] = partial(kernels.AdamUpdate, betas=betas)
+            options["optimizer"] = partial(updates.AdamUpdate, betas=betas)
         model = getattr(module, name)(SIZES, **options)
         if kind == "engine":
             how["optimizer"] = optim.Adam(model.parameters(), betas=betas)

@@ -9,7 +9,7 @@ import pytest
 
 from scratchnet import backend
 from scratchnet.cli.main import main
-from tests.cupy_alike import fake
+from tests.backend.cupy_alike import fake
 
 
 @pytest.fixture(autouse=True)

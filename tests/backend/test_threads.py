@@ -13,8 +13,9 @@ import pytest
 from demos import __main__ as demos
 from demos import _demo
 from scratchnet import backend
+from scratchnet.backend import openblas
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OPENBLAS_DEFAULT_NUM_THREADS",
              "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # fmt: skip
 needs_openblas = pytest.mark.skipif(backend.threads() is None, reason="another BLAS")
@@ -30,11 +31,11 @@ def nobody_chose(monkeypatch):
 def blas(monkeypatch):
     """Stand in for the libraries of NumPy: a list of them, to be filled."""
     libraries = []
-    monkeypatch.setattr(backend, "_libraries_of_numpy", lambda: libraries)
-    monkeypatch.setattr(backend, "_cores", lambda: 4)
-    backend._openblas.cache_clear()
+    monkeypatch.setattr(openblas, "_libraries_of_numpy", lambda: libraries)
+    monkeypatch.setattr(openblas, "_cores", lambda: 4)
+    openblas._openblas.cache_clear()
     yield libraries
-    backend._openblas.cache_clear()
+    openblas._openblas.cache_clear()
 
 
 class Function:
@@ -49,7 +50,7 @@ class Function:
         return self.f(*arguments)
 
 
-def openblas(name, threads=4):
+def library(name, threads=4):
     """An OpenBLAS whose functions have such a name."""
     held = [threads]
     get, put = (name.format(f"{verb}_num_threads") for verb in ("get", "set"))
@@ -65,7 +66,7 @@ NAMES = ["scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openbla
 
 @pytest.mark.parametrize("name", NAMES)
 def test_openblas_is_found_by_each_of_its_names(blas, name):
-    blas += [SimpleNamespace(), openblas(name)]
+    blas += [SimpleNamespace(), library(name)]
     assert backend.threads() == 4
     assert backend.use_threads(1) == 1
     assert backend.threads() == 1
@@ -81,8 +82,8 @@ def test_another_blas_is_left_alone(blas, nobody_chose):
 
 
 def test_the_number_follows_the_size_of_the_products(blas, nobody_chose):
-    blas.append(openblas(NAMES[0]))
-    half = backend.WORK // 2
+    blas.append(library(NAMES[0]))
+    half = openblas.WORK // 2
     found = [backend.threads_for(k * half) for k in (0, 1, 2, 3, 4, 6, 8, 9, 1000)]
     assert found == [1, 1, 1, 1, 2, 3, 4, 4, 4]
     # A training step of the largest default, and of the largest demo.
@@ -92,7 +93,7 @@ def test_the_number_follows_the_size_of_the_products(blas, nobody_chose):
 
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_the_users_number_stays(blas, nobody_chose, monkeypatch, variable):
-    blas.append(openblas(NAMES[0], threads=3))
+    blas.append(library(NAMES[0], threads=3))
     for text in ("3", " 3", "+3", "3,2"):
         monkeypatch.setenv(variable, text)
         assert backend.threads_for(0) == backend.threads_for(10**15) == 3
@@ -103,7 +104,7 @@ def test_the_users_number_stays(blas, nobody_chose, monkeypatch, variable):
 
 
 def test_what_is_for_another_blas_does_not_count(blas, nobody_chose, monkeypatch):
-    blas.append(openblas(NAMES[0]))
+    blas.append(library(NAMES[0]))
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
     assert backend.threads_for(0) == 1
 
@@ -128,12 +129,12 @@ def test_wrong_numbers(n, error, message):
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
     if hasattr(os, "sched_getaffinity"):
-        assert backend._cores() == len(os.sched_getaffinity(0))
+        assert openblas._cores() == len(os.sched_getaffinity(0))
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8})
-        assert backend._cores() == 3
+        assert openblas._cores() == 3
         monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    assert backend._cores() == 12
+    assert openblas._cores() == 12
 
 
 # --- The real one -------------------------------------------------------------------
@@ -152,7 +153,7 @@ def python(code, **environment):
 def test_the_library_is_that_which_numpy_computes_with():
     code = (
         "import os, time, numpy as np; from scratchnet import backend\n"
-        "backend._cores = lambda: 3\n"
+        "backend.openblas._cores = lambda: 3\n"
         "def tasks(): return len(os.listdir('/proc/self/task'))\n"
         "a = np.ones((600, 600)); a @ a\n"
         "one = backend.use_threads(1); a @ a; before = tasks()\n"

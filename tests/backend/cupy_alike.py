@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests import compiled
+from tests.backend import compiled
 
 
 class CUDAError(Exception):
@@ -140,7 +140,7 @@ def fake(devices: int | None) -> Any:
 
     def kernel(*text: str, preamble: str) -> Any:
         inputs, outputs, body, name = text
-        made = compiled.Fused(name, inputs, outputs, body, preamble)
+        made = compiled.Kernel(name, inputs, outputs, body, preamble)
         return lambda *arguments: compiled.run(made, arguments)
 
     runtime = types.SimpleNamespace(

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scratchnet import kernels, philox
-from scratchnet.backend import Fused
+from scratchnet.backend import Kernel, philox
+from scratchnet.kernels import activations, updates
 
 KERNELS = [
     made
-    for module in (kernels, philox)
+    for module in (activations, updates, philox)
     for made in vars(module).values()
-    if isinstance(made, Fused)
+    if isinstance(made, Kernel)
 ]
 TYPES = {
     "float64": "double", "int64": "long long", "uint64": "unsigned long long",
@@ -47,7 +47,7 @@ def parameters(declared: str) -> list[list[str]]:
     return [one.split() for one in declared.split(",") if one.strip()]
 
 
-def text(kernel: Fused) -> str:
+def text(kernel: Kernel) -> str:
     """Return C++ that runs a kernel for entry after entry, of float and of double."""
     lines = [f"namespace of_{kernel.name} {{", kernel.preamble]
     lines.append("template <typename T> void run(place n, char** data) {")
@@ -84,7 +84,7 @@ def library() -> Any:
     return found
 
 
-def run(kernel: Fused, arguments: Sequence[Any]) -> None:
+def run(kernel: Kernel, arguments: Sequence[Any]) -> None:
     """Run a kernel on arrays and numbers, the inputs first and then the outputs."""
     declared = parameters(kernel.inputs) + parameters(kernel.outputs)
     assert len(arguments) == len(declared), kernel.name

@@ -7,9 +7,10 @@ import types
 import numpy as np
 import pytest
 
-from scratchnet import backend, kernels
-from tests import compiled
-from tests.cupy_alike import Cublas, asarray, fake
+from scratchnet import backend
+from scratchnet.kernels import activations
+from tests.backend import compiled
+from tests.backend.cupy_alike import Cublas, asarray, fake
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def test_cublas_that_is_not_there_is_said(cupy, monkeypatch):
 @compiled.needs_compiler
 def test_kernels_are_made_once(cupy):
     a = asarray(np.array([-1.0, 2.0]))
-    f = kernels.activation("leaky_relu", 0.5)
+    f = activations.activation("leaky_relu", 0.5)
     f.forward(a, None)
     f.forward(a, None)
     assert a.tolist() == [-0.25, 2.0]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from scratchnet import backend
+from scratchnet.backend.philox import Stream, philox
 from scratchnet.metrics import ks_statistic
-from scratchnet.philox import Stream, philox
-from tests import device
+from tests.backend import device
 
 # Of Random123 (Salmon et al. 2011), kat_vectors, "philox4x32 10".
 VECTORS = [

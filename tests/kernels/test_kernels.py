@@ -7,15 +7,16 @@ import pickle
 import numpy as np
 import pytest
 
-from scratchnet import checks, kernels
+from scratchnet import checks
+from scratchnet.kernels import activations, buffers, initializers, schedules, updates
 from tests.twins import assert_no_allocation
 
 INITIALISERS = {
     # name: variance of an entry of W (d_in, d_out)
-    kernels.glorot_uniform: lambda d_in, d_out: 2 / (d_in + d_out),
-    kernels.glorot_normal: lambda d_in, d_out: 2 / (d_in + d_out),
-    kernels.he_uniform: lambda d_in, d_out: 2 / d_in,
-    kernels.he_normal: lambda d_in, d_out: 2 / d_in,
+    initializers.glorot_uniform: lambda d_in, d_out: 2 / (d_in + d_out),
+    initializers.glorot_normal: lambda d_in, d_out: 2 / (d_in + d_out),
+    initializers.he_uniform: lambda d_in, d_out: 2 / d_in,
+    initializers.he_normal: lambda d_in, d_out: 2 / d_in,
 }
 
 
@@ -51,8 +52,8 @@ def test_relu_keeps_the_mean_square_with_he_and_not_with_glorot():
             h = np.maximum(h @ init(rng, (200, 200), np.float64), 0)
         return np.mean(h**2)
 
-    assert 0.5 < mean_square(kernels.he_normal) < 2
-    assert mean_square(kernels.glorot_normal) < 0.01
+    assert 0.5 < mean_square(initializers.he_normal) < 2
+    assert mean_square(initializers.glorot_normal) < 0.01
 
 
 # --- Buffers and state --------------------------------------------------------------
@@ -60,7 +61,7 @@ def test_relu_keeps_the_mean_square_with_he_and_not_with_glorot():
 
 def test_flat_lays_out_views_in_order():
     shapes = {"W": (2, 3), "b": (4,), "s": ()}
-    buffer, views = kernels.flat(shapes, np.float64)
+    buffer, views = buffers.flat(shapes, np.float64)
     assert buffer.shape == (13,)
     assert buffer.dtype == np.float64
     assert list(views) == ["W", "b", "s"]
@@ -74,11 +75,11 @@ def test_flat_lays_out_views_in_order():
 
 def test_state_is_a_copy_and_loads_back():
     arrays = {"a": np.arange(3.0), "b": np.ones((2, 2), np.float32)}
-    state = kernels.copy_state(arrays)
+    state = buffers.copy_state(arrays)
     arrays["a"][:] = 0
     np.testing.assert_array_equal(state["a"], [0, 1, 2])
     a = arrays["a"]
-    kernels.load_state("here", arrays, state)
+    buffers.load_state("here", arrays, state)
     assert arrays["a"] is a
     np.testing.assert_array_equal(a, [0, 1, 2])
 
@@ -87,7 +88,7 @@ def test_load_state_lists_every_difference_and_writes_nothing():
     arrays = {"a": np.zeros(3), "b": np.zeros(2), "c": np.zeros(2), "d": np.zeros(1)}
     state = {"a": np.ones(3), "b": np.ones(4), "c": np.ones(2, np.float32), "e": 1}
     with pytest.raises(ValueError, match="nothing was loaded") as caught:
-        kernels.load_state("M.load_state_dict", arrays, state)
+        buffers.load_state("M.load_state_dict", arrays, state)
     assert str(caught.value) == (
         "M.load_state_dict: nothing was loaded\n"
         "  missing: d\n"
@@ -97,9 +98,9 @@ def test_load_state_lists_every_difference_and_writes_nothing():
     )
     assert not arrays["a"].any()
     with pytest.raises(ValueError, match="a: a list given, an array expected"):
-        kernels.load_state("M", {"a": np.zeros(1)}, {"a": [1.0]})
+        buffers.load_state("M", {"a": np.zeros(1)}, {"a": [1.0]})
     with pytest.raises(TypeError, match="M: a list given, a dict of arrays expected"):
-        kernels.load_state("M", arrays, [1])
+        buffers.load_state("M", arrays, [1])
 
 
 # --- Updates ------------------------------------------------------------------------
@@ -120,7 +121,7 @@ P = {
 @pytest.mark.parametrize("eps", P)
 def test_adam_is_three_steps_worked_by_hand(eps):
     p = np.ones((2, 3))
-    adam = kernels.AdamUpdate([p], lr=0.1, eps=eps)
+    adam = updates.AdamUpdate([p], lr=0.1, eps=eps)
     for i, g in enumerate(GRADIENTS):
         adam.apply([p], [np.full((2, 3), g)])
         state = adam.state_dict()
@@ -135,7 +136,7 @@ def test_weight_decay_is_three_steps_worked_by_hand():
     # The steps above are what the gradients ask for: u = 0.083333, 0.021255, 0.057170.
     # With lr·λ = 0.1 · 0.5, each p is 0.95 of the last, less u; m and v stay the same.
     p = np.ones((2, 3))
-    adam = kernels.AdamUpdate([p], lr=0.1, eps=0.1, weight_decay=0.5)
+    adam = updates.AdamUpdate([p], lr=0.1, eps=0.1, weight_decay=0.5)
     for i, expected in enumerate(
         [0.8666666666666667, 0.8020777268970086, 0.7048035463]
     ):
@@ -149,34 +150,34 @@ def test_weight_decay_is_three_steps_worked_by_hand():
 def test_adam_takes_first_steps_of_lr_whatever_the_gradients_scale():
     for scale in (1e-3, 1.0, 1e3):
         p = np.zeros(2)
-        kernels.AdamUpdate([p], lr=0.1).apply([p], [np.array([scale, -scale])])
+        updates.AdamUpdate([p], lr=0.1).apply([p], [np.array([scale, -scale])])
         np.testing.assert_allclose(p, [-0.1, 0.1], rtol=2e-5)
 
 
 def test_sgd_is_two_steps_worked_by_hand():
     p = np.array([1.0, 2.0])
-    sgd = kernels.SGDUpdate([p], lr=0.1, momentum=0.5)
+    sgd = updates.SGDUpdate([p], lr=0.1, momentum=0.5)
     sgd.apply([p], [np.array([1.0, -2.0])])  # velocity = 1, -2
     np.testing.assert_allclose(p, [0.9, 2.2], rtol=1e-15)
     sgd.apply([p], [np.array([2.0, 0.0])])  # velocity = 2.5, -1
     np.testing.assert_allclose(p, [0.65, 2.3], rtol=1e-15)
     p = np.array([1.0])
-    kernels.SGDUpdate([p], lr=0.1).apply([p], [np.array([3.0])])
+    updates.SGDUpdate([p], lr=0.1).apply([p], [np.array([3.0])])
     np.testing.assert_allclose(p, [0.7], rtol=1e-15)
 
 
-def updates():
+def makers():
     return [
-        lambda arrays: kernels.AdamUpdate(arrays, lr=0.01),
-        lambda arrays: kernels.SGDUpdate(arrays, lr=0.01, momentum=0.9),
-        lambda arrays: kernels.SGDUpdate(arrays, lr=0.01),
-        lambda arrays: kernels.AdamUpdate(
+        lambda arrays: updates.AdamUpdate(arrays, lr=0.01),
+        lambda arrays: updates.SGDUpdate(arrays, lr=0.01, momentum=0.9),
+        lambda arrays: updates.SGDUpdate(arrays, lr=0.01),
+        lambda arrays: updates.AdamUpdate(
             arrays, lr=lambda t: 0.02 / (1 + t), weight_decay=0.1
         ),
     ]
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_updates_work_in_blocks_on_any_shape_and_layout(make, monkeypatch):
     rng = np.random.default_rng(0)
     shapes = [(), (1,), (7,), (3, 5), (2, 3, 4), (10, 1), (4, 0)]
@@ -185,7 +186,7 @@ def test_updates_work_in_blocks_on_any_shape_and_layout(make, monkeypatch):
     gradients = [[rng.standard_normal(a.shape) for a in starts] for _ in range(4)]
 
     def run(block):
-        monkeypatch.setattr(kernels, "BLOCK", block)
+        monkeypatch.setattr(buffers, "BLOCK", block)
         arrays = [a.copy(order="K") for a in starts]
         update = make(arrays)
         for g in gradients:
@@ -203,7 +204,7 @@ def test_updates_work_in_blocks_on_any_shape_and_layout(make, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_updates_keep_dtypes_apart_and_skip_what_has_no_gradient(make):
     rng = np.random.default_rng(0)
     single, double = np.ones(5, np.float32), np.ones(5)
@@ -223,7 +224,7 @@ def test_updates_keep_dtypes_apart_and_skip_what_has_no_gradient(make):
         assert state[name].dtype == np.float32
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_a_resumed_update_goes_on_to_the_last_bit(make):
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((10, 4))
@@ -243,10 +244,10 @@ def test_a_resumed_update_goes_on_to_the_last_bit(make):
     np.testing.assert_array_equal(p, q)
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_a_step_allocates_nothing(make):
     p, g = np.ones((400, 400), np.float32), np.ones((400, 400), np.float32)
-    update, ema = make([p]), kernels.EMA([p], 0.9)
+    update, ema = make([p]), updates.EMA([p], 0.9)
 
     def step():
         update.apply([p], [g])
@@ -255,7 +256,7 @@ def test_a_step_allocates_nothing(make):
     assert_no_allocation(step, limit=50_000)
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_copied_updates_go_their_own_way(make):
     p, q = np.ones(4), np.ones(4)
     update = make([p])
@@ -269,12 +270,12 @@ def test_copied_updates_go_their_own_way(make):
 
 def test_a_learning_rate_may_change_between_steps():
     p = np.zeros(1)
-    sgd = kernels.SGDUpdate([p], lr=1.0)
+    sgd = updates.SGDUpdate([p], lr=1.0)
     sgd.apply([p], [np.ones(1)])
     sgd.lr = 0.25
     sgd.apply([p], [np.ones(1)])
     assert p == -1.25
-    adam = kernels.AdamUpdate([p], lr=1.0)
+    adam = updates.AdamUpdate([p], lr=1.0)
     assert adam.lr == 1.0
     with pytest.raises(ValueError, match="Adam: lr is 0; a positive number"):
         adam.lr = 0
@@ -289,7 +290,7 @@ def test_a_learning_rate_may_change_between_steps():
 
 def test_the_number_of_steps_goes_to_a_rate_that_is_set_later():
     p = np.zeros(1)
-    sgd = kernels.SGDUpdate([p], lr=1.0)
+    sgd = updates.SGDUpdate([p], lr=1.0)
     sgd.apply([p], [np.ones(1)])
     sgd.lr = [None, 0.5, 0.25].__getitem__
     for value in (-1.5, -1.75):
@@ -302,16 +303,16 @@ def test_the_number_of_steps_goes_to_a_rate_that_is_set_later():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: kernels.SGDUpdate([], lr=-1), "SGD: lr is -1; a positive"),
-        (lambda: kernels.SGDUpdate([], lr=float("nan")), "lr is nan"),
-        (lambda: kernels.SGDUpdate([], lr=float("inf")), "lr is inf"),
-        (lambda: kernels.SGDUpdate([], lr=1, momentum=1), r"momentum is 1; .*\[0, 1\)"),
-        (lambda: kernels.SGDUpdate([], lr=1, momentum=-0.1), "momentum is -0.1"),
-        (lambda: kernels.AdamUpdate([], betas=(1.0, 0.9)), r"betas\[0\] is 1.0"),
-        (lambda: kernels.AdamUpdate([], betas=(0.9, -1)), r"betas\[1\] is -1"),
-        (lambda: kernels.AdamUpdate([], eps=0), "eps is 0"),
-        (lambda: kernels.activation("gelu"), "'gelu'; one of 'linear', 'relu'"),
-        (lambda: kernels.activation("leaky_relu", slope=1.0), "slope is 1.0"),
+        (lambda: updates.SGDUpdate([], lr=-1), "SGD: lr is -1; a positive"),
+        (lambda: updates.SGDUpdate([], lr=float("nan")), "lr is nan"),
+        (lambda: updates.SGDUpdate([], lr=float("inf")), "lr is inf"),
+        (lambda: updates.SGDUpdate([], lr=1, momentum=1), r"momentum is 1; .*\[0, 1\)"),
+        (lambda: updates.SGDUpdate([], lr=1, momentum=-0.1), "momentum is -0.1"),
+        (lambda: updates.AdamUpdate([], betas=(1.0, 0.9)), r"betas\[0\] is 1.0"),
+        (lambda: updates.AdamUpdate([], betas=(0.9, -1)), r"betas\[1\] is -1"),
+        (lambda: updates.AdamUpdate([], eps=0), "eps is 0"),
+        (lambda: activations.activation("gelu"), "'gelu'; one of 'linear', 'relu'"),
+        (lambda: activations.activation("leaky_relu", slope=1.0), "slope is 1.0"),
     ],
 )
 def test_numbers_out_of_range_are_named(make, message):
@@ -331,7 +332,7 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_activations_and_their_derivatives(name, dtype):
     rng = np.random.default_rng(0)
@@ -339,7 +340,7 @@ def test_activations_and_their_derivatives(name, dtype):
     delta = rng.standard_normal(a.shape).astype(dtype)
     value = FORMULAS[name](a.astype(np.complex128))
     slope = FORMULAS[name](a + 1e-30j).imag / 1e-30
-    f = kernels.activation(name)
+    f = activations.activation(name)
     h, scratch = a.copy(), np.full_like(a, np.nan)
     f.forward(h, scratch)
     rtol = 1e-14 if dtype is np.float64 else 2e-6
@@ -351,12 +352,12 @@ def test_activations_and_their_derivatives(name, dtype):
     assert out.dtype == h.dtype == dtype
 
 
-@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_activations_of_large_values_are_finite_and_silent(name, dtype):
     a = np.array([-1e4, -1000, -90, 90, 1000, 1e4], dtype)
     h = a.copy()
-    f = kernels.activation(name)
+    f = activations.activation(name)
     f.forward(h, np.empty_like(h))
     if name in ("sigmoid", "tanh"):
         low = 0 if name == "sigmoid" else -1
@@ -371,14 +372,14 @@ def cross_entropy(a, x):
     shape = np.broadcast_shapes(a.shape, x.shape)
     loss = np.empty(shape[:-1], a.dtype)
     delta = np.full(shape, np.nan, a.dtype)
-    kernels.cross_entropy(a.copy(), x, loss, delta, np.full_like(a, np.nan))
+    activations.cross_entropy(a.copy(), x, loss, delta, np.full_like(a, np.nan))
     return loss, delta
 
 
 @pytest.mark.parametrize("block", [1, 20, 1 << 16])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_cross_entropy(dtype, block, monkeypatch):
-    monkeypatch.setattr(kernels, "BLOCK", block)
+    monkeypatch.setattr(buffers, "BLOCK", block)
     rng = np.random.default_rng(0)
     a = rng.normal(0, 4, (5, 7)).astype(dtype)
     x = rng.random((5, 7)).astype(dtype)
@@ -416,38 +417,41 @@ def test_cross_entropy_of_large_logits(dtype):
 
 
 def test_cosine_decay():
-    rate = kernels.cosine_decay(2.0, 8)
+    rate = schedules.cosine_decay(2.0, 8)
     assert rate(0) == 2.0
     assert rate(4) == pytest.approx(1.0)
     assert rate(2) == pytest.approx(1 + math.sqrt(0.5))
     assert rate(7) == rate(8) == rate(1000) > 0
-    rate = kernels.cosine_decay(2.0, 8, final=1.0)
+    rate = schedules.cosine_decay(2.0, 8, final=1.0)
     assert rate(4) == pytest.approx(1.5)
     assert 1 < rate(100) < 1.05
     for steps in (1, 10**12):  # positive, where 1 + cos(π t / steps) is rounded to 0
-        assert kernels.cosine_decay(1e-3, steps)(steps - 1) > 0
+        assert schedules.cosine_decay(1e-3, steps)(steps - 1) > 0
 
 
 def test_hold_then_decay():
-    rate = kernels.hold_then_decay(2.0, 8)
+    rate = schedules.hold_then_decay(2.0, 8)
     assert [rate(t) for t in range(8)] == pytest.approx([2, 2, 2, 2, 2, 1.5, 1, 0.5])
     assert rate(8) == rate(1000) == 0.5
-    rate = kernels.hold_then_decay(2.0, 10, hold=0.0, final=1.0)
+    rate = schedules.hold_then_decay(2.0, 10, hold=0.0, final=1.0)
     assert [rate(0), rate(5), rate(9)] == pytest.approx([2, 1.5, 1.1])
 
 
-@pytest.mark.parametrize("decay", [kernels.cosine_decay, kernels.hold_then_decay])
+@pytest.mark.parametrize("decay", [schedules.cosine_decay, schedules.hold_then_decay])
 def test_decays_name_what_is_wrong(decay):
     for args, message in [
         ((0.0, 5), "lr is 0.0; a positive"),
         ((1.0, 0), "steps is 0; at least 1"),
-        ((1.0, 5, 0.5, 2.0)[: 2 if decay is kernels.cosine_decay else 4], "final is 2"),
+        (
+            (1.0, 5, 0.5, 2.0)[: 2 if decay is schedules.cosine_decay else 4],
+            "final is 2",
+        ),
     ]:
         options = {"final": 2.0} if len(args) == 2 and "final" in message else {}
         with pytest.raises(ValueError, match=f"{decay.__name__}: {message}"):
             decay(*args, **options)
     with pytest.raises(ValueError, match=r"hold is 1\.0; a number in"):
-        kernels.hold_then_decay(1.0, 5, hold=1.0)
+        schedules.hold_then_decay(1.0, 5, hold=1.0)
 
 
 # --- Averages -----------------------------------------------------------------------
@@ -456,7 +460,7 @@ def test_decays_name_what_is_wrong(decay):
 def test_ema_of_large_arrays_and_of_single_numbers():
     rng = np.random.default_rng(0)
     arrays = [rng.random(70_001), rng.random((300, 301)), np.array(0.5)]
-    ema = kernels.EMA(arrays, 0.9)
+    ema = updates.EMA(arrays, 0.9)
     expected = [a.copy() for a in arrays]
     for _ in range(3):
         for a, e in zip(arrays, expected, strict=True):
@@ -471,7 +475,7 @@ def test_ema_of_large_arrays_and_of_single_numbers():
 def test_parameters_at_rest_are_their_own_average():
     p = np.random.default_rng(0).random(1000, np.float32)
     start = p.copy()
-    ema = kernels.EMA([p], 0.999)
+    ema = updates.EMA([p], 0.999)
     for _ in range(100):
         ema.update()
     with ema.average():
@@ -481,7 +485,7 @@ def test_parameters_at_rest_are_their_own_average():
 
 def test_averages_are_averages_inside_too():
     p = np.zeros(2)
-    ema = kernels.EMA([p], 0.5)
+    ema = updates.EMA([p], 0.5)
     p[...] = 4.0
     ema.update()
     with ema.average(), ema.average():
@@ -499,9 +503,9 @@ def test_averages_are_averages_inside_too():
 
 def test_float16_is_too_narrow_for_squares():
     for make in (
-        lambda a: kernels.SGDUpdate(a, 0.1),
-        kernels.AdamUpdate,
-        lambda a: kernels.EMA(a, 0.5),
+        lambda a: updates.SGDUpdate(a, 0.1),
+        updates.AdamUpdate,
+        lambda a: updates.EMA(a, 0.5),
     ):
         with pytest.raises(
             TypeError, match="arrays of float32, float16; float32 or wi"
@@ -511,8 +515,8 @@ def test_float16_is_too_narrow_for_squares():
 
 def test_without_momentum_there_is_no_velocity_to_keep():
     a = [np.ones(2)]
-    assert list(kernels.SGDUpdate(a, 0.1).state_dict()) == ["lr", "t"]
-    assert list(kernels.SGDUpdate(a, 0.1, 0.5).state_dict()) == [
+    assert list(updates.SGDUpdate(a, 0.1).state_dict()) == ["lr", "t"]
+    assert list(updates.SGDUpdate(a, 0.1, 0.5).state_dict()) == [
         "lr",
         "t",
         "velocity.0",
@@ -580,7 +584,7 @@ def test_states_are_loaded_whole_or_not_at_all():
     with pytest.raises(
         ValueError, match="X: nothing was loaded\n  b: is read-only; use"
     ):
-        kernels.load_state("X", arrays, state)
+        buffers.load_state("X", arrays, state)
     arrays["b"].flags.writeable = True
     for wrong, message in [
         (
@@ -593,33 +597,33 @@ def test_states_are_loaded_whole_or_not_at_all():
         ([0.0, 0.0, 0.0], "b: a list given, an array expected"),
     ]:
         with pytest.raises(ValueError, match=message):
-            kernels.load_state("X", arrays, {**state, "b": wrong})
+            buffers.load_state("X", arrays, {**state, "b": wrong})
     for a in arrays.values():
         np.testing.assert_array_equal(a, [0, 1, 2])
     # Of subclasses and read-only arrays the values are as good as any.
     given = {"a": np.ma.array(state["a"]), "b": lock(state["b"]), "c": state["c"]}
-    kernels.load_state("X", arrays, given)
+    buffers.load_state("X", arrays, given)
     for a in arrays.values():
         np.testing.assert_array_equal(a, [1, 2, 3])
 
 
 def test_a_state_may_be_made_of_the_arrays_themselves():
     a, b = np.zeros(2), np.ones(2)
-    kernels.load_state("X", {"a": a, "b": b}, {"a": b, "b": a})
+    buffers.load_state("X", {"a": a, "b": b}, {"a": b, "b": a})
     np.testing.assert_array_equal([a, b], [[1, 1], [0, 0]])
 
 
 BIG_ENDIAN = [np.dtype(np.float32).newbyteorder(), np.dtype(np.float64).newbyteorder()]
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 @pytest.mark.parametrize("dtype", BIG_ENDIAN, ids=str)
 def test_arrays_in_the_other_byte_order_take_the_same_steps(make, dtype):
     gradients = np.random.default_rng(0).standard_normal((4, 5))
     native = dtype.newbyteorder()
     one, other, third = np.ones(5, native), np.ones(5, dtype), np.ones(5, native)
     update = make([one, other, third])
-    ema = kernels.EMA([one, other], 0.5)
+    ema = updates.EMA([one, other], 0.5)
     for g in gradients:
         update.apply(
             [one, other, third], [g.astype(a.dtype) for a in (one, other, one)]
@@ -630,7 +634,7 @@ def test_arrays_in_the_other_byte_order_take_the_same_steps(make, dtype):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_a_step_is_taken_as_a_whole_or_not_at_all(make):
     arrays = [np.ones(3), np.ones((2, 2)), np.array(1.0)]
     update = make(arrays)
@@ -675,7 +679,7 @@ def test_a_step_is_taken_as_a_whole_or_not_at_all(make):
     assert update.state_dict()["t"] == 2
 
 
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_a_gradient_may_be_the_array_itself(make):
     a, b = np.array([1.0, -2.0]), np.array([1.0, -2.0])
     one, other = make([a]), make([b])
@@ -683,7 +687,7 @@ def test_a_gradient_may_be_the_array_itself(make):
         one.apply([a], [a])
         other.apply([b], [b.copy()])
         np.testing.assert_array_equal(a, b)
-    decayed, twin = (kernels.AdamUpdate([a], 0.1, weight_decay=0.5) for _ in range(2))
+    decayed, twin = (updates.AdamUpdate([a], 0.1, weight_decay=0.5) for _ in range(2))
     decayed.apply([a], [a])
     twin.apply([b], [b.copy()])
     np.testing.assert_array_equal(a, b)
@@ -691,7 +695,7 @@ def test_a_gradient_may_be_the_array_itself(make):
 
 def test_numbers_of_a_state_are_looked_at_before_the_first_is_written():
     p = np.ones(2)
-    adam = kernels.AdamUpdate([p], lr=0.5)
+    adam = updates.AdamUpdate([p], lr=0.5)
     adam.apply([p], [np.ones(2)])
     before = adam.state_dict()
     for name, value, message in [
@@ -713,7 +717,7 @@ def test_numbers_of_a_state_are_looked_at_before_the_first_is_written():
 @pytest.mark.parametrize(
     "way", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
-@pytest.mark.parametrize("make", updates())
+@pytest.mark.parametrize("make", makers())
 def test_a_copied_update_goes_on_with_its_own_state(make, way):
     # Also of a 0-d array, whose moments are updated through views.
     def run(arrays, update):
@@ -722,7 +726,7 @@ def test_a_copied_update_goes_on_with_its_own_state(make, way):
 
     one = [np.array(1.0), np.ones((2, 3))]
     update = make(one)
-    update.lr = kernels.cosine_decay(0.1, 10)
+    update.lr = schedules.cosine_decay(0.1, 10)
     run(one, update)
     other, twin = way((one, update))
     run(one, update)
@@ -736,8 +740,8 @@ def test_a_copied_update_goes_on_with_its_own_state(make, way):
 
 def test_rates_can_be_pickled():
     for rate in (
-        kernels.cosine_decay(2.0, 8, 0.5),
-        kernels.hold_then_decay(2.0, 10, 0.3, 0.5),
+        schedules.cosine_decay(2.0, 8, 0.5),
+        schedules.hold_then_decay(2.0, 10, 0.3, 0.5),
     ):
         twin = pickle.loads(pickle.dumps(rate))
         assert [twin(t) for t in range(12)] == [rate(t) for t in range(12)]
@@ -745,7 +749,7 @@ def test_rates_can_be_pickled():
 
 def averaged():
     arrays = [np.full(3, float(i)) for i in range(3)]
-    ema = kernels.EMA(arrays, 0.5)
+    ema = updates.EMA(arrays, 0.5)
     for a in arrays:
         a += 4
     ema.update()
@@ -829,7 +833,7 @@ class Impatient(np.ndarray):
 def test_an_interrupt_while_averages_go_in_or_out(wait):
     arrays, _ = averaged()
     arrays[1] = arrays[1].view(Impatient)
-    ema = kernels.EMA(arrays, 0.5)
+    ema = updates.EMA(arrays, 0.5)
     ema.state_arrays()["average.2"][...] = 0
     arrays[1].wait = wait
     with pytest.raises(KeyboardInterrupt), ema.average():
@@ -845,7 +849,7 @@ def test_what_cannot_come_back_is_named_and_all_others_are_back():
     arrays = [np.zeros(3), memory[:], np.zeros(3)]
     for i, a in enumerate(arrays):
         a += i + 4
-    ema = kernels.EMA(arrays, 0.5)
+    ema = updates.EMA(arrays, 0.5)
     for a in ema.state_arrays().values():
         a[...] = 1
     message = r"EMA.average: arrays\[1\] still holds averages"
@@ -866,6 +870,6 @@ def test_an_average_is_not_copied_inside():
 
 def test_masked_arrays_are_not_for_updates():
     masked = np.ma.array(np.ones(2), mask=[0, 1])
-    for make in (lambda a: kernels.EMA(a, 0.5), kernels.AdamUpdate):
+    for make in (lambda a: updates.EMA(a, 0.5), updates.AdamUpdate):
         with pytest.raises(TypeError, match=r"arrays\[1\] is a masked array; pass"):
             make([np.ones(2), masked])

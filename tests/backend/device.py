@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from scratchnet import backend
-from scratchnet.backend import Fused
-from tests import compiled
+from scratchnet.backend import Kernel
+from tests.backend import compiled
 
 # Functions that make arrays of what is on the host, when asked by `like=`.
 _MAKERS = (np.asarray, np.array, np.arange, np.zeros, np.ones, np.empty, np.full)
@@ -319,7 +319,7 @@ class StandIn:
     def matmul(self, a: Device, b: Device, out: Device) -> Device:
         return np.matmul(a, b, out=out)
 
-    def fused(self, kernel: Fused, arguments: Any) -> bool:
+    def run_kernel(self, kernel: Kernel, arguments: Any) -> bool:
         if self.kernels:
             _refuse_host(arguments)
             host = _unwrapped(tuple(arguments))
@@ -330,7 +330,7 @@ class StandIn:
         return _Recording(f)
 
     def seconds(self, f: Callable[[], object]) -> float:
-        return backend._NumPy().seconds(f)
+        return backend.numpy.NumPy().seconds(f)
 
     def machine(self) -> str:
         return "a stand-in"

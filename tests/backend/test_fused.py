@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from scratchnet import backend, kernels
-from scratchnet.philox import Stream
-from tests import compiled, device
+from scratchnet import backend
+from scratchnet.backend.philox import Stream
+from scratchnet.kernels import activations, updates
+from tests.backend import compiled, device
 
 pytestmark = compiled.needs_compiler
 
@@ -38,7 +39,7 @@ def drawn(*shape, dtype):
 def test_adam(dtype, decay):
     def compute():
         p = backend.asarray(drawn(7, 5, dtype=dtype))
-        adam = kernels.AdamUpdate([p], lr=0.1, weight_decay=decay)
+        adam = updates.AdamUpdate([p], lr=0.1, weight_decay=decay)
         for k in range(4):
             adam.apply([p], [backend.asarray(np.sin(k + drawn(7, 5, dtype=dtype)))])
         return [p, *adam.state_arrays().values()]
@@ -50,19 +51,19 @@ def test_adam(dtype, decay):
 def test_a_row_is_added(dtype):
     def compute():
         a = backend.asarray(drawn(4, 3, dtype=dtype))
-        kernels.add_row(a, backend.asarray(np.arange(3, dtype=dtype)))
+        activations.add_row(a, backend.asarray(np.arange(3, dtype=dtype)))
         yield a
 
     assert_close(both(compute), dtype)
 
 
 @both_widths
-@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
 def test_activations(name, dtype):
     def compute():
         a = drawn(40, 3, dtype=dtype)
         a[:6, 0] = [0, -0.0, 200, -200, np.inf, -np.inf]
-        h, f = backend.asarray(a), kernels.activation(name)
+        h, f = backend.asarray(a), activations.activation(name)
         f.forward(h, backend.empty(a.shape, dtype))
         yield h.copy()
         delta = backend.asarray(drawn(40, 3, dtype=dtype))
@@ -87,7 +88,7 @@ def test_cross_entropy(dtype):
             x = x if len(shape) == 2 else x[:, None]
             loss = backend.empty(shape[:-1], dtype)
             delta, scratch = backend.empty(shape, dtype), backend.empty(shape, dtype)
-            kernels.cross_entropy(a, x, loss, delta, scratch)
+            activations.cross_entropy(a, x, loss, delta, scratch)
             yield from (a, delta, loss / 8)
 
     assert_close(both(compute), dtype)
@@ -109,7 +110,7 @@ def test_streams(dtype):
 def test_what_is_on_the_host_is_computed_there():
     with device.use(kernels=True):
         a = np.array([0.0, np.inf])
-        kernels.activation("sigmoid").forward(a, a)
+        activations.activation("sigmoid").forward(a, a)
     assert a.tolist() == [0.5, 1.0]
 
 
@@ -130,7 +131,7 @@ def test_every_kernel_is_compared(monkeypatch):
     monkeypatch.setattr(compiled, "run", lambda k, a: (seen.add(k.name), run(k, a)))
     for test, cases in {
         test_adam: [(np.float32, 0.0)], test_cross_entropy: [(np.float32,)],
-        test_activations: [(f, np.float32) for f in kernels.ACTIVATIONS],
+        test_activations: [(f, np.float32) for f in activations.ACTIVATIONS],
         test_streams: [(np.float32,)], test_a_row_is_added: [(np.float32,)],
         test_the_words_of_a_stream_are_the_same_bits: [()],
     }.items():  # fmt: skip

@@ -1,0 +1,300 @@
+"""CuPy as the library of arrays: a GPU's, with cuBLAS and recorded steps."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from scratchnet.backend.library import Array, BackendError, Kernel, Shape
+
+
+class CuPy:
+    """The arrays of a GPU."""
+
+    host = False
+
+    def __init__(self, tf32: bool = False) -> None:
+        self.name = "cupy-tf32" if tf32 else "cupy"
+        self.cupy = _import_cupy()
+        self.array = self.cupy.ndarray
+        self.tf32 = tf32
+        self.cublas = _Cublas(self.cupy, tf32)
+        self.kernels: dict[Kernel, Any] = {}
+        # While a step is recorded: what of it is Python's, to be called each time.
+        self.hooks: list[Callable[[], object]] | None = None
+
+    def chosen(self) -> None:
+        # The same precision for CuPy's own products, whatever its environment says.
+        linalg = importlib.import_module("cupy._core._routines_linalg")
+        of = linalg.COMPUTE_TYPE_TF32 if self.tf32 else linalg.COMPUTE_TYPE_FP32
+        linalg.set_compute_type(np.float32, of)
+
+    def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
+        return self.cupy.asarray(x, dtype=dtype)
+
+    def zeros(self, shape: Shape, dtype: DTypeLike) -> Array:
+        return self.cupy.zeros(shape, dtype)
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
+        return self.cupy.empty(shape, dtype)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        found: np.ndarray = self.cupy.asnumpy(x)
+        return found
+
+    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        self.cupy.add.at(target, index, values)
+
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        return self.cublas.matmul(a, b, out)
+
+    def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
+        made = self.kernels.get(kernel)
+        if made is None:
+            name, inputs, outputs, body, preamble = kernel
+            made = self.cupy.ElementwiseKernel(
+                inputs, outputs, body, name, preamble=preamble
+            )
+            self.kernels[kernel] = made
+        made(*arguments)
+        return True
+
+    def capture(self, f: Callable[[], object]) -> Callable[[], object]:
+        return _Graph(self, f)
+
+    def choose_gpu(self, number: int) -> None:
+        runtime = self.cupy.cuda.runtime
+        if number >= runtime.getDeviceCount():
+            raise BackendError(
+                f"backend 'cupy': {number + 1} processes or more on a machine with "
+                f"{runtime.getDeviceCount()} GPUs; start one for each"
+            )
+        if not self.cupy.cuda.nccl.available:
+            raise BackendError(
+                "backend 'cupy': no NCCL; install it with pip install nvidia-nccl-cu12 "
+                "or, for CUDA 13, nvidia-nccl-cu13"
+            )
+        runtime.setDevice(number)
+
+    def sum_over_gpus(self, rank: int, size: int) -> Callable[[Array], None]:
+        distributed = importlib.import_module("cupyx.distributed")
+        group = distributed.init_process_group(size, rank, backend="nccl", use_mpi=True)
+        return lambda a: group.all_reduce(a, a)
+
+    def each_time(self, f: Callable[[], object]) -> None:
+        if self.hooks is None:
+            f()
+        else:
+            self.hooks.append(f)
+
+    def seconds(self, f: Callable[[], object]) -> float:
+        cuda = self.cupy.cuda
+        begin, end = cuda.Event(), cuda.Event()
+        begin.record()
+        f()
+        end.record()
+        end.synchronize()
+        milliseconds: float = cuda.get_elapsed_time(begin, end)
+        return milliseconds / 1e3
+
+    def machine(self) -> str:
+        runtime = self.cupy.cuda.runtime
+        name = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
+        return (
+            f"{name}, driver for CUDA {runtime.driverGetVersion()}, runtime "
+            f"{runtime.runtimeGetVersion()}, CuPy {self.cupy.__version__}, NumPy "
+            f"{np.__version__}"
+        )
+
+
+class _Cublas:
+    """Matrix products by cuBLAS itself.
+
+    CuPy refuses to call cuBLAS while a stream is recorded (its `cublas.setStream`),
+    though cuBLAS can: it then only must not allocate, so it is given its workspace.
+    """
+
+    WORKSPACE = 32 << 20  # bytes; what NVIDIA advises for this generation
+
+    def __init__(self, cupy: Any, tf32: bool) -> None:
+        self.cupy = cupy
+        # By the dtype's character: CUDA_R_32F, CUDA_R_64F
+        self.real = {"f": 0, "d": 1}
+        # CUBLAS_COMPUTE_32F or its FAST_TF32, CUBLAS_COMPUTE_64F
+        self.compute = {"f": 77 if tf32 else 68, "d": 70}
+        self.handle: Any = None  # cuBLAS is started by the first product
+        self.stream: int | None = None
+        self.numbers = {
+            "f": (ctypes.c_float(1), ctypes.c_float(0)),
+            "d": (ctypes.c_double(1), ctypes.c_double(0)),
+        }
+
+    def _start(self) -> None:
+        self.cupy.cuda.device.get_cublas_handle()  # has CuPy find and load it
+        major = self.cupy.cuda.runtime.runtimeGetVersion() // 1000
+        name = f"libcublas.so.{major}" if os.name == "posix" else f"cublas64_{major}"
+        try:
+            self.library = ctypes.CDLL(name)
+        except OSError as error:
+            raise BackendError(f"backend 'cupy': no {name} ({error})") from error
+        self.workspace = self.cupy.cuda.alloc(self.WORKSPACE)
+        handle = ctypes.c_void_p()
+        self._call("cublasCreate_v2", ctypes.byref(handle))
+        self.handle = handle
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        status = getattr(self.library, function)(*arguments)
+        if status:
+            raise BackendError(f"backend 'cupy': {function} answers {status}")
+
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        """Write a b to `out`; rows of all three contiguous, or columns of a and b.
+
+        cuBLAS reads and writes by columns. What is C by rows is Cᵀ by columns, and Cᵀ
+        is Bᵀ Aᵀ: with the factors exchanged nothing has to be transposed.
+        """
+        kind = out.dtype.char
+        if kind not in self.real or not a.dtype == b.dtype == out.dtype:
+            raise TypeError(
+                f"matmul: {a.dtype}, {b.dtype} and out {out.dtype}; all float32 or all "
+                "float64 expected"
+            )
+        (m, k), (k_, n) = a.shape, b.shape
+        if k != k_ or out.shape != (m, n):
+            raise ValueError(
+                f"matmul: shapes {a.shape}, {b.shape} and out {out.shape}; (m, k), "
+                "(k, n) and (m, n) expected"
+            )
+        if self.handle is None:
+            self._start()
+        stream = self.cupy.cuda.get_current_stream().ptr
+        if stream != self.stream:
+            self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
+            # Setting the stream took it away.
+            self._call(
+                "cublasSetWorkspace_v2", self.handle,
+                ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(self.WORKSPACE),
+            )  # fmt: skip
+            self.stream = stream
+        one, zero = map(ctypes.byref, self.numbers[kind])
+        real, pointer = self.real[kind], ctypes.c_void_p
+        (turned_a, lda), (turned_b, ldb) = _layout(a), _layout(b)
+        turned_out, ldc = _layout(out)
+        if turned_out:
+            raise ValueError("matmul: the rows of out are not contiguous")
+        self._call(
+            "cublasGemmEx", self.handle, int(turned_b), int(turned_a), n, m, k, one,
+            pointer(b.data.ptr), real, ldb, pointer(a.data.ptr), real, lda, zero,
+            pointer(out.data.ptr), real, ldc, self.compute[kind], -1,
+        )  # fmt: skip
+        return out
+
+
+def _layout(a: Array) -> tuple[bool, int]:
+    """Return whether a matrix lies by columns, and how far one is from the next."""
+    (m, n), (by_row, by_column) = a.shape, (s // a.itemsize for s in a.strides)
+    if (by_column == 1 or n == 1) and (by_row >= n or m == 1):
+        return False, max(by_row if m > 1 else n, 1)
+    if (by_row == 1 or m == 1) and (by_column >= m or n == 1):
+        return True, max(by_column if n > 1 else m, 1)
+    raise ValueError(
+        f"matmul: a matrix of shape {a.shape} and strides {a.strides}; rows or columns "
+        "that are contiguous expected"
+    )
+
+
+class _Graph:
+    """What a function does on the GPU, recorded once (a CUDA graph) and then replayed.
+
+    The function must do the same on the same arrays each time; what it reads from
+    Python stays as it was when it was recorded, unless it is `each_time`. It is called
+    twice, ever: the first time as it is, which makes CuPy compile and load what it
+    needs; the second time to be recorded. Each time it counts as one call.
+
+    What it allocates comes from a pool of its own, which lives as long as the recording
+    and which nothing else takes memory from.
+    """
+
+    def __init__(self, library: CuPy, f: Callable[[], object]) -> None:
+        self.library, self.f = library, f
+        cuda = library.cupy.cuda
+        self.stream = cuda.Stream(non_blocking=True)
+        self.pool = cuda.MemoryPool()
+        weakref.finalize(self, self.pool.free_all_blocks)
+        self.hooks: list[Callable[[], object]] = []
+        self.warm = False
+        self.graph: Any = None
+
+    def __call__(self) -> None:
+        if not self.warm:
+            with self._aside():
+                self.f()
+            self.warm = True
+            return
+        if self.graph is None:
+            with self._aside():
+                self.graph = self._recorded()
+        for hook in self.hooks:
+            hook()
+        self.graph.launch()  # on the stream of all else
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Work on a stream and with memory of its own, after all else and before it."""
+        cuda = self.library.cupy.cuda
+        cuda.get_current_stream().synchronize()
+        with cuda.using_allocator(self.pool.malloc), self.stream:
+            yield
+        self.stream.synchronize()
+
+    def _recorded(self) -> Any:
+        self.library.hooks = self.hooks
+        self.stream.begin_capture()
+        try:
+            self.f()
+            return self.stream.end_capture()
+        except BaseException as error:
+            self.hooks.clear()
+            with contextlib.suppress(Exception):
+                self.stream.end_capture()  # or the stream could not be used again
+            if not isinstance(error, Exception):
+                raise
+            raise BackendError(
+                f"backend 'cupy': the step cannot be recorded ({error!r}); it must not "
+                "wait for the GPU, nor bring arrays from the host"
+            ) from error
+        finally:
+            self.library.hooks = None
+
+
+def _import_cupy() -> Any:
+    """Return the module, or say which of the three is missing: CuPy, driver, GPU."""
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendError(
+            f"backend 'cupy': CuPy cannot be imported ({error}); install it with pip "
+            "install 'scratchnet[cuda12]' or, for CUDA 13, 'scratchnet[cuda13]'"
+        ) from error
+    # Importing it succeeds on a machine without a GPU.
+    runtime = cupy.cuda.runtime
+    try:
+        devices = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise BackendError(
+            f"backend 'cupy': CuPy {cupy.__version__} is there, but CUDA does not "
+            f"answer ({error}); install NVIDIA's driver, or a newer one, or use 'numpy'"
+        ) from error
+    if not devices:
+        raise BackendError(
+            f"backend 'cupy': CuPy {cupy.__version__} is there, but no GPU; use 'numpy'"
+        )
+    return cupy

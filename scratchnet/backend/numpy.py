@@ -1,0 +1,58 @@
+"""NumPy as the library of arrays: the host's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from scratchnet.backend.library import Array, Kernel, Shape
+
+
+class NumPy:
+    """The arrays of the host. It has no kernels, and nothing to record."""
+
+    name = "numpy"
+    array: Any = np.ndarray
+    host = True
+
+    def chosen(self) -> None:
+        pass
+
+    def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
+        return np.asarray(x, dtype=dtype)
+
+    def zeros(self, shape: Shape, dtype: DTypeLike) -> Array:
+        return np.zeros(shape, dtype)
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
+        return np.empty(shape, dtype)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        return np.asarray(x)
+
+    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        np.add.at(target, index, values)
+
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        return np.matmul(a, b, out=out)
+
+    def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
+        return False
+
+    def capture(self, f: Callable[[], object]) -> Callable[[], object]:
+        return f
+
+    def each_time(self, f: Callable[[], object]) -> None:
+        f()
+
+    def seconds(self, f: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        f()
+        return time.perf_counter() - began
+
+    def machine(self) -> str:
+        return f"NumPy {np.__version__}"
