@@ -89,7 +89,7 @@ def measure(n: int, group: Group, rounds: int) -> Cost:
     losses = []
     for i in range(5):
         whole = float(alone.step(*drawn(i)))
-        losses.append(float(together.step(*part(i), of=n)) / whole - 1)
+        losses.append(float(together.step(*part(i), total_rows=n)) / whole - 1)
 
     def time_of(f: Callable[[], object]) -> float:
         return milliseconds(f, group, rounds)
@@ -97,10 +97,10 @@ def measure(n: int, group: Group, rounds: int) -> Cost:
     sums, mine = together.sums.copy(), part()
     return Cost(
         one=time_of(lambda: alone.step(*drawn())),
-        rows=time_of(lambda: still.step(*mine, of=n)),
+        rows=time_of(lambda: still.step(*mine, total_rows=n)),
         alike=time_of(alike),
         sum=time_of(lambda: group.add(sums)),
-        step=time_of(lambda: together.step(*part(), of=n)),
+        step=time_of(lambda: together.step(*part(), total_rows=n)),
         apart=float(np.max(np.abs(losses))),
     )
 
