@@ -633,6 +633,11 @@ LEFT_OUT = {
     "`fit` calls them": (
         "training.checkpoint.save_last", "training.checkpoint.Checkpoints.end",
     ),
+    "they need other processes": (
+        "training.Group", "training.Group.add", "training.Group.any",
+        "training.Group.from_first", "training.Group.gathered", "training.Group.agree",
+        "training.Group.total", "training.Group.share",
+    ),
     "true or false": ("nn.Module.train",),
     "abstract": ("optim.Optimizer", "optim.Optimizer.load_state_dict"),
     "Hypothesis asks them": (
@@ -653,6 +658,9 @@ def public():
         ]  # fmt: skip
         for n in names:
             x = getattr(found, n)
+            home = getattr(x, "__module__", "").removeprefix("scratchnet.")
+            if home != module and home in MODULES:
+                continue
             yield f"{module}.{n}", x
             if inspect.isclass(x):
                 for method, f in vars(x).items():  # what is inherited is its parent's

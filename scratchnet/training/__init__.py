@@ -2,7 +2,9 @@
 
 from scratchnet.training.checkpoint import Checkpoints, State, Stopped
 from scratchnet.training.distributed import Group
-from scratchnet.training.loop import GANHistory, History, fit, fit_gan, pretrain
+from scratchnet.training.gan import GANHistory, fit_gan
+from scratchnet.training.loop import History, fit
+from scratchnet.training.pretraining import pretrain
 
 __all__ = [
     "Checkpoints",

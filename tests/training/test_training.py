@@ -1,4 +1,4 @@
-"""training.py: what fit does with the samples, what it reports, what it refuses."""
+"""What fit does with the samples, what it reports, what it refuses."""
 
 import io
 import re

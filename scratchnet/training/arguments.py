@@ -1,0 +1,129 @@
+"""Checks of what `fit`, `fit_gan` and `pretrain` are given."""
+
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from scratchnet import backend, checks
+from scratchnet.backend import Array
+from scratchnet.optim import Optimizer
+
+Batch = tuple[Array, ...]
+
+
+def check_fit(
+    model: Any,
+    data: Batch,
+    optimizer: Optimizer | None,
+    noise: np.random.Generator | None,
+    validation: Batch | None,
+) -> None:
+    """Raise an error for whatever would go wrong later, or quietly."""
+    name = type(model).__name__
+    by_hand = hasattr(model, "step")
+    if not by_hand and not hasattr(model, "loss"):
+        hint = "; a GAN is trained by fit_gan" * hasattr(model, "generate")
+        raise TypeError(f"fit: a {name} has neither loss nor step{hint}")
+    if by_hand and optimizer is not None:
+        raise TypeError(
+            f"fit: {name} steps by itself; give the optimizer to its constructor"
+        )
+    if not by_hand and not isinstance(optimizer, Optimizer):
+        missing = "missing" if optimizer is None else f"{optimizer!r}"
+        raise TypeError(
+            f"fit: optimizer is {missing}; one expected, like "
+            "optim.Adam(model.parameters())"
+        )
+    if hasattr(model, "with_noise") and noise is None:
+        raise TypeError(
+            f"fit: {name} wants noise; pass noise=np.random.default_rng(...), another "
+            "generator than the one that shuffles"
+        )
+    if noise is not None:
+        checks.rng("fit: noise", noise)
+        if not hasattr(model, "with_noise"):
+            raise TypeError(f"fit: {name} has no use for noise")
+    check_data("fit", model, "x", data)
+    if validation is not None:
+        if len(validation) != len(data):
+            raise ValueError(
+                f"fit: validation is {len(validation)} arrays, x is {len(data)}; as "
+                "many expected"
+            )
+        check_data("fit", model, "validation", validation)
+
+
+def check_callback(owner: str, callback: Any) -> None:
+    """Raise TypeError unless it is None or can be called."""
+    if callback is not None:
+        checks.function(owner, "callback", callback, "print")
+
+
+def check_batch_size(owner: str, model: Any, batch_size: int, n: int) -> None:
+    """Raise ValueError unless the n rows and the model have room for a minibatch."""
+    if batch_size > n:
+        raise ValueError(f"{owner}: batch_size is {batch_size}, and x has {n} rows")
+    most = getattr(model, "batch_size", batch_size)
+    if batch_size > most:
+        raise ValueError(
+            f"{owner}: batch_size is {batch_size}, and {type(model).__name__} was made "
+            f"for batch_size={most}"
+        )
+
+
+def uploaded(owner: str, name: str, data: Any) -> Batch:
+    """Return data, an array or a tuple of them, as arrays of the backend."""
+    data = data if isinstance(data, tuple) else (data,)
+    for i, a in enumerate(data):
+        if not backend.is_array(a):
+            raise TypeError(
+                f"{owner}: {label_of(name, i, data)} is a {type(a).__name__}, an array "
+                "expected"
+            )
+        checks.plain_array(owner, label_of(name, i, data), a)
+    return tuple(map(backend.asarray, data))
+
+
+def label_of(name: str, i: int, data: Batch) -> str:
+    """Return what errors call array i of the data."""
+    return f"{name}[{i}]" if len(data) > 1 else name
+
+
+def check_data(owner: str, model: Any, name: str, data: Batch) -> None:
+    """Raise an error unless the model can be trained on these arrays."""
+    if not data:
+        raise ValueError(f"{owner}: {name} is an empty tuple")
+    for i, a in enumerate(data):
+        label = label_of(name, i, data)
+        if (i == 0 and a.ndim != 2) or a.ndim == 0 or a.size == 0:
+            raise ValueError(
+                f"{owner}: {label} has shape {a.shape}; (n, d), a row for each sample, "
+                "expected"
+            )
+        if len(a) != len(data[0]):
+            raise ValueError(
+                f"{owner}: {label} has {len(a)} rows, {name}[0] has {len(data[0])}"
+            )
+        if i == 0 and a.dtype.kind != "f":
+            raise TypeError(
+                f"{owner}: {label} is {a.dtype}, floats expected; for pixels pass "
+                f"{label}.astype(np.float32) / 255"
+            )
+        axes = tuple(range(1, a.ndim))
+        finite = backend.to_numpy(np.isfinite(a).all(axis=axes))
+        if not finite.all():
+            raise ValueError(
+                f"{owner}: {label} has values that are not finite, in "
+                f"{np.sum(~finite)} of {len(a)} rows, row {np.argmin(finite)} first"
+            )
+    if hasattr(model, "check"):
+        try:
+            signature(model.check).bind(*data)
+        except TypeError:
+            raise TypeError(
+                f"{owner}: {name} is {len(data)} array{'s' * (len(data) > 1)}; "
+                f"{type(model).__name__} is trained on "
+                + ", ".join(signature(model.check).parameters)
+            ) from None
+        model.check(*data)

@@ -1,0 +1,134 @@
+"""A stack is trained layer by layer: `pretrain`."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from scratchnet.backend import Array
+from scratchnet.optim import Optimizer
+from scratchnet.tensor import Tensor
+from scratchnet.training import distributed
+from scratchnet.training.arguments import uploaded
+from scratchnet.training.checkpoint import (
+    Save,
+    State,
+    adding,
+)
+from scratchnet.training.distributed import digest
+from scratchnet.training.loop import History, fit
+from scratchnet.training.state import RunState, part_of
+
+
+def pretrain(
+    stack: Any,
+    x: Array,
+    *,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    optimizer: Callable[[list[Tensor]], Optimizer] | None = None,
+    progress: bool = True,
+    checkpoints: Save | None = None,
+    resume: State | None = None,
+    group: distributed.Group | None = None,
+) -> list[History]:
+    """Train a stacked autoencoder greedily, one layer after another, from the data up.
+
+    Each layer is an autoencoder for the codes of the layers below, which stay as they
+    are (Bengio et al. 2007). `fit` then trains the whole stack from there.
+
+    Args:
+        stack: a StackedAutoencoder, with the engine or by hand.
+        x: the samples (n, d).
+        epochs: how many times each layer visits all samples.
+        batch_size: samples in a minibatch.
+        rng: shuffles.
+        optimizer: for the engine, makes a layer's optimiser of its parameters, like
+            `optim.Adam`.
+        progress: show progress bars, if stderr is a terminal.
+        checkpoints, resume, group: as for `fit`.
+
+    Returns:
+        A History for each layer.
+
+    Raises:
+        As `fit`; what the layers below the failing one have learned is kept.
+
+    """
+    name = type(stack).__name__
+    if not hasattr(stack, "layer"):
+        raise TypeError(
+            f"pretrain: {name} has no layers to train one by one; pass a "
+            "StackedAutoencoder"
+        )
+    if hasattr(stack, "step"):
+        if optimizer is not None:
+            raise TypeError(
+                f"pretrain: {name} steps by itself; give the optimizer to its "
+                "constructor"
+            )
+    elif not callable(optimizer):
+        raise TypeError(
+            "pretrain: optimizer is missing; pass what makes one of a layer's "
+            "parameters, like optim.Adam"
+        )
+    histories: list[History] = []
+    first = 1
+    (h,) = uploaded("pretrain", "x", (x,))
+    if group is not None:
+        distributed.check("pretrain", group, stack)
+        n = group.total(len(h))
+        resume = group.from_first(resume)
+        place = RunState("pretrain", {"model": stack, "optimizer": stack.optimizer},
+                       {"rng": rng}, None, rows=n, batch_size=batch_size,
+                       epochs=epochs)  # fmt: skip
+        group.agree("pretrain", {
+            **place.everything(),
+            **distributed.facts_of("x", (h,), group.sharded),
+            "checkpoints": checkpoints is not None,
+        })  # fmt: skip
+    # A mark tells the data from others; a shard is not what the state's writer had.
+    sharded = group is not None and group.sharded
+    kept = checkpoints is not None or resume is not None
+    mark = digest(h) if kept and not sharded else ""
+    if resume is not None:
+        if "layer" not in resume.facts:
+            raise ValueError("pretrain: resume: the state is not of a pretraining")
+        first = resume.facts["layer"]
+        if mark and resume.facts.get("x", mark) not in ("", mark):
+            raise ValueError(
+                "pretrain: resume: the state is of another run: x is another"
+            )
+        try:
+            histories = [History(**made) for made in resume.facts["layers"]]
+            if not len(histories) == first - 1 < len(stack.sizes) - 1:
+                raise ValueError(f"layer {first}, and {len(histories)} before it")
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"pretrain: resume: the state is damaged ({error})"
+            ) from error
+        stack.load_state_dict(part_of("stack", resume.arrays))
+    for k in range(1, len(stack.sizes)):
+        layer = stack.layer(k)
+        if k >= first:
+            save = checkpoints and adding(
+                checkpoints,
+                {f"stack.{name}": a for name, a in stack.state_dict().items()},
+                layer=k,
+                x=mark,
+                layers=[asdict(made) for made in histories],
+            )
+            histories.append(
+                fit(
+                    layer, h, epochs=epochs, batch_size=batch_size, rng=rng,
+                    optimizer=None if optimizer is None
+                    else optimizer(layer.parameters()),
+                    progress=progress, checkpoints=save,
+                    resume=resume if k == first else None, group=group,
+                )
+            )  # fmt: skip
+            stack.set_layer(k, layer)
+        h = layer.encode(h)
+    return histories

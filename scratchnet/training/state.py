@@ -1,0 +1,364 @@
+"""Where a run is: what its state is made of, and how it is restored."""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from scratchnet import backend
+from scratchnet.backend import Array
+from scratchnet.backend.philox import Stream
+from scratchnet.nn import Module
+from scratchnet.training.arguments import Batch, label_of
+from scratchnet.training.checkpoint import (
+    FORMAT,
+    State,
+    generator_state,
+    machine,
+    set_generator_state,
+)
+from scratchnet.training.diagnosis import watch
+from scratchnet.training.distributed import digest
+from scratchnet.training.facts import described, generators_of
+
+
+def part_of(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays that are called NAME.something, by what follows."""
+    begin = f"{name}."
+    return {k.removeprefix(begin): a for k, a in arrays.items() if k.startswith(begin)}
+
+
+class NotFinite(Exception):
+    """There are numbers in a run that are not finite; says where."""
+
+
+def not_finite(arrays: Mapping[str, Array]) -> str | None:
+    """Say which array has a value that is not finite, and which; None if none has."""
+    floats = {name: a for name, a in arrays.items() if a.dtype.kind == "f"}
+    if not floats:
+        return None
+    # One transfer from a device says that all is well.
+    fine = backend.to_numpy(np.stack([np.isfinite(a).all() for a in floats.values()]))
+    for (name, a), right in zip(floats.items(), fine, strict=True):
+        if not right:
+            host = backend.to_numpy(a)
+            return f"{name} became {host[~np.isfinite(host)][0]}"
+    return None
+
+
+def _shown(part: Any) -> dict[str, Array]:
+    """Return the arrays of a part, or copies on the host if it shows only those."""
+    found: dict[str, Array] = getattr(part, "state_arrays", part.state_dict)()
+    return found
+
+
+# Arguments that say how long to train: they may differ in a run that is resumed.
+LENGTHS = ("epochs", "steps")
+
+
+class RunState:
+    """Where a run is: what its state is made of, and how it is restored.
+
+    Args:
+        owner: "fit", ... in errors.
+        parts: by name, what has `state_dict` and `load_state_dict`.
+        generators: by name; None where there is none. Those that the parts hold
+            themselves (`Dropout`) are found.
+        history: a dataclass of lists.
+        **arguments: of the run, which a resumed one must have in common with it.
+
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        parts: Mapping[str, Any],
+        generators: Mapping[str, np.random.Generator | None],
+        history: Any,
+        **arguments: Any,
+    ) -> None:
+        self.owner = owner
+        self.parts = parts
+        self.generators = {k: g for k, g in generators.items() if g is not None}
+        for name, part in parts.items():
+            if isinstance(part, Module):
+                own = part.named_generators()
+                self.generators |= {f"{name}.{k}": g for k, g in own}
+        self.history = history
+        self.run: dict[str, str] = {}  # the id of a run that is resumed
+        self.made: dict[str, Any] = {}  # what `describe` found
+        self.arguments = {"run": owner, **arguments, "generators": [*self.generators]}
+
+    def describe(self, data: Batch) -> None:
+        """Take up what the parts and the data are, for states to carry.
+
+        A model of the user's own may hold what changes from run to run. A learning rate
+        that is a function may be another in a run that is extended, and code is not the
+        same in each version of Python.
+        """
+        own = {
+            name: part
+            for name, part in self.parts.items()
+            if type(part).__module__.startswith("scratchnet.")
+            and not isinstance(part, Stream)
+        }
+        self.made = {
+            name: fact
+            for name, fact in described(**own).items()
+            if not {"lr", "_rate"} & set(re.split(r"[.\[]", name))
+            and not name.endswith("(code)")
+        }
+        self.made |= {label_of("x", i, data): digest(a) for i, a in enumerate(data)}
+
+    def state(self, step: int, **arrays: Array) -> State:
+        """Return the state after so many steps, with more arrays of the run.
+
+        Raises:
+            NotFinite: it is none to go on from.
+
+        """
+        self.check(**arrays)
+        found = {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
+        for name, part in self._checked_parts():
+            found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
+        return State(found, self._facts(step))
+
+    def check(self, **arrays: Array) -> None:
+        """Raise NotFinite unless the parameters and these arrays are finite."""
+        model = self.parts["model"]
+        if hasattr(model, "load_state_dict"):
+            buffers = dict(model.named_buffers()) if isinstance(model, Module) else {}
+            # A buffer may well be infinite: a mask of scores, say.
+            arrays |= {k: a for k, a in _shown(model).items() if k not in buffers}
+        if found := not_finite(arrays):
+            raise NotFinite(found)
+
+    def snapshot(self, step: int) -> State | None:
+        """Return the state after so many steps, its arrays where they are.
+
+        None if a part can have no state.
+        """
+        if not all(hasattr(p, "load_state_dict") for p in self.parts.values()):
+            return None
+        return self._snapshot(step)
+
+    def _snapshot(self, step: int) -> State:
+        found = {
+            f"{name}.{k}": a.copy()
+            for name, part in self.parts.items()
+            for k, a in _shown(part).items()
+        }
+        return State(found, self._facts(step))
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "machine": machine(),
+            "arguments": self.arguments,
+            "step": step,
+            "history": {k: [*values] for k, values in vars(self.history).items()},
+            "generators": self.random(),
+            "made": self.made,
+            **self.run,
+        }
+
+    def everything(self) -> dict[str, Any]:
+        """Return, by name, what processes that train together must have in common."""
+        found = described(**self.parts) | self.arguments
+        for name, part in self._checked_parts():
+            found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
+            if callable(rate := getattr(part, "_rate", None)):
+                found[f"{name}.lr of all steps"] = self._rates(rate)
+        held = generators_of(**self.parts)
+        return found | self.random() | {k: generator_state(g) for k, g in held.items()}
+
+    def _rates(self, rate: Callable[[int], float]) -> np.ndarray:
+        """Return a rate that is a function, in all steps or in 10,000 of them."""
+        a = self.arguments
+        steps = a["epochs"] * -(-a["rows"] // a["batch_size"])
+        found = []
+        with contextlib.suppress(Exception):  # the step will say so that comes there
+            for t in range(0, steps, -(-steps // 10_000)):
+                found.append(float(rate(t)))
+        return np.array(found)
+
+    def random(self) -> dict[str, Any]:
+        """Return the states of the generators, by name."""
+        return {k: generator_state(g) for k, g in self.generators.items()}
+
+    def restore(self, state: State, **arrays: Array) -> dict[str, np.ndarray]:
+        """Go back to a state, or change nothing and say what differs.
+
+        Returns:
+            The arrays of the run that have the names of `arrays`.
+
+        """
+        facts = state.facts
+        self.check_facts(facts)
+        for name, a in arrays.items():
+            there = state.arrays.get(name)
+            if there is None or there.shape != a.shape or there.dtype != a.dtype:
+                raise ValueError(
+                    f"{self.owner}: resume: the state is of another run: the array "
+                    f"{name!r} is missing or another"
+                )
+        parts = self._checked_parts()
+        streams = {name for name, part in parts if isinstance(part, Stream)}
+        saved_parts = {name.partition(".")[0] for name in state.arrays}
+        of_generators = {f"{k}_stream" for k in self.generators}
+        if of_generators & saved_parts != streams:
+            warnings.warn(
+                f"{self.owner}: noise was drawn on a device there and is drawn on the "
+                "host here, or the other way: it is another from here on",
+                stacklevel=3,
+            )
+            parts = [(name, part) for name, part in parts if name not in streams]
+        kept = [(part, part.state_dict()) for _, part in parts]
+        generators = self.random()
+        try:
+            for name, part in parts:
+                part.load_state_dict(part_of(name, state.arrays))
+            for k, g in self.generators.items():
+                set_generator_state(g, facts["generators"][k])
+        except (KeyError, ValueError, TypeError) as error:
+            for part, before in kept:
+                part.load_state_dict(before)
+            for k, before in generators.items():
+                set_generator_state(self.generators[k], before)
+            raise ValueError(f"{self.owner}: resume: {error}") from error
+        saved = facts.get("machine", {})
+        for name, here in machine().items():
+            if here != saved.get(name):
+                warnings.warn(
+                    f"{name} was {saved.get(name)} and now is {here}: the last bits "
+                    "may differ from those of a run that was not interrupted",
+                    stacklevel=3,
+                )
+        for name, values in facts["history"].items():
+            getattr(self.history, name)[:] = values
+        if "run" in facts:
+            self.run = {"run": facts["run"]}
+        return {name: state.arrays[name] for name in arrays}
+
+    def check_facts(self, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError unless a state with these facts can be gone on from."""
+        owner = f"{self.owner}: resume: the state"
+        if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
+            raise ValueError(f"{owner} was written by a later scratchnet")
+        if wrong := self._differences(facts):
+            raise ValueError(f"{owner} is of another run: {'; '.join(wrong)}")
+        step, history = facts.get("step"), facts.get("history")
+        if not (
+            isinstance(step, int)
+            and step >= 0
+            and isinstance(history, dict)
+            and history.keys() == vars(self.history).keys()
+            and all(isinstance(values, list) for values in history.values())
+            and isinstance(facts.get("generators"), dict)
+        ):
+            raise ValueError(
+                f"{owner} is damaged: a fact is missing, or of another type"
+            )
+        unit = "steps" if "steps" in self.arguments else "epochs"
+        done = step if unit == "steps" else len(history["losses"]) + (step > 0)
+        if done > self.arguments[unit]:
+            raise ValueError(
+                f"{owner} has begun {done} {unit}; {unit} is {self.arguments[unit]}, "
+                "and a run cannot be made shorter than it is"
+            )
+
+    def _differences(self, facts: Mapping[str, Any]) -> list[str]:
+        """Say in what the run of a state with these facts differs from this one."""
+        saved = facts.get("arguments")
+        saved = saved if isinstance(saved, dict) else {}
+        wrong = [
+            f"{k} is {v!r} here, {saved.get(k)!r} there"
+            for k, v in self.arguments.items()
+            if saved.get(k) != v and k not in LENGTHS
+        ]
+        there = facts.get("made")
+        if not self.made or not isinstance(there, dict) or not there:  # format 1
+            return wrong
+        for k in sorted(self.made.keys() | there.keys()):
+            mine, other = _unplaced(self.made.get(k)), _unplaced(there.get(k))
+            # What layers below make of the data may differ in its last bits.
+            if mine != other and not (k.startswith("x") and "layer" in facts):
+                of_data = k.startswith("x")
+                what = "another" if of_data else f"{mine!r} here, {other!r} there"
+                wrong.append(f"{k} is {what}")
+        return wrong
+
+    def diagnosis(
+        self,
+        error: NotFinite,
+        good: State | None,
+        steps: range,
+        take: Callable[[int, Any], Array],
+        model: Any,
+        name: Callable[[int], str],
+    ) -> FloatingPointError:
+        """Find what made numbers that are not finite, and go back to before it.
+
+        Args:
+            error: what was noticed.
+            good: the last snapshot.
+            steps: those since then, to be taken again.
+            take: takes step i of a model and returns its loss.
+            model: what is trained.
+            name: says in words which step i is.
+
+        Returns:
+            The error to raise. The run is as it was before the step that it names; or
+            as it is, where there is no snapshot.
+
+        """
+        hint = "a smaller learning rate may help"
+        if good is None:
+            return FloatingPointError(f"{self.owner}: {error}; {hint}")
+        self.restore(good)
+        with np.errstate(all="ignore"):
+            for i in steps:
+                before = self._snapshot(i)
+                loss = backend.asarray(take(i, model))
+                try:
+                    self.check(**{"the loss": loss})
+                except NotFinite as bad:
+                    self.restore(before)
+                    made = watch(take, i, model)
+                    self.restore(before)
+                    return FloatingPointError(
+                        f"{self.owner}: {bad} in {name(i)}; {hint}. The model is as it "
+                        f"was before that step. {made}"
+                    )
+        self.restore(good)
+        return FloatingPointError(
+            f"{self.owner}: {error}; {hint}. It did not happen again; the model is as "
+            f"it was before {name(steps[0])}"
+        )
+
+    def _checked_parts(self) -> list[tuple[str, Any]]:
+        for name, part in self.parts.items():
+            if not hasattr(part, "load_state_dict"):
+                raise TypeError(
+                    f"{self.owner}: checkpoints need the {name}'s state_dict and "
+                    f"load_state_dict; {type(part).__name__} has none"
+                )
+        return list(self.parts.items())
+
+
+def _unplaced(fact: Any) -> Any:
+    """Return a fact without the modules of scratchnet in it: code may move."""
+    if not isinstance(fact, str):
+        return fact
+    return re.sub(r"\bscratchnet(\.[a-z_0-9]+)+\.", "", fact)
+
+
+Source = np.random.Generator | Stream
+
+
+def streams(**sources: Source | None) -> dict[str, Stream]:
+    """Return those that draw on a device, as parts of a run."""
+    return {f"{k}_stream": s for k, s in sources.items() if isinstance(s, Stream)}
