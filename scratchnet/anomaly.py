@@ -27,7 +27,14 @@ from scratchnet.backend import Array
 # Files whose lines say nothing of where a computation was written down.
 _ENGINE = ("anomaly", "tensor", "derivatives", "compositions", "functions", "optim")
 _INSIDE = {Path(__file__).with_name(f"{name}.py").as_posix() for name in _ENGINE}
-_NUMPY = Path(np.__file__).parent.as_posix() + "/"
+_ROOMS = tuple(
+    f"{folder.as_posix()}/"
+    for folder in (
+        Path(np.__file__).parent,
+        Path(__file__).with_name("backend"),
+        Path(__file__).with_name("training"),
+    )
+)
 
 
 class _Watch:
@@ -124,11 +131,11 @@ def describe(x: Any) -> str:
 
 
 def _line() -> str:
-    """Return the innermost line that is not the engine's or NumPy's own."""
+    """Return the innermost line that is not the engine's, a loop's or NumPy's own."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         name = Path(frame.f_code.co_filename).as_posix()
-        if name not in _INSIDE and not name.startswith(_NUMPY):
+        if name not in _INSIDE and not name.startswith(_ROOMS):
             break
         frame = frame.f_back
     # Here, as nobody else needs it.
