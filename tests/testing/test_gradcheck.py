@@ -21,6 +21,10 @@ from scratchnet.testing import (
     gradcheck,
     strategies,
 )
+from scratchnet.testing import probe as probing
+from scratchnet.testing.oracles import Line
+from scratchnet.testing.probe import Probe
+from scratchnet.testing.problems import Pair
 from tests.testing import gradient_pairs as pairs
 
 R = np.random.default_rng(0)
@@ -954,7 +958,7 @@ def test_gross_errors_are_found_in_float32(change):
 
 def test_a_hopeless_case_is_given_up_in_time(monkeypatch):
     """Of a large network in float32 most entries cannot be told."""
-    monkeypatch.setattr(testing, "SECONDS", 0.1)
+    monkeypatch.setattr(probing, "MAX_SECONDS", 0.1)
     f, gradient, inputs, _ = pairs.deep(0, pairs.relu, (784, 60, 1), 32)
     start = time.perf_counter()
     report = gradcheck((f, gradient), inputs)
@@ -1082,7 +1086,7 @@ def test_detects_says_which_change_went_unnoticed(monkeypatch):
     def blind(f, *args, **kwargs):
         return GradientReport("pass", True, "nothing seen")
 
-    monkeypatch.setattr(testing, "_check", blind)
+    monkeypatch.setattr(testing, "check", blind)
     with pytest.raises(GradientError, match=r"was changed \(sign\)"):
         assert_detects((mean_squared, mean_squared_gradient), WEIGHTS)
 
@@ -1194,11 +1198,11 @@ def test_the_error_bound_of_real_differences_is_honest(depth):
     for k in range(300):
         f, df = functions[k % len(functions)]
         x = np.array(rng.normal() * 10.0 ** rng.uniform(-3, 1))
-        problem = testing._Pair(lambda x, f=f: np.asarray(f(x)), df, x)
+        problem = Pair(lambda x, f=f: np.asarray(f(x)), df, x)
         with np.errstate(all="ignore"):
-            probe = testing._Probe(problem, rng)
+            probe = Probe(problem, rng)
             probe.measure_rounding(problem.gradient([x], probe.c))
-            line = testing._Line(probe, 0, np.ones(1), probe.scale[0][0])
+            line = Line(probe, 0, np.ones(1), probe.scale[0][0])
             truth = float(df(x)) * float(probe.c)
             found = line.slope(abs(truth) * 10.0 ** rng.uniform(-12, -2), depth)
         if found.kind == "broken":

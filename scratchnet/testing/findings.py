@@ -1,0 +1,105 @@
+"""What a check finds: the verdict on one entry, and on one input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import SupportsInt
+
+from scratchnet.testing.oracles import RIDDERS, Slope
+
+# The most serious first.
+VERDICTS = ("nondeterministic", "wrong", "kink", "noisy", "vacuous", "pass")
+
+
+@dataclass
+class Entry:
+    """An entry that is wrong, or at a kink, or that is not known well enough.
+
+    Attributes:
+        i: its place in the flattened input.
+        analytic: the gradient under test there.
+        slope: what an oracle measured there.
+        doubt: a bound on the rounding of `analytic`.
+        oracle: the oracle.
+
+    """
+
+    i: int
+    analytic: float
+    slope: Slope
+    doubt: float
+    oracle: str = RIDDERS
+
+    @property
+    def off(self) -> float:
+        """How far the gradient is from the slope."""
+        return distance(self.analytic, self.slope.value)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on this entry: "wrong", "kink" or "noisy"."""
+        s = self.slope
+        if s.kind == "kink":
+            # At a kink any value between the two slopes is a fair convention.
+            margin = s.error + self.doubt + 1e-3 * max(abs(s.left), abs(s.right))
+            low, high = sorted((s.left, s.right))
+            between = low - margin <= self.analytic <= high + margin
+            return "kink" if between else "wrong"
+        if s.kind == "stairs":
+            return "noisy"
+        if s.kind:
+            return "kink"
+        if not math.isfinite(s.value) or self.off <= s.error + self.doubt:
+            return "noisy"
+        return "wrong"
+
+
+def distance(analytic: float, numeric: float) -> float:
+    """Return the distance of two values, infinite if one of them is not finite."""
+    off = abs(analytic - numeric)
+    return off if math.isfinite(off) else math.inf
+
+
+@dataclass
+class Finding:
+    """What was found of one input, or of all if `name` is empty.
+
+    Attributes:
+        verdict: one of `VERDICTS`.
+        name: the input's name.
+        shape: its shape.
+        detail: the reason in words, where no entry shows it.
+        worst: the entry that is farthest off.
+        differ: how many entries have this verdict.
+        pattern: what the wrong entries have in common, in words.
+        mistake: the name of the kind of mistake.
+        oracle: what the entries were compared with.
+        blind: of a pass, the relative error of one entry that may have gone unseen.
+        exception: what the gradient raised.
+        located: the entries that are wrong and at no kink, with their slopes.
+        partial: more entries may be wrong than those in `located`.
+        kinks: the entries at kinks.
+
+    """
+
+    verdict: str
+    name: str = ""
+    shape: tuple[int, ...] = ()
+    detail: str = ""
+    worst: Entry | None = None
+    differ: int = 0
+    pattern: str = ""
+    mistake: str = ""
+    oracle: str = RIDDERS
+    blind: float = 0.0
+    exception: Exception | None = None
+    located: dict[int, Slope] = field(default_factory=dict)
+    partial: bool = False
+    kinks: list[Entry] = field(default_factory=list)
+
+
+def subscript(index: Sequence[SupportsInt]) -> str:
+    """Write an index as in code: [17, 3]; nothing for an array without axes."""
+    return f"[{', '.join(str(int(i)) for i in index)}]" if len(index) else ""

@@ -1,0 +1,207 @@
+"""Why a gradient at a kink is not called wrong, and when it is.
+
+At a kink f has no derivative, and any subgradient is a fair convention. For one entry
+that is any value between the slopes of its two sides (`Entry.verdict` in findings.py).
+For several entries together it is not enough that each lies between its own sides: at
+a tie of np.max, (1, 1) is no subgradient. `judge_kinks` looks at them together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scratchnet.testing.findings import Entry, Finding, subscript
+from scratchnet.testing.oracles import RIDDERS
+from scratchnet.testing.probe import Probe
+from scratchnet.testing.problems import Array, random_signs
+
+
+class SeveralKinks:
+    """Entries at kinks, of one input or several, and the slopes of the pieces there.
+
+    A fair convention at a kink is a subgradient: a mean, with some weights, of the
+    gradients that f has nearby. Each entry by itself then lies between the slopes of
+    its two sides, but the reverse is not true: at a tie of np.max, (1, 1) is no such
+    mean of (1, 0) and (0, 1). So pieces of f nearby are looked for, and a gradient is
+    refused if there is a direction in which it is steeper than every piece found, also
+    than those that were looked for in that very direction.
+    """
+
+    most = 32  # entries that are looked at together
+    tries = 6  # rounds without anything new, after which the search ends
+
+    def __init__(self, probe: Probe, entries: list[tuple[int, Entry]]) -> None:
+        self.probe = probe
+        rng = probe.rng
+        most = int(min(self.most, max(2.0, probe.affordable / 200)))
+        chosen = sorted(rng.permutation(len(entries))[:most])
+        self.entries = [entries[k] for k in chosen]
+        self.all = entries
+        self.scale = np.array([probe.scale[j][e.i] for j, e in self.entries])
+        sides = [(e.slope.left, e.slope.right) for _, e in self.entries]
+        # In entries of like size, so that each counts alike.
+        self.claimed = np.array([e.analytic for _, e in self.entries]) * self.scale
+        self.left, self.right = np.array(sides).T * self.scale
+        doubt = np.array([e.slope.error + e.doubt for _, e in self.entries])
+        steepest = np.max(np.abs(sides)) * np.max(self.scale)
+        self.away, self.step = 1e-4, 1e-6
+        noise = probe.noise / self.step
+        self.margin = 4 * (np.max(doubt * self.scale) + noise + 5e-4 * steepest)
+        self.clear = noise < 0.02 * steepest
+
+    def piece(self, u: Array) -> Array | None:
+        """Return the slopes of the piece of f in direction u, None at another kink."""
+        at = [np.zeros(x.size) for x in self.probe.problem.xs]
+        rng = self.probe.rng
+        others = rng.choice([0.0, 1.0])  # at their kinks, or beside them
+        for j, e in self.all:
+            at[j][e.i] = others * rng.choice([-1, 1]) * rng.uniform(0.5, 1.5)
+        for (j, e), move in zip(self.entries, u, strict=True):
+            at[j][e.i] = move
+        at = [self.away * s * a for s, a in zip(self.probe.scale, at, strict=True)]
+        here = self._phi(at)
+        found = []
+        for (j, e), size in zip(self.entries, self.scale, strict=True):
+            sides = []
+            for step in (-self.step, self.step):
+                moved = [a.copy() for a in at]
+                moved[j][e.i] += step * size
+                sides.append((self._phi(moved) - here) / step)
+            if not abs(sides[1] - sides[0]) <= self.margin:
+                return None
+            found.append((sides[0] + sides[1]) / 2)
+        return np.array(found)
+
+    def _phi(self, moves: list[Array]) -> float:
+        """Return phi(x + moves) - phi(x), NaN outside f's domain."""
+        problem = self.probe.problem
+        xs = [x + m.reshape(x.shape) for x, m in zip(problem.xs, moves, strict=True)]
+        self.probe.calls += 1
+        try:
+            change = problem.value(xs) - self.probe.base
+        except Exception:  # outside the domain
+            return math.nan
+        return float(np.vdot(self.probe.c, change))
+
+    def refuted(self) -> tuple[Array, float, float] | None:
+        """Return a direction, the slope claimed along it, and the steepest of f's.
+
+        None if the gradient may be a mean of pieces, or if noise hides that.
+        """
+        if not self.clear:
+            return None
+        pieces: list[Array] = []
+        moves: list[Array] = []
+        d = np.ones(len(self.entries))
+        without = 0  # rounds in a row that brought no steeper piece
+        while without < self.tries:
+            slopes = [float(p @ d) for p in pieces]
+            steepest = max(slopes, default=-math.inf)
+            best = moves[slopes.index(steepest)] if moves else d
+            before = len(pieces)
+            for u in self._toward(d, best):
+                if (piece := self.piece(u)) is not None:
+                    pieces.append(piece)
+                    moves.append(u)
+            grown = max((float(p @ d) for p in pieces[before:]), default=-math.inf)
+            enough = steepest + 0.1 * self.margin * float(np.linalg.norm(d))
+            without = 0 if grown > enough else without + 1
+            if not pieces:
+                continue
+            d = self.claimed - _nearest(np.array(pieces), self.claimed)
+            if np.linalg.norm(d) <= self.margin:
+                return None
+        if not pieces:
+            return None
+        d /= np.max(np.abs(d))
+        claimed, most = self.claimed @ d, max(p @ d for p in pieces)
+        if claimed <= most + self.margin * np.sum(np.abs(d)) / 4:
+            return None
+        return d, float(claimed), float(most)
+
+    def _toward(self, d: Array, best: Array) -> list[Array]:
+        """Return displacements where pieces may be steep along d.
+
+        Along d for a convex function, against it for a concave one, to the steeper
+        side of each entry where they do not meddle with one another; and for others
+        some changes of the best displacement so far.
+        """
+        rng = self.probe.rng
+        size = rng.uniform(0.5, 1.5, len(d))
+        tilt = d + 1e-3 * np.max(np.abs(d)) * random_signs(rng, d.shape)
+        tilt *= math.sqrt(len(d)) / np.linalg.norm(tilt)
+        steep = size * np.where((self.right - self.left) * d >= 0, 1.0, -1.0)
+        found = [tilt, -tilt, steep, -steep, size * rng.choice([-1.0, 1.0], len(d))]
+        for _ in range(3):
+            i, k = rng.integers(len(d), size=2)
+            swapped, drawn = best.copy(), best.copy()
+            swapped[[i, k]] = best[[k, i]]
+            drawn[i] = rng.uniform(-1.5, 1.5)
+            found += [swapped, drawn]
+        return found
+
+
+def _nearest(points: Array, to: Array) -> Array:
+    """Return the point nearest to `to` in the convex hull of points (Frank-Wolfe)."""
+    nearest = int(np.argmin(np.linalg.norm(points - to, axis=1)))
+    at: Array = points[nearest]
+    weights = {nearest: 1.0}
+    for _ in range(500):
+        # Away-steps let weights go to zero, so that this ends at the very point.
+        along = points @ (to - at)
+        best = int(np.argmax(along))
+        worst = min(weights, key=lambda k: along[k])
+        step = points[best] - points[worst]
+        square = float(step @ step)
+        if along[best] - along[worst] <= 0 or square == 0.0:
+            break
+        share = min(weights[worst], float(step @ (to - at)) / square)
+        weights[worst] -= share
+        weights[best] = weights.get(best, 0.0) + share
+        weights = {k: w for k, w in weights.items() if w > 0.0}
+        at = at + share * step
+    return at
+
+
+def judge_kinks(probe: Probe, findings: list[Finding]) -> None:
+    """Look at entries at kinks together: is the gradient a subgradient?
+
+    If not, a finding becomes wrong. And an entry that is not between its two sides is
+    wrong only if it is none: where several meet, f has more pieces than those two (a
+    tie of a sort with weights).
+    """
+    entries = [(j, e) for j, f in enumerate(findings) for e in f.kinks]
+    if len(entries) < 2 or any(f.verdict == "wrong" and f.located for f in findings):
+        return
+    joint = SeveralKinks(probe, entries)
+    refuted = joint.refuted()
+    for f in findings:
+        if f.verdict == "wrong" and f.kinks and joint.clear and refuted is None:
+            f.verdict, f.differ = "kink", len(f.kinks)
+    if refuted is None or any(f.verdict == "wrong" for f in findings):
+        return
+    d, claimed, most = refuted
+    along = d * joint.scale
+    unit = probe.unit * float(np.max(np.abs(along)))
+    along /= np.max(np.abs(along))
+    j, worst = joint.entries[int(np.argmax(np.abs(d)))]
+    names = probe.problem.names
+    part = [k for k in np.argsort(-np.abs(along))[:4] if abs(along[k]) > 0.05]
+    steps = ", ".join(
+        f"{along[k]:.3g} in {names[i]}{_place(findings[i], e)}"
+        for k in sorted(part)
+        for i, e in [joint.entries[k]]
+    )
+    f = findings[j]
+    f.verdict, f.worst, f.oracle = "wrong", worst, RIDDERS
+    f.detail = (
+        f"each entry is between its sides, all together are no subgradient: along "
+        f"({steps}) they claim {claimed / unit:.7g}, and the nearest slope of "
+        f"{probe.label} around here is {most / unit:.7g}"
+    )
+
+
+def _place(f: Finding, e: Entry) -> str:
+    return subscript(np.unravel_index(e.i, f.shape))

@@ -1,0 +1,411 @@
+"""The kind of mistake in a wrong gradient: a sign, a factor, a transpose, ...
+
+Each rule compares a wrong gradient with what one typical mistake would make of the
+right one. A hint is given only if undoing the mistake gives a gradient that passes.
+`MISTAKES` is the list of all rules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from scratchnet.testing.findings import Finding
+from scratchnet.testing.oracles import Oracle, Slope
+from scratchnet.testing.probe import Probe
+from scratchnet.testing.problems import Array
+from scratchnet.testing.search import examine
+
+
+class Mistake(NamedTuple):
+    """A kind of mistake: its name, for programs, and what is said of it."""
+
+    name: str
+    words: str
+
+
+@dataclass
+class Evidence:
+    """What is known of one wrong gradient, for the rules that name its mistake.
+
+    Attributes:
+        probe: f, the cotangent, and what was measured.
+        j: which input it is the gradient of.
+        claimed: the gradient, in the shape that it came in.
+        given: the gradients of all inputs, as they came.
+        located: the entries that are known to be wrong, with their slopes.
+        partial: there may be more of them.
+        oracle: as the caller said.
+
+    """
+
+    probe: Probe
+    j: int
+    claimed: Array
+    given: Sequence[Array | None]
+    located: dict[int, Slope]
+    partial: bool
+    oracle: Oracle
+
+    @property
+    def x(self) -> Array:
+        """The input."""
+        return self.probe.problem.xs[self.j]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.probe.problem.names[self.j]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the gradient has the shape of its input."""
+        return bool(self.claimed.shape == self.x.shape)
+
+    def explained_by(self, candidate: Array) -> bool:
+        """Return whether the right gradient is `candidate`, as far as can be measured.
+
+        The entries that were located are compared first, then all of it is examined.
+        """
+        if candidate.shape != self.x.shape or not np.all(np.isfinite(candidate)):
+            return False
+        if self.fits and np.array_equal(candidate, self.claimed):
+            return False
+        flat = candidate.ravel()
+        doubt = self.probe.rounding[self.j]
+        for i, s in self.located.items():
+            margin = s.error + 2 * doubt[i] + 1e-9 * abs(s.value)
+            if not abs(flat[i] - s.value) <= margin:
+                return False
+        found = examine(self.probe, self.j, candidate, self.oracle, describe=False)
+        return found.verdict == "pass" or (
+            bool(self.located) and found.verdict != "wrong"
+        )
+
+    def jacobian(self) -> Array | None:
+        """Measure c * df/dx, of shape x.shape + f.shape; None if it is large."""
+        x, probe = self.x, self.probe
+        if not 0 < x.size <= 256 or x.size * probe.base.size > 1_000_000:
+            return None
+        found = np.zeros((x.size, *probe.base.shape))
+        for i in range(x.size):
+            step = np.zeros(x.size)
+            step[i] = 1e-5 * probe.scale[self.j][i]
+            up, down = probe.value(self.j, step), probe.value(self.j, -step)
+            if up is None or down is None:
+                return None
+            found[i] = probe.c * (up - down) / (2 * step[i])
+        return found.reshape(x.shape + probe.base.shape)
+
+
+def _alike(a: Array, b: Array) -> bool:
+    """Return whether two arrays are the same but for what differences leave."""
+    if a.shape != b.shape:
+        return False
+    return bool(np.max(np.abs(a - b), initial=0) <= 1e-6 * np.max(np.abs(b), initial=0))
+
+
+def _sums(shape: tuple[int, ...], to: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the axes over which an array can be summed to have the shape `to`."""
+    return [
+        axes
+        for k in range(1, len(shape) + 1)
+        for axes in itertools.combinations(range(len(shape)), k)
+        if tuple(n for i, n in enumerate(shape) if i not in axes) == to
+    ]
+
+
+def _axes(axes: Sequence[int]) -> str:
+    return f"axis {axes[0]}" if len(axes) == 1 else f"the axes {tuple(axes)}"
+
+
+def _all_zero(e: Evidence) -> Mistake | None:
+    if np.any(e.claimed):
+        return None
+    return Mistake("zero", "it is 0 everywhere")
+
+
+def _swapped_inputs(e: Evidence) -> Mistake | None:
+    for i, g in enumerate(e.given):
+        if i != e.j and g is not None and e.explained_by(g):
+            other = e.probe.problem.names[i]
+            words = f"what is right was returned as the gradient of {other}"
+            return Mistake("swapped", words)
+    return None
+
+
+def _factor(e: Evidence) -> Mistake | None:
+    """Return one factor for all, and the axis that it is the length of, if of one."""
+    ratio = _ratio(e) if len(e.located) > 1 or e.x.size == 1 else None
+    if ratio is None or ratio == 1.0 or not e.explained_by(e.claimed / ratio):
+        return None
+    if ratio == -1.0:
+        return Mistake("sign", "its sign is the wrong way round")
+    for n, what in _lengths(e):
+        if n > 2 and math.isclose(ratio, n, rel_tol=1e-6):
+            words = f"{n} is {what}: a mean's division by it is missing"
+            return Mistake("mean", words)
+        if n > 2 and math.isclose(ratio, 1 / n, rel_tol=1e-6):
+            return Mistake("sum", f"{n} is {what}: it is divided by it, as a mean's is")
+    return Mistake("factor", f"it is {ratio:.7g} times what is right")
+
+
+def _ratio(e: Evidence) -> float | None:
+    """Return claimed / numeric if that is the same in all entries located."""
+    at = np.array(list(e.located), dtype=int)
+    numeric = np.array([s.value for s in e.located.values()])
+    errors = np.array([s.error for s in e.located.values()])
+    claimed = e.claimed.ravel()[at] if e.fits else np.zeros(0)
+    if not claimed.size or not np.all(claimed) or not np.all(np.isfinite(claimed)):
+        return None
+    if not np.all(np.abs(numeric) > 2 * errors):
+        return None
+    ratios, margins = claimed / numeric, np.abs(errors / numeric) + 1e-7
+    ratio = float(ratios[np.argmin(margins)])
+    if np.any(np.abs(ratios - ratio) > abs(ratio) * (margins + np.min(margins))):
+        return None
+    # A plain number, if it is one as nearly as could be measured.
+    for plain_one in (round(ratio), 1 / round(1 / ratio) if abs(ratio) < 1 else 0.0):
+        if plain_one and abs(plain_one - ratio) <= abs(ratio) * np.min(margins):
+            return float(plain_one)
+    return ratio
+
+
+def _lengths(e: Evidence) -> Iterator[tuple[int, str]]:
+    """Yield the lengths of all axes, and the sizes, of f and its inputs, with words."""
+    problem = e.probe.problem
+    named = list(zip(problem.names, [x.shape for x in problem.xs], strict=True))
+    named.sort(key=lambda one: one[0] != e.name)
+    named.append(("f", e.probe.base.shape))
+    for name, shape in named:
+        yield from (
+            (n, f"the length of {name}'s axis {i}") for i, n in enumerate(shape)
+        )
+    for name, shape in named:
+        yield math.prod(shape), f"the number of {name}'s entries"
+
+
+def _transposed(e: Evidence) -> Mistake | None:
+    if e.claimed.ndim == 2 and e.explained_by(e.claimed.T):
+        return Mistake("transpose", "it is the transpose of what is right")
+    return None
+
+
+def _permuted(e: Evidence) -> Mistake | None:
+    if not 3 <= e.claimed.ndim <= 4:
+        return None
+    for order in itertools.permutations(range(e.claimed.ndim)):
+        if e.explained_by(e.claimed.transpose(order)):
+            words = f"its axes are in another order: .transpose{order} makes it right"
+            return Mistake("permuted", words)
+    return None
+
+
+def _unsummed(e: Evidence) -> Mistake | None:
+    """Return that the gradient has the axes along which its input was broadcast."""
+    if e.claimed.size == e.x.size:
+        return None
+    padded = (1,) * (e.claimed.ndim - e.x.ndim) + e.x.shape
+    if len(padded) == e.claimed.ndim:
+        axes = [i for i, n in enumerate(padded) if n != e.claimed.shape[i]]
+        if axes and all(padded[i] == 1 for i in axes):
+            total = e.claimed.sum(axis=tuple(axes)).reshape(e.x.shape)
+            if e.explained_by(total):
+                words = f"{e.name} was broadcast: its sum over {_axes(axes)} is right"
+                return Mistake("unsummed", words)
+    for over in _sums(e.claimed.shape, e.x.shape):
+        if e.explained_by(e.claimed.sum(axis=over)):
+            return Mistake("unsummed", f"its sum over {_axes(over)} is right")
+    return None
+
+
+def _reshaped(e: Evidence) -> Mistake | None:
+    if not e.fits and e.claimed.size == e.x.size:
+        if e.explained_by(e.claimed.reshape(e.x.shape)):
+            return Mistake("shape", f"its values are right: reshape it to {e.x.shape}")
+    return None
+
+
+def _spread_wrongly(e: Evidence) -> Mistake | None:
+    """f reduces an axis: its cotangent has to be spread along that one."""
+    c, shape = e.probe.c, e.x.shape
+    if not e.fits or len(shape) < 2 or c.ndim not in (len(shape), len(shape) - 1):
+        return None
+    kept = c.ndim == len(shape)
+    spread = {}
+    for axis in range(len(shape)):
+        one = c if kept else np.expand_dims(c, axis)
+        if one.shape[axis] != 1 or one.size == 1:
+            continue
+        with contextlib.suppress(ValueError):
+            spread[axis] = np.broadcast_to(one, shape)
+    for right, wrong in itertools.permutations(spread, 2):
+        if e.explained_by(e.claimed * spread[right] / spread[wrong]):
+            words = (
+                f"the cotangent is spread along axis {wrong}, not along axis {right}"
+            )
+            return Mistake("axis", words)
+    return None
+
+
+def _summed_wrongly(e: Evidence) -> Mistake | None:
+    """An input is broadcast: its gradient is a sum over just those axes."""
+    for name, g in _before_sums(e):
+        for wrong in _sums(g.shape, e.claimed.shape):
+            if not _alike(e.claimed, g.sum(axis=wrong)):
+                continue
+            for right in _sums(g.shape, e.x.shape):
+                if right != wrong and e.explained_by(g.sum(axis=right)):
+                    words = f"{name} was summed over {_axes(wrong)}, not {_axes(right)}"
+                    return Mistake("axis", words)
+    return None
+
+
+def _row_alone(e: Evidence) -> Mistake | None:
+    """A sum over the rows that an input was broadcast to: not one of them."""
+    for name, g in _before_sums(e):
+        for axis in range(g.ndim):
+            rows = np.moveaxis(g, axis, 0)
+            same = [k for k, row in enumerate(rows) if _alike(e.claimed, row)]
+            if len(rows) > 1 and same and e.explained_by(rows.sum(axis=0)):
+                words = f"it is entry {same[0]} of axis {axis} of {name}, not the sum"
+                return Mistake("row", words)
+    return None
+
+
+def _before_sums(e: Evidence) -> Iterator[tuple[str, Array]]:
+    """Yield, by name, what the gradient of a broadcast input may be a sum of.
+
+    The gradients of other inputs, and what each output contributes.
+    """
+    for name, g in _others(e):
+        yield f"the gradient of {name}", g
+    if e.probe.base.ndim > e.x.ndim and (jacobian := e.jacobian()) is not None:
+        # Each output depends on one entry only, or the sums will not be right.
+        yield "g * df", jacobian.reshape(e.x.size, *e.probe.base.shape).sum(axis=0)
+
+
+def _others(e: Evidence) -> Iterator[tuple[str, Array]]:
+    """Yield the gradients of inputs with more axes than this one has, by name."""
+    for i, (name, g) in enumerate(zip(e.probe.problem.names, e.given, strict=True)):
+        if i != e.j and g is not None and g.ndim > e.x.ndim:
+            yield name, g
+
+
+def _diagonal(e: Evidence) -> Mistake | None:
+    """Softmax's classic: an output depends on all inputs, not on its own alone."""
+    if not e.fits or e.probe.base.shape != e.x.shape:
+        return None
+    jacobian = e.jacobian()
+    if jacobian is None:
+        return None
+    n = e.x.size
+    square = jacobian.reshape(n, n)
+    if not _alike(e.claimed.ravel(), np.diag(square)):
+        return None
+    if not _alike_to(square.sum(axis=1), e.located, 1e-5):
+        return None
+    words = (
+        "it is the diagonal of df/dx alone: what an entry does to other outputs lacks"
+    )
+    return Mistake("diagonal", words)
+
+
+def _alike_to(whole: Array, located: dict[int, Slope], rtol: float) -> bool:
+    largest = np.max(np.abs(whole), initial=0.0)
+    return all(
+        abs(whole[i] - s.value) <= rtol * largest + s.error for i, s in located.items()
+    )
+
+
+def _reversed(e: Evidence) -> Mistake | None:
+    for axis in range(e.claimed.ndim if e.fits else 0):
+        if e.explained_by(np.flip(e.claimed, axis)):
+            words = f"it is in reverse order along axis {axis}"
+            return Mistake("reversed", words)
+    return None
+
+
+def _shifted(e: Evidence) -> Mistake | None:
+    for axis, n in enumerate(e.x.shape if e.fits else ()):
+        for k in (1, -1):
+            if n > 2 and e.explained_by(np.roll(e.claimed, -k, axis)):
+                words = f"its entries are shifted by {k:+d} along axis {axis}"
+                return Mistake("shifted", words)
+    return None
+
+
+def _lost_factor(e: Evidence) -> Mistake | None:
+    """A factor that is not constant: the chain rule's, the cotangent, the input."""
+    if not e.fits:
+        return None
+    x, f, c = e.x, e.probe.base, e.probe.c
+    factors = {e.name: x}
+    if f.shape == x.shape:
+        factors |= {"1 - f": 1 - f, "1 - f * f": 1 - f * f, "f": f}
+        factors |= {"the cotangent": c, "the cotangent's square": c * c}
+    for name, factor in factors.items():
+        if e.explained_by(e.claimed * factor):
+            return Mistake("factor missing", f"it lacks the factor {name}")
+        if e.explained_by(e.claimed / factor):
+            return Mistake("factor too many", f"it has the factor {name} too many")
+    return None
+
+
+# The first that explains the gradient is the one that is named.
+MISTAKES: list[Callable[[Evidence], Mistake | None]] = [
+    _all_zero,
+    _swapped_inputs,
+    _factor,
+    _spread_wrongly,
+    _summed_wrongly,
+    _row_alone,
+    _transposed,
+    _permuted,
+    _unsummed,
+    _reshaped,
+    _diagonal,
+    _reversed,
+    _shifted,
+    _lost_factor,
+]
+
+
+def _mistake(e: Evidence) -> Mistake | None:
+    """Turn what was measured of a wrong gradient into a kind of mistake."""
+    return next((m for rule in MISTAKES if (m := rule(e)) is not None), None)
+
+
+def explain(found: Finding, evidence: Evidence) -> None:
+    """Say what the wrong entries share, and what kind of mistake it is."""
+    mistake = _mistake(evidence)
+    said = [_pattern(evidence), mistake.words if mistake else ""]
+    found.pattern = "; ".join(filter(None, said))
+    found.mistake = mistake.name if mistake else ""
+
+
+def _pattern(e: Evidence) -> str:
+    """Say what the wrong entries have in common, and of how many that was seen."""
+    if len(e.located) < 2:
+        return ""
+    where = np.array(list(e.located))
+    some = f" of the {len(where)} that were located" if e.partial else ""
+    said = []
+    if len(where) == e.x.size:
+        said.append("it is all of them")
+    elif e.x.ndim > 1:
+        for axis, places in enumerate(np.unravel_index(where, e.x.shape)):
+            if np.all(places == places[0]):
+                word = ("row", "column")[axis] if e.x.ndim == 2 else f"axis {axis} at"
+                said.append(f"they share {word} {places[0]}{some}")
+    if not np.any(e.claimed.ravel()[where]):
+        said.append(f"each{some} is 0")
+    elif (ratio := _ratio(e)) is not None:
+        said.append(f"analytic / numeric = {ratio:.7g} in each{some}")
+    return "; ".join(said)

@@ -1,0 +1,224 @@
+"""f near the inputs: its values along steps, and how much of them is rounding.
+
+A random cotangent c makes a number of f: phi(x) = sum(c * f(x)). A `Probe` moves one
+input by a step and returns by how much phi changes. No tolerance of a check is a
+constant: `measure_rounding` finds out how accurate f and the gradient are.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from scratchnet.testing.problems import (
+    Array,
+    Problem,
+    SecondOrder,
+    flatten,
+    random_signs,
+)
+
+EPS = 2.0**-52  # the spacing of float64 at 1
+COMPLEX_STEP = 1e-100  # so small that its square is nothing
+MAX_SECONDS = 3.0  # what f may take, twice, where some entries stay unknown
+
+
+Measured = Callable[[list[Array], Array], Array]  # (xs, c) -> a row of numbers
+
+
+class Probe:
+    """A problem, a cotangent for it, and what was measured at its inputs.
+
+    Attributes:
+        problem: the function and its gradient.
+        rng: where all that is random in the check comes from.
+        base: f at the inputs.
+        c: the cotangent, of the shape of `base`.
+        number: whether f returns a single number.
+        unit: what a report divides slopes by, so that those of a number are of f.
+        label: what a report calls the number that is differentiated.
+        scale: for each input, by how much a step of 1 moves each entry.
+        calls: how often f was evaluated.
+        affordable: evaluations of f that take MAX_SECONDS.
+        raised: what f raised at a point nearby, in words.
+        blur: bounds on the rounding of each c * f (of `measure_rounding`).
+        spread: by how much more the rounding of the outputs adds up in their sum.
+        noise: a bound on the rounding of phi.
+        rounding: for each input, bounds on the rounding of its gradient's entries.
+
+    """
+
+    blur: Array
+    spread: float
+    noise: float
+    rounding: list[Array]
+
+    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+        self.problem = problem
+        self.rng = rng
+        self.calls = 0
+        self.affordable = math.inf
+        self.raised = ""
+        self.base = problem.value(problem.xs)
+        if self.base.dtype.kind != "f":
+            raise TypeError(f"gradcheck: f returned {self.base.dtype}; it must be real")
+        self.base = self.base.astype(np.float64)
+        self.c = random_signs(rng, self.base.shape)  # never 0: each output has a part
+        # Of a single number the cotangent is only a factor: report d f, not d (c f).
+        self.number = self.base.size == 1 and not isinstance(problem, SecondOrder)
+        self.unit = float(self.c.ravel()[0]) if self.number else 1.0
+        self.label = "f" if self.number else problem.label
+        # Steps are in proportion to an entry, or to its neighbours if it is small.
+        self.scale = [
+            np.maximum(np.abs(x), 0.5 * np.abs(x).sum() / max(x.size, 1) or 1.0).ravel()
+            for x in problem.xs
+        ]
+
+    def value(self, j: int, step: Array) -> Array | None:
+        """Return f with input j moved by a step, None outside f's domain."""
+        xs = list(self.problem.xs)
+        xs[j] = xs[j] + step.reshape(xs[j].shape)
+        self.calls += 1
+        try:
+            y = self.problem.value(xs)
+        except Exception as error:  # f(x) did not raise, so this is about the step
+            if step.dtype.kind == "f":
+                self.raised = f"{type(error).__name__}: {error}"
+            return None
+        return y if y.shape == self.base.shape else None
+
+    def change(self, j: int, step: Array, moved: Array) -> float:
+        """Return phi(x + step) - phi(x) for a step in input j, NaN outside f's domain.
+
+        Note in `moved` the outputs that changed. The outputs are subtracted before they
+        are summed, so that the others add no rounding.
+        """
+        y = self.value(j, step)
+        if y is None:
+            return math.nan
+        change = y - self.base
+        moved |= change != 0
+        return float(np.vdot(self.c, change))
+
+    def imaginary(self, j: int, d: Array) -> float:
+        """Return the complex step's slope, NaN where f takes no complex numbers."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns when it drops Im
+            y = self.value(j, 1j * COMPLEX_STEP * d)
+        if y is None:
+            return math.nan
+        return float(np.vdot(self.c, np.imag(y))) / COMPLEX_STEP
+
+    def measure_rounding(self, gradient: Sequence[Array | None] | None) -> None:
+        """Measure how rounding blurs f (`blur`) and each gradient (`rounding`).
+
+        A gradient of None is one that does not fit the inputs.
+        """
+
+        def terms(xs: list[Array], c: Array) -> Array:
+            weighted = (self.c * self.problem.value(xs)).ravel()
+            return np.append(weighted, weighted.sum())
+
+        def gradients(xs: list[Array], c: Array) -> Array:
+            return flatten(self.problem.gradient(xs, c), xs)
+
+        blur = self._roughness(terms)
+        # That of each output; and by how much more, being related, they blur the sum.
+        self.blur = 4 * blur[:-1] + EPS / 2 * np.abs(self.c * self.base).ravel()
+        self.blur = self.blur.reshape(self.base.shape)
+        self.spread = max(1.0, float(4 * blur[-1]) / (_length(self.blur) or 1.0))
+        self.noise = self.noise_of(np.ones(self.base.shape, dtype=bool))
+        if gradient is None:
+            self.rounding = [np.full(x.size, self.noise) for x in self.problem.xs]
+            return
+        blur = self._roughness(gradients)
+        ends = np.cumsum([x.size for x in self.problem.xs])[:-1]
+        whole = finite_size(flatten(gradient, self.problem.xs))
+        parts = zip(np.split(blur, ends), np.split(whole, ends), gradient, strict=True)
+        self.rounding = [
+            8 * part + 4 * eps_of(g) * (size + np.max(size, initial=0.0))
+            for part, size, g in parts
+        ]
+
+    def measure_time(self) -> None:
+        """Measure how many evaluations of f are `affordable`."""
+        j = int(np.argmax([x.size for x in self.problem.xs]))
+        start = time.perf_counter()
+        for _ in range(4):
+            self.change(j, 1e-6 * self.scale[j], np.zeros(self.base.shape, bool))
+        self.affordable = 4 * MAX_SECONDS / (time.perf_counter() - start)
+
+    def noise_of(self, moved: Array) -> float:
+        """Bound the rounding of the sum over some of the outputs; of all if of none."""
+        return self.spread * _length(self.blur[moved] if np.any(moved) else self.blur)
+
+    def _roughness(self, f: Measured) -> Array:
+        """Estimate the rounding error of each element of f(xs, c).
+
+        Along a tiny segment a smooth function is a cubic but for less than rounding:
+        what a fitted cubic leaves is rounding (compare Hamming 1973; Moré and Wild
+        2011). The steps are a few spacings of float32, so that float32 arithmetic
+        inside f shows too. A kink inside the segment looks like noise; so where there
+        is much of it, the quietest of several segments counts, also one of far smaller
+        steps if it has the same slope (on the staircase that float32 makes of a
+        function, it has not). If nothing moves at all, there may be a coarser
+        staircase: the first larger steps that climb it show its height.
+        """
+        quiet, slope = self._segment(f, 0.0, 1.5e-6)
+        largest = np.max(np.abs(f(self.problem.xs, self.c)), initial=0.0)
+        if not (np.any(slope) or np.any(quiet)):
+            for length in (5e-5, 5e-4, 5e-3):
+                if not np.any(quiet):
+                    _, slope = self._segment(f, 0.0, length)
+                    quiet = np.abs(slope) * length / 2
+        elif not np.all(quiet <= 100 * EPS * largest):
+            for shift in (3e-5, -5e-5):
+                quiet = np.fmin(quiet, self._segment(f, shift, 1.5e-6)[0])
+            near, steep = self._segment(f, 0.0, 5e-9)
+            alike = np.abs(steep - slope) <= 0.1 * np.abs(slope) + near / 1e-9
+            alike &= slope != 0.0  # a stair is flat over either length
+            quiet = np.fmin(quiet, np.where(alike, near, np.inf))
+        return np.asarray(np.where(np.isfinite(quiet), quiet, 0.0))
+
+    def _segment(self, f: Measured, shift: float, length: float) -> tuple[Array, Array]:
+        """Return how rough each element of f is along a segment, and how steep."""
+        rng = np.random.default_rng(7)  # the same direction for each segment
+        point = [*self.problem.xs, self.c]
+        sides = [x * rng.uniform(0.5, 1, x.shape) for x in point]
+        # Not at equal distances, which may fit the spacing of rounded values.
+        places = np.array([-1, -0.83, -0.61, -0.42, -0.17, 0, 0.21, 0.38, 0.67, 0.8, 1])
+        samples = []
+        for t in shift + length * places:
+            self.calls += 1
+            *xs, c = (x + t * d for x, d in zip(point, sides, strict=True))
+            try:
+                samples.append(f(xs, c))
+            except Exception:  # outside the domain: this segment tells nothing
+                samples.append(np.nan * f(self.problem.xs, self.c))
+        moves = np.array(samples) - samples[5]
+        cubics, _ = np.linalg.qr(np.vander(places, 4))
+        rest = moves - cubics @ (cubics.T @ moves)
+        rough = np.sqrt(np.sum(rest * rest, axis=0) / (len(places) - 4))
+        return rough, (moves[-1] - moves[0]) / (2 * length)
+
+
+def eps_of(g: Array | None) -> float:
+    """Return the spacing at 1 of the dtype of a gradient, which may be float32."""
+    if g is None or g.dtype.kind != "f":
+        return EPS
+    return max(EPS, float(np.finfo(g.dtype).eps))
+
+
+def _length(v: Array) -> float:
+    """Return sqrt(sum(v * v)), without overflow."""
+    largest = float(np.max(np.abs(v), initial=0.0))
+    return largest and largest * float(np.linalg.norm((v / largest).ravel()))
+
+
+def finite_size(g: Array) -> Array:
+    """Return abs(g), 0 where g is not finite."""
+    return np.where(np.isfinite(g), np.abs(g), 0.0)

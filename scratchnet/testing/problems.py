@@ -1,0 +1,390 @@
+"""What is checked: a function and its gradient, in one form for all callers.
+
+`Pair` holds two functions of plain arrays, `TensorFunction` a function of Tensors with
+the engine's gradient, `SecondOrder` the gradient of a function of Tensors with the
+gradient of that. `problems_of` chooses among them.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scratchnet import checks
+from scratchnet.tensor import (
+    Node,
+    Tensor,
+    _backpropagate,
+    _recording_set_to,
+    _RuleEach,
+    _steps_back,
+    name_of,
+    no_grad,
+    plain,
+)
+
+Array = NDArray[Any]
+Function = Callable[..., Any]
+Pairs = Sequence[Function]  # (f, gradient) or (f, vjp)
+Inputs = ArrayLike | Tensor | Sequence[ArrayLike | Tensor]
+
+SINGLY = 8  # up to so many entries, each is checked alone
+MAX_NODES = 300  # recorded calls that are searched for a wrong rule
+COTANGENT = "its cotangent"
+
+
+class Problem(abc.ABC):
+    """A function and its gradient, both of a list `xs` of float64 arrays.
+
+    Attributes:
+        xs: the inputs that are differentiated.
+        names: what a report calls each of them.
+        dtypes: the dtype that each of them was given in.
+        may_be_zero: whether a gradient of zero is no reason to call it vacuous.
+        label: what a report calls the number that is differentiated.
+        singly: up to so many entries, each is checked alone.
+
+    """
+
+    xs: list[Array]
+    names: list[str]
+    dtypes: list[np.dtype[Any]]
+    may_be_zero: list[bool]
+    label = "sum(c * f)"
+    singly = SINGLY
+
+    @abc.abstractmethod
+    def value(self, xs: list[Array]) -> Array:
+        """Return f at `xs`."""
+
+    @abc.abstractmethod
+    def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
+        """Return d sum(c * f)/dx for each x, None where no gradient reached it."""
+
+
+class _OfInputs(Problem):
+    """A problem with the inputs as the caller gave them.
+
+    The floating ones are differentiated, in float64; the others are constants.
+    """
+
+    def __init__(self, f: Function, inputs: Inputs) -> None:
+        several = hasattr(inputs, "__iter__") and not isinstance(
+            inputs, (np.ndarray, np.generic, Tensor)
+        )
+        self.f = f
+        self.inputs: list[Any] = list(inputs) if several else [inputs]  # type: ignore[arg-type]
+        names = _names(f, self.inputs)
+        for name, x in zip(names, self.inputs, strict=True):
+            _refuse_mask(x, name)
+        self.constants: list[Array] = [np.asarray(plain(x)) for x in self.inputs]
+        for name, x in zip(names, self.constants, strict=True):
+            if x.dtype.kind not in "biuf":
+                raise TypeError(f"gradcheck: {name} is {x.dtype}; inputs must be real")
+        self.places = [
+            i
+            for i, x in enumerate(self.constants)
+            if x.dtype.kind == "f" and getattr(self.inputs[i], "requires_grad", True)
+        ]
+        if not self.places:
+            raise TypeError(
+                "gradcheck: no input can be differentiated; "
+                "pass at least one floating array (np.asarray(x, float))"
+            )
+        self.names = [names[i] for i in self.places]
+        self.xs = [self.constants[i].astype(np.float64) for i in self.places]
+        self.dtypes = [self.constants[i].dtype for i in self.places]
+        self.may_be_zero = [False] * len(self.xs)
+
+
+def _names(f: Function, inputs: list[Any]) -> list[str]:
+    """Name each input by its Tensor's name, else as f names it, else by position."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):  # a built-in
+        parameters = []
+    names = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    rest = [p.name for p in parameters if p.kind == p.VAR_POSITIONAL]
+    first = len(names)
+    for i in range(first, len(inputs)):
+        names.append(f"{rest[0]}[{i - first}]" if rest else f"input {i}")
+    given = [x.name if isinstance(x, Tensor) else None for x in inputs]
+    return [name or other for name, other in zip(given, names, strict=False)]
+
+
+class MaskedError(TypeError):
+    """A masked array was given, or returned."""
+
+
+def _refuse_mask(x: object, what: str) -> None:
+    """Raise MaskedError for a masked array of which entries are masked."""
+    try:
+        checks.plain_array("gradcheck", what, plain(x))
+    except TypeError as error:
+        raise MaskedError(str(error)) from None
+
+
+def _array(y: object) -> Array:
+    """Return what f returned as an array of floats (complex, along a complex step)."""
+    _refuse_mask(y, "what f returned")
+    y = plain(y)
+    if not isinstance(y, (tuple, list)) and np.asarray(y).dtype.kind in "fc":
+        return np.array(y)
+    kind = getattr(y, "dtype", type(y).__name__)
+    raise TypeError(f"gradcheck: f returned {kind}; it must return one array of floats")
+
+
+# --- Functions of plain arrays --------------------------------------------------------
+
+
+class Pair(_OfInputs):
+    """Two functions of plain arrays: f, and its gradient or its vjp."""
+
+    def __init__(self, f: Function, gradient: Function, inputs: Inputs) -> None:
+        super().__init__(f, inputs)
+        self.derivative = gradient
+        n, shape = len(self.inputs), self.value(self.xs).shape
+        self.takes_no_cotangent = shape == () and _takes(gradient, n)
+        if not self.takes_no_cotangent and not _takes(gradient, n + 1):
+            raise TypeError(
+                f"gradcheck: f takes {n} inputs and returns shape {shape}, so the "
+                "second of the pair must be "
+                + ("gradient(*inputs)" if shape == () else "")
+                + ("" if shape == () else "vjp(g, *inputs), g = dL/df of that shape")
+            )
+
+    def _arguments(self, xs: list[Array]) -> list[Array]:
+        """Return copies of all inputs, those differentiated at `xs`."""
+        args = [x.copy() for x in self.constants]  # f may write into what it is given
+        for i, x in zip(self.places, xs, strict=True):
+            args[i] = x.copy()
+        return args
+
+    def value(self, xs: list[Array]) -> Array:
+        """Return f at `xs`."""
+        return _array(self.f(*self._arguments(xs)))
+
+    def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
+        """Return c times the gradient, or vjp(c, *xs)."""
+        args = self._arguments(xs)
+        args_c = args if self.takes_no_cotangent else [c.copy(), *args]
+        returned = self.derivative(*args_c)
+        several = isinstance(returned, (tuple, list))
+        found = list(returned) if several else [returned]
+        if len(found) == len(args):
+            found = [found[i] for i in self.places]
+        if len(found) != len(xs):
+            raise ValueError(f"{len(found)} gradients returned for {len(xs)} inputs")
+        for name, g in zip(self.names, found, strict=True):
+            _refuse_mask(g, f"the gradient of {name}")
+        arrays = [None if g is None else np.array(plain(g)) for g in found]
+        if not self.takes_no_cotangent:
+            return arrays
+        return [None if g is None else g * float(c) for g in arrays]
+
+
+def _takes(f: Function, n: int) -> bool:
+    """Return whether f can be called with n arguments."""
+    try:
+        inspect.signature(f).bind(*[None] * n)
+    except ValueError:  # a built-in, which has no signature: the call itself will tell
+        return True
+    except TypeError:
+        return False
+    return True
+
+
+# --- Functions of Tensors -------------------------------------------------------------
+
+
+class TensorFunction(_OfInputs):
+    """A function of Tensors, with the engine's gradient.
+
+    Arrays are given to f as new Tensors. An input that is a Tensor itself (a parameter
+    of a model, which f may reach without being given it) stays the same object: its
+    values are exchanged during a call, and put back.
+    """
+
+    def __init__(self, f: Function, inputs: Inputs) -> None:
+        super().__init__(f, inputs)
+        tensors = [x for x in self.inputs if isinstance(x, Tensor)]
+        if len(set(tensors)) < len(tensors):
+            raise ValueError("gradcheck: one Tensor is given twice as an input")
+
+    @contextlib.contextmanager
+    def call(self, xs: list[Array], record: bool) -> Iterator[tuple[Any, list[Tensor]]]:
+        """Yield f's result at `xs` and the Tensors that it was computed from."""
+        values = list(self.constants)
+        for i, x in zip(self.places, xs, strict=True):
+            values[i] = x
+        lent = [(x, x._array) for x in self.inputs if isinstance(x, Tensor)]
+        args: list[Tensor] = []
+        try:
+            for i, given in enumerate(self.inputs):
+                if isinstance(given, Tensor):
+                    # Not by `.data =`, which would make the caller's graphs stale.
+                    given._array = np.array(values[i])
+                    args.append(given)
+                else:
+                    wanted = record and i in self.places
+                    args.append(Tensor(np.array(values[i]), requires_grad=wanted))
+            with _recording_set_to(True) if record else no_grad():
+                yield self.f(*args), [args[i] for i in self.places]
+        finally:
+            for tensor, data in lent:
+                tensor._array = data
+
+    def value(self, xs: list[Array]) -> Array:
+        """Return f at `xs`, recording nothing."""
+        with self.call(xs, record=False) as (y, _):
+            return _array(y)
+
+    def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
+        """Return the engine's gradient of sum(c * f)."""
+        with self.call(xs, record=True) as (y, variables):
+            found = _vjp(y, c, variables)
+            return [None if g is None else np.array(g) for g in found]
+
+    def recorded_calls(self) -> Iterator[RecordedCall]:
+        """Yield each call in the graph of f, newest last, as a problem of its own."""
+        with self.call(self.xs, record=True) as (y, _):
+            steps = _steps_back(y, set())[0] if isinstance(y, Tensor) else []
+            nodes = [node for _, node, _ in steps[:MAX_NODES]]
+            alone = [(_alone(n), [x.data.copy() for _, x in n.inputs()]) for n in nodes]
+            places = [[i for i, _ in n.inputs()] for n in nodes]
+        for node, at, (function, arrays) in zip(nodes, places, alone, strict=True):
+            problem = TensorFunction(function, arrays)
+            arguments = dict(zip(problem.names, at, strict=True))
+            yield RecordedCall(name_of(node.function), arguments, problem)
+
+
+class RecordedCall(NamedTuple):
+    """One call that a graph recorded, as a problem of its own.
+
+    Attributes:
+        function: the name of the function that was called.
+        arguments: by the name of each input of the problem, its place in the call.
+        problem: that function alone, at the inputs that were recorded.
+
+    """
+
+    function: str
+    arguments: dict[str, int]
+    problem: TensorFunction
+
+
+C = TypeVar("C", Array, Tensor)
+
+
+def _vjp(y: Any, c: C, variables: list[Tensor], keep: bool = False) -> list[C | None]:
+    """Return d sum(c * y)/dx for each variable, leaving every `.grad` as it is.
+
+    If the cotangent `c` is a Tensor, so are the gradients.
+    """
+    if not isinstance(y, Tensor) or not y.requires_grad:
+        return [None] * len(variables)
+    wanted = set(variables)
+    again = isinstance(c, Tensor)
+    start = c if again else np.array(c, dtype=y.dtype)
+    steps, _ = _steps_back(y, wanted)
+    found = _backpropagate(
+        y, start, steps, create_graph=again, retain_graph=again or keep
+    )
+    return [found.get(x) for x in variables]
+
+
+def _alone(node: Node) -> Function:
+    """Make a function of its differentiated inputs from one recorded call."""
+    given, kwargs, inputs = node.args, node.kwargs, list(node.row.inputs(node.args))
+    places = [i for i, _ in node.inputs()]
+
+    def function(*variables: Any) -> Any:
+        args = list(inputs)
+        for i, x in zip(places, variables, strict=True):
+            args[i] = x
+        if isinstance(node.row, _RuleEach):
+            return node.function(tuple(args), *given[1:], **kwargs)
+        return node.function(*args, *given[len(args) :], **kwargs)
+
+    return function
+
+
+class SecondOrder(Problem):
+    """The gradient as a function: (xs, cotangent) -> d sum(c * f)/dx, all in one row.
+
+    Its own gradient is the engine's, through the recorded walk. The cotangent is an
+    input too: for a linear f it is the only one that the gradient depends on.
+    """
+
+    label = "sum(c * gradient of f)"
+    singly = 1  # each value is a backward pass
+
+    def __init__(self, first: TensorFunction) -> None:
+        c = random_signs(np.random.default_rng(1), first.value(first.xs).shape)
+        self.first = first
+        self.xs = [*first.xs, c]
+        self.names = [*first.names, COTANGENT]
+        self.dtypes = [x.dtype for x in self.xs]
+        self.may_be_zero = [True] * len(first.xs) + [False]
+
+    def value(self, xs: list[Array]) -> Array:
+        """Return the gradients of all inputs in one row."""
+        return flatten(self.first.gradient(xs[:-1], xs[-1]), xs[:-1])
+
+    def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
+        """Return the engine's gradient of sum(c * gradients)."""
+        total: list[Array | None] = [None] * len(xs)
+        with self.first.call(xs[:-1], record=True) as (y, variables):
+            seed = Tensor(xs[-1].copy(), requires_grad=True)
+            first = _vjp(y, seed, variables)
+            parts = np.split(c, np.cumsum([x.size for x in xs[:-1]])[:-1])
+            for g, x, part in zip(first, xs, parts, strict=False):
+                found = _vjp(g, part.reshape(x.shape), [*variables, seed], keep=True)
+                for i, dx in enumerate(found):
+                    if dx is not None:
+                        before = total[i]
+                        total[i] = dx if before is None else before + dx
+        return total
+
+
+def problems_of(f: Function | Pairs, inputs: Inputs, order: int) -> list[Problem]:
+    """Return what is to be checked of f: itself, and of order 2 its gradient too."""
+    if order not in (1, 2):
+        raise ValueError(f"gradcheck: order={order!r}; it is 1 or 2")
+    if callable(f):
+        first = TensorFunction(f, inputs)
+        return [first] if order == 1 else [first, SecondOrder(first)]
+    if not isinstance(f, (tuple, list)) or len(f) != 2 or not all(map(callable, f)):
+        raise TypeError(
+            "gradcheck: f must be a function of Tensors, or a pair (f, gradient)"
+        )
+    if order == 2:
+        raise ValueError(
+            "gradcheck: order=2 needs a function of Tensors; of a pair, check the "
+            "gradient as a function by itself: (gradient, its vjp)"
+        )
+    return [Pair(f[0], f[1], inputs)]
+
+
+# --- For all of them ------------------------------------------------------------------
+
+
+def flatten(gradients: Sequence[Array | None], xs: Sequence[Array]) -> Array:
+    """Return the gradients in one row, zeros for those that are missing."""
+    parts = [
+        np.zeros(x.size) if g is None else np.ravel(g)
+        for g, x in zip(gradients, xs, strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def random_signs(rng: np.random.Generator, shape: int | tuple[int, ...]) -> Array:
+    """Return random weights of either sign, of like size but never equal."""
+    weights: Array = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+    return weights

@@ -1,0 +1,175 @@
+"""One check from beginning to end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from scratchnet.testing.findings import VERDICTS, Finding, subscript
+from scratchnet.testing.kinks import judge_kinks
+from scratchnet.testing.mistakes import Evidence, explain
+from scratchnet.testing.oracles import Oracle
+from scratchnet.testing.probe import EPS, Probe
+from scratchnet.testing.problems import (
+    Array,
+    MaskedError,
+    Problem,
+    SecondOrder,
+    TensorFunction,
+    flatten,
+)
+from scratchnet.testing.report import GradientReport, report_of
+from scratchnet.testing.search import examine
+
+Rng = int | np.random.Generator
+
+
+def check(
+    problem: Problem,
+    rng: Rng,
+    oracle: Oracle = "auto",
+    allow: Collection[str] = (),
+    find_rule: bool = True,
+) -> GradientReport:
+    """Check all inputs of a problem and report; with its kind and rule, if wrong."""
+    probe = Probe(problem, np.random.default_rng(rng))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        findings = _findings(probe, oracle, find_rule)
+        findings.sort(key=lambda f: VERDICTS.index(f.verdict))
+        wrong = findings[0].verdict == "wrong" and findings[0].worst is not None
+        rule = _wrong_rule(problem) if wrong and find_rule else None
+    return report_of(probe, findings, rule, allow)
+
+
+def _wrong_rule(problem: Problem) -> str | None:
+    """Name the function in the graph whose own rule is wrong; None without a graph.
+
+    Each call that was recorded is checked alone, at the inputs that it had.
+    """
+    first = problem.first if isinstance(problem, SecondOrder) else problem
+    if not isinstance(first, TensorFunction):
+        return None
+    for call in first.recorded_calls():
+        alone = call.problem if problem is first else SecondOrder(call.problem)
+        report = check(alone, 0, find_rule=False)
+        if report.verdict == "wrong":
+            place = call.arguments.get(report.input or "")
+            at = "" if place is None else f", argument {place}"
+            return f"{call.function}{at}"
+    return "each function is right by itself; is a link cut (.data, detach)?"
+
+
+def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]:
+    """Look at what would make the entries not worth looking at; then at the entries."""
+    problem = probe.problem
+    if not np.all(np.isfinite(probe.base)):
+        at = tuple(np.argwhere(~np.isfinite(probe.base))[0])
+        return [Finding("noisy", detail=f"f{subscript(at)} itself is {probe.base[at]}")]
+    again = problem.value(problem.xs)
+    if _differ(again, probe.base):
+        text = f"f gave {_first(probe.base)}, then {_first(again)}, for the same inputs"
+        return [Finding("nondeterministic", detail=text)]
+    try:
+        given = problem.gradient(problem.xs, probe.c)
+        repeated = problem.gradient(problem.xs, probe.c)
+    except MaskedError:
+        raise
+    except Exception as error:
+        text = f"the gradient raised {type(error).__name__}: {error}"
+        return [Finding("wrong", detail=text, exception=error)]
+    if unfit := _unfit(probe, given, oracle):
+        return unfit
+    for name, g, h in zip(problem.names, given, repeated, strict=True):
+        if _differ(h, g):
+            text = f"the gradient of {name} changes from call to call"
+            return [Finding("nondeterministic", name, detail=text)]
+    probe.measure_rounding(given)
+    probe.measure_time()
+    found = [examine(probe, j, g, oracle) for j, g in enumerate(given)]
+    judge_kinks(probe, found)
+    for j, f in enumerate(found):
+        if f.located and find_mistake:
+            g = given[j]
+            claimed = np.zeros(f.shape) if g is None else g
+            explain(f, Evidence(probe, j, claimed, given, f.located, f.partial, oracle))
+    if all(f.verdict == "pass" for f in found):
+        found += _in_own_precision(probe, given)
+    return found
+
+
+def _unfit(
+    probe: Probe, given: Sequence[Array | None], oracle: Oracle
+) -> list[Finding]:
+    """Return what is wrong with the shapes and dtypes of the gradients."""
+    problem = probe.problem
+    findings = []
+    for j, (x, g) in enumerate(zip(problem.xs, given, strict=True)):
+        if g is None or (g.shape == x.shape and g.dtype.kind in "biuf"):
+            continue
+        name = problem.names[j]
+        what = f"dtype {g.dtype}" if g.shape == x.shape else f"shape {g.shape}"
+        text = f"the gradient of {name} has {what}; {name} has shape {x.shape}"
+        found = Finding("wrong", name, x.shape, text)
+        if g.dtype.kind in "biuf" and np.all(np.isfinite(g)):
+            probe.measure_rounding(None)
+            explain(found, Evidence(probe, j, g, given, {}, False, oracle))
+            found.detail = "; ".join(filter(None, [text, found.pattern]))
+        findings.append(found)
+    return findings
+
+
+def _differ(a: Array | None, b: Array | None) -> bool:
+    """Say whether two results of one call differ by more than the order of a sum."""
+    if a is None or b is None:
+        return a is not b
+    if a.shape != b.shape:
+        return True
+    largest = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
+    return not np.allclose(a, b, rtol=0, atol=1e-6 * largest, equal_nan=True)
+
+
+def _first(y: Array) -> str:
+    return f"{y.ravel()[0]:.7g}" if y.size else "nothing"
+
+
+def _in_own_precision(probe: Probe, gradients: Sequence[Array | None]) -> list[Finding]:
+    """Compare the gradient in float32, if the inputs are that, with it in float64.
+
+    What float32 may cost is measured: what a change of the inputs in their last digit
+    does to the gradient.
+    """
+    problem = probe.problem
+    eps = max(float(np.finfo(dtype).eps) for dtype in problem.dtypes)
+    if eps <= EPS:
+        return []
+    low = [x.astype(dtype) for x, dtype in zip(problem.xs, problem.dtypes, strict=True)]
+    found = problem.gradient(low, probe.c.astype(problem.dtypes[0]))
+    sway = np.zeros(sum(x.size for x in problem.xs))
+    whole = flatten(gradients, problem.xs)
+    for _ in range(4):
+        *xs, c = (
+            x * (1 + eps * probe.rng.choice([-1.0, 1.0], x.shape))
+            for x in [*problem.xs, probe.c]
+        )
+        moved = flatten(problem.gradient(xs, c), xs)
+        sway = np.maximum(sway, np.abs(moved - whole))
+    ends = np.cumsum([x.size for x in problem.xs])[:-1]
+    findings = []
+    sways = np.split(sway, ends)
+    for name, g, h, s in zip(problem.names, found, gradients, sways, strict=True):
+        if g is None or h is None:
+            continue
+        s = s.reshape(h.shape)
+        margin = 100 * (s + eps * (np.abs(h) + np.max(np.abs(h), initial=0.0)))
+        off = ~(np.abs(g - h) <= margin)
+        if np.any(off):
+            at = tuple(np.argwhere(off)[0])
+            text = (
+                f"d f/d {name}{subscript(at)} is {g[at]:.7g} in {g.dtype} and "
+                f"{h[at]:.7g} in float64: right, but lost to rounding"
+            )
+            findings.append(Finding("noisy", name, h.shape, text))
+    return findings

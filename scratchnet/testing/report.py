@@ -1,0 +1,179 @@
+"""The report of a check, and its message in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from scratchnet.testing.findings import Entry, Finding, subscript
+from scratchnet.testing.oracles import COMPLEX, RIDDERS
+from scratchnet.testing.probe import Probe
+from scratchnet.testing.problems import Array
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What a check found. `str(report)` is the message, `bool(report)` is `ok`.
+
+    Attributes:
+        verdict: "pass"; "wrong"; "kink" (f has no derivative there: the slopes of its
+            two sides stay apart however small the step); "noisy" (f is not accurate
+            enough to tell); "nondeterministic" (two calls differ); "vacuous" (the
+            gradient of an input is zero, and so is the slope: nothing was checked).
+        ok: the verdict is "pass", or one that the caller allowed.
+        message: the report in words.
+        input: the name of the input in question.
+        index: the worst entry in it.
+        analytic: the gradient under test at that entry.
+        numeric: what the oracle measured there.
+        error: a bound on the error of `numeric`.
+        oracle: "complex step" or "Ridders".
+        entries: how many entries were checked (if not "pass": of that input).
+        differ: how many of them have this verdict (of a large input, at least).
+        pattern: what the wrong entries have in common, if anything, in words.
+        mistake: the name of the kind of mistake, if it is one of those that are known:
+            what `pattern` says of it then makes the right gradient of the wrong one.
+        rule: the function of the graph whose own rule is wrong, and its argument.
+        blind: of a pass, the relative error of one entry (not below 1e-6 of the
+            largest) that might not have been seen.
+        cotangent: c, if `analytic` and `numeric` belong to sum(c * f).
+        exception: what the gradient raised.
+        calls: how often f was evaluated.
+
+    """
+
+    verdict: str
+    ok: bool
+    message: str
+    input: str | None = None
+    index: tuple[int, ...] | None = None
+    analytic: float | None = None
+    numeric: float | None = None
+    error: float | None = None
+    oracle: str | None = None
+    entries: int = 0
+    differ: int = 0
+    pattern: str | None = None
+    mistake: str | None = None
+    rule: str | None = None
+    blind: float | None = None
+    cotangent: Array | None = field(default=None, repr=False, compare=False)
+    exception: Exception | None = field(default=None, repr=False, compare=False)
+    calls: int = 0
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return self.message
+
+    def __bool__(self) -> bool:
+        """Return `ok`."""
+        return self.ok
+
+
+class GradientError(AssertionError):
+    """Raised by `assert_gradients` and `assert_detects`; `.report` says it all."""
+
+    def __init__(self, message: str, report: GradientReport) -> None:
+        """Keep the report beside the message."""
+        super().__init__(message)
+        self.report = report
+
+
+def report_of(
+    probe: Probe, findings: list[Finding], rule: str | None, allow: Collection[str]
+) -> GradientReport:
+    """Put the most serious finding into words."""
+    f, entry = findings[0], findings[0].worst
+    report = GradientReport(
+        f.verdict,
+        f.verdict == "pass" or f.verdict in allow,
+        "",
+        input=f.name or None,
+        entries=math.prod(f.shape),
+        differ=f.differ,
+        pattern=f.pattern or None,
+        mistake=f.mistake or None,
+        rule=rule,
+        cotangent=None if probe.number else probe.c,
+        exception=f.exception,
+        calls=probe.calls,
+    )
+    if f.verdict == "pass":
+        return _passed(report, probe, findings)
+    head, lines = f.detail, []
+    if entry is not None:
+        index = tuple(int(i) for i in np.unravel_index(entry.i, f.shape))
+        s, unit = entry.slope, probe.unit
+        report = replace(
+            report,
+            index=index,
+            analytic=entry.analytic / unit,
+            numeric=s.value / unit,
+            error=s.error / abs(unit),
+            oracle=entry.oracle,
+        )
+        head = f"d {probe.label}/d {f.name}{subscript(index)}"
+        a, n = _digits(entry.analytic / unit, s.value / unit)
+        lines.append(f"analytic   {a}")
+        if f.verdict == "kink" or s.kind == "kink":
+            sides = s.left / unit, s.right / unit
+            lines.append(f"one-sided  {sides[0]:.7g} below, {sides[1]:.7g} above")
+        else:
+            error = f"{entry.oracle}, error < {report.error:.0e}"
+            lines.append(f"numeric    {n}  ({error})")
+        lines.append(_explained(f, entry, probe))
+    lines += [f"rule: {rule}"] if rule else []
+    others = [g for g in findings[1:] if g.verdict == "wrong"]
+    lines += [f"also wrong: {g.name} ({g.detail})" for g in others]
+    head = f"gradcheck: {f.verdict.upper()}  {head}"
+    return replace(report, message="\n  ".join([head, *lines]))
+
+
+def _passed(
+    report: GradientReport, probe: Probe, findings: list[Finding]
+) -> GradientReport:
+    entries = sum(math.prod(f.shape) for f in findings)
+    oracle = RIDDERS if any(f.oracle == RIDDERS for f in findings) else COMPLEX
+    blind = max(f.blind for f in findings)
+    names = ", ".join(f.name for f in findings)
+    message = (
+        f"gradcheck: pass  d {probe.label}/d ({names}): "
+        f"none of {entries} entries is off by {blind:.0e} ({oracle})"
+    )
+    return replace(
+        report, message=message, input=None, oracle=oracle, entries=entries, blind=blind
+    )
+
+
+def _digits(a: float, b: float) -> tuple[str, str]:
+    """Write two numbers with as many digits as show their difference."""
+    digits = 7
+    if math.isfinite(a) and math.isfinite(b) and a != b:
+        apart = abs(a - b) / max(abs(a), abs(b))
+        digits = min(16, max(7, 3 - math.floor(math.log10(apart))))
+    return f"{a:.{digits}g}", f"{b:.{digits}g}"
+
+
+def _explained(f: Finding, worst: Entry, probe: Probe) -> str:
+    """Say of how many entries this is the worst, and what can be done."""
+    entries = math.prod(f.shape)
+    if f.verdict == "wrong":
+        kink = "f has a kink here, but no such slope" if worst.slope.kind else ""
+        facts = [f"worst of {entries} entries", f.detail, f.pattern, kink]
+        return "; ".join(fact for fact in facts if fact)
+    if f.verdict == "kink":
+        why = {
+            "kink": "f has no derivative here: its two sides differ",
+            "jump": "f has no derivative here: it jumps, or gets ever steeper",
+            "edge": "f is defined on one side of this point only",
+        }[worst.slope.kind]
+        return f"{why} ({f.differ} of {entries} entries); move the point"
+    text = f"{f.differ} of {entries} entries cannot be told"
+    if worst.slope.kind == "stairs":
+        return f"{text}: f moves in stairs here (float32, or rounding, inside it?)"
+    if probe.raised and math.isnan(worst.slope.value):
+        return f"{text}; nearby, f raised {probe.raised}"
+    return f"{text}: f is accurate to {probe.noise:.0e} only"

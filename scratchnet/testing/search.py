@@ -1,0 +1,420 @@
+"""How wrong entries are located: blocks of entries are checked at once, and split.
+
+Along a direction d the gradient a claims the slope a . d. One direction checks many
+entries: a wrong one shows in the slope if what it adds is above the oracle's error.
+Where it would not show, the entries are split into blocks of like magnitude, down to
+single ones; where the slopes differ, down to the entry at fault.
+
+Nothing is called wrong on the word of a block or of the complex step: only real
+differences along the very entry decide (`Search.entry`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from scratchnet.testing.findings import Entry, Finding, distance
+from scratchnet.testing.oracles import COMPLEX, FIRST_STEP, NOISY, Line, Oracle, Slope
+from scratchnet.testing.probe import EPS, Probe, finite_size
+from scratchnet.testing.problems import Array, random_signs
+
+TARGET = 1e-4  # a relative error of this size in any one entry must be seen
+CONFIRMED = 1e-2  # the same for the real differences that confirm a complex step
+NEGLIGIBLE = 1e-6  # entries below this part of the largest need not be known so well
+FLOAT32_ERROR = 1e-6  # an error that float32 inside f explains is not called wrong
+SMALLEST_NORMAL = float(np.finfo(float).tiny)
+PARTS = 8  # into how many blocks a block is split
+CLOSE_LOOKS = 4  # so many wrong entries are looked at closely; others are counted
+MAX_LOCATED = 64  # so many wrong entries are located; a complex step counts the rest
+MAX_COUNTED = 4096  # ... in gradients of up to this size
+MAX_CALLS = 50_000  # evaluations of f for one input, after which the rest is left
+
+
+# --- One input ------------------------------------------------------------------------
+
+
+def examine(
+    probe: Probe, j: int, g: Array | None, oracle: Oracle, describe: bool = True
+) -> Finding:
+    """Check the gradient `g` of input j."""
+    name, x = probe.problem.names[j], probe.problem.xs[j]
+    found = Finding("pass", name, x.shape)
+    if not x.size:
+        return replace(found, verdict="vacuous", detail=f"{name} has no entries")
+    search = Search(probe, j, np.zeros(x.size) if g is None else g.ravel())
+    entries = _unconfirmed(found, search, oracle, MAX_LOCATED if describe else 1)
+    for verdict in ("wrong", "kink", "noisy"):
+        some = [e for e in entries if e.verdict == verdict]
+        if some:
+            found.verdict = verdict
+            found.worst, found.differ = max(some, key=lambda e: e.off), len(some)
+            found.kinks = [e for e in entries if e.slope.kind == "kink"]
+            if verdict == "wrong" and describe:
+                _describe(found, search, some)
+            elif verdict == "noisy":
+                found.differ += search.lost + search.left
+            return found
+    if search.lost or search.left:
+        return replace(found, verdict="noisy", detail=_unseen(search, name))
+    if oracle == "complex" and found.oracle != COMPLEX:
+        detail = f'the complex step does not hold for f and {name}; use oracle="auto"'
+        return replace(found, verdict="noisy", detail=detail)
+    if search.zero and not probe.problem.may_be_zero[j]:
+        return _zero(found, search, g)
+    return found
+
+
+def _unconfirmed(
+    found: Finding, search: Search, oracle: Oracle, most: int
+) -> list[Entry]:
+    """Return the entries that no oracle confirms; note which oracle confirms others."""
+    disputed = None if oracle == "ridders" else search.by_complex_step(1)
+    if disputed == []:
+        found.oracle, found.blind = COMPLEX, search.blind
+        entries = search.by_differences(CONFIRMED, MAX_CALLS // 10, most)
+        # What the differences leave open the complex step has settled.
+        search.lost = search.left = 0
+        return [e for e in entries if e.verdict != "noisy"]
+    entries = search.by_differences(TARGET, MAX_CALLS, most)
+    found.blind = search.blind
+    if disputed and not entries:
+        # Either the complex step does not hold for f, or it sees a smaller error.
+        closer = [search.entry(i) for i in search.by_complex_step(PARTS) or []]
+        return [e for e in closer if e.verdict == "wrong"]
+    return entries
+
+
+def _zero(found: Finding, search: Search, g: Array | None) -> Finding:
+    """Return the finding for a gradient that is zero, and so is the slope of f."""
+    probe, name = search.probe, found.name
+    if g is None:
+        detail = f"no gradient reached {name}, and f does not change with it"
+        return replace(found, verdict="vacuous", detail=detail)
+    small = FLOAT32_ERROR * float(np.sum(np.abs(probe.c * probe.base)))
+    if np.any(np.abs(g.ravel()) * search.scale > small):  # not even in float32
+        accuracy = f"f is accurate to {probe.noise:.0e} only"
+        detail = f"the gradient of {name} is small: {accuracy}"
+        return replace(found, verdict="noisy", detail=detail)
+    lost = " but for rounding" if np.any(g) else ""
+    detail = f"the gradient of {name} is 0{lost}, and so is the slope of f"
+    return replace(found, verdict="vacuous", detail=detail)
+
+
+def _unseen(search: Search, name: str) -> str:
+    """Say how many entries noise or the budget left unchecked."""
+    if search.lost:
+        return (
+            f"{search.lost} entries of {name} cannot be told: f is accurate to "
+            f"{search.probe.noise:.0e} only"
+        )
+    return (
+        f"{search.left} entries of {name} were left after {search.probe.calls} "
+        f"evaluations of f, which is accurate to {search.probe.noise:.0e}"
+    )
+
+
+def _describe(found: Finding, search: Search, entries: list[Entry]) -> None:
+    """Count the wrong entries, and name the worst."""
+    located = {e.i: e.slope for e in entries}
+    partial = len(entries) >= MAX_LOCATED
+    if all([search.sharpen(e) for e in entries]):
+        located = {e.i: e.slope for e in entries}
+        counted = _count(search)
+        if counted.keys() >= located.keys():
+            located, partial = counted, False
+    i = max(
+        located, key=lambda i: distance(float(search.analytic[i]), located[i].value)
+    )
+    found.worst = search.entry(i)
+    if found.worst.verdict != "wrong":
+        found.worst = entries[0]
+    search.sharpen(found.worst)
+    found.differ = len(located)
+    found.detail = f"{'at least ' if partial else ''}{len(located)} differ"
+    found.located = {i: s for i, s in located.items() if not s.kind}
+    found.partial = partial
+
+
+def _count(search: Search) -> dict[int, Slope]:
+    """Return what the complex step says of each wrong entry of a gradient.
+
+    Nothing if the gradient is large, or if real differences contradict it somewhere.
+    """
+    if len(search.analytic) > MAX_COUNTED:
+        return {}
+    numeric = np.array([search.imaginary(i) for i in range(len(search.analytic))])
+    margin = 4 * search.doubt + 1e-9 * np.maximum(np.abs(numeric), search.size)
+    wrong = np.flatnonzero(~(np.abs(search.analytic - numeric) <= margin))
+    largest = wrong[np.argsort(-np.abs(search.analytic - numeric)[wrong])[:1]]
+    for i in (*largest, *search.probe.rng.permutation(wrong)[:3]):
+        entry = search.entry(int(i))
+        if entry.verdict != "wrong" or not search.sharpen(entry):
+            return {}
+    return {int(i): Slope(float(numeric[i]), float(margin[i])) for i in wrong}
+
+
+# --- Its entries ----------------------------------------------------------------------
+
+
+class Search:
+    """The search through the entries of input j for those that are not right."""
+
+    def __init__(self, probe: Probe, j: int, analytic: Array) -> None:
+        self.probe = probe
+        self.j = j
+        self.analytic = analytic  # (n,) the gradient under test
+        self.doubt = probe.rounding[j]  # (n,) bounds on its rounding
+        self.scale = probe.scale[j]  # (n,) steps in proportion to the entries
+        self.blind = 0.0  # the largest error of one entry that may have gone unseen
+        self.lost = 0  # entries that noise hides
+        self.left = 0  # entries that the budget did not allow
+        self.complex = False  # whether f takes complex numbers
+        size = finite_size(analytic)
+        floor = NEGLIGIBLE * float(np.max(size))
+        # What a slope of zero may look like to the differences.
+        zero = (
+            4 * (probe.noise / FIRST_STEP / self.scale + self.doubt) + SMALLEST_NORMAL
+        )
+        self.zero = bool(np.all(size <= 8 * zero))
+        # What the error of each entry is held against.
+        size = np.where(size < floor, 10 * floor, size)
+        self.size = zero / TARGET if self.zero else size
+        self.least = 1e-3 * float(np.max(self.size))
+        # Like magnitudes together: the small need not show beside the large.
+        self.order = np.argsort(-self.size, kind="stable")
+
+    def by_complex_step(self, most: int) -> list[int] | None:
+        """Return up to `most` entries of which the complex step says otherwise.
+
+        None if f does not take complex numbers.
+        """
+        self.complex = not math.isnan(self.probe.imaginary(self.j, self.size))
+        if not self.complex:
+            return None
+        weight = np.max(self.size) / self.size  # no step to keep small: all count alike
+        blocks = self._blocks(True)
+        found: list[int] = []
+        self.blind = 0.0
+        while blocks and len(found) < most:
+            block = blocks.pop()
+            d = self._direction(block, weight)
+            slope = Slope(self.probe.imaginary(self.j, d), 0.0)
+            agrees, blind = self._compare(slope, d)
+            if agrees and (blind <= TARGET or len(block) == 1):
+                self.blind = max(self.blind, blind)
+            elif len(block) == 1:
+                found.append(int(block[0]))
+            else:
+                blocks += _split(block)
+        return found
+
+    def by_differences(self, aim: float, calls: int, most: int) -> list[Entry]:
+        """Return the entries that real differences do not confirm, to within `aim`.
+
+        At most `most` wrong ones; `lost` and `left` count those not looked at.
+        """
+        blocks = self._blocks(aim == TARGET)
+        found: list[Entry] = []
+        later: list[tuple[float, int]] = []
+        wrong = 0
+        # Entries that not even the widest step, and many of them, will show.
+        hidden = self.probe.noise / FIRST_STEP / self.scale > 8 * NOISY * self.size
+        noisy = bool(np.any(hidden & (self.analytic != 0.0)))
+        budget = Budget(self.probe, len(self.order), calls, noisy)
+        while blocks and wrong < most:
+            block = blocks.pop()
+            if budget.over():
+                self.left += len(block)
+                continue
+            d = self._direction(block, self.scale)
+            reach = np.abs(d[block]) * self.size[block]
+            unit, depth = (self.scale[block[0]], 3) if len(block) == 1 else (1.0, 1)
+            line = Line(self.probe, self.j, d, unit, self.least * np.max(np.abs(d)))
+            slope = line.slope(aim * np.min(reach) / 4, depth)
+            agrees, blind = self._compare(slope, d)
+            # The best that rounding permits, in the smallest entry and in the largest.
+            noise = self.probe.noise / (FIRST_STEP * unit)
+            enough = max(aim, min(NOISY, 4 * noise / np.min(reach)))
+            zeros = not np.any(self.analytic[block])
+            if agrees and blind <= (NOISY if len(block) == 1 else enough):
+                self.blind = max(self.blind, blind)
+            elif agrees and zeros and len(block) > 1 and not np.any(line.moved):
+                pass  # f does not change with these, to the last bit
+            elif len(block) == 1 and agrees:  # to see more takes long
+                i = int(block[0])
+                later.append((abs(slope.value - self.analytic[i]) / slope.error, i))
+            elif len(block) == 1:
+                i = int(block[0])
+                quick = Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
+                found += [quick] if wrong >= CLOSE_LOOKS else self._suspect(i)
+                wrong += bool(found) and found[-1].verdict == "wrong"
+            elif agrees and noise > NOISY * np.max(reach) and not zeros:
+                self.lost += len(block)
+            elif budget.hopeless and (agrees or slope.kind):
+                self.left += len(block)
+            else:
+                blocks += _split(block)
+                continue
+            budget.done += len(block)
+        if not wrong:
+            found += self._look_closer(sorted(later, reverse=True), budget)
+        return found
+
+    def _look_closer(
+        self, later: list[tuple[float, int]], budget: Budget
+    ) -> list[Entry]:
+        """Return the entries that a close look does not confirm, most suspect first.
+
+        After a few that cannot be told, the others will not make the verdict better.
+        """
+        found: list[Entry] = []
+        for _, i in later:
+            if budget.spent() or len(found) >= CLOSE_LOOKS:
+                self.left += 1
+            else:
+                found += self._suspect(i)
+        return found
+
+    def _suspect(self, i: int) -> list[Entry]:
+        """Return entry i in a list, if a close look does not confirm it."""
+        entry = self.entry(i)
+        known = entry.slope.error + entry.doubt <= NOISY * self.size[i]
+        return [entry] if entry.verdict != "noisy" or not known else []
+
+    def _blocks(self, alone: bool) -> list[Array]:
+        n = len(self.order)
+        alone = alone and n <= self.probe.problem.singly
+        return np.array_split(self.order, n if alone else 1)[::-1]
+
+    def _direction(self, block: Array, weight: Array) -> Array:
+        """Return a random direction in the entries of a block; of one, its own."""
+        if len(block) == 1:
+            return self._unit(int(block[0]))
+        d = np.zeros(len(self.size))
+        d[block] = weight[block] * random_signs(self.probe.rng, len(block))
+        return d
+
+    def _compare(self, slope: Slope, d: Array) -> tuple[bool, float]:
+        """Say whether the gradient has this slope along d, within error and rounding.
+
+        And how large a relative error of a single entry could hide there.
+        """
+        on = d != 0
+        margin = slope.error + float(np.abs(d[on]) @ self.doubt[on])
+        agrees = abs(slope.value - float(d[on] @ self.analytic[on])) <= margin
+        least = float(np.min(np.abs(d * self.size)[on]))
+        return agrees and not slope.kind, margin / least
+
+    def entry(self, i: int) -> Entry:
+        """Look at one entry as closely as can be done."""
+        claimed, doubt = float(self.analytic[i]), float(self.doubt[i])
+        enough = NOISY * self.size[i]
+        line = Line(self.probe, self.j, self._unit(i), self.scale[i], self.least)
+        slope = line.slope(0.0, depth=6)
+        size = abs(float(self.probe.problem.xs[self.j].ravel()[i]))
+        if (slope.kind or slope.error > enough) and 0.0 < size < line.unit / 100:
+            # Small among large entries: perhaps f changes over steps of its own size.
+            own = Line(self.probe, self.j, self._unit(i), size, self.least)
+            again = own.slope(0.0, depth=6)
+            if not again.kind and again.error <= enough:
+                line, slope = own, again
+        if math.isfinite(slope.value) and not slope.kind:
+            if claimed == 0.0 and slope.error > enough and self._flat(i, size):
+                slope = Slope(0.0, 0.0, line.unit)
+            elif slope.error > enough:
+                slope = line.closer(slope, enough)
+            off = abs(slope.value - claimed)
+            if not off <= slope.error + doubt:
+                slope = line.certain(slope, claimed)
+            if off <= FLOAT32_ERROR * abs(claimed) and self._agreed(slope, i) is None:
+                slope = replace(slope, error=max(slope.error, off))
+        return Entry(i, claimed, slope, doubt)
+
+    def _flat(self, i: int, size: float) -> bool:
+        """Return whether f does not change with entry i, to the last bit.
+
+        Over steps, that is, that are not too small for others to be seen.
+        """
+        t = FIRST_STEP * float(min(size, self.scale[i]) or self.scale[i])
+        for _ in range(6):
+            if self.probe.noise / t > NOISY * np.max(self.size):
+                break
+            line = Line(self.probe, self.j, self._unit(i), self.scale[i])
+            line.sides(t)
+            line.sides(t / 4)
+            if not np.any(line.moved):
+                return True
+            t /= 4
+        return False
+
+    def _unit(self, i: int) -> Array:
+        """Return the direction of entry i alone."""
+        d = np.zeros(len(self.size))
+        d[i] = 1.0
+        return d
+
+    def imaginary(self, i: int) -> float:
+        """Return the complex step's value of one entry."""
+        return self.probe.imaginary(self.j, self._unit(i))
+
+    def sharpen(self, entry: Entry) -> bool:
+        """Put the complex step's value for the differences', if the two agree."""
+        value = self._agreed(entry.slope, entry.i)
+        if value is None:
+            return False
+        entry.slope = Slope(value, entry.doubt + 8 * EPS * abs(value))
+        entry.oracle = COMPLEX
+        return True
+
+    def _agreed(self, slope: Slope, i: int) -> float | None:
+        """Return the complex step's value of an entry, if differences agree with it."""
+        if not self.complex or slope.kind:
+            return None
+        value = self.imaginary(i)
+        return value if abs(value - slope.value) <= slope.error else None
+
+
+def _split(block: Array) -> list[Array]:
+    """Return the parts of a block, the first one last."""
+    return np.array_split(block, min(PARTS, len(block)))[::-1]
+
+
+class Budget:
+    """How many evaluations of f the search of one input may take.
+
+    Up to `calls`. But if they took MAX_SECONDS, and either some entries stay unknown
+    whatever is done, or `calls` will not do for all entries at this rate, the search is
+    `hopeless`. It then goes on for as long again, without splitting any block but those
+    that differ.
+    """
+
+    def __init__(self, probe: Probe, entries: int, calls: int, noisy: bool) -> None:
+        self.probe = probe
+        self.noisy = noisy  # some entries stay unknown
+        self.entries = entries
+        self.calls = calls
+        self.start = probe.calls
+        self.done = 0  # entries that are settled, or never will be
+        self.hopeless = False
+        share = entries / sum(x.size for x in probe.problem.xs)
+        self.patience = max(200.0, probe.affordable * share)
+
+    @property
+    def used(self) -> int:
+        """Evaluations of f since the search began."""
+        return self.probe.calls - self.start
+
+    def over(self) -> bool:
+        """Return whether no further block can be looked at."""
+        if self.used > self.patience:
+            slow = self.used * self.entries > self.calls * self.done
+            self.hopeless = self.hopeless or self.noisy or slow
+        limit = 2 * self.patience if self.hopeless else self.calls
+        return self.used > min(limit, self.calls)
+
+    def spent(self) -> bool:
+        """Return whether a close look at single entries has to end."""
+        return self.used > min(2 * self.patience, self.calls)
