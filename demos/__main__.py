@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from demos._demo import options, perform, use_backend, use_few_threads
-from scratchnet.cli.main import from_console
+from scratchnet.cli.console import from_console
 
 # In the order of demos/README.md.
 NAMES = (

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scratchnet import backend, plots
-from scratchnet.cli.main import from_console, name, seed
+from scratchnet.cli.console import from_console
+from scratchnet.cli.options import name, seed
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ import pytest
 
 from scratchnet import backend, byhand, models, optim
 from scratchnet.checks import OBJECTIVES
-from scratchnet.cli import train as commands
 from scratchnet.cli.main import main
+from scratchnet.runs import images
 from scratchnet.tensor import TABLE, Nondifferentiable, Tensor, name_of, plain
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
@@ -291,7 +291,7 @@ ENGINES += [("vae", "autograd"), ("gan", "autograd")]
 def test_commands_on_the_device_write_what_they_write_on_the_host(
     tmp_path, capsys, monkeypatch, name, engine
 ):
-    monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 50), "deer": (200, 50)})
+    monkeypatch.setattr(images, "SYNTHETIC", {"drawn": (200, 50), "deer": (200, 50)})
     draw_nothing(monkeypatch)
     asked = [f"{COMMANDS[name]} {COMMON} --engine {engine} --out RUN"]
     if name in ("vae", "iwae", "gan"):

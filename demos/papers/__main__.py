@@ -34,7 +34,8 @@ from demos.papers._jobs import (
 from demos.papers._known import known
 from demos.papers._table import RESULTS, ROWS, work_on, write
 from scratchnet import backend
-from scratchnet.cli.main import from_console, positive
+from scratchnet.cli.console import from_console
+from scratchnet.cli.options import positive
 
 
 def hours(text: str) -> float:

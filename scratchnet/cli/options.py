@@ -1,33 +1,16 @@
-"""The command line: python -m scratchnet train vae, ... sample, ... encode."""
+"""The options of the commands: how each is read, and what `--help` says of it."""
 
 import argparse
-import contextlib
-import io
 import math
-import os
-import signal
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from scratchnet import __version__, backend, checks
-from scratchnet.cli.train import (
-    CORRUPTIONS,
-    DRAWN,
-    SHOWN,
-    SYSTEMS,
-    descend,
-    encode,
-    length_of,
-    reconstruct,
-    sample,
-    say,
-    train,
-)
+from scratchnet.cli.reconstruct import IMAGES_SHOWN
 from scratchnet.kernels import activations
-from scratchnet.training.distributed import GroupError
+from scratchnet.runs.images import SYNTHETIC
+from scratchnet.runs.model import CORRUPTIONS
+from scratchnet.runs.systems import SYSTEMS
 
 LARGEST = 10**9  # of the whole numbers that options take
 
@@ -48,6 +31,7 @@ def seed(text: str) -> int:
 
 
 def _whole(text: str, least: int, most: int) -> int:
+    """Read a whole number from `least` to `most`."""
     if len(text) > 100:  # far too large, and Python refuses to read it
         raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is too large")
     n = int(text)
@@ -78,7 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "examples": {
         "type": positive,
         "help": "how many images to train on (default: "
-        + ", ".join(f"{n} {name}" for name, (n, _) in DRAWN.items())
+        + ", ".join(f"{n} {name}" for name, (n, _) in SYNTHETIC.items())
         + ", all of MNIST's)",
     },
     "epochs": {"type": positive, "help": "how often each image is seen"},
@@ -178,12 +162,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_train(commands: Any) -> None:
+def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `train`, and what it trains."""
     trainer = commands.add_parser(
         "train", help="train a system and draw what it learned"
     )
-    trainer.set_defaults(do=train)
     systems = trainer.add_subparsers(dest="system", required=True)
     for system_name, system in SYSTEMS.items():
         own = systems.add_parser(
@@ -192,7 +175,7 @@ def _add_train(commands: Any) -> None:
         for option, default in system.defaults.items():
             add_option(own, option, default, given_only=True)
         add_backend(own)
-        if system.train is descend:
+        if system.length == "epochs":  # `fit` takes several processes
             own.add_argument(
                 "--distributed", action="store_true",
                 help="train with all processes of mpirun -n N (pip install "
@@ -204,20 +187,19 @@ def _add_train(commands: Any) -> None:
         own.add_argument(
             "--resume", type=name, metavar="RUN",
             help="resume the run in that folder, with the options that it had; a "
-            f"finished one needs more --{length_of(system_name)}",
+            f"finished one needs more --{system.length}",
         )  # fmt: skip
         own.add_argument(
             "--overwrite", action="store_true",
             help="replace the run that is in the folder: its files are removed",
         )  # fmt: skip
-        own.set_defaults(checked=partial(checked, system_name))
         own.add_argument(
             "--save-every", type=float, default=30.0, metavar="SECONDS",
             help="how often to save what --resume goes on from (default: 30)",
         )  # fmt: skip
 
 
-def _add_uses(commands: Any) -> None:
+def _add_uses(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands that start from a run."""
     from_run = argparse.ArgumentParser(add_help=False)
     from_run.add_argument(
@@ -236,18 +218,17 @@ def _add_uses(commands: Any) -> None:
     own = commands.add_parser(
         "sample", parents=[from_run], help="draw new images with a trained VAE or GAN"
     )
-    own.set_defaults(do=sample)
     own.add_argument("--n", type=positive, default=64, help="how many (default: 64)")
     add_option(own, "seed", 0)
     own = commands.add_parser(
         "reconstruct", parents=[of_images], help="reconstruct, or clean, images"
     )
-    own.set_defaults(do=reconstruct)
-    own.add_argument("--n", type=positive, default=SHOWN, help="how many to show")
+    own.add_argument(
+        "--n", type=positive, default=IMAGES_SHOWN, help="how many to show"
+    )
     own = commands.add_parser(
         "encode", parents=[of_images], help="write the codes of images: .csv or .npz"
     )
-    own.set_defaults(do=encode)
 
 
 class _Refusing(argparse.ArgumentParser):
@@ -298,97 +279,3 @@ def checked(system: str, options: Mapping[str, Any], where: str) -> dict[str, An
         raise ValueError(
             f"{where}: the options of its run are damaged ({error})"
         ) from error
-
-
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    say(f"scratchnet: {message}", sys.stderr)
-
-
-@contextlib.contextmanager
-def _usable_streams() -> Iterator[None]:
-    """Have what is printed come out, or go nowhere, and never be an error.
-
-    What a console cannot write is replaced. A stream that is not there (pythonw, cron,
-    `2>&-`) is one that leads nowhere: else the next file to be opened would be it.
-    """
-    if sys.stdout is None or sys.stderr is None:
-        for descriptor in (0, 1, 2):
-            try:
-                os.fstat(descriptor)
-            except OSError:
-                os.open(os.devnull, os.O_RDWR)
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        before = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = (
-            nowhere if stream is None else stream for stream in before
-        )
-        for stream in before:
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
-        try:
-            yield
-        finally:
-            sys.stdout, sys.stderr = before
-
-
-def from_console(command: Callable[[], int]) -> int:
-    """Run a command whatever its output is written to; return the exit status.
-
-    If the reader of the output has gone (`| head -1`), that is 141, SIGPIPE's.
-    """
-    with _usable_streams():
-        try:
-            try:
-                return command()
-            finally:
-                sys.stdout.flush()
-        except OSError as error:
-            # Or Python would try once more to write what is left.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):
-                return 128 + getattr(signal, "SIGPIPE", 13)
-            say(f"scratchnet: the output cannot be written: {error}", sys.stderr)
-            return 1
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    return from_console(lambda: _run(parser().parse_args(argv)))
-
-
-@contextlib.contextmanager
-def _few_threads(args: argparse.Namespace) -> Iterator[None]:
-    """Multiply matrices with one thread, unless the user or `train` chooses more.
-
-    Two threads that wait for each other on small matrices are many times slower than
-    one, if another program holds a core. The processes of a group keep theirs.
-    """
-    before = backend.threads()
-    if not getattr(args, "distributed", False):
-        backend.use_threads(backend.threads_for(0))
-    try:
-        yield
-    finally:
-        if before is not None:
-            backend.use_threads(before)
-
-
-def _run(args: argparse.Namespace) -> int:
-    """Do what the arguments say; return the exit status."""
-    try:
-        with warnings.catch_warnings(), _few_threads(args):
-            warnings.showwarning = _show_warning
-            if getattr(args, "backend", None):
-                backend.use(args.backend)
-            return args.do(args) or 0
-    except BrokenPipeError:
-        raise
-    except (
-        ValueError, TypeError, OSError, OverflowError, FloatingPointError, MemoryError,
-        backend.BackendError, GroupError,
-    ) as error:  # fmt: skip
-        print(f"scratchnet: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("scratchnet: interrupted", file=sys.stderr)
-        return 130

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from scratchnet import __version__, backend, plots
-from scratchnet.cli import train as commands
-from scratchnet.cli.main import main, parser
-from scratchnet.cli.train import SYSTEMS
+from scratchnet.cli import judge
+from scratchnet.cli.main import main
+from scratchnet.cli.options import parser
 from scratchnet.data.digits import draw_digits
+from scratchnet.runs import images
+from scratchnet.runs.systems import SYSTEMS
 from scratchnet.training import checkpoint
 from tests.runs.test_runs import draw_nothing
 
@@ -43,10 +45,10 @@ PICTURES = {
 def few():
     """Draw and judge few images, and write small pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "DRAWN", {"drawn": (300, 200), "deer": (120, 40)})
-        patch.setattr(commands, "JUDGED", 100)
-        patch.setattr(commands, "DRAWS", 10)
-        patch.setattr(commands, "SHOWN", 2)
+        patch.setattr(images, "SYNTHETIC", {"drawn": (300, 200), "deer": (120, 40)})
+        patch.setattr(judge, "LIKELIHOOD_IMAGES", 100)
+        patch.setattr(judge, "LIKELIHOOD_DRAWS", 10)
+        patch.setattr(judge, "IMAGES_SHOWN", 2)
         patch.setitem(plots.STYLE, "savefig.dpi", 20)
         yield
 
@@ -185,9 +187,9 @@ def test_the_balance_of_a_gan_is_what_numpy_finds(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(plots, "save", lambda figure, path: path)
     drawn = []
     monkeypatch.setattr(
-        commands,
+        judge,
         "draw",
-        lambda *args, draw=commands.draw: drawn.append(draw(*args)) or drawn[-1],
+        lambda *args, draw=judge.draw: drawn.append(draw(*args)) or drawn[-1],
     )
     _, out, _ = run(capsys, f"{SMALL['gan']} --out {tmp_path}")
     weights, _ = checkpoint.load(tmp_path / "weights.npz")
@@ -232,9 +234,7 @@ def test_the_level_is_that_of_the_corruption(
 ):
     rows = {}
     monkeypatch.setattr(plots, "save", lambda figure, path: path)
-    monkeypatch.setattr(
-        commands.plots, "picture_rows", lambda shown, ink: rows.update(shown)
-    )
+    monkeypatch.setattr(plots, "picture_rows", lambda shown, ink: rows.update(shown))
     run(capsys, f"{SMALL['denoising']} {options} --out {tmp_path}")
     assert rows["noisy"].shape[1:] == (28, 28)
     np.testing.assert_array_equal(rows["noisy"], spoilt(rows["original"]))
@@ -356,9 +356,7 @@ def test_samples_are_what_the_weights_make_of_noise(
     runs, tmp_path, capsys, monkeypatch, name
 ):
     shown = []
-    monkeypatch.setattr(
-        commands.plots, "sheets", lambda sheets, ink: shown.append(sheets[""])
-    )
+    monkeypatch.setattr(plots, "sheets", lambda sheets, ink: shown.append(sheets[""]))
     monkeypatch.setattr(plots, "save", lambda figure, path: path)
     for engine in ("byhand", "autograd"):
         command = f"sample {runs / name} --n 5 --seed 7 --engine {engine}"
@@ -465,7 +463,7 @@ def test_a_file_that_is_no_run_is_said_in_one_line(runs, tmp_path, capsys):
     assert "not a file of weights" in refused(capsys, f"sample {path}")
     checkpoint.save(path, {"a": np.zeros(3)}, epoch=7)
     assert "not written by `train`" in refused(capsys, f"sample {path}")
-    change(runs, path, format=commands.FORMAT + 1)
+    change(runs, path, format=checkpoint.FORMAT + 1)
     assert "later" in refused(capsys, f"sample {path}")
     change(runs, path, system="rnn")
     assert "'rnn'" in refused(capsys, f"sample {path}")

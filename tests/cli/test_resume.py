@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from scratchnet import training
-from scratchnet.cli import train as commands
+from scratchnet.cli import train
 from scratchnet.cli.main import main
+from scratchnet.runs import images
+from scratchnet.runs.files import RunCheckpoints
 from scratchnet.training import checkpoint
 from tests.runs.test_runs import draw_nothing
 
@@ -32,7 +34,7 @@ RUNS = {
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Hold fewer images out, and draw no pictures."""
-    monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 50), "deer": (200, 50)})
+    monkeypatch.setattr(images, "SYNTHETIC", {"drawn": (200, 50), "deer": (200, 50)})
     draw_nothing(monkeypatch)
 
 
@@ -56,7 +58,7 @@ def assert_same(one, two):
     assert one[1:] == two[1:]
 
 
-class StopsAfter(commands.RunCheckpoints):
+class StopsAfter(RunCheckpoints):
     """Sends the process a signal during some step."""
 
     steps = 5
@@ -78,7 +80,7 @@ def test_a_run_that_a_signal_stopped_goes_on(
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     assert run(capsys, f"{command} --out {tmp_path / 'whole'}") == (0, "")
     out = tmp_path / "run"
-    monkeypatch.setattr(commands, "RunCheckpoints", StopsAfter)
+    monkeypatch.setattr(train, "RunCheckpoints", StopsAfter)
     for steps, number in [(3, signal.SIGTERM), (4, signal.SIGINT)]:
         StopsAfter.steps, StopsAfter.number = steps, number
         how = f"--resume {out}" if (out / "run.json").exists() else f"--out {out}"
@@ -100,8 +102,8 @@ def kill_and_resume(tmp_path, command, kills, seed):
     """Kill a run at random moments, resume it each time, and let it end."""
     code = (
         "import sys; from scratchnet import plots;"
-        "from scratchnet.cli import train as commands;"
-        "commands.DRAWN = {'drawn': (200, 50)};"
+        "from scratchnet.runs import images;"
+        "images.SYNTHETIC = {'drawn': (200, 50)};"
         "plots.save = lambda figure, path: path;"
         "from scratchnet.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
@@ -159,7 +161,7 @@ def stopped(tmp_path, capsys, monkeypatch):
     """Leave a run of a VAE behind that was stopped."""
     StopsAfter.steps, StopsAfter.number = 4, signal.SIGTERM
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "RunCheckpoints", StopsAfter)
+        patch.setattr(train, "RunCheckpoints", StopsAfter)
         status, _ = run(capsys, f"{RUNS['vae']} {COMMON} --out {tmp_path / 'vae'}")
     assert status == 128 + signal.SIGTERM
     return tmp_path / "vae"
@@ -188,7 +190,7 @@ def test_a_resume_with_other_options_says_which(stopped, capsys):
 
 
 def test_a_resume_with_other_images_is_refused(stopped, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "DRAWN", {"drawn": (200, 51)})
+    monkeypatch.setattr(images, "SYNTHETIC", {"drawn": (200, 51)})
     status, err = run(capsys, f"train vae --resume {stopped}")
     assert status == 1
     assert "its images were others" in err

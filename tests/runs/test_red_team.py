@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from scratchnet.cli import train as commands
+from scratchnet.cli import judge
 from scratchnet.cli.main import main
 from scratchnet.training import checkpoint
 from tests.runs.test_runs import files, here, run, stopped  # noqa: F401
@@ -40,7 +40,7 @@ LIMIT = 20  # seconds for one command
 @pytest.fixture
 def bases(run, stopped, here, monkeypatch):  # noqa: F811
     """Make runs of each system: whole, interrupted, of other options."""
-    monkeypatch.setattr(commands, "JUDGED", 4)
+    monkeypatch.setattr(judge, "LIKELIHOOD_IMAGES", 4)
     for system, command in BASES.items():
         assert run(f"{command} --out whole/{system}")[0] == 0
         stopped(f"{command} --out begun/{system}", 4)

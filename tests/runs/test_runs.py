@@ -16,10 +16,12 @@ import pytest
 
 from scratchnet import backend, byhand, plots
 from scratchnet.backend import openblas
-from scratchnet.cli import train as commands
+from scratchnet.cli import judge, train
 from scratchnet.cli.main import main
 from scratchnet.kernels import schedules
-from scratchnet.runs.folder import LOCK, Folder, is_name
+from scratchnet.runs.files import Folder, RunCheckpoints
+from scratchnet.runs.identity import is_name
+from scratchnet.runs.lock import LOCK
 from scratchnet.training import checkpoint, fit, fit_gan
 
 OLD = Path(__file__).parent / "old_runs"
@@ -68,7 +70,7 @@ def draw_nothing(monkeypatch):
         "game",
     ):
         monkeypatch.setattr(plots, name, lambda *args, **kwargs: None)
-    monkeypatch.setattr(commands, "DRAWS", 2)
+    monkeypatch.setattr(judge, "LIKELIHOOD_DRAWS", 2)
 
 
 def touched(path):
@@ -95,7 +97,7 @@ def stopped(run, monkeypatch):
     """Return what begins a run that a signal stops after so many steps."""
 
     def stopped(command, steps=4):
-        class Stops(commands.RunCheckpoints):
+        class Stops(RunCheckpoints):
             left = steps
 
             def __call__(self, state):
@@ -105,7 +107,7 @@ def stopped(run, monkeypatch):
                 super().__call__(state)
 
         with monkeypatch.context() as patch:
-            patch.setattr(commands, "RunCheckpoints", Stops)
+            patch.setattr(train, "RunCheckpoints", Stops)
             status, _, err = run(command)
         assert status == 128 + signal.SIGTERM, err
         return err
@@ -795,11 +797,10 @@ def test_a_run_records_its_threads_and_takes_them_again(run, stopped, monkeypatc
     monkeypatch.setattr(backend, "threads_for", lambda n: 1 if n < 1000 else 2)
     monkeypatch.setattr(openblas, "_cores", lambda: 2)
     used = []
-    train = commands.fit
     monkeypatch.setattr(
-        commands,
+        train,
         "fit",
-        lambda *a, **k: used.append(backend.threads()) or train(*a, **k),
+        lambda *a, **k: used.append(backend.threads()) or fit(*a, **k),
     )
     stopped(f"{VAE} --out small")
     stopped(f"{VAE} --batch-size 8 --hidden 30 --out large")

@@ -1,0 +1,130 @@
+"""The model of a run: made from facts that JSON can hold."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratchnet import byhand, models, nn
+from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
+from scratchnet.runs.systems import SYSTEMS
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "linear": nn.Sequential,  # of nothing
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+Corrupting = Gaussian | Masking | SaltAndPepper | Fog
+
+
+class Corruption(NamedTuple):
+    """What happens to clean images on their way into a denoiser."""
+
+    corrupt: Corrupting  # of data/corruption.py
+
+    def __call__(self, *batch: Any) -> np.ndarray:
+        """Return what the denoiser sees of a batch (x, rng), or (x, depth, rng)."""
+        return self.preprocess(self.corrupt(*batch))
+
+    def check(self, *batch: Any) -> None:
+        """Raise an error unless this batch can be corrupted."""
+        self.corrupt.check(*batch)
+
+    def preprocess(self, x: np.ndarray) -> np.ndarray:
+        """Return the rows x as the denoiser sees them.
+
+        In fog, with the mean of each at 0 and the standard deviation at 1, as an eye
+        adapts: how thick the fog is then matters less than what is in it.
+        """
+        if not self.foggy:
+            return x
+        centred = x - x.mean(axis=1, keepdims=True)
+        seen: np.ndarray = centred / x.std(axis=1, keepdims=True)
+        return seen
+
+    @property
+    def foggy(self) -> bool:
+        """Whether it needs the depth of what is shown."""
+        return isinstance(self.corrupt, Fog)
+
+
+# How each is made of its level, and the level that it has by default.
+CORRUPTIONS: dict[str, tuple[Callable[[float], Corrupting], float]] = {
+    "gaussian": (Gaussian, 0.5),
+    "masking": (Masking, 0.5),
+    "salt-and-pepper": (SaltAndPepper, 0.3),
+    "fog": (lambda level: Fog((0.8 * level, 1.2 * level)), 0.25),
+}
+
+
+def build(
+    system: str,
+    facts: Mapping[str, Any],
+    engine: str,
+    rng: np.random.Generator,
+    **memory: Any,
+) -> Any:
+    """Make the model of a system, with new weights.
+
+    Args:
+        system: a name in `SYSTEMS`.
+        facts: its arguments, see `facts_of`.
+        engine: "byhand" or "autograd".
+        rng: draws the weights.
+        **memory: what only the model by hand is made for: batch_size, optimizer, ...
+
+    Raises:
+        LookupError, TypeError, ValueError: the facts are not those of such a model.
+
+    """
+    name = SYSTEMS[system].model
+    options = dict(facts)
+    if "corruption" in options:
+        kind, level = options["corruption"]
+        options["corruption"] = Corruption(CORRUPTIONS[kind][0](level))
+    if engine == "byhand":
+        return getattr(byhand, name)(**options, rng=rng, **memory)
+    options["activation"] = ACTIVATIONS[options["activation"]]
+    return getattr(models, name)(**options, rng=rng)
+
+
+def facts_of(system: str, options: Mapping[str, Any], columns: int) -> dict[str, Any]:
+    """Return the arguments of the model for images of so many pixels.
+
+    JSON can hold them.
+    """
+    facts = {name: options[name] for name in SYSTEMS[system].passed}
+    hidden = options["hidden"]
+    if system == "gan":
+        facts["generator"] = (options["noise"], *hidden, columns)
+        facts["discriminator"] = (options["packing"] * columns, *hidden[::-1], 1)
+    else:
+        facts["sizes"] = (columns, *hidden, options["code"])
+    if system == "denoising":
+        fog = options["data"] == "deer"
+        kind = options["corruption"] or ("fog" if fog else "gaussian")
+        level = options["level"]
+        facts["corruption"] = (kind, CORRUPTIONS[kind][1] if level is None else level)
+    return facts
+
+
+def check_images(system: str, options: Mapping[str, Any], x: np.ndarray) -> None:
+    """Raise ValueError unless the images x (n, d) are enough for these options.
+
+    A PCA, with which autoencoders are compared, has no longer code than there are
+    images or pixels. A GAN is judged by images as it sees them, some at once.
+    """
+    n, columns = x.shape
+    code, batch_size = options.get("code"), options["batch_size"]
+    if SYSTEMS[system].against_pca and code > min(n, columns):
+        raise ValueError(
+            f"--code {code}: {n} images of {columns} pixels; a shorter code expected"
+        )
+    if batch_size > n:
+        raise ValueError(f"--batch-size {batch_size}: {n} images; no more than that")
+    if system == "gan" and n < (least := max(2, options["packing"])):
+        raise ValueError(
+            f"--packing {options['packing']}: {n} images; at least {least} expected"
+        )

@@ -1,0 +1,144 @@
+"""The systems of the lecture: a row for each, with the defaults of its options."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# Pictures that only some runs have: see `System.drawn`.
+PLANE, CODES = "plane.png", "codes.png"
+
+
+class System(NamedTuple):
+    """A system of the lecture, as a run and the command line know it."""
+
+    name: str  # in pictures
+    about: str
+    model: str  # the class, in byhand and in models
+    length: str  # the option that says how long it is trained
+    pictures: tuple[str, ...]  # that may be drawn; see `drawn`
+    defaults: dict[str, Any]  # of its options
+    cannot: dict[str, str]  # commands, and why
+    against_pca: bool = False  # whether it is compared with a PCA of as many numbers
+
+    @property
+    def passed(self) -> list[str]:
+        """The options that are arguments of the model, under the same names."""
+        return [name for name in self.defaults if name in ARGUMENTS]
+
+    def drawn(self, options: Mapping[str, Any], *, ink: bool) -> list[str]:
+        """Return the names of the pictures of a run.
+
+        Args:
+            options: the run's.
+            ink: whether the images are ink on paper, as digits are.
+
+        """
+        code = options.get("code", 0)
+        left_out = set()
+        if code != 2:
+            left_out.add(PLANE)
+        if code < 2 or not ink:
+            left_out.add(CODES)
+        return [name for name in self.pictures if name not in left_out]
+
+
+ARGUMENTS = {  # of models, by their own names
+    "activation", "output", "loss", "decoder", "beta", "k",
+    "objective", "r1", "r2", "packing",
+}  # fmt: skip
+COMMON = {"data": "drawn", "examples": None, "batch_size": 128, "seed": 0,
+       "engine": "byhand"}  # fmt: skip
+AUTOENCODER = {"activation": "relu", "output": "sigmoid", "loss": "squared", **COMMON}
+VAE = {"code": 10, "hidden": [256, 256], "activation": "relu", "decoder": "bernoulli",
+       "lr": 2e-3, **COMMON}  # fmt: skip
+NO_PRIOR = {
+    "sample": "an autoencoder says nothing of how its codes are distributed, so there "
+    "is nothing to draw one from; train vae, iwae or gan"
+}
+NO_ENCODER = "a GAN has no encoder, and so no code of a given image; train vae"
+
+SYSTEMS = {
+    "autoencoder": System(
+        name="autoencoder",
+        about="squeeze images through a short code, beside PCA",
+        model="Autoencoder",
+        length="epochs",
+        pictures=("reconstructions.png", "loss.png", CODES),
+        defaults={"code": 16, "hidden": [256], "epochs": 20, "lr": 4e-3, **AUTOENCODER},
+        cannot=NO_PRIOR,
+        against_pca=True,
+    ),
+    "stacked": System(
+        name="stacked autoencoder",
+        about="squeeze them through several layers, first trained one by one",
+        model="StackedAutoencoder",
+        length="epochs",
+        pictures=("reconstructions.png", "loss.png", CODES),
+        defaults={
+            "code": 16,
+            "hidden": [512, 256, 128],
+            "pretrain": 3,
+            "epochs": 20,
+            "lr": 4e-3,
+            **AUTOENCODER,
+        },
+        cannot=NO_PRIOR,
+        against_pca=True,
+    ),
+    "denoising": System(
+        name="denoising autoencoder",
+        about="take the noise off images, or the fog off a water deer",
+        model="DenoisingAutoencoder",
+        length="epochs",
+        pictures=("reconstructions.png", "loss.png"),
+        defaults={
+            "corruption": None,
+            "level": None,
+            "code": 128,
+            "hidden": [512],
+            "epochs": 20,
+            "lr": 2e-3,
+            **AUTOENCODER,
+        },
+        cannot=NO_PRIOR,
+    ),
+    "vae": System(
+        name="VAE",
+        about="learn a distribution of codes, and draw new images from it",
+        model="VAE",
+        length="epochs",
+        pictures=("reconstructions.png", "samples.png", "loss.png", PLANE, CODES),
+        defaults={"beta": 1.0, "epochs": 50, **VAE},
+        cannot={},
+    ),
+    "iwae": System(
+        name="IWAE",
+        about="the VAE with a tighter bound, of several draws",
+        model="IWAE",
+        length="epochs",
+        pictures=("reconstructions.png", "samples.png", "loss.png", PLANE, CODES),
+        defaults={"k": 5, "epochs": 30, **VAE},
+        cannot={},
+    ),
+    "gan": System(
+        name="GAN",
+        about="play a generator of images against a discriminator",
+        model="GAN",
+        length="steps",
+        pictures=("samples.png", "game.png"),
+        defaults={
+            "noise": 32,
+            "hidden": [256, 256],
+            "steps": 8000,
+            "objective": "non_saturating",
+            "r1": 1.0,
+            "r2": 0.0,
+            "packing": 1,
+            "discriminator_steps": 1,
+            "ema": 0.99,
+            "activation": "leaky_relu",
+            "lr": 1e-3,
+            **COMMON,
+        },
+        cannot={"reconstruct": NO_ENCODER, "encode": NO_ENCODER},
+    ),
+}
