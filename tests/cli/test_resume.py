@@ -12,12 +12,11 @@ import warnings
 import numpy as np
 import pytest
 
-from scratchnet import training
 from scratchnet.cli import train
 from scratchnet.cli.main import main
 from scratchnet.runs import images
 from scratchnet.runs.files import RunCheckpoints
-from scratchnet.training import checkpoint
+from scratchnet.training import checkpoint, state
 from tests.runs.test_runs import draw_nothing
 
 COMMON = "--examples 200 --batch-size 50 --seed 3 --save-every 0"
@@ -198,7 +197,7 @@ def test_a_resume_with_other_images_is_refused(stopped, capsys, monkeypatch):
 
 def test_a_resume_elsewhere_warns(stopped, capsys, monkeypatch):
     here = checkpoint.machine()
-    monkeypatch.setattr(training, "machine", lambda: {**here, "NumPy": "9.9"})
+    monkeypatch.setattr(state, "machine", lambda: {**here, "NumPy": "9.9"})
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         status, err = run(capsys, f"train vae --resume {stopped}")
