@@ -2,8 +2,9 @@
 
 from scratchnet.training.checkpoint import Checkpoints, State, Stopped
 from scratchnet.training.distributed import Group
-from scratchnet.training.gan import GANHistory, fit_gan
-from scratchnet.training.loop import History, fit
+from scratchnet.training.gan import fit_gan
+from scratchnet.training.history import GANHistory, History
+from scratchnet.training.loop import fit
 from scratchnet.training.pretraining import pretrain
 
 __all__ = [

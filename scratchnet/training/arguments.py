@@ -8,6 +8,9 @@ import numpy as np
 from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.optim import Optimizer
+from scratchnet.training import distributed
+from scratchnet.training.checkpoint import Save
+from scratchnet.training.distributed import Group
 
 Batch = tuple[Array, ...]
 
@@ -52,6 +55,17 @@ def check_fit(
                 "many expected"
             )
         check_data("fit", model, "validation", validation)
+
+
+def check_group(
+    owner: str, group: Group | None, model: Any, checkpoints: Save | None
+) -> None:
+    """Raise an error unless a group can train the model, and writes one checkpoint."""
+    if group is None:
+        return
+    distributed.check(owner, group, model)
+    if checkpoints is not None and getattr(checkpoints, "group", None) is not group:
+        raise ValueError(f"{owner}: checkpoints: pass Checkpoints(folder, group=group)")
 
 
 def check_callback(owner: str, callback: Any) -> None:
@@ -127,3 +141,70 @@ def check_data(owner: str, model: Any, name: str, data: Batch) -> None:
                 + ", ".join(signature(model.check).parameters)
             ) from None
         model.check(*data)
+
+
+def check_fit_gan(
+    gan: Any,
+    x: Array,
+    *,
+    steps: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    noise: np.random.Generator,
+    discriminator_steps: int,
+    optimizers: tuple[Optimizer, Optimizer] | None,
+    average: Any,
+    every: int,
+    callback: Any,
+) -> Array:
+    """Raise an error for whatever would go wrong later; return x on the backend."""
+    check_callback("fit_gan", callback)
+    if average is not None and not hasattr(average, "update"):
+        raise TypeError(f"fit_gan: average is {average!r}; an EMA expected")
+    for name, count in [("steps", steps), ("batch_size", batch_size), ("every", every),
+                        ("discriminator_steps", discriminator_steps)]:  # fmt: skip
+        checks.count("fit_gan", name, count)
+    checks.rng("fit_gan", rng)
+    checks.rng("fit_gan: noise", noise)
+    _check_optimizers(gan, optimizers)
+    (x,) = uploaded("fit_gan", "x", (x,))
+    check_data("fit_gan", gan, "x", (x,))
+    check_batch_size("fit_gan", gan, batch_size, len(x))
+    checks.packs(batch_size, gan.packing)
+    return x
+
+
+def _check_optimizers(gan: Any, optimizers: Any) -> None:
+    """Raise TypeError unless the engine has two optimizers, and a GAN by hand none."""
+    if hasattr(gan, "discriminator_step"):
+        if optimizers is not None:
+            raise TypeError(
+                "fit_gan: this GAN steps by itself; give the optimizers to its "
+                "constructor"
+            )
+    elif not isinstance(optimizers, tuple) or len(optimizers) != 2:
+        raise TypeError(
+            "fit_gan: two optimizers expected, like (Adam(gan.generator.parameters()), "
+            "Adam(gan.discriminator.parameters()))"
+        )
+
+
+def check_stack(stack: Any, optimizer: Any) -> None:
+    """Raise TypeError unless `pretrain` can train the layers of a stack."""
+    name = type(stack).__name__
+    if not hasattr(stack, "layer"):
+        raise TypeError(
+            f"pretrain: {name} has no layers to train one by one; pass a "
+            "StackedAutoencoder"
+        )
+    if hasattr(stack, "step"):
+        if optimizer is not None:
+            raise TypeError(
+                f"pretrain: {name} steps by itself; give the optimizer to its "
+                "constructor"
+            )
+    elif not callable(optimizer):
+        raise TypeError(
+            "pretrain: optimizer is missing; pass what makes one of a layer's "
+            "parameters, like optim.Adam"
+        )

@@ -1,48 +1,60 @@
-"""The game of two: `fit_gan`."""
+"""The game of a GAN: Algorithm 1 of Goodfellow et al. (2014)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, checks
+from scratchnet import backend
 from scratchnet.backend import Array
 from scratchnet.backend.philox import stream_for
 from scratchnet.optim import Optimizer
-from scratchnet.training.arguments import (
-    check_batch_size,
-    check_callback,
-    check_data,
-    uploaded,
-)
-from scratchnet.training.checkpoint import (
-    Save,
-    State,
-    save_last,
-)
-from scratchnet.training.loop import descend, no_bar, recordable
+from scratchnet.training.arguments import check_fit_gan
+from scratchnet.training.checkpoint import Save, State
+from scratchnet.training.history import GANHistory
+from scratchnet.training.loop import descend
 from scratchnet.training.minibatches import begin
-from scratchnet.training.state import NotFinite, RunState, streams
+from scratchnet.training.run import Run, recordable
+from scratchnet.training.state import NotFinite, RunState, Source, streams
+
+Move = Callable[[Any], Array]  # of a GAN: moves one of the two, and returns its loss
 
 
-@dataclass
-class GANHistory:
-    """What a game was like, one entry for each time that it was looked at.
+def play(
+    run: "Game",
+    gan: Any,
+    optimizers: tuple[Optimizer, Optimizer] | None,
+    average: Any,
+) -> None:
+    """Play the steps of a game that are left, with the engine or by hand.
 
-    Attributes:
-        steps: how many steps the generator had taken.
-        v: V(D, G) on a minibatch.
-        real: mean D(x) there, the probability given to real samples of being real.
-        generated: mean D(G(z)) there, that given to generated ones.
-
+    What else a run needs is around this loop, in `run`, as for `loop.train`.
     """
 
-    steps: list[int] = field(default_factory=list)
-    v: list[float] = field(default_factory=list)
-    real: list[float] = field(default_factory=list)
-    generated: list[float] = field(default_factory=list)
+    def move_discriminator(gan: Any) -> Array:
+        """Take one step of the discriminator; return its loss."""
+        x, z = run.draw_x(), run.draw_z()
+        if optimizers is None:  # by hand
+            return gan.discriminator_step(x, z)
+        return descend(gan.discriminator_loss(x, z), optimizers[1])
+
+    def move_generator(gan: Any) -> Array:
+        """Take one step of the generator; return its loss."""
+        z, x = run.draw_z(), run.draw_x() if gan.paired else None
+        if optimizers is None:  # by hand
+            loss = gan.generator_step(z, x)
+        else:
+            loss = descend(gan.generator_loss(z, x), optimizers[0])
+        if average is not None:
+            average.update()
+        return loss
+
+    discriminator, generator = run.around(move_discriminator, move_generator)
+    for _ in run.steps():
+        for _ in range(run.discriminator_steps):
+            discriminator()
+        generator()
 
 
 def fit_gan(
@@ -88,139 +100,154 @@ def fit_gan(
         Stopped, OSError: from `checkpoints`.
 
     """
-    check_callback("fit_gan", callback)
-    if average is not None and not hasattr(average, "update"):
-        raise TypeError(f"fit_gan: average is {average!r}; an EMA expected")
-    for name, count in [("steps", steps), ("batch_size", batch_size), ("every", every),
-                        ("discriminator_steps", discriminator_steps)]:  # fmt: skip
-        checks.count("fit_gan", name, count)
-    checks.rng("fit_gan", rng)
-    checks.rng("fit_gan: noise", noise)
-    _sides(gan, optimizers)  # both are there, or an error
-    (x,) = uploaded("fit_gan", "x", (x,))
-    check_data("fit_gan", gan, "x", (x,))
-    check_batch_size("fit_gan", gan, batch_size, len(x))
-    checks.packs(batch_size, gan.packing)
-    from tqdm import tqdm
-
+    x = check_fit_gan(
+        gan, x, steps=steps, batch_size=batch_size, rng=rng, noise=noise,
+        discriminator_steps=discriminator_steps, optimizers=optimizers,
+        average=average, every=every, callback=callback,
+    )  # fmt: skip
     chosen, drawn = stream_for(rng), stream_for(noise)
-
-    def real() -> Array:
-        return x[backend.asarray(chosen.integers(len(x), size=batch_size))]
-
-    def z() -> Array:
-        shape = (batch_size, gan.generator_sizes[0])
-        return backend.asarray(drawn.standard_normal(shape, gan.dtype.type))
-
-    def move_d(gan: Any) -> Array:
-        """Take one step of the discriminator; return its loss."""
-        begin(chosen, drawn)
-        step, _ = _sides(gan, optimizers)
-        return step(real(), z())
-
-    def move_g(gan: Any) -> Array:
-        """Take one step of the generator; return its loss."""
-        begin(chosen, drawn)
-        _, step = _sides(gan, optimizers)
-        loss = step(z(), real() if gan.paired else None)
-        if average is not None:
-            average.update()
-        return loss
-
-    moves = [move_d] * discriminator_steps + [move_g]
-
-    def take(step: int, gan: Any) -> Array:
-        """Take one step of the generator, and those of the discriminator before it."""
-        losses = backend.zeros((), gan.dtype)
-        for move in moves:
-            losses += move(gan)
-        return losses
-
-    history = GANHistory()
     of_g, of_d = optimizers or (
         getattr(gan, of, None) for of in ("optimizer", "discriminator_optimizer")
     )
     parts = {"model": gan, "optimizer": of_g, "discriminator_optimizer": of_d}
     if average is not None:
         parts["average"] = average
-    parts |= streams(rng=chosen, noise=drawn)
-    replays = {}
-    if recordable(gan):
-        replays = {move: backend.capture(partial(move, gan)) for move in set(moves)}
-    place = RunState(
-        "fit_gan", parts, {"rng": rng, "noise": noise}, history, rows=len(x),
-        steps=steps, batch_size=batch_size, discriminator_steps=discriminator_steps,
-        every=every, average=average is not None,
+    history = GANHistory()
+    state = RunState(
+        "fit_gan", parts | streams(rng=chosen, noise=drawn),
+        {"rng": rng, "noise": noise}, history, rows=len(x), steps=steps,
+        batch_size=batch_size, discriminator_steps=discriminator_steps, every=every,
+        average=average is not None,
     )  # fmt: skip
-    done = 0
+    run = Game(
+        gan, state, steps, checkpoints, progress, x=x, batch_size=batch_size,
+        discriminator_steps=discriminator_steps, chosen=chosen, drawn=drawn,
+        every=every, history=history, callback=callback,
+    )  # fmt: skip
     if checkpoints is not None or resume is not None:
-        place.describe((x,))
+        state.describe((x,))
     if resume is not None:
-        place.restore(resume)
-        done = resume.facts["step"]
-        if callback is not None and history.steps[-1:] == [done]:
-            callback(history)  # it was to come after the state was saved
-    good, since = place.snapshot(done), done + 1
-    for step in tqdm(
-        range(done + 1, steps + 1), initial=done, total=steps, unit="step",
-        disable=no_bar(progress),
-    ):  # fmt: skip
-        noted = step % every == 0 or step == steps
-        try:
-            if replays:
-                for move in moves:
-                    replays[move]()
-            else:
-                take(step, gan)
-            if noted:
-                begin(chosen, drawn)
-                _note(history, step, gan.logits(real()), gan.logits(gan.generate(z())))
-            if checkpoints is not None:
-                checkpoints(partial(place.state, step))
-        except NotFinite as error:
-            again = range(since, step + 1)
-            raise place.diagnosis(
-                error, good, again, take, gan, lambda step: f"step {step} of {steps}"
-            ) from None
-        if noted:
-            good, since = place.snapshot(step), step + 1
-            if callback is not None:
-                callback(history)
-    save_last(checkpoints, partial(place.state, steps))
+        run.resume(resume)
+    with run:
+        play(run, gan, optimizers, average)
+    run.save_last(steps)
     return history
 
 
-def _sides(
-    gan: Any, optimizers: tuple[Optimizer, Optimizer] | None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the step of the discriminator and that of the generator."""
-    if hasattr(gan, "discriminator_step"):
-        if optimizers is not None:
-            raise TypeError(
-                "fit_gan: this GAN steps by itself; give the optimizers to its "
-                "constructor"
-            )
-        return gan.discriminator_step, gan.generator_step
-    if not isinstance(optimizers, tuple) or len(optimizers) != 2:
-        raise TypeError(
-            "fit_gan: two optimizers expected, like (Adam(gan.generator.parameters()), "
-            "Adam(gan.discriminator.parameters()))"
-        )
-    g, d = optimizers
-    return (
-        lambda x, z: descend(d, gan.discriminator_loss(x, z)),
-        lambda z, x: descend(g, gan.generator_loss(z, x)),
-    )
+class Game(Run):
+    """A run of `fit_gan`: what stands around its loop, and the minibatches.
 
+    Args:
+        gan, state, steps, checkpoints, progress: as for `Run`.
+        x: real samples.
+        batch_size: samples, and rows of noise, in each move.
+        discriminator_steps: of the discriminator before each step of the generator.
+        chosen: chooses the samples.
+        drawn: draws the noise.
+        every: how often to note V, D(x) and D(G(z)), in steps.
+        history: where to note them.
+        callback: called with the history each time that it has grown.
 
-def _note(history: GANHistory, step: int, a_r: Array, a_f: Array) -> None:
-    """Note V, D(x) and D(G(z)), of the logits a_r of real and a_f of generated."""
-    a_r, a_f = (backend.to_numpy(a).astype(np.float64) for a in (a_r, a_f))
-    log_real, log_fake = -np.logaddexp(0, -a_r), -np.logaddexp(0, -a_f)
-    v = float(log_real.mean() - np.logaddexp(0, a_f).mean())
-    if not np.isfinite(v):
-        raise NotFinite(f"V became {v} by step {step}")
-    history.steps.append(step)
-    history.v.append(v)
-    history.real.append(float(np.exp(log_real).mean()))
-    history.generated.append(float(np.exp(log_fake).mean()))
+    """
+
+    def __init__(
+        self,
+        gan: Any,
+        state: RunState,
+        steps: int,
+        checkpoints: Save | None,
+        progress: bool,
+        *,
+        x: Array,
+        batch_size: int,
+        discriminator_steps: int,
+        chosen: Source,
+        drawn: Source,
+        every: int,
+        history: GANHistory,
+        callback: Callable[[GANHistory], None] | None,
+    ) -> None:
+        super().__init__(gan, state, steps, checkpoints, progress)
+        self.x, self.batch_size = x, batch_size
+        self.discriminator_steps = discriminator_steps
+        self.chosen, self.drawn = chosen, drawn
+        self.every, self.history, self.callback = every, history, callback
+        self.done = 0  # steps that were taken
+
+    def resume(self, state: State) -> None:
+        """Go back to a state, or change nothing and say what differs."""
+        self.state.restore(state)
+        self.done = state.facts["step"]
+        if self.callback is not None and self.history.steps[-1:] == [self.done]:
+            self.callback(self.history)  # it was to come after the state was saved
+
+    # The loop
+
+    def draw_x(self) -> Array:
+        """Choose real samples."""
+        rows = self.chosen.integers(len(self.x), size=self.batch_size)
+        return self.x[backend.asarray(rows)]
+
+    def draw_z(self) -> Array:
+        """Draw noise."""
+        shape = (self.batch_size, self.model.generator_sizes[0])
+        return backend.asarray(self.drawn.standard_normal(shape, self.model.dtype.type))
+
+    def steps(self) -> Iterator[int]:
+        """Yield the steps that are left; after every so many, note how it goes."""
+        while self.done < self.total:
+            end = min(self.done + self.every - self.done % self.every, self.total)
+            steps = range(self.done, end)
+            self.done = end
+            yield from self.stretch(steps)
+            if self.callback is not None:
+                self.callback(self.history)
+
+    def around(self, *moves: Move) -> tuple[Callable[[], object], ...]:
+        """Return what takes these moves, of the discriminator and of the generator.
+
+        On a GPU a move by hand is recorded once and then replayed.
+        """
+
+        def begun(move: Move, gan: Any) -> Array:
+            begin(self.chosen, self.drawn)
+            return move(gan)
+
+        self._moves = [partial(begun, move) for move in moves]
+        turns = [partial(move, self.model) for move in self._moves]
+        if recordable(self.model):
+            return tuple(map(backend.capture, turns))
+        return tuple(turns)
+
+    # What `stretch` asks for
+
+    def take(self, i: int, model: Any) -> Array:
+        """Take step i of a GAN, never by a replay; return the sum of its losses."""
+        losses = backend.zeros((), model.dtype)
+        discriminator, generator = self._moves
+        for move in [discriminator] * self.discriminator_steps + [generator]:
+            losses += move(model)
+        return losses
+
+    def look(self) -> None:
+        """Note V, D(x) and D(G(z)); raise NotFinite if V is not finite."""
+        begin(self.chosen, self.drawn)
+        gan, step = self.model, self.done
+        logits = gan.logits(self.draw_x()), gan.logits(gan.generate(self.draw_z()))
+        a_r, a_f = (backend.to_numpy(a).astype(np.float64) for a in logits)
+        log_real, log_fake = -np.logaddexp(0, -a_r), -np.logaddexp(0, -a_f)
+        v = float(log_real.mean() - np.logaddexp(0, a_f).mean())
+        if not np.isfinite(v):
+            raise NotFinite(f"V became {v} by step {step}")
+        self.history.steps.append(step)
+        self.history.v.append(v)
+        self.history.real.append(float(np.exp(log_real).mean()))
+        self.history.generated.append(float(np.exp(log_fake).mean()))
+
+    def name(self, i: int) -> str:
+        """Return what errors call step i."""
+        return f"step {i + 1} of {self.total}"
+
+    def taken(self) -> int:
+        """Return how many steps of the run were taken before this loop."""
+        return self.done

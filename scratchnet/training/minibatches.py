@@ -1,5 +1,6 @@
-"""Minibatches: what a step is given, and the loss of all of them."""
+"""Minibatches: the rows of a step, with their noise, and the mean loss of all rows."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -7,52 +8,140 @@ import numpy as np
 
 from scratchnet import backend
 from scratchnet.backend import Array
-from scratchnet.backend.philox import Stream
+from scratchnet.backend.philox import Stream, stream_for
 from scratchnet.nn import inference
 from scratchnet.tensor import plain
-from scratchnet.training import distributed
 from scratchnet.training.arguments import Batch
+from scratchnet.training.distributed import Group
 from scratchnet.training.state import Source
 
+Draw = Callable[..., Batch]  # adds noise to the arrays of a minibatch
 
-def begin(*sources: Source | None) -> None:
+
+class Minibatches:
+    """The minibatches of an epoch: all rows of the data, in a new order each time.
+
+    Args:
+        data: arrays of the rows; those that this process has.
+        n: how many rows there are; those of the other processes too.
+        batch_size: rows in a minibatch; the last one has those that are left.
+        rng: shuffles.
+        add_noise: adds noise to the arrays of a minibatch; None: there is no noise.
+
+    Attributes:
+        order: the rows in the order of this epoch, on the host.
+        sizes: the rows of each minibatch.
+
+    """
+
+    def __init__(
+        self,
+        data: Batch,
+        n: int,
+        batch_size: int,
+        rng: np.random.Generator,
+        add_noise: Draw | None,
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.rng = rng
+        self.add_noise = add_noise
+        self.order = np.arange(n)
+        self.sizes = [min(batch_size, n - i) for i in range(0, n, batch_size)]
+        self._indices = backend.asarray(self.order)  # the order, where the data are
+        self._within = backend.asarray(np.arange(batch_size))
+        self._begun = False
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def resume(self, order: np.ndarray) -> None:
+        """Have the next epoch be one that was begun in this order."""
+        self.order = order
+        self._begun = True
+
+    def shuffle(self) -> None:
+        """Begin an epoch: put the rows in a new order."""
+        if not self._begun:
+            self.order = self.rng.permutation(len(self.order))
+        self._begun = False
+        self._indices[...] = backend.asarray(self.order)
+
+    def draw(self, i: int | Array) -> Batch:
+        """Return minibatch i, with noise; i is an array in a step that is recorded.
+
+        The arrays are fresh each time: the graph of the last loss may still read the
+        last ones.
+        """
+        if isinstance(i, int):
+            start = i * self.batch_size
+            rows = self._indices[start : start + self.batch_size]
+        else:
+            rows = np.take(self._indices, i * self.batch_size + self._within)
+        batch = tuple([a[rows] for a in self.data])
+        return batch if self.add_noise is None else self.add_noise(*batch)
+
+    def rows(self, i: int) -> np.ndarray:
+        """Return which rows minibatch i has, on the host."""
+        return self.order[i * self.batch_size : (i + 1) * self.batch_size]
+
+
+def noise_of(model: Any, source: Source | None) -> Draw | None:
+    """Return what adds noise from a source to a minibatch; None if there is none."""
+    if source is None:
+        return None
+
+    def add_noise(*batch: Array) -> Batch:
+        begin(source)
+        made: Batch = model.with_noise(*batch, rng=source)
+        return made
+
+    return add_noise
+
+
+def begin(*sources: Source) -> None:
     """Have the streams among these go on to the next step."""
     for source in sources:
         if isinstance(source, Stream):
             source.begin()
 
 
-def noise_of(model: Any, noise: Source | None) -> Callable[..., Batch]:
-    """Return what makes the arguments of `step` or `loss` of a minibatch."""
+class Validation:
+    """The mean loss of samples that are held out, every time under the same noise.
 
-    def draw(*batch: Array) -> Batch:
-        if noise is None:
-            return batch
-        begin(noise)
-        made: Batch = model.with_noise(*batch, rng=noise)
-        return made
+    Args:
+        data: arrays of the samples.
+        batch_size: samples at once.
+        noise: its copies draw the noise; None: there is none.
+        group: processes among which the minibatches are dealt out.
 
-    return draw
-
-
-def validation_loss(
-    model: Any,
-    data: Batch,
-    batch_size: int,
-    draw: Callable[..., Batch],
-    group: distributed.Group | None = None,
-) -> float:
-    """Return the mean loss of the data; nothing is recorded or trained.
-
-    The minibatches are dealt out to the processes of a group, one after another.
     """
-    n = len(data[0])
-    total = backend.zeros((), np.float64)
-    with inference():
-        for i, start in enumerate(range(0, n, batch_size)):
-            batch = draw(*[a[start : start + batch_size] for a in data])
-            if group is None or i % group.size == group.rank:
-                total += plain(model.loss(*batch)) * len(batch[0])
-    if group is not None:
-        group.add(total)
-    return float(backend.to_numpy(total)) / n
+
+    def __init__(
+        self,
+        data: Batch,
+        batch_size: int,
+        noise: np.random.Generator | None,
+        group: Group | None,
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.noise = noise
+        self.group = group
+
+    def loss(self, model: Any) -> float:
+        """Return the mean loss of the samples; nothing is recorded or trained."""
+        add_noise = noise_of(model, stream_for(copy.deepcopy(self.noise)))
+        n, group = len(self.data[0]), self.group
+        total = backend.zeros((), np.float64)
+        with inference():
+            for i, start in enumerate(range(0, n, self.batch_size)):
+                rows = slice(start, start + self.batch_size)
+                batch = tuple([a[rows] for a in self.data])
+                if add_noise is not None:
+                    batch = add_noise(*batch)
+                if group is None or i % group.size == group.rank:
+                    total += plain(model.loss(*batch)) * len(batch[0])
+        if group is not None:
+            group.add(total)
+        return float(backend.to_numpy(total)) / n

@@ -1,4 +1,4 @@
-"""A stack is trained layer by layer: `pretrain`."""
+"""Greedy pretraining: a stack of autoencoders, one layer after another."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,14 +10,15 @@ from scratchnet.backend import Array
 from scratchnet.optim import Optimizer
 from scratchnet.tensor import Tensor
 from scratchnet.training import distributed
-from scratchnet.training.arguments import uploaded
+from scratchnet.training.arguments import check_stack, uploaded
 from scratchnet.training.checkpoint import (
     Save,
     State,
     adding,
 )
 from scratchnet.training.distributed import digest
-from scratchnet.training.loop import History, fit
+from scratchnet.training.history import History
+from scratchnet.training.loop import fit
 from scratchnet.training.state import RunState, part_of
 
 
@@ -57,59 +58,21 @@ def pretrain(
         As `fit`; what the layers below the failing one have learned is kept.
 
     """
-    name = type(stack).__name__
-    if not hasattr(stack, "layer"):
-        raise TypeError(
-            f"pretrain: {name} has no layers to train one by one; pass a "
-            "StackedAutoencoder"
-        )
-    if hasattr(stack, "step"):
-        if optimizer is not None:
-            raise TypeError(
-                f"pretrain: {name} steps by itself; give the optimizer to its "
-                "constructor"
-            )
-    elif not callable(optimizer):
-        raise TypeError(
-            "pretrain: optimizer is missing; pass what makes one of a layer's "
-            "parameters, like optim.Adam"
-        )
-    histories: list[History] = []
-    first = 1
+    check_stack(stack, optimizer)
     (h,) = uploaded("pretrain", "x", (x,))
     if group is not None:
         distributed.check("pretrain", group, stack)
-        n = group.total(len(h))
-        resume = group.from_first(resume)
-        place = RunState("pretrain", {"model": stack, "optimizer": stack.optimizer},
-                       {"rng": rng}, None, rows=n, batch_size=batch_size,
-                       epochs=epochs)  # fmt: skip
-        group.agree("pretrain", {
-            **place.everything(),
-            **distributed.facts_of("x", (h,), group.sharded),
-            "checkpoints": checkpoints is not None,
-        })  # fmt: skip
+        state = RunState(
+            "pretrain", {"model": stack, "optimizer": stack.optimizer}, {"rng": rng},
+            None, rows=group.total(len(h)), batch_size=batch_size, epochs=epochs,
+        )  # fmt: skip
+        resume = state.shared(group, resume, checkpoints, x=(h,))
     # A mark tells the data from others; a shard is not what the state's writer had.
     sharded = group is not None and group.sharded
     kept = checkpoints is not None or resume is not None
     mark = digest(h) if kept and not sharded else ""
-    if resume is not None:
-        if "layer" not in resume.facts:
-            raise ValueError("pretrain: resume: the state is not of a pretraining")
-        first = resume.facts["layer"]
-        if mark and resume.facts.get("x", mark) not in ("", mark):
-            raise ValueError(
-                "pretrain: resume: the state is of another run: x is another"
-            )
-        try:
-            histories = [History(**made) for made in resume.facts["layers"]]
-            if not len(histories) == first - 1 < len(stack.sizes) - 1:
-                raise ValueError(f"layer {first}, and {len(histories)} before it")
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"pretrain: resume: the state is damaged ({error})"
-            ) from error
-        stack.load_state_dict(part_of("stack", resume.arrays))
+    histories = [] if resume is None else _resumed(stack, resume, mark)
+    first = len(histories) + 1
     for k in range(1, len(stack.sizes)):
         layer = stack.layer(k)
         if k >= first:
@@ -120,15 +83,36 @@ def pretrain(
                 x=mark,
                 layers=[asdict(made) for made in histories],
             )
-            histories.append(
-                fit(
-                    layer, h, epochs=epochs, batch_size=batch_size, rng=rng,
-                    optimizer=None if optimizer is None
-                    else optimizer(layer.parameters()),
-                    progress=progress, checkpoints=save,
-                    resume=resume if k == first else None, group=group,
-                )
+            made = fit(
+                layer, h, epochs=epochs, batch_size=batch_size, rng=rng,
+                optimizer=None if optimizer is None else optimizer(layer.parameters()),
+                progress=progress, checkpoints=save,
+                resume=resume if k == first else None, group=group,
             )  # fmt: skip
+            histories.append(made)
             stack.set_layer(k, layer)
         h = layer.encode(h)
+    return histories
+
+
+def _resumed(stack: Any, state: State, mark: str) -> list[History]:
+    """Give a stack the layers of a state; return the history of each one before.
+
+    Raises:
+        ValueError: the state is of another run, or damaged.
+
+    """
+    facts = state.facts
+    if "layer" not in facts:
+        raise ValueError("pretrain: resume: the state is not of a pretraining")
+    if mark and facts.get("x", mark) not in ("", mark):
+        raise ValueError("pretrain: resume: the state is of another run: x is another")
+    try:
+        histories = [History(**made) for made in facts["layers"]]
+        if not len(histories) == facts["layer"] - 1 < len(stack.sizes) - 1:
+            layer = facts["layer"]
+            raise ValueError(f"layer {layer}, and {len(histories)} before it")
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"pretrain: resume: the state is damaged ({error})") from error
+    stack.load_state_dict(part_of("stack", state.arrays))
     return histories

@@ -15,13 +15,13 @@ from scratchnet.nn import Module
 from scratchnet.training.arguments import Batch, label_of
 from scratchnet.training.checkpoint import (
     FORMAT,
+    Save,
     State,
     generator_state,
     machine,
     set_generator_state,
 )
-from scratchnet.training.diagnosis import watch
-from scratchnet.training.distributed import digest
+from scratchnet.training.distributed import Group, digest, facts_of
 from scratchnet.training.facts import described, generators_of
 
 
@@ -36,7 +36,7 @@ class NotFinite(Exception):
 
 
 def not_finite(arrays: Mapping[str, Array]) -> str | None:
-    """Say which array has a value that is not finite, and which; None if none has."""
+    """Return the first array with a value that is not finite, in words, or None."""
     floats = {name: a for name, a in arrays.items() if a.dtype.kind == "f"}
     if not floats:
         return None
@@ -113,11 +113,11 @@ class RunState:
         }
         self.made |= {label_of("x", i, data): digest(a) for i, a in enumerate(data)}
 
-    def state(self, step: int, **arrays: Array) -> State:
+    def after(self, step: int, **arrays: Array) -> State:
         """Return the state after so many steps, with more arrays of the run.
 
         Raises:
-            NotFinite: it is none to go on from.
+            NotFinite: no run could resume from it.
 
         """
         self.check(**arrays)
@@ -143,9 +143,10 @@ class RunState:
         """
         if not all(hasattr(p, "load_state_dict") for p in self.parts.values()):
             return None
-        return self._snapshot(step)
+        return self.copied(step)
 
-    def _snapshot(self, step: int) -> State:
+    def copied(self, step: int) -> State:
+        """Return a snapshot; every part must have a state."""
         found = {
             f"{name}.{k}": a.copy()
             for name, part in self.parts.items()
@@ -164,6 +165,28 @@ class RunState:
             "made": self.made,
             **self.run,
         }
+
+    def shared(
+        self,
+        group: Group | None,
+        resume: State | None,
+        checkpoints: Save | None,
+        **data: Batch,
+    ) -> State | None:
+        """Compare this run with that of the other processes; return process 0's state.
+
+        Raises:
+            ValueError: they differ.
+
+        """
+        if group is None:
+            return resume
+        resume = group.from_first(resume)
+        found = self.everything()
+        for name, arrays in data.items():
+            found |= facts_of(name, arrays, group.sharded and name == "x")
+        group.agree(self.owner, {**found, "checkpoints": checkpoints is not None})
+        return resume
 
     def everything(self) -> dict[str, Any]:
         """Return, by name, what processes that train together must have in common."""
@@ -213,7 +236,7 @@ class RunState:
             warnings.warn(
                 f"{self.owner}: noise was drawn on a device there and is drawn on the "
                 "host here, or the other way: it is another from here on",
-                stacklevel=3,
+                stacklevel=4,  # the line that called `fit`
             )
             parts = [(name, part) for name, part in parts if name not in streams]
         kept = [(part, part.state_dict()) for _, part in parts]
@@ -235,7 +258,7 @@ class RunState:
                 warnings.warn(
                     f"{name} was {saved.get(name)} and now is {here}: the last bits "
                     "may differ from those of a run that was not interrupted",
-                    stacklevel=3,
+                    stacklevel=4,  # the line that called `fit`
                 )
         for name, values in facts["history"].items():
             getattr(self.history, name)[:] = values
@@ -271,7 +294,7 @@ class RunState:
             )
 
     def _differences(self, facts: Mapping[str, Any]) -> list[str]:
-        """Say in what the run of a state with these facts differs from this one."""
+        """Return how the run of a state with these facts differs from this one."""
         saved = facts.get("arguments")
         saved = saved if isinstance(saved, dict) else {}
         wrong = [
@@ -290,54 +313,6 @@ class RunState:
                 what = "another" if of_data else f"{mine!r} here, {other!r} there"
                 wrong.append(f"{k} is {what}")
         return wrong
-
-    def diagnosis(
-        self,
-        error: NotFinite,
-        good: State | None,
-        steps: range,
-        take: Callable[[int, Any], Array],
-        model: Any,
-        name: Callable[[int], str],
-    ) -> FloatingPointError:
-        """Find what made numbers that are not finite, and go back to before it.
-
-        Args:
-            error: what was noticed.
-            good: the last snapshot.
-            steps: those since then, to be taken again.
-            take: takes step i of a model and returns its loss.
-            model: what is trained.
-            name: says in words which step i is.
-
-        Returns:
-            The error to raise. The run is as it was before the step that it names; or
-            as it is, where there is no snapshot.
-
-        """
-        hint = "a smaller learning rate may help"
-        if good is None:
-            return FloatingPointError(f"{self.owner}: {error}; {hint}")
-        self.restore(good)
-        with np.errstate(all="ignore"):
-            for i in steps:
-                before = self._snapshot(i)
-                loss = backend.asarray(take(i, model))
-                try:
-                    self.check(**{"the loss": loss})
-                except NotFinite as bad:
-                    self.restore(before)
-                    made = watch(take, i, model)
-                    self.restore(before)
-                    return FloatingPointError(
-                        f"{self.owner}: {bad} in {name(i)}; {hint}. The model is as it "
-                        f"was before that step. {made}"
-                    )
-        self.restore(good)
-        return FloatingPointError(
-            f"{self.owner}: {error}; {hint}. It did not happen again; the model is as "
-            f"it was before {name(steps[0])}"
-        )
 
     def _checked_parts(self) -> list[tuple[str, Any]]:
         for name, part in self.parts.items():
