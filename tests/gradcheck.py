@@ -50,7 +50,9 @@ def check_row(function: Callable, seed: int) -> tuple[str, GradientReport | None
             call, inputs = way(draw, function)
             if not all(np.size(x) and np.all(np.isfinite(x)) for x in inputs):
                 continue  # an empty input has nothing to check, NaN no derivative
-            found = gradcheck(call_of_all(call), inputs, order=2, rng=seed)
+            found = gradcheck(
+                call_of_all(call), inputs, order=2, rng=seed, raise_exception=False
+            )
             if found.verdict == "vacuous":
                 continue  # an input fell out of this call
             report = found

@@ -247,7 +247,7 @@ def test_gradcheck_passes(function):
                 return problem.loss(*inputs)
 
             checked = [Tensor(problem.inputs[i], requires_grad=True) for i in used]
-            report = gradcheck(loss, checked)
+            report = gradcheck(loss, checked, raise_exception=False)
             assert report.verdict == "pass", f"{problem.log}: {report}"
             return
     pytest.fail("no call has a gradient")

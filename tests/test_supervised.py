@@ -6,7 +6,7 @@ import pytest
 from scratchnet import Tensor, nn
 from scratchnet.models.supervised import Classifier, Regressor
 from scratchnet.optim import Adam
-from scratchnet.testing import assert_gradients
+from scratchnet.testing import gradcheck
 from scratchnet.training import fit
 
 
@@ -53,7 +53,7 @@ def test_gradients():
         (Classifier((3, 4, 2), rng=rng(), dtype=np.float64), np.array([0, 1, 1, 0, 1])),
         (Regressor((3, 4, 2), rng=rng(), dtype=np.float64), y),
     ):
-        assert_gradients(lambda x, m=model, t=target: m.loss(x, t), x)
+        gradcheck(lambda x, m=model, t=target: m.loss(x, t), x)
         model.loss(x, target).backward()
         assert all(p.grad.any() for p in model.parameters())
 

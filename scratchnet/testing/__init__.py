@@ -3,7 +3,7 @@
     gradcheck(f, inputs)                  # f of Tensors: the engine's gradient
     gradcheck((f, gradient), inputs)      # plain NumPy: one that you derived by hand
 
-    gradcheck: WRONG  d f/d W[17, 3]
+    GradientError: gradcheck: WRONG  d f/d W[17, 3]
       analytic   0.4181093
       numeric    0.4139700  (complex step, error < 2e-13)
       worst of 784 entries; 12 differ; they share row 17
@@ -39,6 +39,7 @@ the gradient, all measured (see `Probe.measure_rounding`).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection
 
 import numpy as np
@@ -68,16 +69,18 @@ def gradcheck(
     rng: Rng = 0,
     oracle: Oracle = "auto",
     allow: Collection[str] = (),
+    raise_exception: bool = True,
 ) -> GradientReport:
-    """Check the gradient of f at `inputs`; never raise about what it finds.
+    """Check the gradient of f at `inputs` against finite differences of f.
 
     Args:
         f: a function of Tensors, whose gradient the engine takes; or a pair of
             functions of plain arrays: `(f, gradient)` if f returns a number, with
             `gradient(*inputs)` returning its gradient with respect to the input, or a
             tuple of them, one for each; `(f, vjp)` if f returns an array, with
-            `vjp(g, *inputs)` returning the same of sum(g * f). None stands for "no
-            gradient"; those of integer inputs may be left out.
+            `vjp(g, *inputs)`, the vector-Jacobian product, returning the same of
+            sum(g * f). None stands for "no gradient"; those of integer inputs may be
+            left out.
         inputs: an array, or several in a tuple or list. The floating ones are
             differentiated, integers are constants. Best in float64; float32 is
             checked in float64, and then against itself in float64. A Tensor that
@@ -86,20 +89,28 @@ def gradcheck(
             `gradcheck(lambda *_: model.loss(x), model.parameters())`.
         order: 2 checks the gradient of the gradient too (functions of Tensors only).
         rng: a seed, or a generator, for the cotangent and the directions.
-        oracle: "auto"; "ridders", real differences only; "complex", which does not
-            accept a function that the complex step does not hold for.
+        oracle: "auto"; "ridders", real differences only (Ridders 1982); "complex",
+            which does not accept a function that the complex step (Squire & Trapp
+            1998) does not hold for.
         allow: verdicts to accept beside "pass". An input with gradient zero is
             "vacuous", and not accepted, for a check that checks nothing is mostly a
-            mistake; say allow=("vacuous",) where zero is right. A kink's verdict is
-            "wrong", whatever is allowed, if the gradient is no mean of those nearby.
+            mistake; pass allow=("vacuous",) where zero is right. At a kink the verdict
+            is "wrong", whatever is allowed, if the gradient is no subgradient.
+        raise_exception: False returns the report even if the gradient is not accepted.
+
+    Returns:
+        The report, which is true if the gradient is accepted.
 
     Raises:
-        TypeError, ValueError: the arguments make no sense; an input, a gradient or
-            what f returns is a masked array with a mask set (other subclasses of
-            ndarray are taken as plain arrays). What f itself raises at `inputs` is
-            not caught.
+        GradientError: the gradient is not accepted; `.report` has the report. If the
+            gradient itself raised, that is the cause.
+        TypeError, ValueError: an argument has a wrong type or value; an input, a
+            gradient or what f returns is a masked array with a mask set (other
+            subclasses of ndarray are taken as plain arrays). What f itself raises at
+            `inputs` is not caught.
 
     """
+    __tracebackhide__ = _is_gradient_error
     if oracle not in ("auto", "complex", "ridders"):
         raise ValueError(f"gradcheck: oracle={oracle!r}; say auto, complex or ridders")
     if not set(allow) <= set(VERDICTS) or isinstance(allow, str):
@@ -109,21 +120,14 @@ def gradcheck(
         report = check(problem, rng, oracle, allow)
         if report.verdict != "vacuous" and not report:
             break
+    if raise_exception and not report:
+        raise GradientError(report.message, report) from report.exception
     return report
 
 
-def assert_gradients(
-    f: Function | Pairs,
-    inputs: Inputs,
-    order: int = 1,
-    rng: Rng = 0,
-    oracle: Oracle = "auto",
-    allow: Collection[str] = (),
-) -> None:
-    """Raise GradientError, with the report as its message, unless gradcheck is ok."""
-    report = gradcheck(f, inputs, order, rng, oracle, allow)
-    if not report:
-        raise GradientError(report.message, report) from report.exception
+# pytest leaves out the frames for which this is true, so that its traceback ends in the
+# line that called the check. (Of other errors, such as f's own, all frames are shown.)
+_is_gradient_error = operator.methodcaller("errisinstance", GradientError)
 
 
 def assert_detects(
@@ -143,7 +147,8 @@ def assert_detects(
         GradientError: the gradient does not pass, or a change was not noticed.
 
     """
-    assert_gradients(f, inputs, order, rng, oracle, allow=("vacuous",))
+    __tracebackhide__ = _is_gradient_error
+    gradcheck(f, inputs, order, rng, oracle, allow=("vacuous",))
     problem = problems_of(f, inputs, order)[-1]
     probe = Probe(problem, np.random.default_rng(rng))
     tried = 0

@@ -74,7 +74,7 @@ class GradientReport:
 
 
 class GradientError(AssertionError):
-    """Raised by `assert_gradients` and `assert_detects`; `.report` says it all."""
+    """A gradient was not accepted. `.report` is the whole report."""
 
     def __init__(self, message: str, report: GradientReport) -> None:
         """Keep the report beside the message."""
