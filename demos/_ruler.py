@@ -9,9 +9,8 @@ import numpy as np
 
 from scratchnet import backend
 from scratchnet.data.digits import Digits
-from scratchnet.kernels import schedules
 from scratchnet.models.supervised import Regressor
-from scratchnet.optim import Adam
+from scratchnet.optim import Adam, hold_then_decay
 from scratchnet.training import fit
 
 
@@ -36,7 +35,7 @@ class Ruler:
         target = ((y - self.mean) / self.std).astype(np.float32)
         pixels, batch = train.x.shape[1], 100
         self.network = Regressor((pixels, 256, 128, len(self.names)), rng=init)
-        rate = schedules.hold_then_decay(2e-3, epochs * (len(train) // batch))
+        rate = hold_then_decay(2e-3, epochs * (len(train) // batch))
         fit(
             self.network, (train.x, target), epochs=epochs, batch_size=batch,
             rng=shuffle, optimizer=Adam(self.network.parameters(), lr=rate),

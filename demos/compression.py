@@ -8,7 +8,6 @@ autoencoder.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ import numpy as np
 from demos._demo import Demo, main
 from scratchnet import backend, byhand, plots
 from scratchnet.data.digits import draw_digits
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import PCA, reconstruction_error
+from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
 
 CODES = (1, 2, 4, 8, 16, 32)  # numbers
@@ -149,14 +148,14 @@ def run(demo: Demo) -> None:
     shown = x[[int(np.argmax(held_out.label == digit)) for digit in SHOWN]]
     epochs, batch = demo.choose((18, 100), (8, 50))
     steps = epochs * len(train) // batch
-    rate = schedules.hold_then_decay(demo.choose(2e-3, 5e-3), steps)
+    rate = hold_then_decay(demo.choose(2e-3, 5e-3), steps)
     errors, columns = [], []
     for k in CODES:
         model = byhand.Autoencoder(
             (pixels, *demo.choose((256, 128), (256,)), k),
             rng=init_rng,
             batch_size=batch,
-            optimizer=partial(updates.AdamUpdate, lr=rate),
+            lr=rate,
         )
         fit(model, train, epochs=epochs, batch_size=batch, rng=shuffle_rng)
         errors.append(reconstruction_error(x, model.reconstruct(x)))

@@ -17,7 +17,6 @@ does it.
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ import numpy as np
 from demos._demo import Demo, main
 from scratchnet import backend, byhand, plots
 from scratchnet.data.digits import draw_digits
-from scratchnet.kernels import updates
 from scratchnet.metrics import (
     PCA,
     expected_contrast,
@@ -247,7 +245,7 @@ def compare_neighbours(demo: Demo) -> None:
             (SIDE**2 + d, 128, CODE),
             rng=init_rng,
             batch_size=BATCH,
-            optimizer=partial(updates.AdamUpdate, lr=2e-3),
+            lr=2e-3,
         )
         fit(model, x, epochs=epochs, batch_size=BATCH, rng=shuffle_rng)
         encoders = (np.copy, model.encode, PCA(CODE).fit(x).encode)

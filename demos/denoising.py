@@ -35,10 +35,10 @@ from scratchnet.data.filters import (
     median_filter,
     stretch_contrast,
 )
-from scratchnet.kernels import initializers, schedules, updates
 from scratchnet.metrics import psnr, ssim
 from scratchnet.models.supervised import Classifier
-from scratchnet.optim import Adam
+from scratchnet.nn import glorot_uniform
+from scratchnet.optim import Adam, cosine_decay
 from scratchnet.training import fit
 
 GREY = np.float32(0.5)  # what the classifier takes for zero
@@ -110,7 +110,7 @@ def clean_digits(demo: Demo, name: str, seed: int) -> Cleaned:
     model = DenoisingAutoencoder(
         (pixels**2, 512), corruption=noise, rng=init, batch_size=batch,
         active_code=True, loss="cross_entropy",
-        optimizer=partial(updates.AdamUpdate, lr=schedules.cosine_decay(1e-3, steps)),
+        lr=cosine_decay(1e-3, steps),
     )  # fmt: skip
     fit(model, x, epochs=epochs, batch_size=batch, rng=shuffle, noise=spoil)
     spoiled = noise(held_out, last)
@@ -156,7 +156,7 @@ class Deer(NamedTuple):
 
 def small(rng: np.random.Generator, shape: Any, dtype: Any) -> np.ndarray:
     """Draw W ten times smaller than usual: the first picture is the mean picture."""
-    W: np.ndarray = initializers.glorot_uniform(rng, shape, dtype) / 10
+    W: np.ndarray = glorot_uniform(rng, shape, dtype) / 10
     return W
 
 
@@ -174,7 +174,7 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
         (train.x.shape[1], 1024), rng=init, batch_size=batch, active_code=True,
         output="linear", init=small,
         corruption=lambda x, depth, rng: look(fog(x, depth, rng)),
-        optimizer=partial(updates.AdamUpdate, lr=schedules.cosine_decay(5e-4, steps)),
+        lr=cosine_decay(5e-4, steps),
     )  # fmt: skip
     model.parameters["decoder.0.b"][...] = backend.asarray(mean)
     fit(model, (train.x, train.x_depth), epochs=epochs, batch_size=batch, rng=shuffle,
@@ -209,7 +209,7 @@ def deer_classifier(
     """Train a network to tell on clear scenes whether there is a deer."""
     classifier = Classifier((train.x.shape[1], 256, 2), rng=init)
     epochs, batch = demo.choose(6, 8), 100
-    rate = schedules.cosine_decay(1e-3, epochs * (len(train) // batch))
+    rate = cosine_decay(1e-3, epochs * (len(train) // batch))
     fit(
         classifier, (train.x - GREY, train.deer.astype(np.int64)),
         epochs=epochs, batch_size=batch, rng=shuffle,

@@ -23,15 +23,13 @@ from typing import NamedTuple
 import numpy as np
 
 from demos._demo import Demo, main
-from scratchnet import byhand
-from scratchnet.byhand.system import MakeUpdate
-from scratchnet.kernels import updates
+from scratchnet import byhand, optim
 from scratchnet.training.distributed import Group
 
 SIZES = (784, 512, 20)
 
 
-class NoUpdate(updates.AdamUpdate):
+class NoUpdate(optim.AdamUpdate):
     """Leaves the parameters as they are."""
 
     def apply(self, arrays: object, gradients: object) -> None:
@@ -61,10 +59,9 @@ def milliseconds(f: Callable[[], object], group: Group, rounds: int) -> float:
     return float(np.median(found[2:]))
 
 
-def made(n: int, optimizer: MakeUpdate = updates.AdamUpdate) -> byhand.VAE:
+def made(n: int) -> byhand.VAE:
     """Return a VAE, from the same weights each time."""
-    rng = np.random.default_rng(1)
-    return byhand.VAE(SIZES, rng=rng, batch_size=n, optimizer=optimizer)
+    return byhand.VAE(SIZES, rng=np.random.default_rng(1), batch_size=n)
 
 
 def measure(n: int, group: Group, rounds: int) -> Cost:
@@ -72,7 +69,8 @@ def measure(n: int, group: Group, rounds: int) -> Cost:
     rng = np.random.default_rng(0)
     x = rng.random((10_000, SIZES[0]), np.float32)
     rows = rng.permutation(len(x))[:n]
-    alone, together, still = made(n), made(n), made(n, NoUpdate)
+    alone, together, still = made(n), made(n), made(n)
+    still.optimizer = NoUpdate([still.theta])
     together.group = group
 
     def drawn(seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -14,7 +14,6 @@ factors that drew a digit. Measured, on digits held out:
   pixels.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,13 @@ from demos._demo import Demo, main
 from scratchnet import backend, plots
 from scratchnet.byhand import Autoencoder
 from scratchnet.data.digits import Digits, draw_digits
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import (
     PCA,
     linear_probe,
     nearest_neighbours,
     neighbour_agreement,
 )
+from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
 
 CODE = 16
@@ -54,10 +53,10 @@ def train(demo: Demo, x: np.ndarray) -> Autoencoder:
     """Train the autoencoder on digits x (n, 784)."""
     init, shuffle = backend.streams(demo.seed + 1, 2)
     epochs, batch = demo.choose(30, 14), 100
-    rate = schedules.hold_then_decay(2e-3, epochs * (len(x) // batch))
+    rate = hold_then_decay(2e-3, epochs * (len(x) // batch))
     model = Autoencoder(
         (784, 512, 128, CODE), rng=init, batch_size=batch, activation="leaky_relu",
-        optimizer=partial(updates.AdamUpdate, lr=rate),
+        lr=rate,
     )  # fmt: skip
     fit(model, x, epochs=epochs, batch_size=batch, rng=shuffle)
     return model

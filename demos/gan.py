@@ -20,7 +20,6 @@ minimises it, and they meet where D cannot tell ("1/2(균형점, 판별 네트�
 import math
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -28,32 +27,26 @@ import numpy as np
 from tqdm import tqdm
 
 from demos._demo import Demo, main
-from scratchnet import backend, plots
+from scratchnet import backend, optim, plots
 from scratchnet.byhand import GAN
 from scratchnet.data.digits import draw_digits
 from scratchnet.data.mixtures import Mixture, grid, ring
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import Coverage, mode_coverage
 from scratchnet.models.supervised import Classifier
-from scratchnet.optim import Adam
+from scratchnet.optim import Adam, hold_then_decay
 from scratchnet.training import GANHistory, fit, fit_gan
 
 LOG_4 = math.log(4)
 N = 2500  # samples by which ring and grid are judged, as in the papers
 
 
-def adam(steps: int, lr: float) -> Any:
-    """Make the optimiser: β1 = 0, and a rate that falls to zero in the second half.
-
-    Without a momentum, as two players do not go down one hill (Mescheder et al. 2018).
-    """
-    rate = schedules.hold_then_decay(lr, steps)
-    return partial(updates.AdamUpdate, lr=rate, betas=(0.0, 0.99))
+# Adam without momentum: two players do not go down one hill (Mescheder et al. 2018).
+BETAS = (0.0, 0.99)
 
 
-def averaged(gan: GAN, steps: int) -> updates.EMA:
+def averaged(gan: GAN, steps: int) -> optim.AverageUpdate:
     """Make the average of G's weights, over about the last hundredth of the steps."""
-    return updates.EMA([gan.theta_g], max(0.0, 1 - 100 / steps))
+    return optim.AverageUpdate([gan.theta_g], max(0.0, 1 - 100 / steps))
 
 
 def normal(rng: np.random.Generator, n: int, columns: int) -> np.ndarray:
@@ -85,8 +78,8 @@ def one_dimension(demo: Demo, seed: int) -> tuple[list[Moment], GANHistory, GAN]
     k = 5  # steps of D for each of G: the theory wants D at its best
     gan = GAN(
         (1, 64, 64, 1), (1, 64, 64, 1), rng=init, batch_size=256, output="linear",
-        r1=0.001, optimizer=adam(steps, 2e-3),
-        discriminator_optimizer=adam(k * steps, 5e-3),
+        r1=0.001, betas=BETAS, generator_lr=hold_then_decay(2e-3, steps),
+        discriminator_lr=hold_then_decay(5e-3, k * steps),
     )  # fmt: skip
     x, _ = TWO_BUMPS.sample(50_000, data_rng)
     z = normal(look, 50_000, 1)
@@ -220,8 +213,7 @@ def gradients_at_the_start(demo: Demo, seed: int) -> Race:
     """Train D alone against a fresh G on digits; measure G's gradient both ways."""
     data_rng, init, shuffle, noise = backend.streams(seed, 4)
     x = draw_digits(2000, data_rng).x
-    optimizer = partial(updates.AdamUpdate, lr=1e-3)
-    gan = GAN((32, 256, 784), (784, 256, 1), rng=init, optimizer=optimizer)
+    gan = GAN((32, 256, 784), (784, 256, 1), rng=init, lr=1e-3)
     race = Race([], [], [])
     z = backend.asarray(normal(noise, 128, 32))
     for _ in range(demo.choose(120, 80)):
@@ -279,7 +271,7 @@ def play(mixture: Mixture, steps: int, seed: int) -> Played:
     gan = GAN(
         (4, 128, 128, 128, 128, 128, 2), (2, 128, 128, 128, 128, 1), rng=init,
         batch_size=256, slope=0.05, output="linear", r1=0.1,
-        optimizer=adam(steps, 2e-3),
+        betas=BETAS, lr=hold_then_decay(2e-3, steps),
     )  # fmt: skip
     ema = averaged(gan, steps)
     z = normal(look, N, 4)
@@ -366,7 +358,7 @@ def generate_digits(demo: Demo, seed: int) -> Generated:
     x = draw_digits(demo.choose(20_000, 4000), data_rng).x
     gan = GAN(
         (32, 256, 256, 784), (784, 256, 256, 1), rng=init, objective="relativistic",
-        r1=1.0, r2=1.0, optimizer=adam(steps, 1e-3),
+        r1=1.0, r2=1.0, betas=BETAS, lr=hold_then_decay(1e-3, steps),
     )  # fmt: skip
     ema = averaged(gan, steps)
     fit_gan(

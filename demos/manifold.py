@@ -17,7 +17,6 @@ Shown and measured, on what was not trained on:
   of the codes is nearer to it.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +28,8 @@ from scratchnet import backend, plots
 from scratchnet.byhand import Autoencoder
 from scratchnet.data.digits import RANGE, Digits, draw_digits
 from scratchnet.data.mixtures import swiss_roll
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import PCA, linear_probe, nearest_neighbours
+from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
 
 BATCH = 100
@@ -76,9 +75,7 @@ def unroll(demo: Demo, x: np.ndarray, *, growing: bool) -> Autoencoder:
     steps = demo.choose(20_000, 6000)
     model = Autoencoder(
         (3, 64, 64, 2), rng=init, batch_size=BATCH, activation="tanh", output="linear",
-        optimizer=partial(
-            updates.AdamUpdate, lr=schedules.hold_then_decay(4e-3, steps)
-        ),
+        lr=hold_then_decay(4e-3, steps),
     )  # fmt: skip
     end = int(hops(x, 0).argmax())  # the farthest from any point is at an end
     near_first = np.argsort(hops(x, end), kind="stable")
@@ -383,10 +380,10 @@ def run(demo: Demo) -> None:
     init, shuffle = backend.streams(demo.seed + 3, 2)
     sizes = (784, *demo.choose((512, 128), (256, 64)), CODE)
     epochs = demo.choose(15, 12)
-    rate = schedules.hold_then_decay(2e-3, epochs * (len(data) // BATCH))
+    rate = hold_then_decay(2e-3, epochs * (len(data) // BATCH))
     model = Autoencoder(
         sizes, rng=init, batch_size=BATCH, activation="leaky_relu",
-        optimizer=partial(updates.AdamUpdate, lr=rate),
+        lr=rate,
     )  # fmt: skip
     fit(model, data.x, epochs=epochs, batch_size=BATCH, rng=shuffle)
     ruler = Ruler(tuple(FACTORS), data, demo.choose(10, 8), demo.seed + 4)

@@ -18,8 +18,7 @@ chance makes.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +26,9 @@ import numpy as np
 from demos._demo import Demo, main
 from scratchnet import backend, byhand, plots
 from scratchnet.data.digits import draw_digits
-from scratchnet.kernels import initializers, schedules, updates
 from scratchnet.metrics import PCA, reconstruction_error
+from scratchnet.nn import Initializer, he_uniform
+from scratchnet.optim import cosine_decay
 from scratchnet.training import fit, pretrain
 
 SIDE = 20  # pixels
@@ -63,13 +63,13 @@ def train_depth(demo: Demo, hidden: int, x: np.ndarray, seed: int) -> Any:
     """Train a stack with some hidden layers on x (n, PIXELS), all at once."""
     init, shuffle = backend.streams(seed, 2)
     epochs = demo.choose(9, 6)
-    rate = schedules.cosine_decay(5e-3, epochs * len(x) // BATCH)
+    rate = cosine_decay(5e-3, epochs * len(x) // BATCH)
     stack = byhand.StackedAutoencoder(
         (PIXELS, *[width(hidden)] * hidden, CODE),
         rng=init,
         batch_size=BATCH,
-        init=initializers.he_uniform,
-        optimizer=partial(updates.AdamUpdate, lr=rate),
+        init=he_uniform,
+        lr=rate,
     )
     fit(stack, x, epochs=epochs, batch_size=BATCH, rng=shuffle)
     return stack
@@ -114,19 +114,18 @@ class Means(NamedTuple):
 
     name: str
     activation: str
-    init: initializers.Initializer
-    update: Callable[..., updates.Update]
+    init: Initializer
+    update: dict[str, Any]  # its name and options
     layers_rate: float  # learning rate while the layers are trained one by one
     rate: float  # and at the start of the whole's training; it falls to 0
 
 
 THEN = Means(
     "sigmoid, small weights, gradient descent", "sigmoid", small,
-    partial(updates.SGDUpdate, momentum=0.9), 0.01, 0.1,
+    {"update": "sgd", "momentum": 0.9}, 0.01, 0.1,
 )  # fmt: skip
 NOW = Means(
-    "ReLU, He's weights, Adam", "relu", initializers.he_uniform, updates.AdamUpdate,
-    3e-3, 3e-3,
+    "ReLU, He's weights, Adam", "relu", he_uniform, {"update": "adam"}, 3e-3, 3e-3,
 )  # fmt: skip
 
 
@@ -162,7 +161,8 @@ def learn(
         batch_size=BATCH,
         activation=means.activation,
         init=means.init,
-        optimizer=partial(means.update, lr=means.layers_rate),
+        lr=means.layers_rate,
+        **means.update,
     )
     learned = Learned(stack, [], [], {})
 
@@ -176,7 +176,7 @@ def learn(
         learned.layers.update(stack.state_dict())
         note()
     rest = epochs - each
-    stack.optimizer.lr = schedules.cosine_decay(means.rate, rest * len(x) // BATCH)
+    stack.optimizer.lr = cosine_decay(means.rate, rest * len(x) // BATCH)
     fit(stack, x, epochs=rest, batch_size=BATCH, rng=shuffle, callback=note)
     return learned
 

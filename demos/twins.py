@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from demos._demo import Demo, main
-from scratchnet import backend, byhand, models, nn, optim, plots
+from scratchnet import backend, byhand, models, optim, plots
 from scratchnet.data.digits import draw_digits
 from scratchnet.training import fit, fit_gan
 
@@ -103,7 +103,7 @@ def compare_gan(name: str, x: np.ndarray, seed: int) -> Twins:
     def make(where: Any, **more: Any) -> Any:
         return where.GAN(rng=np.random.default_rng(seed), **options, **more)
 
-    one, two = make(byhand, batch_size=BATCH), make(models, activation=nn.LeakyReLU)
+    one, two = make(byhand, batch_size=BATCH), make(models)
     z = backend.asarray(np.random.default_rng(seed + 1).standard_normal((BATCH, 5)))
     batch = backend.asarray(x[:BATCH])
     shake([one.theta_g, one.theta_d], seed)

@@ -24,7 +24,6 @@ grey counting as the probability of ink:
 
 import math
 import statistics
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,10 +33,9 @@ from demos._ruler import Ruler
 from scratchnet import backend, plots
 from scratchnet.byhand import VAE, Autoencoder
 from scratchnet.data.digits import Digits, draw_digits
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import ks_statistic, nearest_distance, nearest_neighbours
 from scratchnet.models.supervised import Classifier
-from scratchnet.optim import Adam
+from scratchnet.optim import Adam, cosine_decay
 from scratchnet.training import History, fit
 from scratchnet.twins import log_bernoulli
 
@@ -79,12 +77,12 @@ class Bound(NamedTuple):
 
 def options(demo: Demo, code: int, steps: int) -> dict[str, Any]:
     """Return what the VAEs and the plain autoencoder are made with."""
-    rate = schedules.cosine_decay(3e-3, steps)
+    rate = cosine_decay(3e-3, steps)
     return {
         "sizes": (PIXELS, *demo.choose((256, 256), (256,)), code),
         "batch_size": BATCH,
         "activation": "leaky_relu",
-        "optimizer": partial(updates.AdamUpdate, lr=rate),
+        "lr": rate,
     }
 
 
@@ -252,7 +250,7 @@ def teach(demo: Demo) -> tuple[Ruler, Classifier]:
     ruler = Ruler(tuple(FACTORS), digits, demo.choose(15, 8), demo.seed + 2500)
     classifier = Classifier((PIXELS, 256, 10), rng=init)
     epochs = 5
-    rate = schedules.cosine_decay(1e-3, epochs * len(digits) // BATCH)
+    rate = cosine_decay(1e-3, epochs * len(digits) // BATCH)
     fit(classifier, (digits.x, digits.label), epochs=epochs, batch_size=BATCH,
         rng=shuffle, optimizer=Adam(classifier.parameters(), lr=rate))  # fmt: skip
     return ruler, classifier

@@ -7,7 +7,6 @@ that none of them was trained on is named rightly by its ten nearest neighbours 
 plane. A guess is right once in ten.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ import numpy as np
 from demos._demo import Demo, main
 from scratchnet import backend, byhand, plots
 from scratchnet.data.digits import Digits, draw_digits
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import PCA, knn_accuracy
+from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
 
 VOTES = 10  # of neighbours
@@ -58,12 +57,12 @@ def train(demo: Demo, data: Digits) -> dict[str, Any]:
     hidden = demo.choose((256, 128, 64), (128, 64, 32))
     epochs, batch = demo.choose((14, 100), (12, 50))
     steps = epochs * len(data) // batch
-    rate = schedules.hold_then_decay(demo.choose(2e-3, 3e-3), steps)
+    rate = hold_then_decay(demo.choose(2e-3, 3e-3), steps)
     options: dict[str, Any] = {
         "rng": init_rng,
         "batch_size": batch,
         "activation": "leaky_relu",
-        "optimizer": partial(updates.AdamUpdate, lr=rate),
+        "lr": rate,
     }
     sizes = (pixels, *hidden, 2)
     schedule: dict[str, Any] = {

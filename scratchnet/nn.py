@@ -6,6 +6,7 @@ A layer is a `Module`: parameters as attributes, and `forward`, which is plain N
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -15,6 +16,7 @@ from numpy.typing import DTypeLike
 from scratchnet import backend, checks, functions
 from scratchnet.backend import Array
 from scratchnet.kernels import buffers
+from scratchnet.kernels.activations import ACTIVATIONS
 from scratchnet.kernels.initializers import (
     Initializer,
     glorot_normal,
@@ -34,6 +36,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Tanh",
+    "activation",
     "evaluate",
     "glorot_normal",
     "glorot_uniform",
@@ -623,9 +626,37 @@ class Sequential(Module):
         return enumerate(self._modules)
 
 
+def activation(name: str, slope: float = 0.2) -> Module:
+    """Return the layer of an activation: "relu", "leaky_relu", "sigmoid", "tanh".
+
+    "linear" stands for none. `slope` is leaky_relu's, in [0, 1).
+
+    Raises:
+        ValueError: there is no activation of that name, or `slope` is out of range.
+
+    """
+    checks.choice("activation", "name", name, ACTIVATIONS)
+    slope = checks.number("leaky_relu", "slope", slope, "[0, 1)")
+    if name == "leaky_relu":
+        return LeakyReLU(slope)
+    layers: dict[str, type[Module]] = {
+        "linear": Sequential, "relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh
+    }  # fmt: skip
+    return layers[name]()
+
+
+def _maker(given: str | Callable[[], Module], slope: float) -> Callable[[], Module]:
+    """Return what makes the activation after each layer of `mlp`."""
+    if isinstance(given, str):
+        return partial(activation, given, slope)
+    checks.function("mlp", "activation", given, "nn.ReLU")
+    return given
+
+
 def mlp(
     sizes: Sequence[int],
-    activation: Callable[[], Module] = ReLU,
+    activation: str | Callable[[], Module] = "relu",
+    slope: float = 0.2,
     *,
     rng: np.random.Generator,
     init: Initializer = glorot_uniform,
@@ -635,14 +666,16 @@ def mlp(
 
     Args:
         sizes: columns of the input, of each hidden layer, of the output.
-        activation: called once for each hidden layer.
+        activation: a name that `nn.activation` knows; or what is called once for each
+            hidden layer and returns a Module.
+        slope: of leaky_relu.
         rng, init, dtype: as for `Dense`.
 
     """
     checks.sizes("mlp", sizes)
-    checks.function("mlp", "activation", activation, "nn.ReLU")
+    make = _maker(activation, slope)
     layers: list[Module] = []
     for d_in, d_out in pairwise(sizes):
         layers.append(Dense(d_in, d_out, rng=rng, init=init, dtype=dtype))
-        layers.append(activation())
+        layers.append(make())
     return Sequential(*layers[:-1])

@@ -22,9 +22,20 @@ from scratchnet import anomaly, backend, checks
 from scratchnet.backend import Array
 from scratchnet.kernels import buffers, updates
 from scratchnet.kernels.schedules import Rate, cosine_decay, hold_then_decay
+from scratchnet.kernels.updates import AdamUpdate, AverageUpdate
 from scratchnet.tensor import Tensor, mark_modified, plain
 
-__all__ = ["EMA", "SGD", "Adam", "Optimizer", "cosine_decay", "hold_then_decay"]
+__all__ = [
+    "EMA",
+    "SGD",
+    "Adam",
+    "AdamUpdate",
+    "AdamW",
+    "AverageUpdate",
+    "Optimizer",
+    "cosine_decay",
+    "hold_then_decay",
+]
 
 
 class _OverParameters:
@@ -241,8 +252,6 @@ class Adam(Optimizer):
             taken so far, like `cosine_decay(1e-3, steps)`.
         betas: β1 and β2, each in [0, 1).
         eps: ε, positive.
-        weight_decay: λ of p ← p − lr·λ·p beside each step, at least 0: decoupled from
-            the gradient (AdamW, Loshchilov & Hutter 2019, Algorithm 2).
 
     Raises:
         TypeError, ValueError: as for `SGD`.
@@ -255,17 +264,42 @@ class Adam(Optimizer):
         lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters)
-        self._update = updates.AdamUpdate(self._arrays, lr, betas, eps, weight_decay)
+        self._update = updates.AdamUpdate(self._arrays, lr, betas, eps)
+
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov & Hutter 2019, Algorithm 2): Adam with decoupled weight decay.
+
+        p ← p − lr · λ · p    next to each step of `Adam`
+
+    Args:
+        parameters, lr, betas, eps: as for `Adam`.
+        weight_decay: λ, at least 0.
+
+    Raises:
+        TypeError, ValueError: as for `SGD`.
+
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters)
+        self._update = updates.AdamWUpdate(self._arrays, lr, betas, eps, weight_decay)
 
 
 class EMA(_OverParameters):
     """An exponential moving average of parameters: p̄ ← decay · p̄ + (1 − decay) · p.
 
     Call `update()` after each step of the optimiser, and use the averages inside
-    `with ema.average():`. See `kernels.EMA` for sources, `Optimizer` for copies.
+    `with ema.average():`. See `AverageUpdate` for sources, `Optimizer` for copies.
 
     Args:
         parameters: Tensors; any iterable.
@@ -278,7 +312,7 @@ class EMA(_OverParameters):
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
         super().__init__(parameters)
-        self._ema = updates.EMA(self._arrays, decay)
+        self._ema = updates.AverageUpdate(self._arrays, decay)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from scratchnet import Tensor, byhand, checks, models, nn, optim
-from scratchnet.kernels import updates
+from scratchnet import Tensor, byhand, checks, models, optim
 from scratchnet.training import fit, fit_gan
 from tests.twins import (
     assert_close,
@@ -228,9 +227,7 @@ def test_v_is_minus_log_4_where_d_is_one_half_everywhere(made_by):
 
 def test_d_goes_up_v_and_g_goes_down():
     x, z = data()
-    gan = hand(
-        objective="saturating", optimizer=lambda a: updates.SGDUpdate(a, lr=0.01)
-    )
+    gan = hand(objective="saturating", update="sgd", lr=0.01)
     shake(gan)
     v = -float(gan.discriminator_gradients(x, z))
     gan.discriminator_step(x, z)
@@ -279,7 +276,7 @@ def test_the_best_discriminator_of_two_gaussians_is_p_over_p_plus_q(shift):
     # there is no shift it is 1/2 everywhere, and V is −log 4.
     gan = byhand.GAN(
         (1, 1), (1, 1), rng=rng(), batch_size=4096, dtype=np.float64, output="linear",
-        optimizer=lambda a: updates.AdamUpdate(a, lr=0.01),
+        lr=0.01,
     )  # fmt: skip
     state = gan.state_dict()
     state["generator.0.W"][...] = 1
@@ -409,7 +406,7 @@ def test_the_penalty_by_hand_is_for_piecewise_linear_activations():
     with pytest.raises(ValueError, match="derived for relu and leaky_relu, not tanh"):
         hand(r1=1.0, activation="tanh")
     # The engine differentiates whatever there is.
-    gan = engine(r1=1.0, activation=nn.Tanh)
+    gan = engine(r1=1.0, activation="tanh")
     x, z = data()
     gan.discriminator_loss(x, z).backward()
     g = gan.discriminator[0].W.grad.copy()
@@ -477,7 +474,7 @@ def test_fit_gan_refuses_what_would_go_wrong():
 
 def test_fit_gan_says_when_the_game_is_lost_and_what_it_saw():
     x, _ = data()
-    gan = hand(optimizer=lambda a: updates.SGDUpdate(a, lr=1e6))
+    gan = hand(update="sgd", lr=1e6)
     with (
         np.errstate(all="ignore"),
         pytest.raises(FloatingPointError, match="the loss became nan in step 5 of 200"),

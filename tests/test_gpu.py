@@ -8,14 +8,13 @@ run.
 """
 
 import contextlib
-from functools import partial
 
 import numpy as np
 import pytest
 
 from scratchnet import backend, byhand
 from scratchnet.backend.philox import Stream
-from scratchnet.kernels import activations, buffers, schedules, updates
+from scratchnet.kernels import activations, buffers, schedules
 from tests.backend import device
 from tests.test_device import every_run
 from tests.training.test_resume import rng
@@ -233,8 +232,7 @@ def test_replays_are_the_steps_bit_for_bit(place, name):
         stream = Stream(3)
         x = backend.asarray(rng(2).random((33, 37), dtype=np.float32))
         rate = schedules.cosine_decay(1e-3, 2 * steps)
-        make = partial(updates.AdamUpdate, lr=rate)
-        options = {"rng": rng(0), "batch_size": 33, "optimizer": make}
+        options = {"rng": rng(0), "batch_size": 33, "lr": rate}
         if name == "GAN":
             system = byhand.GAN((5, 19, 37), (37, 23, 1), r1=1.0, **options)
 

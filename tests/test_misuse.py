@@ -173,10 +173,10 @@ def enter_systems():
             else:
                 arguments["sizes"] = (D, 5, C)
             if side is byhand:
-                arguments |= {"batch_size": 12, "slope": 0.2, "activation": "relu",
-                              "optimizer": updates.AdamUpdate}  # fmt: skip
-            else:
-                arguments["activation"] = nn.ReLU
+                arguments |= {"batch_size": 12, "update": "adamw", "lr": 0.1,
+                              "betas": (0.9, 0.99), "eps": 1e-8,
+                              "weight_decay": 0.1}  # fmt: skip
+            arguments |= {"slope": 0.2, "activation": "relu"}
             call(short, getattr(side, name), **arguments)
             m = model(side, name)
             made = [getattr(m, f"{of}optimizer", None) for of in ("", "discriminator_")]
@@ -227,19 +227,23 @@ enter_systems()
 
 for updater, numbers in [
     (updates.SGDUpdate, {"lr": 0.1, "momentum": 0.5}),
-    (updates.AdamUpdate, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8,
-                          "weight_decay": 0.1}),
+    (updates.AdamUpdate, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8}),
+    (updates.AdamWUpdate, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8,
+                           "weight_decay": 0.1}),
 ]:  # fmt: skip
-    call(f"kernels.{updater.__name__}", updater, [np.ones(3)], **numbers)
+    call(f"optim.{updater.__name__}", updater, [np.ones(3)], **numbers)
     update = updater([np.ones(3)], **numbers)
-    call(f"kernels.{updater.__name__}.load_state_dict", update.load_state_dict,
+    call(f"optim.{updater.__name__}.load_state_dict", update.load_state_dict,
          update.state_dict(), changes=(update,))  # fmt: skip
     kind = getattr(optim, updater.__name__.removesuffix("Update"))
     call(f"optim.{kind.__name__}", kind, [Tensor(np.ones(3), True)], **numbers)
     made = kind([Tensor(np.ones(3), True)], **numbers)
     call(f"optim.{kind.__name__}.load_state_dict", made.load_state_dict,
          made.state_dict(), changes=(made,))  # fmt: skip
-call("kernels.EMA", updates.EMA, [np.ones(3)], 0.9)
+call("optim.AverageUpdate", updates.AverageUpdate, [np.ones(3)], 0.9)
+average = updates.AverageUpdate([np.ones(3)], 0.9)
+call("optim.AverageUpdate.load_state_dict", average.load_state_dict,
+     average.state_dict(), changes=(average,))  # fmt: skip
 call("optim.EMA", optim.EMA, [Tensor(np.ones(3), True)], 0.9)
 call("optim.cosine_decay", optim.cosine_decay, 1e-3, 10, 1e-4)
 call("optim.hold_then_decay", optim.hold_then_decay, 1e-3, 10, 0.5, 1e-4)
@@ -249,6 +253,7 @@ for name in ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal"):
 
 call("nn.Dense", nn.Dense, 3, 2, rng=rng(), init=nn.he_normal, bias=True)
 call("nn.Maxout", nn.Maxout, 3, 2, 2, rng=rng(), init=nn.he_normal)
+call("nn.activation", nn.activation, "leaky_relu", 0.2)
 call("nn.Dropout", nn.Dropout, 0.5, rng=rng())
 call("nn.LeakyReLU", nn.LeakyReLU, 0.2)
 call("nn.mlp", nn.mlp, (3, 4, 2), nn.ReLU, rng=rng(), init=nn.he_normal)
@@ -276,7 +281,14 @@ call("losses.gaussian_nll", losses.gaussian_nll, X, X, X)
 
 for name in ("Classifier", "Regressor"):
     kind = getattr(import_module("scratchnet.models.supervised"), name)
-    call(f"models.supervised.{name}", kind, (D, 5, 3), rng=rng(), activation=nn.ReLU)
+    call(
+        f"models.supervised.{name}",
+        kind,
+        (D, 5, 3),
+        rng=rng(),
+        activation="relu",
+        slope=0.1,
+    )
     m = kind((D, 5, 3), rng=rng(), dtype=np.float64)
     second = LABEL if name == "Classifier" else X[:, :3]
     for method in ("loss", "check"):
@@ -302,7 +314,7 @@ call("training.pretrain", training.pretrain, stack, X, epochs=1, rng=rng(),
      optimizer=optim.Adam, changes=(stack,), **quiet)  # fmt: skip
 gan = model(byhand, "GAN")
 call("training.fit_gan", training.fit_gan, gan, X, steps=2, rng=rng(), noise=rng(),
-     discriminator_steps=1, every=1, average=updates.EMA([gan.theta_g], 0.5),
+     discriminator_steps=1, every=1, average=updates.AverageUpdate([gan.theta_g], 0.5),
      changes=(gan, gan.optimizer), **quiet)  # fmt: skip
 
 for kind, level in [("Gaussian", 0.1), ("Masking", 0.5), ("SaltAndPepper", 0.5)]:
@@ -629,6 +641,7 @@ LEFT_OUT = {
         "nn.Dropout.forward", "nn.Sequential.forward", "nn.Module.forward",
         "models.Autoencoder.forward",
     ),
+    "a step calls them": ("optim.AdamUpdate.apply", "optim.AverageUpdate.take_from"),
     "`fit` calls them": (
         "training.checkpoint.save_last", "training.checkpoint.Checkpoints.end",
     ),

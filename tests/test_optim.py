@@ -11,7 +11,7 @@ import pytest
 from scratchnet import GraphError, Tensor, backend, mark_modified
 from scratchnet.kernels import buffers, updates
 from scratchnet.nn import Dense, Sequential, Tanh
-from scratchnet.optim import EMA, SGD, Adam, cosine_decay, hold_then_decay
+from scratchnet.optim import EMA, SGD, Adam, AdamW, cosine_decay, hold_then_decay
 
 OPTIMISERS = [
     lambda parameters: SGD(parameters, lr=0.05),
@@ -221,20 +221,20 @@ def test_errors(make, error, message):
 def test_decoupled_weight_decay_worked_by_hand():
     # Adam's first step is lr · g/(|g| + ε) = lr; the decay acts on p alone, before it.
     w = parameter(2.0, -1.0)
-    adam = Adam([w], lr=0.1, weight_decay=0.5, eps=1e-30)
+    adam = AdamW([w], lr=0.1, weight_decay=0.5, eps=1e-30)
     w.grad = np.array([3.0, -7.0])
     adam.step()
     np.testing.assert_allclose(w.data, [2 * 0.95 - 0.1, -1 * 0.95 + 0.1], rtol=1e-12)
     # Without a gradient to speak of only the decay is left: no moment sees it.
     w = parameter(2.0)
-    adam = Adam([w], lr=0.1, weight_decay=0.5)
+    adam = AdamW([w], lr=0.1, weight_decay=0.5)
     for _ in range(3):
         w.grad = np.array([0.0])
         adam.step()
     np.testing.assert_allclose(w.data, [2 * 0.95**3], rtol=1e-12)
     assert not adam.state_dict()["m.0"].any()
-    with pytest.raises(ValueError, match=r"Adam: weight_decay is -0.1; at least 0"):
-        Adam([w], weight_decay=-0.1)
+    with pytest.raises(ValueError, match=r"AdamW: weight_decay is -0.1; at least 0"):
+        AdamW([w], weight_decay=-0.1)
 
 
 @pytest.mark.parametrize("make", [Adam, SGD])
@@ -301,8 +301,8 @@ def test_one_flat_array_and_its_parts_take_the_same_steps_to_the_last_bit(dtype)
     flat[...] = rng.standard_normal(len(flat))
     parts = [Tensor(a.copy(), requires_grad=True) for a in views.values()]
     options = {"lr": hold_then_decay(0.01, 100), "weight_decay": 0.1}
-    by_hand, adam = updates.AdamUpdate([flat], **options), Adam(parts, **options)
-    mean, ema = updates.EMA([flat], 0.99), EMA(parts, 0.99)
+    by_hand, adam = updates.AdamWUpdate([flat], **options), AdamW(parts, **options)
+    mean, ema = updates.AverageUpdate([flat], 0.99), EMA(parts, 0.99)
     d_flat, gradients = buffers.flat(shapes, dtype)
     for _ in range(100):
         d_flat[...] = rng.standard_normal(len(flat))
@@ -589,7 +589,7 @@ WAYS = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 COPIED = [
     lambda p: SGD(p, lr=0.05, momentum=0.9),
     lambda p: Adam(p, lr=cosine_decay(0.05, 20)),
-    lambda p: Adam(p, lr=hold_then_decay(0.05, 20), weight_decay=0.1),
+    lambda p: AdamW(p, lr=hold_then_decay(0.05, 20), weight_decay=0.1),
 ]
 
 

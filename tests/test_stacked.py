@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnet import byhand, models, nn, optim
+from scratchnet import byhand, models, optim
 from scratchnet.data.corruption import Fog
 from scratchnet.training import fit, pretrain
 from tests.twins import (
@@ -199,8 +199,7 @@ def test_pretraining_the_same_weights_in_both(loss, output):
 @every_twin
 def test_a_layer_is_that_part_of_the_stack(made_by):
     x = samples(9, 7)
-    tanh = "tanh" if made_by is byhand else nn.Tanh
-    stack = make(made_by, "StackedAutoencoder", activation=tanh, output="linear")
+    stack = make(made_by, "StackedAutoencoder", activation="tanh", output="linear")
     first, second, third = (stack.layer(k) for k in (1, 2, 3))
     assert [a.sizes for a in (first, second, third)] == [(7, 6), (6, 5), (5, 3)]
     z = third.encode(second.encode(first.encode(x)))
@@ -254,7 +253,7 @@ def test_a_layer_is_taken_over_whole_or_not_at_all(made_by):
 
 
 def test_pretraining_needs_an_optimiser_for_the_engine():
-    stack = make(models, "StackedAutoencoder", activation=nn.Tanh)
+    stack = make(models, "StackedAutoencoder", activation="tanh")
     options = {"epochs": 1, "batch_size": 3, "rng": rng()}
     x = samples(9, 7)
     with pytest.raises(TypeError, match="pretrain: optimizer is missing"):

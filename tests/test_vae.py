@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from scratchnet import byhand, models, nn, optim
-from scratchnet.kernels import updates
 from scratchnet.tensor import plain
 from scratchnet.training import fit
 from tests.twins import (
@@ -37,7 +36,7 @@ def hand(name="VAE", sizes=SIZES, **options):
 
 def engine(name="VAE", sizes=SIZES, **options):
     options = {"rng": rng(), "dtype": np.float64} | options
-    return getattr(models, name)(sizes, activation=nn.Tanh, **options)
+    return getattr(models, name)(sizes, activation="tanh", **options)
 
 
 def make(made_by, *args, **options):
@@ -236,7 +235,7 @@ def test_a_gaussian_decoder_learns_the_variance_of_its_errors():
     # Data of pure noise: nothing to encode, and e^λ should be their variance.
     x = 0.5 * noise(512, 4)
     model = hand(sizes=(4, 8, 1), decoder="gaussian", batch_size=64,
-                 optimizer=lambda a: updates.AdamUpdate(a, lr=0.01))  # fmt: skip
+                 lr=0.01)  # fmt: skip
     fit(model, x, epochs=100, batch_size=64, rng=rng(), noise=rng(1), progress=False)
     assert np.exp(model.parameters["log_var_x"][0]) == pytest.approx(0.25, rel=0.15)
 

@@ -16,9 +16,8 @@ import numpy as np
 
 from demos.papers._data import images
 from demos.papers._jobs import Aim, Job, Row
-from scratchnet import backend, byhand
+from scratchnet import backend, byhand, optim
 from scratchnet.backend import Array
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import PCA, reconstruction_error
 from scratchnet.training import History, fit, pretrain
 
@@ -58,11 +57,11 @@ def train(
     data = images(job, validation)
     epochs = job.choose(epochs, 2)
     steps = epochs * -(-len(data.train) // BATCH)
-    adam = partial(
-        updates.AdamUpdate, lr=schedules.cosine_decay(LR, steps), weight_decay=decay
-    )
     kind = Shifted if shifts else byhand.StackedAutoencoder
-    stack = kind(SIZES, rng=init, batch_size=BATCH, optimizer=adam)
+    stack = kind(
+        SIZES, rng=init, batch_size=BATCH, update="adamw", weight_decay=decay,
+        lr=optim.cosine_decay(LR, steps),
+    )  # fmt: skip
     if pretrained:
 
         def greedily(**how: Any) -> dict[str, np.ndarray]:

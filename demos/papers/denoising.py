@@ -19,12 +19,10 @@ from scratchnet import backend
 from scratchnet.backend import Array
 from scratchnet.data.corruption import Masking
 from scratchnet.functions import sigmoid
-from scratchnet.kernels.initializers import glorot_uniform
-from scratchnet.kernels.schedules import cosine_decay
 from scratchnet.losses import binary_cross_entropy_with_logits
 from scratchnet.models.supervised import Classifier
-from scratchnet.nn import Dense, Module, Sigmoid, evaluate
-from scratchnet.optim import SGD
+from scratchnet.nn import Dense, Module, evaluate, glorot_uniform
+from scratchnet.optim import SGD, cosine_decay
 from scratchnet.tensor import Tensor
 from scratchnet.training import History, fit
 
@@ -108,7 +106,7 @@ def train(job: Job, kind: str, name: str) -> dict[str, float]:
     """Train a classifier that starts from a stack; return its errors, %."""
     data = images(job, VALIDATION) if name == "mnist" else regenerated(job, name)
     init, shuffle = backend.streams(job.seed, 2)
-    network = Classifier((784, *HIDDEN, 10), rng=init, activation=Sigmoid,
+    network = Classifier((784, *HIDDEN, 10), rng=init, activation="sigmoid",
                          init=for_sigmoids)  # fmt: skip
     state = network.state_dict()
     # The last layer starts at zero: at first, no gradient disturbs the layers below.

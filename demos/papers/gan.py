@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from demos.gan import adam, averaged
+from demos.gan import BETAS, averaged
 from demos.papers._data import Split, images
 from demos.papers._jobs import Aim, Job, Row
 from scratchnet import backend, byhand, plots
-from scratchnet.kernels import schedules
 from scratchnet.metrics import (
     frechet_distance,
     nearest_distance,
@@ -28,7 +27,7 @@ from scratchnet.metrics import (
 )
 from scratchnet.models.supervised import Classifier
 from scratchnet.nn import evaluate
-from scratchnet.optim import Adam
+from scratchnet.optim import Adam, cosine_decay, hold_then_decay
 from scratchnet.training import GANHistory, fit, fit_gan
 
 NOISE, BATCH, LR, STEPS, VALIDATION, SAMPLES = 100, 64, 1e-3, 80_000, 10_000, 10_000
@@ -65,7 +64,7 @@ def features(job: Job, data: Split) -> Any:
 
     def training(**how: Any) -> dict[str, np.ndarray]:
         epochs = job.choose(12, 1)
-        rate = schedules.cosine_decay(1e-3, epochs * -(-len(data.train) // 100))
+        rate = cosine_decay(1e-3, epochs * -(-len(data.train) // 100))
         fit(network, (data.train, data.train_label), epochs=epochs, batch_size=100,
             rng=shuffle, optimizer=Adam(network.parameters(), lr=rate), progress=False,
             **how)  # fmt: skip
@@ -103,7 +102,7 @@ def train(job: Job) -> dict[str, float]:
     steps = job.choose(STEPS, 50)
     gan = byhand.GAN(
         (NOISE, 512, 512, 784), (784, 512, 512, 1), rng=init, batch_size=BATCH,
-        slope=SLOPE, r1=R1, optimizer=adam(steps, LR),
+        slope=SLOPE, r1=R1, betas=BETAS, lr=hold_then_decay(LR, steps),
     )  # fmt: skip
     ema = averaged(gan, steps)
 

@@ -25,8 +25,8 @@ from demos.papers._jobs import Aim, Job, Row
 from scratchnet import backend
 from scratchnet.byhand import GAN
 from scratchnet.data.mixtures import Mixture, grid, ring
-from scratchnet.kernels import schedules, updates
 from scratchnet.metrics import Coverage, mode_coverage
+from scratchnet.optim import hold_then_decay
 from scratchnet.training import GANHistory, fit_gan
 
 SAMPLES, DATA, BATCH = 2500, 100_000, 256
@@ -51,10 +51,9 @@ class Recipe(NamedTuple):
     packing: int = 1
     averaged: bool = True
 
-    def optimizer(self, steps: int) -> Any:
-        """Make the updates of either network."""
-        rate = schedules.hold_then_decay(self.lr, steps) if self.falls else self.lr
-        return partial(updates.AdamUpdate, lr=rate, betas=(self.beta1, 0.99))
+    def rate(self, steps: int) -> Any:
+        """Return the learning rate of either network."""
+        return hold_then_decay(self.lr, steps) if self.falls else self.lr
 
 
 def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
@@ -69,7 +68,7 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
         (2 * recipe.packing, *[recipe.width] * recipe.discriminator, 1),
         rng=init, batch_size=BATCH, slope=recipe.slope, output="linear",
         objective=recipe.objective, r1=recipe.r1, r2=recipe.r2, packing=recipe.packing,
-        optimizer=recipe.optimizer(steps),
+        lr=recipe.rate(steps), betas=(recipe.beta1, 0.99),
     )  # fmt: skip
     ema = averaged(gan, steps)
     z = judge.standard_normal((SAMPLES, recipe.noise), np.float32)

@@ -12,10 +12,10 @@ import numpy as np
 
 from demos.papers._data import images
 from demos.papers._jobs import Aim, Job, Row
-from scratchnet import backend, byhand
+from scratchnet import backend, byhand, optim
 from scratchnet.backend import Array
 from scratchnet.backend.philox import stream_for
-from scratchnet.kernels import buffers, schedules, updates
+from scratchnet.optim import cosine_decay
 from scratchnet.training import History, fit
 
 HIDDEN, CODE = (200, 200), 50
@@ -42,12 +42,12 @@ class IWAE(VAE, byhand.IWAE):
     """The IWAE by hand, on the same; its bound comes after the binary images."""
 
 
-class AveragedAdam(updates.AdamUpdate):
+class AveragedAdam(optim.AdamUpdate):
     """Adam, and an average of the weights that it makes."""
 
     def __init__(self, arrays: list[Array], **options: Any) -> None:
         super().__init__(arrays, **options)
-        self.average = updates.EMA(arrays, AVERAGED)
+        self.average = optim.AverageUpdate(arrays, AVERAGED)
 
     def apply(self, arrays: Any, gradients: Any) -> None:
         """Take one step, and take its end into the average."""
@@ -66,10 +66,13 @@ class AveragedAdam(updates.AdamUpdate):
         """Go on from such a copy."""
         mine = {k: a for k, a in state.items() if k.startswith("average.")}
         rest = {k: a for k, a in state.items() if k not in mine}
-        # Before the first is written: all of both, or nothing.
-        buffers.check_state("AveragedAdam", self.average.state_arrays(), mine)
-        super().load_state_dict(rest)
+        before = self.average.state_dict()
         self.average.load_state_dict(mine)
+        try:
+            super().load_state_dict(rest)
+        except ValueError:  # all of both, or nothing
+            self.average.load_state_dict(before)
+            raise
 
 
 def train(job: Job, k: int, epochs: int) -> dict[str, float]:
@@ -82,14 +85,14 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
     options: dict[str, Any] = {
         "sizes": (784, *HIDDEN, CODE), "rng": init, "batch_size": BATCH,
         "activation": "tanh",
-        "optimizer": partial(AveragedAdam, lr=schedules.cosine_decay(LR, steps)),
     }  # fmt: skip
     model: Any = VAE(**options) if k == 1 else IWAE(k=k, **options)
     mean = np.clip(data.train.mean(axis=0), 0.001, 0.999)
     last = 2 * len(HIDDEN)
     bias = backend.asarray(np.log(mean / (1 - mean)))
     model.parameters[f"decoder.{last}.b"][...] = bias
-    model.optimizer.average = updates.EMA([model.theta], AVERAGED)  # from that bias on
+    # Here, so that the average starts from that bias.
+    model.optimizer = AveragedAdam([model.theta], lr=cosine_decay(LR, steps))
     validation = binarized(data.validation, look)
 
     def training(**how: Any) -> dict[str, np.ndarray]:

@@ -54,6 +54,7 @@ SGD along the gradient; both are in kernels/updates.py.
 """
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -61,8 +62,9 @@ from numpy.typing import DTypeLike
 from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
-from scratchnet.byhand.system import MakeUpdate, Minimizer
-from scratchnet.kernels import activations, initializers, updates
+from scratchnet.byhand.system import Minimizer
+from scratchnet.kernels import activations, initializers
+from scratchnet.kernels.updates import UpdateOptions, make_update
 
 
 class Autoencoder(Minimizer):
@@ -81,8 +83,9 @@ class Autoencoder(Minimizer):
         loss: "squared", or "cross_entropy" for data in [0, 1].
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
-        optimizer: makes the update from the list of arrays to be updated: `AdamUpdate`,
-            or `functools.partial(kernels.SGDUpdate, lr=0.1, momentum=0.9)`.
+        update: what `step` does with the gradient: "adam", "adamw" or "sgd".
+        **options: of that update: lr (a number, or a function of the number of steps
+            taken so far), betas, ...; see `optim.Adam`, `optim.AdamW`, `optim.SGD`.
 
     Raises:
         TypeError, ValueError: an argument is not what is said above.
@@ -102,12 +105,12 @@ class Autoencoder(Minimizer):
         loss: str = "squared",
         init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
-        optimizer: MakeUpdate = updates.AdamUpdate,
+        update: str = "adam",
+        **options: Unpack[UpdateOptions],
     ) -> None:
         checks.rng(self._name, rng)
         checks.autoencoder(self._name, sizes, output, loss)
-        checks.function(self._name, "init", init, "kernels.glorot_uniform")
-        checks.function(self._name, "optimizer", optimizer, "kernels.AdamUpdate")
+        checks.function(self._name, "init", init, "nn.glorot_uniform")
         super().__init__(batch_size, dtype)
         self.sizes = tuple(sizes)
         mirrored = self.sizes[::-1]
@@ -130,7 +133,7 @@ class Autoencoder(Minimizer):
         self.bounded = output == "sigmoid"
         self._rows = backend.empty(batch_size, dtype)
         self._terms = backend.empty((batch_size, self.sizes[0]), dtype)
-        self.optimizer = optimizer([self.theta])
+        self.optimizer = make_update(self._name, [self.theta], update=update, **options)
 
     # Training
 

@@ -103,6 +103,7 @@ masks m_k in place of f. The biases do not occur in (16): they get nothing.
 """
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -110,8 +111,14 @@ from numpy.typing import DTypeLike
 from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
-from scratchnet.byhand.system import MakeUpdate, System
-from scratchnet.kernels import activations, initializers, updates
+from scratchnet.byhand.system import System
+from scratchnet.kernels import activations, initializers
+from scratchnet.kernels.updates import (
+    NETWORKS,
+    GANUpdateOptions,
+    make_update,
+    options_of,
+)
 
 
 class GAN(System):
@@ -131,8 +138,8 @@ class GAN(System):
         packing: how many samples D sees at once.
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
-        optimizer: makes the update of G from the list of arrays to be updated.
-        discriminator_optimizer: the same for D; by default `optimizer` once more.
+        **options: update, lr, betas, ...: as for `Autoencoder`. Those of one network
+            alone begin with its name: generator_lr, discriminator_update, ...
 
     Raises:
         TypeError, ValueError: an argument is not what is said above.
@@ -155,8 +162,7 @@ class GAN(System):
         packing: int = 1,
         init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
-        optimizer: MakeUpdate = updates.AdamUpdate,
-        discriminator_optimizer: MakeUpdate | None = None,
+        **options: Unpack[GANUpdateOptions],
     ) -> None:
         checks.rng(self._name, rng)
         checks.gan(generator, discriminator, output, objective, r1, r2, packing)
@@ -164,8 +170,7 @@ class GAN(System):
             raise ValueError(
                 f"GAN: r1 and r2 are derived for relu and leaky_relu, not {activation}"
             )
-        checks.function(self._name, "init", init, "kernels.glorot_uniform")
-        checks.function(self._name, "optimizer", optimizer, "kernels.AdamUpdate")
+        checks.function(self._name, "init", init, "nn.glorot_uniform")
         super().__init__(batch_size, dtype)
         self.generator_sizes = tuple(generator)
         self.discriminator_sizes = tuple(discriminator)
@@ -188,9 +193,10 @@ class GAN(System):
         )  # fmt: skip
         self.generator.initialize(rng, init)
         self.discriminator.initialize(rng, init)
-        self.optimizer = optimizer([self.theta_g])
-        make = discriminator_optimizer or optimizer
-        self.discriminator_optimizer = make([self.theta_d])
+        self.optimizer, self.discriminator_optimizer = (
+            make_update(self._name, [theta], **options_of(net, options))
+            for net, theta in zip(NETWORKS, (self.theta_g, self.theta_d), strict=True)
+        )
 
         self._x = backend.empty((2 * batch_size, generator[-1]), dtype)
         self._t = backend.empty((2 * batch_size, 1), dtype)

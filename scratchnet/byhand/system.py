@@ -10,8 +10,6 @@ from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.kernels import buffers, updates
 
-MakeUpdate = Callable[[list[Array]], updates.Update]
-
 
 class System:
     """A model over flat memory that was allocated once.

@@ -64,6 +64,7 @@ the encoder (17).
 
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -71,8 +72,9 @@ from numpy.typing import DTypeLike
 from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
-from scratchnet.byhand.system import MakeUpdate, Minimizer
-from scratchnet.kernels import activations, initializers, updates
+from scratchnet.byhand.system import Minimizer
+from scratchnet.kernels import activations, initializers
+from scratchnet.kernels.updates import UpdateOptions, make_update
 from scratchnet.twins import LatentVariableModel, log_bernoulli, log_gaussian
 
 
@@ -90,7 +92,7 @@ class VAE(Minimizer, LatentVariableModel):
         beta: the weight β of the KL divergence (Higgins et al. 2017); 1 is the bound.
         init: draws each W; every b, and λ, starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
-        optimizer: makes the update from the list of arrays to be updated.
+        update, **options: as for `Autoencoder`.
 
     Raises:
         TypeError, ValueError: an argument is not what is said above.
@@ -109,12 +111,12 @@ class VAE(Minimizer, LatentVariableModel):
         beta: float = 1.0,
         init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
-        optimizer: MakeUpdate = updates.AdamUpdate,
+        update: str = "adam",
+        **options: Unpack[UpdateOptions],
     ) -> None:
         checks.rng(self._name, rng)
         checks.vae(self._name, sizes, decoder, beta)
-        checks.function(self._name, "init", init, "kernels.glorot_uniform")
-        checks.function(self._name, "optimizer", optimizer, "kernels.AdamUpdate")
+        checks.function(self._name, "init", init, "nn.glorot_uniform")
         super().__init__(batch_size, dtype)
         self.sizes = tuple(sizes)
         self.gaussian = decoder == "gaussian"
@@ -147,7 +149,7 @@ class VAE(Minimizer, LatentVariableModel):
             self._lam = self.parameters["log_var_x"].reshape(())
             self._d_lam = self.gradients["log_var_x"].reshape(())
             self._precision = backend.zeros((), self.dtype)
-        self.optimizer = optimizer([self.theta])
+        self.optimizer = make_update(self._name, [self.theta], update=update, **options)
 
     def _decoder_rows(self) -> int:
         """Return the most rows that the decoder sees at once."""

@@ -21,7 +21,6 @@ from scratchnet import __version__, backend, optim, plots
 from scratchnet.cli.console import say
 from scratchnet.cli.judge import JUDGES
 from scratchnet.cli.options import checked
-from scratchnet.kernels import schedules, updates
 from scratchnet.runs.files import HISTORY, WEIGHTS, Folder, RunCheckpoints
 from scratchnet.runs.identity import About, RunError
 from scratchnet.runs.images import SYNTHETIC, Images, digest, load_both
@@ -172,12 +171,6 @@ def extension(about: About) -> str:
     )
 
 
-def adam(options: Mapping[str, Any], steps: int, **more: Any) -> Callable[..., Any]:
-    """Return what makes Adam: of arrays by hand, or of parameters with the engine."""
-    kind = updates.AdamUpdate if options["engine"] == "byhand" else optim.Adam
-    return partial(kind, lr=schedules.hold_then_decay(options["lr"], steps), **more)
-
-
 def descend(job: Job) -> tuple[Any, dict[str, Any]]:
     """Go down one loss, a stack after its layers one by one.
 
@@ -187,8 +180,9 @@ def descend(job: Job) -> tuple[Any, dict[str, Any]]:
     """
     options, streams = job.options, job.streams
     steps = options["epochs"] * math.ceil(len(job.train.x) / options["batch_size"])
-    make = adam(options, steps)
-    model = job.build(optimizer=make)
+    rate = optim.hold_then_decay(options["lr"], steps)
+    model = job.build(lr=rate)
+    make = partial(optim.Adam, lr=rate)
     engine = options["engine"] == "autograd"
     common: Any = {
         "batch_size": options["batch_size"], "rng": streams.shuffle, "group": job.group
@@ -229,14 +223,17 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
     options, streams = job.options, job.streams
     # No momentum (β1 = 0): two players do not go down one hill (Mescheder et al. 2018).
     steps, d_steps = options["steps"], options["discriminator_steps"]
-    of_g, of_d = (adam(options, n, betas=(0.0, 0.99)) for n in (steps, d_steps * steps))
-    gan = job.build(optimizer=of_g, discriminator_optimizer=of_d)
+    betas = (0.0, 0.99)
+    of_g, of_d = (
+        optim.hold_then_decay(options["lr"], n) for n in (steps, d_steps * steps)
+    )
+    gan = job.build(betas=betas, generator_lr=of_g, discriminator_lr=of_d)
     optimizers = None
     if options["engine"] == "byhand":
-        average: Any = updates.EMA([gan.theta_g], options["ema"])
+        average: Any = optim.AverageUpdate([gan.theta_g], options["ema"])
     else:
         g, d = gan.generator.parameters(), gan.discriminator.parameters()
-        optimizers = of_g(g), of_d(d)
+        optimizers = optim.Adam(g, of_g, betas), optim.Adam(d, of_d, betas)
         average = optim.EMA(g, options["ema"])
     every = max(1, steps // 200)
     if job.resume is not None:  # as it was, also if there are more steps now

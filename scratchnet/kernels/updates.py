@@ -10,7 +10,8 @@ calls is one kernel in C too, and the NumPy calls follow it.
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from inspect import signature
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
@@ -441,8 +442,6 @@ class AdamUpdate(_Update):
             taken so far.
         betas: the decays of the two moments, each in [0, 1).
         eps: added to the root of v̂, positive.
-        weight_decay: λ of p ← p − lr·λ·p beside each step (Loshchilov & Hutter 2019),
-            at least 0.
 
     Raises:
         ValueError: as for `SGDUpdate`.
@@ -450,6 +449,7 @@ class AdamUpdate(_Update):
     """
 
     _name = "Adam"
+    weight_decay: float
 
     def __init__(
         self,
@@ -457,7 +457,6 @@ class AdamUpdate(_Update):
         lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(arrays, lr)
         if not isinstance(betas, tuple) or len(betas) != 2:
@@ -472,9 +471,7 @@ class AdamUpdate(_Update):
         # What m and v are kept without depends on them (see `adam_update`).
         self._state["betas"] = backend.asarray(self.betas, np.float64)
         self.eps = checks.number(self._name, "eps", eps, checks.POSITIVE)
-        self.weight_decay = checks.number(
-            self._name, "weight_decay", weight_decay, "[0, inf)"
-        )
+        self.weight_decay = 0.0  # AdamW's
         self._lr_t = backend.zeros((), np.float64)
         self._eps_t = backend.zeros((), np.float64)
         self._keep = backend.zeros((), np.float64)
@@ -522,11 +519,120 @@ class AdamUpdate(_Update):
                 )
 
 
+class AdamWUpdate(AdamUpdate):
+    """AdamW, over a list of arrays: Adam with decoupled weight decay.
+
+    p ← p − lr·λ·p next to each step of Adam (Loshchilov & Hutter 2019, Algorithm 2).
+
+    Args:
+        arrays, lr, betas, eps: as for `AdamUpdate`.
+        weight_decay: λ, at least 0.
+
+    Raises:
+        ValueError: as for `SGDUpdate`.
+
+    """
+
+    _name = "AdamW"
+
+    def __init__(
+        self,
+        arrays: Sequence[Array],
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(arrays, lr, betas, eps)
+        self.weight_decay = checks.number(
+            self._name, "weight_decay", weight_decay, "[0, inf)"
+        )
+
+
+# --- An update by its name ----------------------------------------------------------
+
+UPDATES: dict[str, type[SGDUpdate] | type[AdamUpdate]] = {
+    "adam": AdamUpdate,
+    "adamw": AdamWUpdate,
+    "sgd": SGDUpdate,
+}
+
+
+class UpdateOptions(TypedDict, total=False):
+    """The options of the updates: those that the chosen one has may be given."""
+
+    lr: Rate
+    betas: tuple[float, float]  # adam, adamw
+    eps: float  # adam, adamw
+    weight_decay: float  # adamw
+    momentum: float  # sgd
+
+
+class GANUpdateOptions(UpdateOptions, total=False):
+    """The options of a GAN's updates: of both networks, or of one alone."""
+
+    generator_update: str
+    generator_lr: Rate
+    generator_betas: tuple[float, float]
+    generator_eps: float
+    generator_weight_decay: float
+    generator_momentum: float
+    discriminator_update: str
+    discriminator_lr: Rate
+    discriminator_betas: tuple[float, float]
+    discriminator_eps: float
+    discriminator_weight_decay: float
+    discriminator_momentum: float
+
+
+NETWORKS = ("generator", "discriminator")
+
+
+def options_of(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of one network of a GAN: its own, and those of both."""
+    both = {k: x for k, x in options.items() if k.partition("_")[0] not in NETWORKS}
+    begin = f"{network}_"
+    own = {k.removeprefix(begin): x for k, x in options.items() if k.startswith(begin)}
+    return {"update": "adam"} | both | own
+
+
+def make_update(
+    owner: str, arrays: Sequence[Array], *, update: str, **options: Any
+) -> Update:
+    """Return the update of that name for the arrays.
+
+    Args:
+        owner: who is asking, for the error.
+        arrays: what will be updated.
+        update: "adam", "adamw" or "sgd".
+        **options: what it takes besides the arrays: lr, betas, ...
+
+    Raises:
+        TypeError: it has no such option, or one that it needs is missing.
+        ValueError: there is no update of that name, or a number is out of its range.
+
+    """
+    checks.choice(owner, "update", update, tuple(UPDATES))
+    kind = UPDATES[update]
+    _, *known = signature(kind).parameters.values()
+    names = [p.name for p in known]
+    for name in options:
+        if name not in names:
+            raise TypeError(
+                f"{owner}: {name!r} is not an argument; update={update!r} takes "
+                f"{', '.join(names)}"
+            )
+    for p in known:
+        if p.default is p.empty and p.name not in options:
+            raise TypeError(f"{owner}: update={update!r} needs {p.name}")
+    return kind(arrays, **options)
+
+
 # --- Averages -----------------------------------------------------------------------
 
 
-class EMA:
-    """An exponential moving average of parameters: p̄ ← decay · p̄ + (1 − decay) · p.
+class AverageUpdate:
+    """An exponential moving average (EMA): p̄ ← decay · p̄ + (1 − decay) · p.
 
     It starts at the parameters as they are. Averaged weights end nearer to the middle
     of what training wanders about (Polyak & Juditsky 1992), which helps the generator

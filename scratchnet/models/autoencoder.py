@@ -7,17 +7,17 @@ With no hidden layers and everything linear, the best code spans what PCA finds
 byhand/autoencoder.py is the same system with its gradient derived on paper.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import checks
+from scratchnet import checks, nn
 from scratchnet.backend import Array
 from scratchnet.kernels import initializers
 from scratchnet.losses import binary_cross_entropy_with_logits, squared_error
-from scratchnet.nn import Module, ReLU, Sequential, Sigmoid, evaluate, mlp
+from scratchnet.nn import Module, Sequential, evaluate, mlp
 from scratchnet.tensor import Tensor
 
 
@@ -29,7 +29,9 @@ class Autoencoder(Module):
             decodes by 16 -> 256 -> 784. The code itself has no activation, so that it
             may take any value.
         rng: draws the initial weights, layer by layer.
-        activation: called once for each hidden layer: `Tanh`, `lambda: LeakyReLU(0.1)`.
+        activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
+            "linear".
+        slope: of leaky_relu.
         active_code: whether the code has the activation too.
         output: "sigmoid"; "linear" for data that are not in [0, 1]; or "activation",
             that of the hidden layers, for data that are such a layer's.
@@ -47,7 +49,8 @@ class Autoencoder(Module):
         sizes: Sequence[int] = (784, 256, 16),
         *,
         rng: np.random.Generator,
-        activation: Callable[[], Module] = ReLU,
+        activation: str = "relu",
+        slope: float = 0.2,
         active_code: bool = False,
         output: str = "sigmoid",
         loss: str = "squared",
@@ -59,18 +62,15 @@ class Autoencoder(Module):
         checks.autoencoder(name, sizes, output, loss)
         self.sizes = tuple(sizes)
         self.dtype = checks.dtype(name, dtype)
-        outputs: dict[str, Callable[[], Module]] = {
-            "sigmoid": Sigmoid, "linear": Sequential, "activation": activation
-        }  # fmt: skip
-        checks.function(name, "activation", activation, "nn.ReLU")
-        self.s = outputs[output]()
+        f = nn.activation(activation, slope)
+        self.s = f if output == "activation" else nn.activation(output)
         self.cross_entropy = loss == "cross_entropy"
         self.bounded = output == "sigmoid"
         options: Any = {"rng": rng, "init": init, "dtype": dtype}
-        self.encoder = mlp(self.sizes, activation, **options)
+        self.encoder = mlp(self.sizes, activation, slope, **options)
         if active_code:
-            self.encoder = Sequential(*self.encoder, activation())
-        self.decoder = mlp(self.sizes[::-1], activation, **options)
+            self.encoder = Sequential(*self.encoder, f)
+        self.decoder = mlp(self.sizes[::-1], activation, slope, **options)
 
     def forward(self, x: Any) -> Any:
         """Return the logits (n, d) of the reconstruction of x (n, d)."""

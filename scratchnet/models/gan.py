@@ -14,7 +14,7 @@ The discriminator D goes up V, the generator G down (Goodfellow et al. 2014, equ
 derived on paper.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softplus
 from scratchnet.kernels import initializers
-from scratchnet.nn import LeakyReLU, Module, evaluate, mlp
+from scratchnet.nn import Module, evaluate, mlp
 from scratchnet.tensor import grad, no_grad
 
 
@@ -35,7 +35,9 @@ class GAN(Module):
         generator: columns of the noise, hidden layers, columns of a sample.
         discriminator: columns of `packing` samples, hidden layers, 1.
         rng: draws the initial weights, the generator's first.
-        activation: called once for each hidden layer.
+        activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
+            "linear".
+        slope: of leaky_relu.
         output: of the generator: "linear", "sigmoid" or "tanh".
         objective: what G goes down. "saturating": log(1 − D(G(z))), as V says it.
             "non_saturating": −log D(G(z)), with the same fixed point and a gradient
@@ -60,7 +62,8 @@ class GAN(Module):
         discriminator: Sequence[int] = (784, 512, 1),
         *,
         rng: np.random.Generator,
-        activation: Callable[[], Module] = LeakyReLU,
+        activation: str = "leaky_relu",
+        slope: float = 0.2,
         output: str = "sigmoid",
         objective: str = "non_saturating",
         r1: float = 0.0,
@@ -79,8 +82,8 @@ class GAN(Module):
         self.r1, self.r2 = float(r1), float(r2)
         self.packing = packing
         options: Any = {"rng": rng, "init": init, "dtype": dtype}
-        self.generator = mlp(generator, activation, **options)
-        self.discriminator = mlp(discriminator, activation, **options)
+        self.generator = mlp(generator, activation, slope, **options)
+        self.discriminator = mlp(discriminator, activation, slope, **options)
 
     @property
     def paired(self) -> bool:

@@ -4,7 +4,7 @@ A classifier says which digit a generated picture shows, a regressor how thick i
 is. They are no systems of the lecture, and have no twins by hand.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scratchnet.backend import Array
 from scratchnet.functions import softmax
 from scratchnet.kernels import initializers
 from scratchnet.losses import softmax_cross_entropy, squared_error
-from scratchnet.nn import Module, ReLU, evaluate, mlp
+from scratchnet.nn import Module, evaluate, mlp
 
 
 class _Supervised(Module):
@@ -26,7 +26,8 @@ class _Supervised(Module):
         sizes: Sequence[int],
         *,
         rng: np.random.Generator,
-        activation: Callable[[], Module] = ReLU,
+        activation: str = "relu",
+        slope: float = 0.2,
         init: initializers.Initializer = initializers.glorot_uniform,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -35,7 +36,7 @@ class _Supervised(Module):
         checks.sizes(name, sizes)
         self.sizes = tuple(sizes)
         self.dtype = checks.dtype(name, dtype)
-        self.layers = mlp(sizes, activation, rng=rng, init=init, dtype=dtype)
+        self.layers = mlp(sizes, activation, slope, rng=rng, init=init, dtype=dtype)
 
     def forward(self, x: Any) -> Any:
         """Return the output of the last layer (n, sizes[-1]) for x (n, d)."""
@@ -49,7 +50,9 @@ class Classifier(_Supervised):
     Args:
         sizes: columns of the data, hidden layers, number of classes.
         rng: draws the initial weights, layer by layer.
-        activation: called once for each hidden layer.
+        activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
+            "linear".
+        slope: of leaky_relu.
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
 
@@ -92,7 +95,7 @@ class Regressor(_Supervised):
 
     Args:
         sizes: columns of the data, hidden layers, number of targets.
-        rng, activation, init, dtype: as for `Classifier`.
+        rng, activation, slope, init, dtype: as for `Classifier`.
 
     Raises:
         TypeError, ValueError: an argument is not what is said above.

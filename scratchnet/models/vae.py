@@ -7,7 +7,7 @@ Kingma & Welling 2014. byhand/vae.py is the same system with its gradient derive
 paper.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from scratchnet.losses import (
     gaussian_kl,
     gaussian_nll,
 )
-from scratchnet.nn import Module, ReLU, evaluate, mlp
+from scratchnet.nn import Module, evaluate, mlp
 from scratchnet.tensor import Tensor
 from scratchnet.twins import LatentVariableModel, log_bernoulli, log_gaussian
 
@@ -35,7 +35,9 @@ class VAE(Module, LatentVariableModel):
             decodes by 20 -> 512 -> 784. The encoder's last layer has twice as many
             columns as the code, mu and log_var side by side.
         rng: draws the initial weights, layer by layer.
-        activation: called once for each hidden layer.
+        activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
+            "linear".
+        slope: of leaky_relu.
         decoder: "bernoulli" for data in [0, 1], whose logits it gives, or "gaussian",
             whose means it gives; the logarithm of their one variance is a parameter.
         beta: the weight β of the KL divergence (Higgins et al. 2017); with 1 the loss
@@ -53,7 +55,8 @@ class VAE(Module, LatentVariableModel):
         sizes: Sequence[int] = (784, 512, 20),
         *,
         rng: np.random.Generator,
-        activation: Callable[[], Module] = ReLU,
+        activation: str = "relu",
+        slope: float = 0.2,
         decoder: str = "bernoulli",
         beta: float = 1.0,
         init: initializers.Initializer = initializers.glorot_uniform,
@@ -68,8 +71,8 @@ class VAE(Module, LatentVariableModel):
         self.beta = float(beta)
         d, *hidden, c = sizes
         options: Any = {"rng": rng, "init": init, "dtype": dtype}
-        self.encoder = mlp((d, *hidden, 2 * c), activation, **options)
-        self.decoder = mlp(self.sizes[::-1], activation, **options)
+        self.encoder = mlp((d, *hidden, 2 * c), activation, slope, **options)
+        self.decoder = mlp(self.sizes[::-1], activation, slope, **options)
         if self.gaussian:
             self.log_var_x = Tensor(backend.zeros((1,), dtype), requires_grad=True)
 

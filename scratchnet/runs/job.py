@@ -23,8 +23,8 @@ class Job(NamedTuple):
     resume: State | None  # what to go on from
     group: Group | None = None  # the processes that train it
 
-    def build(self, **optimizers: Any) -> Any:
-        """Make the model."""
+    def build(self, **update: Any) -> Any:
+        """Make the model; by hand, with these options of its update."""
         engine = self.options["engine"]
-        memory = {"batch_size": self.options["batch_size"], **optimizers}
+        memory = {"batch_size": self.options["batch_size"], **update}
         return build(self.system, self.facts, engine, self.streams.init, **memory)

@@ -5,17 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchnet import byhand, models, nn
+from scratchnet import byhand, models
 from scratchnet.data.corruption import Fog, Gaussian, Masking, SaltAndPepper
 from scratchnet.runs.systems import SYSTEMS
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "linear": nn.Sequential,  # of nothing
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-}
 Corrupting = Gaussian | Masking | SaltAndPepper | Fog
 
 
@@ -73,7 +66,7 @@ def build(
         facts: its arguments, see `facts_of`.
         engine: "byhand" or "autograd".
         rng: draws the weights.
-        **memory: what only the model by hand is made for: batch_size, optimizer, ...
+        **memory: what only the model by hand is made for: batch_size, lr, ...
 
     Raises:
         LookupError, TypeError, ValueError: the facts are not those of such a model.
@@ -86,7 +79,6 @@ def build(
         options["corruption"] = Corruption(CORRUPTIONS[kind][0](level))
     if engine == "byhand":
         return getattr(byhand, name)(**options, rng=rng, **memory)
-    options["activation"] = ACTIVATIONS[options["activation"]]
     return getattr(models, name)(**options, rng=rng)
 
 

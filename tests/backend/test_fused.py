@@ -39,7 +39,7 @@ def drawn(*shape, dtype):
 def test_adam(dtype, decay):
     def compute():
         p = backend.asarray(drawn(7, 5, dtype=dtype))
-        adam = updates.AdamUpdate([p], lr=0.1, weight_decay=decay)
+        adam = updates.AdamWUpdate([p], lr=0.1, weight_decay=decay)
         for k in range(4):
             adam.apply([p], [backend.asarray(np.sin(k + drawn(7, 5, dtype=dtype)))])
         return [p, *adam.state_arrays().values()]

@@ -136,7 +136,7 @@ def test_weight_decay_is_three_steps_worked_by_hand():
     # The steps above are what the gradients ask for: u = 0.083333, 0.021255, 0.057170.
     # With lr·λ = 0.1 · 0.5, each p is 0.95 of the last, less u; m and v stay the same.
     p = np.ones((2, 3))
-    adam = updates.AdamUpdate([p], lr=0.1, eps=0.1, weight_decay=0.5)
+    adam = updates.AdamWUpdate([p], lr=0.1, eps=0.1, weight_decay=0.5)
     for i, expected in enumerate(
         [0.8666666666666667, 0.8020777268970086, 0.7048035463]
     ):
@@ -171,7 +171,7 @@ def makers():
         lambda arrays: updates.AdamUpdate(arrays, lr=0.01),
         lambda arrays: updates.SGDUpdate(arrays, lr=0.01, momentum=0.9),
         lambda arrays: updates.SGDUpdate(arrays, lr=0.01),
-        lambda arrays: updates.AdamUpdate(
+        lambda arrays: updates.AdamWUpdate(
             arrays, lr=lambda t: 0.02 / (1 + t), weight_decay=0.1
         ),
     ]
@@ -247,7 +247,7 @@ def test_a_resumed_update_goes_on_to_the_last_bit(make):
 @pytest.mark.parametrize("make", makers())
 def test_a_step_allocates_nothing(make):
     p, g = np.ones((400, 400), np.float32), np.ones((400, 400), np.float32)
-    update, ema = make([p]), updates.EMA([p], 0.9)
+    update, ema = make([p]), updates.AverageUpdate([p], 0.9)
 
     def step():
         update.apply([p], [g])
@@ -460,7 +460,7 @@ def test_decays_name_what_is_wrong(decay):
 def test_ema_of_large_arrays_and_of_single_numbers():
     rng = np.random.default_rng(0)
     arrays = [rng.random(70_001), rng.random((300, 301)), np.array(0.5)]
-    ema = updates.EMA(arrays, 0.9)
+    ema = updates.AverageUpdate(arrays, 0.9)
     expected = [a.copy() for a in arrays]
     for _ in range(3):
         for a, e in zip(arrays, expected, strict=True):
@@ -475,7 +475,7 @@ def test_ema_of_large_arrays_and_of_single_numbers():
 def test_parameters_at_rest_are_their_own_average():
     p = np.random.default_rng(0).random(1000, np.float32)
     start = p.copy()
-    ema = updates.EMA([p], 0.999)
+    ema = updates.AverageUpdate([p], 0.999)
     for _ in range(100):
         ema.update()
     with ema.average():
@@ -485,7 +485,7 @@ def test_parameters_at_rest_are_their_own_average():
 
 def test_averages_are_averages_inside_too():
     p = np.zeros(2)
-    ema = updates.EMA([p], 0.5)
+    ema = updates.AverageUpdate([p], 0.5)
     p[...] = 4.0
     ema.update()
     with ema.average(), ema.average():
@@ -505,7 +505,7 @@ def test_float16_is_too_narrow_for_squares():
     for make in (
         lambda a: updates.SGDUpdate(a, 0.1),
         updates.AdamUpdate,
-        lambda a: updates.EMA(a, 0.5),
+        lambda a: updates.AverageUpdate(a, 0.5),
     ):
         with pytest.raises(
             TypeError, match="arrays of float32, float16; float32 or wi"
@@ -623,7 +623,7 @@ def test_arrays_in_the_other_byte_order_take_the_same_steps(make, dtype):
     native = dtype.newbyteorder()
     one, other, third = np.ones(5, native), np.ones(5, dtype), np.ones(5, native)
     update = make([one, other, third])
-    ema = updates.EMA([one, other], 0.5)
+    ema = updates.AverageUpdate([one, other], 0.5)
     for g in gradients:
         update.apply(
             [one, other, third], [g.astype(a.dtype) for a in (one, other, one)]
@@ -687,7 +687,7 @@ def test_a_gradient_may_be_the_array_itself(make):
         one.apply([a], [a])
         other.apply([b], [b.copy()])
         np.testing.assert_array_equal(a, b)
-    decayed, twin = (updates.AdamUpdate([a], 0.1, weight_decay=0.5) for _ in range(2))
+    decayed, twin = (updates.AdamWUpdate([a], 0.1, weight_decay=0.5) for _ in range(2))
     decayed.apply([a], [a])
     twin.apply([b], [b.copy()])
     np.testing.assert_array_equal(a, b)
@@ -749,7 +749,7 @@ def test_rates_can_be_pickled():
 
 def averaged():
     arrays = [np.full(3, float(i)) for i in range(3)]
-    ema = updates.EMA(arrays, 0.5)
+    ema = updates.AverageUpdate(arrays, 0.5)
     for a in arrays:
         a += 4
     ema.update()
@@ -833,7 +833,7 @@ class Impatient(np.ndarray):
 def test_an_interrupt_while_averages_go_in_or_out(wait):
     arrays, _ = averaged()
     arrays[1] = arrays[1].view(Impatient)
-    ema = updates.EMA(arrays, 0.5)
+    ema = updates.AverageUpdate(arrays, 0.5)
     ema.state_arrays()["average.2"][...] = 0
     arrays[1].wait = wait
     with pytest.raises(KeyboardInterrupt), ema.average():
@@ -849,7 +849,7 @@ def test_what_cannot_come_back_is_named_and_all_others_are_back():
     arrays = [np.zeros(3), memory[:], np.zeros(3)]
     for i, a in enumerate(arrays):
         a += i + 4
-    ema = updates.EMA(arrays, 0.5)
+    ema = updates.AverageUpdate(arrays, 0.5)
     for a in ema.state_arrays().values():
         a[...] = 1
     message = r"EMA.average: arrays\[1\] still holds averages"
@@ -870,6 +870,6 @@ def test_an_average_is_not_copied_inside():
 
 def test_masked_arrays_are_not_for_updates():
     masked = np.ma.array(np.ones(2), mask=[0, 1])
-    for make in (lambda a: updates.EMA(a, 0.5), updates.AdamUpdate):
+    for make in (lambda a: updates.AverageUpdate(a, 0.5), updates.AdamUpdate):
         with pytest.raises(TypeError, match=r"arrays\[1\] is a masked array; pass"):
             make([np.ones(2), masked])

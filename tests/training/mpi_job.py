@@ -37,8 +37,9 @@ def rng(seed):
 
 
 def made(name, options):
-    make = partial(updates.AdamUpdate, lr=schedules.cosine_decay(1e-2, 40))
-    options = {"dtype": np.float64, "optimizer": make, **options}
+    if "update" not in options:
+        options = {"lr": schedules.cosine_decay(1e-2, 40), **options}
+    options = {"dtype": np.float64, **options}
     return getattr(byhand, name)((D, 5, 4, 2), rng=rng(0), batch_size=16, **options)
 
 
@@ -201,11 +202,11 @@ def table(r):
 
 
 def adam(**options):
-    return {"optimizer": partial(updates.AdamUpdate, **options)}
+    return {"update": "adam", **options}
 
 
 def sgd(**options):
-    return {"optimizer": partial(updates.SGDUpdate, **{"lr": 0.1} | options)}
+    return {"update": "sgd", "lr": 0.1, **options}
 
 
 def corrupted(corruption):
@@ -243,7 +244,7 @@ def differing_options(r):
     yield "optimizer.lr", vae, adam(lr=1e-2 * (1 + r)), {}
     yield "optimizer.betas", vae, adam(betas=(0.9, 0.99 + r / 1000)), {}
     yield "optimizer.eps", vae, adam(eps=1e-8 * (1 + r)), {}
-    yield "optimizer.weight_decay", vae, adam(weight_decay=r / 10), {}
+    yield "optimizer.weight_decay", vae, {"update": "adamw", "weight_decay": r / 10}, {}
     yield "optimizer.momentum", vae, sgd(momentum=0.5 + r / 10), {}
     yield "optimizer", vae, (adam, sgd)[r](lr=0.1), {}
     yield "optimizer.lr of all steps", vae, adam(lr=cosine), {}

@@ -43,16 +43,6 @@ def systems():
         yield f"{kind.__name__}.GAN", partial(kind.GAN, *nets, rng=rng())
 
 
-def of_engine(options):
-    """Spell options by hand as the engine does, which takes layers for names."""
-    options = dict(options)
-    slope = options.pop("slope", 0.2)
-    name = options.pop("activation", None)
-    layers = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
-              "leaky_relu": partial(nn.LeakyReLU, slope)}  # fmt: skip
-    return options | ({"activation": layers[name]} if name else {})
-
-
 MAKE = dict(systems())
 OPTIONS = {
     "Autoencoder": [{"activation": "tanh"}, {"activation": "leaky_relu"},
@@ -74,8 +64,6 @@ def test_each_option_of_a_system_is_a_fact(name):
     facts = [described(model=MAKE[name]())]
     assert described(model=MAKE[name]()) == facts[0]
     for options in OPTIONS[name.rpartition(".")[2]]:
-        if ".models." in name:
-            options = of_engine(options)
         facts.append(described(model=MAKE[name](**options)))
     texts = [json.dumps(one) for one in facts]
     assert len(set(texts)) == len(texts), name

@@ -1,14 +1,13 @@
 """A run that was interrupted goes on to the last bit, in the library."""
 
 from dataclasses import asdict
-from functools import partial
 
 import numpy as np
 import pytest
 
 from scratchnet import byhand, models, nn, optim
 from scratchnet.data.corruption import Masking
-from scratchnet.kernels import schedules, updates
+from scratchnet.kernels import schedules
 from scratchnet.training import checkpoint, fit, fit_gan, pretrain
 from scratchnet.training.checkpoint import Checkpoints, State, Stopped
 
@@ -37,8 +36,7 @@ def descend(kind, name, **how):
     if name not in ("Autoencoder", "StackedAutoencoder"):
         common["noise"] = noise
     if kind == "hand":
-        make = partial(updates.AdamUpdate, lr=RATE)
-        model = getattr(byhand, name)(SIZES, batch_size=16, optimizer=make, **options)
+        model = getattr(byhand, name)(SIZES, batch_size=16, lr=RATE, **options)
         update = model.optimizer
     else:
         model = getattr(models, name)(SIZES, **options)
@@ -50,12 +48,11 @@ def descend(kind, name, **how):
 def play(kind, name, **how):
     """Play some steps of a GAN, with an average."""
     options = {**NETS, "rng": rng(0), "dtype": np.float64, "objective": name}
-    make = partial(updates.AdamUpdate, lr=RATE)
     noise, shuffle = rng(4), rng(3)
     optimizers = None
     if kind == "hand":
-        gan = byhand.GAN(**options, batch_size=8, optimizer=make)
-        average = updates.EMA([gan.theta_g], 0.9)
+        gan = byhand.GAN(**options, batch_size=8, lr=RATE)
+        average = optim.AverageUpdate([gan.theta_g], 0.9)
         of_d = gan.discriminator_optimizer
     else:
         gan = models.GAN(**options)
@@ -318,14 +315,12 @@ def test_the_engines_own_models_resume_too(tmp_path):
 def test_the_state_of_a_model_of_other_options_is_refused(tmp_path, kind):
     """Of the same shapes, so that nothing else would tell."""
     module = byhand if kind == "hand" else models
-    relu = "tanh" if kind == "hand" else nn.Tanh
 
     def run(name, x=X, betas=(0.9, 0.999), folder=None, resume=None, **options):
         options = {"rng": rng(0), "dtype": np.float64, **options}
         how = {"epochs": 2, "batch_size": 25, "rng": rng(1), "resume": resume}
         if kind == "hand":
-            options |= {"batch_size": 25}
-            options["optimizer"] = partial(updates.AdamUpdate, betas=betas)
+            options |= {"batch_size": 25, "betas": betas}
         model = getattr(module, name)(SIZES, **options)
         if kind == "engine":
             how["optimizer"] = optim.Adam(model.parameters(), betas=betas)
@@ -335,7 +330,7 @@ def test_the_state_of_a_model_of_other_options_is_refused(tmp_path, kind):
         fit(model, x, checkpoints=save, **how)
 
     for name, given, others in [
-        ("VAE", {}, [{"beta": 2.0}, {"activation": relu}, {"betas": (0.8, 0.999)},
+        ("VAE", {}, [{"beta": 2.0}, {"activation": "tanh"}, {"betas": (0.8, 0.999)},
                      {"x": X[::-1].copy()}]),
         ("DenoisingAutoencoder", {"corruption": Masking(0.5)},
          [{"corruption": Masking(0.4)}, {"loss": "cross_entropy"}]),
