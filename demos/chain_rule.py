@@ -28,7 +28,7 @@ import numpy as np
 
 from demos._demo import Demo, main
 from scratchnet import Tensor, backend, plots
-from scratchnet.tensor import name_of
+from scratchnet.table import name_of
 
 X, Y = 2.0, 1.0  # the data: no gradient is asked for
 START = {"w": 0.4, "b": -0.3}
@@ -146,9 +146,9 @@ def walk(
         part = new.pop(t)
         turn = Turn(t, part if late == "alone" else gradients[t])
         for i, x in t._node.inputs():
-            args = t._node.plain_args()
-            share = float(t._node.vjp(i, backend.asarray(turn.g), t.data, args))
-            local = float(t._node.vjp(i, backend.asarray(1.0), t.data, args))
+            y, args = t._node.operands(t)
+            share = float(t._node.vjp(i, x, backend.asarray(turn.g), y, args))
+            local = float(t._node.vjp(i, x, backend.asarray(1.0), y, args))
             before = gradients.get(x, 0.0)
             turn.sent.append(Sent(x, local, share, before))
             gradients[x] = before + share

@@ -16,20 +16,16 @@ from scratchnet.functions import (
     softmax,
     softplus,
 )
-from scratchnet.tensor import (
-    GraphError,
+from scratchnet.graph import GraphError, mark_modified, no_grad
+from scratchnet.table import (
     NoRuleError,
-    Tensor,
-    grad,
-    mark_modified,
-    no_grad,
     nondifferentiable,
     primitive,
     rewrite,
     rule,
     rule_each,
-    value_and_grad,
 )
+from scratchnet.tensor import Tensor, grad, value_and_grad
 
 __version__ = "0.1.0"
 

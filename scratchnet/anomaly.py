@@ -25,7 +25,10 @@ import numpy as np
 from scratchnet.backend import Array
 
 # Files whose lines say nothing of where a computation was written down.
-_ENGINE = ("anomaly", "tensor", "derivatives", "compositions", "functions", "optim")
+_ENGINE = (
+    *("anomaly", "graph", "table", "tensor"),
+    *("derivatives", "compositions", "functions", "optim"),
+)
 _INSIDE = {Path(__file__).with_name(f"{name}.py").as_posix() for name in _ENGINE}
 _ROOMS = tuple(
     f"{folder.as_posix()}/"

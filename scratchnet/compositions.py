@@ -29,7 +29,9 @@ from scratchnet.derivatives import (
     two_norm,
     where,
 )
-from scratchnet.tensor import Axis, Tensor, cast, plain, rewrite
+from scratchnet.graph import plain
+from scratchnet.table import Axis, rewrite
+from scratchnet.tensor import Tensor, cast
 
 __all__: list[str] = []  # imported for the rows; users call nothing here by name
 

@@ -3,7 +3,7 @@
 Read a row so: y = f(a, b), L is a number computed from y, and g = dL/dy. Each rule
 gives dL/d(that input), for which the chain rule says g times the derivative of f.
 What a row need not say, the engine does once for all: summing over the copies of an
-input that was broadcast, and casting to the input's dtype (tensor.py, `_unbroadcast`).
+input that was broadcast, and casting to the input's dtype (graph.py, `_unbroadcast`).
 
 A rule is plain NumPy on its arguments. Given arrays it returns an array; given
 Tensors it is recorded, and so second and higher derivatives need no rows.
@@ -25,17 +25,16 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from scratchnet.tensor import (
+from scratchnet.graph import plain
+from scratchnet.table import (
     Axis,
     nondifferentiable,
-    plain,
     primitive,
     rule,
     rule_each,
-    scatter,
     spelled,
-    where_or_zero,
 )
+from scratchnet.tensor import scatter, where_or_zero
 
 __all__: list[str] = []  # imported for the rows; users call nothing here by name
 

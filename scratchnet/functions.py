@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.tensor import primitive, rule, where_or_zero
+from scratchnet.table import primitive, rule
+from scratchnet.tensor import where_or_zero
 
 # --- Activations --------------------------------------------------------------------
 

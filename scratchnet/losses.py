@@ -14,7 +14,7 @@ import numpy as np
 from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softmax
-from scratchnet.tensor import primitive, rule
+from scratchnet.table import primitive, rule
 
 
 def squared_error(prediction: Any, target: Any) -> Any:

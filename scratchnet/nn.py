@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from scratchnet import backend, checks, functions
 from scratchnet.backend import Array
+from scratchnet.graph import mark_modified, no_grad
 from scratchnet.kernels import buffers
 from scratchnet.kernels.activations import ACTIVATIONS
 from scratchnet.kernels.initializers import (
@@ -24,7 +25,7 @@ from scratchnet.kernels.initializers import (
     he_normal,
     he_uniform,
 )
-from scratchnet.tensor import Tensor, mark_modified, no_grad
+from scratchnet.tensor import Tensor
 
 __all__ = [
     "Dense",

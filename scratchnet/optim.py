@@ -20,10 +20,11 @@ import numpy as np
 
 from scratchnet import anomaly, backend, checks
 from scratchnet.backend import Array
+from scratchnet.graph import mark_modified, plain
 from scratchnet.kernels import buffers, updates
 from scratchnet.kernels.schedules import Rate, cosine_decay, hold_then_decay
 from scratchnet.kernels.updates import AdamUpdate, AverageUpdate
-from scratchnet.tensor import Tensor, mark_modified, plain
+from scratchnet.tensor import Tensor
 
 __all__ = [
     "EMA",

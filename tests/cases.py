@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet import derivatives, functions, losses, tensor
-from scratchnet.tensor import Function
+from scratchnet.table import Function
 
 SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # named arguments anew
 

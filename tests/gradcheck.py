@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scratchnet.tensor import TABLE, Nondifferentiable, name_of
+from scratchnet.table import TABLE, Nondifferentiable, name_of
 from scratchnet.testing import GradientReport, gradcheck
 from tests.cases import CASES, Draw
 

@@ -253,7 +253,7 @@ def altered_rows(path: Path, code: Any) -> set[Any] | None:
     None if it cannot even be entered.
     """
     from scratchnet import compositions, derivatives
-    from scratchnet.tensor import TABLE
+    from scratchnet.table import TABLE
     from tests.cases import CASES
 
     before = {f: rules(row) for f, row in TABLE.items()}
@@ -335,7 +335,7 @@ class Watch:
             items[:] = [i for i in items if self.concerned(i)]
 
     def concerned(self, item: Any) -> bool:
-        from scratchnet.tensor import TABLE
+        from scratchnet.table import TABLE
 
         row = getattr(item, "callspec", None) and item.callspec.params.get("function")
         return row not in TABLE or row in self.rows

@@ -11,8 +11,9 @@ import pytest
 
 from scratchnet import anomaly, byhand, checks, detect_anomaly, models, nn, optim
 from scratchnet.anomaly import watched
+from scratchnet.graph import no_grad
 from scratchnet.kernels import activations
-from scratchnet.tensor import Tensor, no_grad
+from scratchnet.tensor import Tensor
 from scratchnet.training import fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
 from tests.training import test_resume

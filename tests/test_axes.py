@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from scratchnet import Tensor, functions, grad
-from scratchnet.tensor import plain
+from scratchnet.graph import plain
 
 SHAPES = [(), (1,), (3,), (0,), (1, 1), (2, 3), (2, 0), (1, 3), (2, 1, 2)]
 AXES = [

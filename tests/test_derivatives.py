@@ -21,9 +21,11 @@ from scratchnet import (
     Tensor,
     derivatives,
     grad,
-    tensor,
+    graph,
+    table,
 )
-from scratchnet.tensor import TABLE, name_of, plain
+from scratchnet.graph import plain
+from scratchnet.table import TABLE, name_of
 from scratchnet.testing import gradcheck
 from tests.cases import CASES, SINCE_2_1, Draw
 
@@ -42,7 +44,7 @@ def home(function: Callable) -> str:
 
 
 ROWS = {f: row for f, row in TABLE.items() if home(f) in HERE}
-CONSTANT = [f for f, row in ROWS.items() if isinstance(row, tensor.Nondifferentiable)]
+CONSTANT = [f for f, row in ROWS.items() if isinstance(row, table.Nondifferentiable)]
 
 # --- The check ----------------------------------------------------------------------
 
@@ -55,20 +57,20 @@ FLOOR = {1: 1e-10, 2: 1e-8, 3: 1e-6}
 
 # The loss is made of two functions of its own, so that a row that is spoilt below does
 # not spoil the check as well.
-@tensor.primitive
+@table.primitive
 def energy(y, c, d):
     """Return the sum of c y + d y^2 / 2."""
     return np.sum(y * (c + 0.5 * d * y))
 
 
-@tensor.primitive
+@table.primitive
 def total(x, w):
     """Return the sum of x w."""
     return np.sum(x * w)
 
 
-tensor.rule(energy, lambda g, y, x, c, d: g * (c + d * x))
-tensor.rule(total, lambda g, y, x, w: g * w)
+table.rule(energy, lambda g, y, x, c, d: g * (c + d * x))
+table.rule(total, lambda g, y, x, w: g * w)
 
 
 def outputs(result: Any) -> list[Any]:
@@ -272,7 +274,7 @@ def test_values_and_dtypes_are_numpys(function):
                 a = plain(a)
                 assert a.shape == np.shape(b), problem.log
                 assert a.dtype == b.dtype, problem.log
-                if isinstance(ROWS[function], tensor._Rewrite):  # another order of sums
+                if isinstance(ROWS[function], table._Rewrite):  # another order of sums
                     size = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
                     np.testing.assert_allclose(
                         a, b, rtol=0, atol=8 * np.finfo(dtype).eps * size
@@ -296,7 +298,7 @@ def test_float32_stays_float32(function, monkeypatch):
         y = outputs(problem.call(*problem.inputs))
         dtypes.clear()
         with monkeypatch.context() as m:
-            m.setattr(tensor, "_unbroadcast", watching)
+            m.setattr(graph, "_unbroadcast", watching)
             gradient = problem.first()
         if all(v.dtype == np.float32 for v in y):
             assert set(dtypes) <= {np.dtype(np.float32)}, problem.log
@@ -362,18 +364,18 @@ FROZEN: dict[str, Callable] = {
 
 def through(change: Callable, y: Any) -> Any:
     """Return y, and its gradient changed."""
-    identity = tensor.primitive(lambda x: x)
-    tensor.rule(identity, lambda g, y, x: change(g))
+    identity = table.primitive(lambda x: x)
+    table.rule(identity, lambda g, y, x: change(g))
     try:
         return identity(y)
     finally:
         del TABLE[identity]
 
 
-def mutants(row: Any, table: dict[str, Callable], frozen: bool) -> Any:
+def mutants(row: Any, ways: dict[str, Callable], frozen: bool) -> Any:
     """Yield, for each rule of the row, (what it is, attribute, value that is wrong)."""
-    for name, change in table.items():
-        if isinstance(row, tensor._Rule):
+    for name, change in ways.items():
+        if isinstance(row, table._Rule):
             for i, right in enumerate(row.rules):
                 if right is not None:
 
@@ -384,7 +386,7 @@ def mutants(row: Any, table: dict[str, Callable], frozen: bool) -> Any:
 
                     rules = (*row.rules[:i], wrong, *row.rules[i + 1 :])
                     yield f"{name} of argument {i}", "rules", rules
-        elif isinstance(row, tensor._RuleEach):
+        elif isinstance(row, table._RuleEach):
 
             def each(g, *args, r=row.rule, c=change, **kwargs):
                 if frozen:
@@ -407,7 +409,7 @@ def mutants(row: Any, table: dict[str, Callable], frozen: bool) -> Any:
             yield name, "definition", definition
 
 
-fit = tensor._unbroadcast
+fit = graph._unbroadcast
 
 
 def not_summed(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -451,7 +453,7 @@ def test_each_rule_spoilt_is_caught(function):
         else:
             assert found == "caught", what
 
-    found = fate(firsts, 1, tensor, "_unbroadcast", not_summed)
+    found = fate(firsts, 1, graph, "_unbroadcast", not_summed)
     broadcasts = isinstance(function, np.ufunc) and function.nin > 1
     assert found == "caught" or (found == "unchanged" and not broadcasts)
 

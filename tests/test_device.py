@@ -14,8 +14,10 @@ import pytest
 from scratchnet import backend, byhand, models, optim
 from scratchnet.checks import OBJECTIVES
 from scratchnet.cli.main import main
+from scratchnet.graph import plain
 from scratchnet.runs import images
-from scratchnet.tensor import TABLE, Nondifferentiable, Tensor, name_of, plain
+from scratchnet.table import TABLE, Nondifferentiable, name_of
+from scratchnet.tensor import Tensor
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
 from tests.backend import compiled, device

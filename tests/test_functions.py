@@ -7,7 +7,8 @@ import pytest
 
 import scratchnet
 from scratchnet import NoRuleError, Tensor, functions, grad, primitive, rule
-from scratchnet.tensor import TABLE, where_or_zero
+from scratchnet.table import TABLE
+from scratchnet.tensor import where_or_zero
 
 ELEMENTWISE = {
     functions.relu: lambda x: max(x, 0.0),

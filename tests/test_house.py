@@ -15,6 +15,8 @@ FLOORS = [
     {"backend"},
     {"checks"},
     {"anomaly", "kernels", "twins"},
+    {"graph"},
+    {"table"},
     {"tensor"},
     {"derivatives", "functions"},
     {"compositions"},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scratchnet import GraphError, Tensor, nn, no_grad, optim, training
+from scratchnet.graph import plain
 from scratchnet.kernels import initializers
 from scratchnet.nn import (
     Dense,
@@ -20,7 +21,6 @@ from scratchnet.nn import (
     Tanh,
     evaluate,
 )
-from scratchnet.tensor import plain
 from scratchnet.testing import gradcheck
 from scratchnet.training import checkpoint
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scratchnet import byhand, models, nn, optim
-from scratchnet.tensor import plain
+from scratchnet.graph import plain
 from scratchnet.training import fit
 from tests.twins import (
     assert_close,

@@ -23,9 +23,10 @@ from numpy.typing import DTypeLike
 from scratchnet import checks
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softplus
+from scratchnet.graph import no_grad
 from scratchnet.kernels import initializers
 from scratchnet.nn import Module, evaluate, mlp
-from scratchnet.tensor import grad, no_grad
+from scratchnet.tensor import grad
 
 
 class GAN(Module):

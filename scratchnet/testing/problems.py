@@ -17,17 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scratchnet import checks
-from scratchnet.tensor import (
-    Node,
-    Tensor,
-    _backpropagate,
-    _recording_set_to,
-    _RuleEach,
-    _steps_back,
-    name_of,
-    no_grad,
-    plain,
-)
+from scratchnet.graph import Node, gradients, no_grad, plain, set_recording, steps_back
+from scratchnet.table import _RuleEach, name_of
+from scratchnet.tensor import Tensor
 
 Array = NDArray[Any]
 Function = Callable[..., Any]
@@ -234,7 +226,7 @@ class TensorFunction(_OfInputs):
                 else:
                     wanted = record and i in self.places
                     args.append(Tensor(np.array(values[i]), requires_grad=wanted))
-            with _recording_set_to(True) if record else no_grad():
+            with set_recording(True) if record else no_grad():
                 yield self.f(*args), [args[i] for i in self.places]
         finally:
             for tensor, data in lent:
@@ -254,9 +246,11 @@ class TensorFunction(_OfInputs):
     def recorded_calls(self) -> Iterator[RecordedCall]:
         """Yield each call in the graph of f, newest last, as a problem of its own."""
         with self.call(self.xs, record=True) as (y, _):
-            steps = _steps_back(y, set())[0] if isinstance(y, Tensor) else []
+            steps = steps_back(y, set())[0] if isinstance(y, Tensor) else []
             nodes = [node for _, node, _ in steps[:MAX_NODES]]
-            alone = [(_alone(n), [x.data.copy() for _, x in n.inputs()]) for n in nodes]
+            alone = [
+                (_alone(n), [plain(x).copy() for _, x in n.inputs()]) for n in nodes
+            ]
             places = [[i for i, _ in n.inputs()] for n in nodes]
         for node, at, (function, arrays) in zip(nodes, places, alone, strict=True):
             problem = TensorFunction(function, arrays)
@@ -292,10 +286,8 @@ def _vjp(y: Any, c: C, variables: list[Tensor], keep: bool = False) -> list[C | 
     wanted = set(variables)
     again = isinstance(c, Tensor)
     start = c if again else np.array(c, dtype=y.dtype)
-    steps, _ = _steps_back(y, wanted)
-    found = _backpropagate(
-        y, start, steps, create_graph=again, retain_graph=again or keep
-    )
+    steps, _ = steps_back(y, wanted)
+    found = gradients(y, start, steps, create_graph=again, retain_graph=again or keep)
     return [found.get(x) for x in variables]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from scratchnet import backend
 from scratchnet.backend import Array
 from scratchnet.backend.philox import Stream, stream_for
+from scratchnet.graph import plain
 from scratchnet.nn import inference
-from scratchnet.tensor import plain
 from scratchnet.training.arguments import Batch
 from scratchnet.training.distributed import Group
 from scratchnet.training.state import Source

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from scratchnet import tensor
+from scratchnet.table import TABLE
 from tests import gradcheck
 
 
 def table_of(monkeypatch, **rows):
     """Let the command see only these rows: a function's name, and its rule or None."""
     functions = {getattr(np, name): row for name, row in rows.items()}
-    table = {f: tensor.TABLE[f] for f in functions}
+    table = {f: TABLE[f] for f in functions}
     monkeypatch.setattr(gradcheck, "TABLE", table)
     for f, derivative in functions.items():
         if derivative is not None:
