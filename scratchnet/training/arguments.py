@@ -1,7 +1,8 @@
 """Checks of what `fit`, `fit_gan` and `pretrain` are given."""
 
+from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,14 +16,129 @@ from scratchnet.training.distributed import Group
 Batch = tuple[Array, ...]
 
 
+# What is trained: all that `fit`, `fit_gan` and `pretrain` need of it.
+
+
+class WithLoss(Protocol):
+    """A model with the engine, as in `scratchnet.models`: an optimizer trains it."""
+
+    def loss(self, *batch: Any, **options: Any) -> Any:
+        """Return the mean loss of a minibatch, a Tensor."""
+
+
+class WithStep(Protocol):
+    """A model by hand, as in `scratchnet.byhand`: it brings its own update."""
+
+    def step(self, *batch: Any, **options: Any) -> Any:
+        """Take one step on a minibatch; return its mean loss before the step."""
+
+
+class GAN(Protocol):
+    """A GAN; its two losses, or by hand its two steps, stand in `scratchnet.models`."""
+
+    @property
+    def generator_sizes(self) -> Sequence[int]:
+        """Columns of z, of the layers, of a sample."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the samples."""
+
+    @property
+    def packing(self) -> int:
+        """How many samples the discriminator judges together."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the generator's step needs real samples too."""
+
+    def generate(self, *batch: Any, **options: Any) -> Any:
+        """Return samples G(z)."""
+
+    def logits(self, *batch: Any, **options: Any) -> Any:
+        """Return the logits of D(x)."""
+
+
+class Average(Protocol):
+    """An average of the generator's parameters, like `optim.EMA`."""
+
+    def update(self) -> object:
+        """Take the parameters into the average, after a step."""
+
+
+class Stack(Protocol):
+    """A stack of autoencoders."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Columns of the data, of the hidden layers, of the code."""
+
+    def layer(self, k: int) -> Any:
+        """Return layer k as an autoencoder of its own."""
+
+    def set_layer(self, k: int, layer: Any) -> None:
+        """Take the parameters of layer k."""
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of the parameters, by name."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the parameters."""
+
+
+# --- Checks -------------------------------------------------------------------------
+
+
 def check_fit(
-    model: Any,
-    data: Batch,
+    model: object,
+    x: object,
+    *,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
     optimizer: Optimizer | None,
     noise: np.random.Generator | None,
-    validation: Batch | None,
-) -> None:
-    """Raise an error for whatever would go wrong later, or quietly."""
+    validation: object,
+    callback: object,
+    checkpoints: Save | None,
+    group: Group | None,
+) -> tuple[Batch, Batch | None, int]:
+    """Raise an error for whatever would go wrong later, or quietly.
+
+    Returns:
+        The samples and those of the validation, on the backend, and how many samples
+        all processes have.
+
+    """
+    checks.count("fit", "epochs", epochs)
+    checks.count("fit", "batch_size", batch_size)
+    checks.rng("fit", rng)
+    check_callback("fit", callback)
+    data = uploaded("fit", "x", x)
+    held_out = None
+    if validation is not None:
+        held_out = uploaded("fit", "validation", validation)
+    if group is not None:
+        distributed.check("fit", group, model)
+        if checkpoints is not None and getattr(checkpoints, "group", None) is not group:
+            raise ValueError("fit: checkpoints: pass Checkpoints(folder, group=group)")
+    _check_model(model, optimizer)
+    _check_noise(model, noise)
+    check_data("fit", model, "x", data)
+    if held_out is not None:
+        if len(held_out) != len(data):
+            raise ValueError(
+                f"fit: validation is {len(held_out)} arrays, x is {len(data)}; as "
+                "many expected"
+            )
+        check_data("fit", model, "validation", held_out)
+    n = len(data[0]) if group is None else group.total(len(data[0]))
+    check_batch_size("fit", model, batch_size, n)
+    return data, held_out, n
+
+
+def _check_model(model: object, optimizer: Optimizer | None) -> None:
+    """Raise TypeError unless a model can be trained, with this optimizer or without."""
     name = type(model).__name__
     by_hand = hasattr(model, "step")
     if not by_hand and not hasattr(model, "loss"):
@@ -38,6 +154,11 @@ def check_fit(
             f"fit: optimizer is {missing}; one expected, like "
             "optim.Adam(model.parameters())"
         )
+
+
+def _check_noise(model: object, noise: np.random.Generator | None) -> None:
+    """Raise TypeError unless there is noise if, and only if, a model needs it."""
+    name = type(model).__name__
     if hasattr(model, "with_noise") and noise is None:
         raise TypeError(
             f"fit: {name} wants noise; pass noise=np.random.default_rng(...), another "
@@ -47,34 +168,15 @@ def check_fit(
         checks.rng("fit: noise", noise)
         if not hasattr(model, "with_noise"):
             raise TypeError(f"fit: {name} has no use for noise")
-    check_data("fit", model, "x", data)
-    if validation is not None:
-        if len(validation) != len(data):
-            raise ValueError(
-                f"fit: validation is {len(validation)} arrays, x is {len(data)}; as "
-                "many expected"
-            )
-        check_data("fit", model, "validation", validation)
 
 
-def check_group(
-    owner: str, group: Group | None, model: Any, checkpoints: Save | None
-) -> None:
-    """Raise an error unless a group can train the model, and writes one checkpoint."""
-    if group is None:
-        return
-    distributed.check(owner, group, model)
-    if checkpoints is not None and getattr(checkpoints, "group", None) is not group:
-        raise ValueError(f"{owner}: checkpoints: pass Checkpoints(folder, group=group)")
-
-
-def check_callback(owner: str, callback: Any) -> None:
+def check_callback(owner: str, callback: object) -> None:
     """Raise TypeError unless it is None or can be called."""
     if callback is not None:
         checks.function(owner, "callback", callback, "print")
 
 
-def check_batch_size(owner: str, model: Any, batch_size: int, n: int) -> None:
+def check_batch_size(owner: str, model: object, batch_size: int, n: int) -> None:
     """Raise ValueError unless the n rows and the model have room for a minibatch."""
     if batch_size > n:
         raise ValueError(f"{owner}: batch_size is {batch_size}, and x has {n} rows")
@@ -86,7 +188,7 @@ def check_batch_size(owner: str, model: Any, batch_size: int, n: int) -> None:
         )
 
 
-def uploaded(owner: str, name: str, data: Any) -> Batch:
+def uploaded(owner: str, name: str, data: object) -> Batch:
     """Return data, an array or a tuple of them, as arrays of the backend."""
     data = data if isinstance(data, tuple) else (data,)
     for i, a in enumerate(data):
@@ -104,7 +206,7 @@ def label_of(name: str, i: int, data: Batch) -> str:
     return f"{name}[{i}]" if len(data) > 1 else name
 
 
-def check_data(owner: str, model: Any, name: str, data: Batch) -> None:
+def check_data(owner: str, model: object, name: str, data: Batch) -> None:
     """Raise an error unless the model can be trained on these arrays."""
     if not data:
         raise ValueError(f"{owner}: {name} is an empty tuple")
@@ -144,7 +246,7 @@ def check_data(owner: str, model: Any, name: str, data: Batch) -> None:
 
 
 def check_fit_gan(
-    gan: Any,
+    gan: GAN,
     x: Array,
     *,
     steps: int,
@@ -153,9 +255,9 @@ def check_fit_gan(
     noise: np.random.Generator,
     discriminator_steps: int,
     optimizers: tuple[Optimizer, Optimizer] | None,
-    average: Any,
+    average: Average | None,
     every: int,
-    callback: Any,
+    callback: object,
 ) -> Array:
     """Raise an error for whatever would go wrong later; return x on the backend."""
     check_callback("fit_gan", callback)
@@ -174,7 +276,7 @@ def check_fit_gan(
     return x
 
 
-def _check_optimizers(gan: Any, optimizers: Any) -> None:
+def _check_optimizers(gan: object, optimizers: object) -> None:
     """Raise TypeError unless the engine has two optimizers, and a GAN by hand none."""
     if hasattr(gan, "discriminator_step"):
         if optimizers is not None:
@@ -189,7 +291,7 @@ def _check_optimizers(gan: Any, optimizers: Any) -> None:
         )
 
 
-def check_stack(stack: Any, optimizer: Any) -> None:
+def check_stack(stack: object, optimizer: object) -> None:
     """Raise TypeError unless `pretrain` can train the layers of a stack."""
     name = type(stack).__name__
     if not hasattr(stack, "layer"):

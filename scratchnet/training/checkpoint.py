@@ -17,12 +17,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from scratchnet import __version__, backend, checks
 from scratchnet.backend import Array
+from scratchnet.training.distributed import Group
 
 _ABOUT = "about.json"  # the name of the JSON text among the arrays
 
@@ -235,7 +236,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
         raise ValueError("it claims to hold more than the file is long")
 
 
-def _check_header(content: Any, entry: zipfile.ZipInfo) -> None:
+def _check_header(content: IO[bytes], entry: zipfile.ZipInfo) -> None:
     """Raise ValueError unless an array is as long as its header says."""
     version = np.lib.format.read_magic(content)
     if version != (1, 0):
@@ -342,7 +343,7 @@ class Checkpoints:
         *,
         every: float = 60.0,
         keep: int = 3,
-        group: Any = None,
+        group: Group | None = None,
         run: str | None = None,
     ) -> None:
         checks.number("Checkpoints", "every", every, "[0, inf]")

@@ -21,9 +21,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,6 +39,9 @@ EXPECTED = (
 # Seconds in which all processes must come to a Group, where the variable says nothing.
 TIMEOUT = 60.0
 TIMEOUT_VARIABLE = "SCRATCHNET_MPI_TIMEOUT"
+
+
+T = TypeVar("T")
 
 
 class GroupError(RuntimeError):
@@ -125,16 +128,17 @@ class Group:
         """Say whether `flag` is true in any process; all have come here by then."""
         return bool(self._comm.allreduce(bool(flag), self._mpi.LOR))
 
-    def from_first(self, x: Any) -> Any:
+    def from_first(self, x: T) -> T:
         """Return what process 0 gave."""
-        return self._comm.bcast(x)
-
-    def gathered(self, x: Any) -> list[Any]:
-        """Return what each process gave, by rank."""
-        found: list[Any] = self._comm.allgather(x)
+        found: T = self._comm.bcast(x)
         return found
 
-    def agree(self, owner: str, facts: Mapping[str, Any]) -> None:
+    def gathered(self, x: T) -> list[T]:
+        """Return what each process gave, by rank."""
+        found: list[T] = self._comm.allgather(x)
+        return found
+
+    def agree(self, owner: str, facts: Mapping[str, object]) -> None:
         """Raise ValueError unless all processes have the same facts.
 
         Args:
@@ -169,7 +173,10 @@ class Group:
         return sum(lengths)
 
     def share(
-        self, data: Sequence[Array], rows: np.ndarray, draw: Callable[..., Any] | None
+        self,
+        data: Sequence[Array],
+        rows: np.ndarray,
+        draw: Callable[..., Iterable[Array]] | None,
     ) -> list[Array]:
         """Return this process's rows of a minibatch.
 
@@ -306,13 +313,13 @@ def digest(a: Array) -> str:
     return found.hexdigest()
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     if isinstance(value, np.generic):
         value = value.item()
     return digest(value) if backend.is_array(value) else repr(value)
 
 
-def facts_of(name: str, data: Sequence[Array], sharded: bool) -> dict[str, Any]:
+def facts_of(name: str, data: Sequence[Array], sharded: bool) -> dict[str, object]:
     """Return what all processes must have in common of data, by what to call it.
 
     Args:
@@ -321,7 +328,7 @@ def facts_of(name: str, data: Sequence[Array], sharded: bool) -> dict[str, Any]:
         sharded: that the others hold other rows.
 
     """
-    found: dict[str, Any] = {f"the number of arrays of {name}": len(data)}
+    found: dict[str, object] = {f"the number of arrays of {name}": len(data)}
     for i, a in enumerate(data):
         label = f"{name}[{i}]" if len(data) > 1 else name
         if sharded:
@@ -334,7 +341,7 @@ def facts_of(name: str, data: Sequence[Array], sharded: bool) -> dict[str, Any]:
     return found
 
 
-def check(owner: str, group: Any, model: Any) -> None:
+def check(owner: str, group: object, model: object) -> None:
     """Raise TypeError unless this is a Group, and the model can be trained by one."""
     if not isinstance(group, Group):
         raise TypeError(f"{owner}: group is {group!r}; a distributed.Group expected")

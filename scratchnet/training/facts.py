@@ -37,7 +37,7 @@ _IN_STATE = ("_steps", "_on_host", "group")
 _VALUES = ("builtins", "collections", "datetime", "decimal", "fractions", "operator")
 
 
-def described(**parts: Any) -> dict[str, Fact]:
+def described(**parts: object) -> dict[str, Fact]:
     """Return all options of some parts of a run, and of what they hold, by name.
 
         described(model=model, optimizer=model.optimizer)
@@ -64,7 +64,7 @@ def described(**parts: Any) -> dict[str, Fact]:
     return found
 
 
-def generators_of(**parts: Any) -> dict[str, np.random.Generator]:
+def generators_of(**parts: object) -> dict[str, np.random.Generator]:
     """Return the random generators that some parts of a run hold, by such names."""
     return {
         name: value
@@ -117,7 +117,7 @@ class _Walk:
         for key, item in held.items():
             yield from self._any(f"{name}.{key}", item, arrays)
 
-    def _once(self, name: str, value: Any, arrays: bool) -> Facts:
+    def _once(self, name: str, value: object, arrays: bool) -> Facts:
         if isinstance(value, np.random.Generator):
             yield name, value
         elif isinstance(value, Mapping):
@@ -148,7 +148,7 @@ class _Walk:
             called = callable(value) or is_dataclass(value)
             yield from self._object(name, value, arrays or called)
 
-    def _object(self, name: str, value: Any, arrays: bool) -> Facts:
+    def _object(self, name: str, value: object, arrays: bool) -> Facts:
         kind = type(value)
         if _is_from(kind, *sys.stdlib_module_names):
             shown = repr(value) if _is_from(kind, *_VALUES) else ""
@@ -204,13 +204,13 @@ def _plain(value: Any) -> Fact | None:
     return None
 
 
-def _name(f: Any) -> str:
+def _name(f: object) -> str:
     """Return the full name of a class or function."""
     name = getattr(f, "__qualname__", None) or getattr(f, "__name__", type(f).__name__)
     return f"{getattr(f, '__module__', None) or type(f).__module__}.{name}"
 
 
-def _is_from(f: Any, *packages: str) -> bool:
+def _is_from(f: object, *packages: str) -> bool:
     """Say whether a class or function is from one of some packages."""
     return (getattr(f, "__module__", None) or "").partition(".")[0] in packages
 

@@ -10,7 +10,7 @@ from scratchnet import backend
 from scratchnet.backend import Array
 from scratchnet.backend.philox import stream_for
 from scratchnet.optim import Optimizer
-from scratchnet.training.arguments import check_fit_gan
+from scratchnet.training.arguments import GAN, Average, check_fit_gan
 from scratchnet.training.checkpoint import Save, State
 from scratchnet.training.history import GANHistory
 from scratchnet.training.loop import descend
@@ -23,13 +23,12 @@ Move = Callable[[Any], Array]  # of a GAN: moves one of the two, and returns its
 
 def play(
     run: "Game",
-    gan: Any,
     optimizers: tuple[Optimizer, Optimizer] | None,
-    average: Any,
+    average: Average | None,
 ) -> None:
-    """Play the steps of a game that are left, with the engine or by hand.
+    """Play the game of a GAN, with the engine or by hand.
 
-    What else a run needs is around this loop, in `run`, as for `loop.train`.
+    What else a training needs is around this loop, in `run`, as in `loop.train`.
     """
 
     def move_discriminator(gan: Any) -> Array:
@@ -58,7 +57,7 @@ def play(
 
 
 def fit_gan(
-    gan: Any,
+    gan: GAN,
     x: Array,
     *,
     steps: int,
@@ -67,7 +66,7 @@ def fit_gan(
     noise: np.random.Generator,
     discriminator_steps: int = 1,
     optimizers: tuple[Optimizer, Optimizer] | None = None,
-    average: Any = None,
+    average: Average | None = None,
     every: int = 100,
     progress: bool = True,
     callback: Callable[[GANHistory], None] | None = None,
@@ -93,10 +92,10 @@ def fit_gan(
         checkpoints, resume: as for `fit`.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above, or `resume` is of
+        TypeError, ValueError: an argument has a wrong type or value, or `resume` is of
             a game with other arguments; nothing was trained then.
-        FloatingPointError: V is not finite any more, as for `fit`; looked at when it
-            is noted.
+        FloatingPointError: V is no longer finite, as for `fit`; checked whenever it is
+            noted.
         Stopped, OSError: from `checkpoints`.
 
     """
@@ -129,7 +128,7 @@ def fit_gan(
     if resume is not None:
         run.resume(resume)
     with run:
-        play(run, gan, optimizers, average)
+        play(run, optimizers, average)
     run.save_last(steps)
     return history
 
@@ -152,7 +151,7 @@ class Game(Run):
 
     def __init__(
         self,
-        gan: Any,
+        gan: GAN,
         state: RunState,
         steps: int,
         checkpoints: Save | None,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from scratchnet.backend import Array
 from scratchnet.optim import Optimizer
 from scratchnet.tensor import Tensor
 from scratchnet.training import distributed
-from scratchnet.training.arguments import check_stack, uploaded
+from scratchnet.training.arguments import Stack, check_stack, uploaded
 from scratchnet.training.checkpoint import (
     Save,
     State,
@@ -23,7 +22,7 @@ from scratchnet.training.state import RunState, part_of
 
 
 def pretrain(
-    stack: Any,
+    stack: Stack,
     x: Array,
     *,
     epochs: int,
@@ -62,9 +61,10 @@ def pretrain(
     (h,) = uploaded("pretrain", "x", (x,))
     if group is not None:
         distributed.check("pretrain", group, stack)
+        parts = {"model": stack, "optimizer": getattr(stack, "optimizer", None)}
         state = RunState(
-            "pretrain", {"model": stack, "optimizer": stack.optimizer}, {"rng": rng},
-            None, rows=group.total(len(h)), batch_size=batch_size, epochs=epochs,
+            "pretrain", parts, {"rng": rng}, None, rows=group.total(len(h)),
+            batch_size=batch_size, epochs=epochs,
         )  # fmt: skip
         resume = state.shared(group, resume, checkpoints, x=(h,))
     # A mark tells the data from others; a shard is not what the state's writer had.
@@ -95,7 +95,7 @@ def pretrain(
     return histories
 
 
-def _resumed(stack: Any, state: State, mark: str) -> list[History]:
+def _resumed(stack: Stack, state: State, mark: str) -> list[History]:
     """Give a stack the layers of a state; return the history of each one before.
 
     Raises:

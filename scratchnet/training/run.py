@@ -92,7 +92,7 @@ class Run:
             Stopped, OSError: from the checkpoints.
 
         """
-        good = self.state.snapshot(steps.start)
+        good = self.state.snapshot(steps.start) if self.state.whole else None
         i = steps.start
         try:
             for i in steps:
@@ -139,7 +139,7 @@ class Run:
         state.restore(good)
         with np.errstate(all="ignore"):
             for i in steps:
-                before = state.copied(i)
+                before = state.snapshot(i)
                 loss = backend.asarray(self.take(i, self.model))
                 try:
                     state.check(**{"the loss": loss})

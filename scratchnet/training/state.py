@@ -4,7 +4,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,17 @@ def part_of(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {k.removeprefix(begin): a for k, a in arrays.items() if k.startswith(begin)}
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """A part of a run that can be saved and restored."""
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of its arrays on the host, by name."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set all arrays, or none and raise an error."""
+
+
 class NotFinite(Exception):
     """There are numbers in a run that are not finite; says where."""
 
@@ -49,7 +60,7 @@ def not_finite(arrays: Mapping[str, Array]) -> str | None:
     return None
 
 
-def _shown(part: Any) -> dict[str, Array]:
+def _shown(part: Stateful) -> dict[str, Array]:
     """Return the arrays of a part, or copies on the host if it shows only those."""
     found: dict[str, Array] = getattr(part, "state_arrays", part.state_dict)()
     return found
@@ -75,9 +86,9 @@ class RunState:
     def __init__(
         self,
         owner: str,
-        parts: Mapping[str, Any],
+        parts: Mapping[str, object],
         generators: Mapping[str, np.random.Generator | None],
-        history: Any,
+        history: object,
         **arguments: Any,
     ) -> None:
         self.owner = owner
@@ -129,27 +140,23 @@ class RunState:
     def check(self, **arrays: Array) -> None:
         """Raise NotFinite unless the parameters and these arrays are finite."""
         model = self.parts["model"]
-        if hasattr(model, "load_state_dict"):
+        if isinstance(model, Stateful):
             buffers = dict(model.named_buffers()) if isinstance(model, Module) else {}
             # A buffer may well be infinite: a mask of scores, say.
             arrays |= {k: a for k, a in _shown(model).items() if k not in buffers}
         if found := not_finite(arrays):
             raise NotFinite(found)
 
-    def snapshot(self, step: int) -> State | None:
-        """Return the state after so many steps, its arrays where they are.
+    @property
+    def whole(self) -> bool:
+        """Whether every part has a state."""
+        return all(isinstance(part, Stateful) for part in self.parts.values())
 
-        None if a part can have no state.
-        """
-        if not all(hasattr(p, "load_state_dict") for p in self.parts.values()):
-            return None
-        return self.copied(step)
-
-    def copied(self, step: int) -> State:
-        """Return a snapshot; every part must have a state."""
+    def snapshot(self, step: int) -> State:
+        """Return the state after so many steps, its arrays where they are."""
         found = {
             f"{name}.{k}": a.copy()
-            for name, part in self.parts.items()
+            for name, part in self._checked_parts()
             for k, a in _shown(part).items()
         }
         return State(found, self._facts(step))
@@ -314,17 +321,19 @@ class RunState:
                 wrong.append(f"{k} is {what}")
         return wrong
 
-    def _checked_parts(self) -> list[tuple[str, Any]]:
+    def _checked_parts(self) -> list[tuple[str, Stateful]]:
+        found = []
         for name, part in self.parts.items():
-            if not hasattr(part, "load_state_dict"):
+            if not isinstance(part, Stateful):
                 raise TypeError(
                     f"{self.owner}: checkpoints need the {name}'s state_dict and "
                     f"load_state_dict; {type(part).__name__} has none"
                 )
-        return list(self.parts.items())
+            found.append((name, part))
+        return found
 
 
-def _unplaced(fact: Any) -> Any:
+def _unplaced(fact: object) -> object:
     """Return a fact without the modules of scratchnet in it: code may move."""
     if not isinstance(fact, str):
         return fact
