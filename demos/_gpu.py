@@ -45,7 +45,7 @@ WIDE = (4096, 4096, 4096, 4096)  # a deep autoencoder for the largest batch
 NODE, CALL, OPERATION = 2.2e-6, 9e-6, 10e-6
 RATE = {"float32": 50e12, "TF32": 350e12}
 BANDWIDTH = 4e12
-# Nodes of a captured step (tests/test_demos_gpu.py counts them), and about as many
+# Nodes of a captured step (tests/demos/test_gpu.py counts them), and about as many
 # as PyTorch has.
 NODES = {"autoencoder": 34, "deep autoencoder": 61, "VAE": 52, "GAN": 68}
 TORCH_NODES = {"autoencoder": 45, "deep autoencoder": 85, "VAE": 75, "GAN": 110}

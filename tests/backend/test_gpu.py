@@ -16,7 +16,7 @@ from scratchnet import backend, byhand
 from scratchnet.backend.philox import Stream
 from scratchnet.kernels import activations, buffers, schedules
 from tests.backend import device
-from tests.test_device import every_run
+from tests.backend.test_device import every_run
 from tests.training.test_resume import rng
 
 # How far a factor is rounded: half a unit in its last place; or cut off, to 11 digits.
@@ -139,7 +139,7 @@ def test_gradients(place, name, rows):
     def found(dtype):
         system = kind((37, 19, 11, 3), rng=rng(0), batch_size=40, dtype=dtype,
                       **options)  # fmt: skip
-        poison(*buffers(system))
+        poison(*buffers_of(system))
         batch = [x]
         if hasattr(system, "with_noise"):
             draws = (3,) if kind is byhand.IWAE else ()
@@ -161,7 +161,7 @@ def test_gradients_of_a_gan(place, objective, rows):
             (5, 19, 37), (74, 23, 13, 1), rng=rng(0), batch_size=40, dtype=dtype,
             objective=objective, r1=1.0, r2=0.5, packing=2,
         )  # fmt: skip
-        poison(*buffers(gan))
+        poison(*buffers_of(gan))
         real, noise = (backend.asarray(a.astype(dtype)) for a in (x, z))
         made = {
             "D": np.array(backend.to_numpy(gan.discriminator_gradients(real, noise)))

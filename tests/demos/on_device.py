@@ -1,7 +1,7 @@
 """The quick demos, and the papers' rows, on the stand-in for a GPU: minutes.
 
-    python -m tests.demos_on_device          # all of them
-    python -m tests.demos_on_device gan vae  # some demos
+    python -m tests.demos.on_device          # all of them
+    python -m tests.demos.on_device gan vae  # some demos
 
 The benchmark is left out: its rivals have processes of their own.
 """
