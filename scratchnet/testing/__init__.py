@@ -11,30 +11,22 @@
 
 How it works. A random cotangent c makes a number of f: phi(x) = sum(c * f(x)). Along a
 direction d the gradient a claims the slope a . d, and an *oracle*, which sees only
-values of f, measures it:
+values of f, measures it. One direction checks many entries at once: where the slopes
+differ, they are split, down to the entry at fault. No tolerance is a constant. It is
+the oracle's error bound and the rounding of f and of the gradient, all measured.
 
-- real differences (phi(x + td) - phi(x - td)) / 2t, extrapolated to t = 0 (Ridders
-  1982). They hold for any function, and are good to about 1e-10;
-- the complex step, Im phi(x + ihd) / h (Squire & Trapp 1998), good to about 1e-13
-  because nothing is subtracted. It holds for analytic functions only, and is silently
-  wrong for others (np.abs, np.var, a cast); so it is believed only of an input along
-  which real differences agree with the gradient that it confirms.
+The files, in the order to read them:
 
-One direction checks many entries: a single wrong one shows in the slope if what it
-adds is above the oracle's error. Where it would not show, the entries are split into
-blocks of like magnitude, down to single ones; where the slopes differ, down to the
-entry at fault. Nothing is called wrong on the word of a block or of the complex step:
-only real differences along the very entry decide.
-
-Where f is only accurate to float32, small steps are all rounding, and wide ones cross
-kinks nearby. The bound then includes what the two sides show of a kink, and many values
-are fitted with at most one kink anywhere; what stays unknown is called noisy.
-
-A wrong gradient is compared with what typical mistakes would make of the right one (see
-MISTAKES). A hint is given only if undoing the mistake gives a gradient that passes.
-
-No tolerance is a constant. It is the oracle's error bound and the rounding of f and of
-the gradient, all measured (see `Probe.measure_rounding`).
+- procedure: one check from beginning to end;
+- problems: what is checked, a function and its gradient in one form for all callers;
+- probe: f near the inputs, and how much of what is seen there is rounding;
+- oracles: slopes of f, each with a bound on its error (fits: from many values);
+- search: how a wrong entry is located;
+- kinks: why a gradient at a kink is not called wrong, and when it is;
+- mistakes: which typical mistake a wrong gradient is;
+- findings, report: the verdicts, and the message in words;
+- mutants: wrong gradients, for `assert_detects`;
+- strategies: Hypothesis strategies for inputs to check at.
 """
 
 from __future__ import annotations

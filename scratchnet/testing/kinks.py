@@ -17,37 +17,88 @@ from scratchnet.testing.oracles import RIDDERS
 from scratchnet.testing.probe import Probe
 from scratchnet.testing.problems import Array, random_signs
 
+MAX_TOGETHER = 32  # entries that are looked at together
+AWAY = 1e-4  # how far from the kink pieces are searched for, in units of the entries
+STEP = 1e-6  # for the slopes of a piece
+TRIES = 6  # rounds without a steeper piece, after which the search ends
+
+
+def judge_kinks(probe: Probe, findings: list[Finding]) -> None:
+    """Look at all entries at kinks together: is the gradient a subgradient?
+
+    If it is not, the finding becomes "wrong". If it is, an entry that was called wrong
+    because it is not between its two sides becomes a "kink": where several kinks meet,
+    f has more pieces than two (a tie of np.sort with weights).
+    """
+    entries = [(j, e) for j, f in enumerate(findings) for e in f.kinks]
+    if len(entries) < 2 or any(f.verdict == "wrong" and f.located for f in findings):
+        return
+    joint = SeveralKinks(probe, entries)
+    refuted = joint.refuted()
+    for f in findings:
+        if f.verdict == "wrong" and f.kinks and joint.clear and refuted is None:
+            f.verdict, f.differ = "kink", len(f.kinks)
+    if refuted is None or any(f.verdict == "wrong" for f in findings):
+        return
+    d, claimed, steepest = refuted
+    j, worst = joint.entries[int(np.argmax(np.abs(d)))]
+    f = findings[j]
+    f.verdict, f.worst, f.oracle = "wrong", worst, RIDDERS
+    along = d * joint.scale
+    unit = probe.unit * float(np.max(np.abs(along)))
+    f.detail = (
+        f"each entry is between its sides, all together are no subgradient: along "
+        f"({_direction(joint, findings, along)}) they claim {claimed / unit:.7g}, and "
+        f"the nearest slope of {probe.label} around here is {steepest / unit:.7g}"
+    )
+
+
+def _direction(joint: SeveralKinks, findings: list[Finding], along: Array) -> str:
+    """Write a direction as the largest of its entries, the largest of all being 1."""
+    along = along / np.max(np.abs(along))
+    parts = []
+    for k in sorted(np.argsort(-np.abs(along))[:4]):
+        j, e = joint.entries[k]
+        place = subscript(np.unravel_index(e.i, findings[j].shape))
+        if abs(along[k]) > 0.05:
+            parts.append(f"{along[k]:.3g} in {findings[j].name}{place}")
+    return ", ".join(parts)
+
 
 class SeveralKinks:
-    """Entries at kinks, of one input or several, and the slopes of the pieces there.
+    """Entries at kinks, of one input or several, and the pieces of f around them.
 
-    A fair convention at a kink is a subgradient: a mean, with some weights, of the
-    gradients that f has nearby. Each entry by itself then lies between the slopes of
-    its two sides, but the reverse is not true: at a tie of np.max, (1, 1) is no such
-    mean of (1, 0) and (0, 1). So pieces of f nearby are looked for, and a gradient is
-    refused if there is a direction in which it is steeper than every piece found, also
-    than those that were looked for in that very direction.
+    A subgradient is a weighted mean of the gradients that f has nearby. Each of its
+    entries lies between the slopes of its two sides, but the reverse does not hold: at
+    a tie of np.max, (1, 1) is not a mean of (1, 0) and (0, 1). So pieces of f nearby
+    are searched for. A gradient is refuted if in some direction it is steeper than
+    every piece found, and a search in that very direction finds none that is steeper.
+
+    Attributes:
+        entries: those looked at together, each with its input.
+        all: all entries at kinks.
+        scale: what makes the entries alike in size; the next three are scaled by it.
+        claimed: the gradient under test.
+        left, right: the slopes of the two sides of each entry.
+        margin: a bound on the error of a piece's slopes.
+        clear: whether f is accurate enough to tell pieces apart.
+
     """
-
-    most = 32  # entries that are looked at together
-    tries = 6  # rounds without anything new, after which the search ends
 
     def __init__(self, probe: Probe, entries: list[tuple[int, Entry]]) -> None:
         self.probe = probe
         rng = probe.rng
-        most = int(min(self.most, max(2.0, probe.affordable / 200)))
+        most = int(min(MAX_TOGETHER, max(2.0, probe.affordable / 200)))
         chosen = sorted(rng.permutation(len(entries))[:most])
         self.entries = [entries[k] for k in chosen]
         self.all = entries
         self.scale = np.array([probe.scale[j][e.i] for j, e in self.entries])
         sides = [(e.slope.left, e.slope.right) for _, e in self.entries]
-        # In entries of like size, so that each counts alike.
         self.claimed = np.array([e.analytic for _, e in self.entries]) * self.scale
         self.left, self.right = np.array(sides).T * self.scale
         doubt = np.array([e.slope.error + e.doubt for _, e in self.entries])
         steepest = np.max(np.abs(sides)) * np.max(self.scale)
-        self.away, self.step = 1e-4, 1e-6
-        noise = probe.noise / self.step
+        noise = probe.noise / STEP
         self.margin = 4 * (np.max(doubt * self.scale) + noise + 5e-4 * steepest)
         self.clear = noise < 0.02 * steepest
 
@@ -60,12 +111,12 @@ class SeveralKinks:
             at[j][e.i] = others * rng.choice([-1, 1]) * rng.uniform(0.5, 1.5)
         for (j, e), move in zip(self.entries, u, strict=True):
             at[j][e.i] = move
-        at = [self.away * s * a for s, a in zip(self.probe.scale, at, strict=True)]
+        at = [AWAY * s * a for s, a in zip(self.probe.scale, at, strict=True)]
         here = self._phi(at)
         found = []
         for (j, e), size in zip(self.entries, self.scale, strict=True):
             sides = []
-            for step in (-self.step, self.step):
+            for step in (-STEP, STEP):
                 moved = [a.copy() for a in at]
                 moved[j][e.i] += step * size
                 sides.append((self._phi(moved) - here) / step)
@@ -96,7 +147,7 @@ class SeveralKinks:
         moves: list[Array] = []
         d = np.ones(len(self.entries))
         without = 0  # rounds in a row that brought no steeper piece
-        while without < self.tries:
+        while without < TRIES:
             slopes = [float(p @ d) for p in pieces]
             steepest = max(slopes, default=-math.inf)
             best = moves[slopes.index(steepest)] if moves else d
@@ -163,45 +214,3 @@ def _nearest(points: Array, to: Array) -> Array:
         weights = {k: w for k, w in weights.items() if w > 0.0}
         at = at + share * step
     return at
-
-
-def judge_kinks(probe: Probe, findings: list[Finding]) -> None:
-    """Look at entries at kinks together: is the gradient a subgradient?
-
-    If not, a finding becomes wrong. And an entry that is not between its two sides is
-    wrong only if it is none: where several meet, f has more pieces than those two (a
-    tie of a sort with weights).
-    """
-    entries = [(j, e) for j, f in enumerate(findings) for e in f.kinks]
-    if len(entries) < 2 or any(f.verdict == "wrong" and f.located for f in findings):
-        return
-    joint = SeveralKinks(probe, entries)
-    refuted = joint.refuted()
-    for f in findings:
-        if f.verdict == "wrong" and f.kinks and joint.clear and refuted is None:
-            f.verdict, f.differ = "kink", len(f.kinks)
-    if refuted is None or any(f.verdict == "wrong" for f in findings):
-        return
-    d, claimed, most = refuted
-    along = d * joint.scale
-    unit = probe.unit * float(np.max(np.abs(along)))
-    along /= np.max(np.abs(along))
-    j, worst = joint.entries[int(np.argmax(np.abs(d)))]
-    names = probe.problem.names
-    part = [k for k in np.argsort(-np.abs(along))[:4] if abs(along[k]) > 0.05]
-    steps = ", ".join(
-        f"{along[k]:.3g} in {names[i]}{_place(findings[i], e)}"
-        for k in sorted(part)
-        for i, e in [joint.entries[k]]
-    )
-    f = findings[j]
-    f.verdict, f.worst, f.oracle = "wrong", worst, RIDDERS
-    f.detail = (
-        f"each entry is between its sides, all together are no subgradient: along "
-        f"({steps}) they claim {claimed / unit:.7g}, and the nearest slope of "
-        f"{probe.label} around here is {most / unit:.7g}"
-    )
-
-
-def _place(f: Finding, e: Entry) -> str:
-    return subscript(np.unravel_index(e.i, f.shape))

@@ -68,8 +68,8 @@ class Evidence:
         """Whether the gradient has the shape of its input."""
         return bool(self.claimed.shape == self.x.shape)
 
-    def explained_by(self, candidate: Array) -> bool:
-        """Return whether the right gradient is `candidate`, as far as can be measured.
+    def is_right(self, candidate: Array) -> bool:
+        """Return whether `candidate` is the right gradient, as far as can be measured.
 
         The entries that were located are compared first, then all of it is examined.
         """
@@ -104,56 +104,33 @@ class Evidence:
         return found.reshape(x.shape + probe.base.shape)
 
 
-def _alike(a: Array, b: Array) -> bool:
-    """Return whether two arrays are the same but for what differences leave."""
-    if a.shape != b.shape:
-        return False
-    return bool(np.max(np.abs(a - b), initial=0) <= 1e-6 * np.max(np.abs(b), initial=0))
+def explain(found: Finding, evidence: Evidence) -> None:
+    """Note in `found` what the wrong entries share, and the kind of mistake."""
+    mistake = _mistake(evidence)
+    said = [_pattern(evidence), mistake.words if mistake else ""]
+    found.pattern = "; ".join(filter(None, said))
+    found.mistake = mistake.name if mistake else ""
 
 
-def _sums(shape: tuple[int, ...], to: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the axes over which an array can be summed to have the shape `to`."""
-    return [
-        axes
-        for k in range(1, len(shape) + 1)
-        for axes in itertools.combinations(range(len(shape)), k)
-        if tuple(n for i, n in enumerate(shape) if i not in axes) == to
-    ]
-
-
-def _axes(axes: Sequence[int]) -> str:
-    return f"axis {axes[0]}" if len(axes) == 1 else f"the axes {tuple(axes)}"
-
-
-def _all_zero(e: Evidence) -> Mistake | None:
-    if np.any(e.claimed):
-        return None
-    return Mistake("zero", "it is 0 everywhere")
-
-
-def _swapped_inputs(e: Evidence) -> Mistake | None:
-    for i, g in enumerate(e.given):
-        if i != e.j and g is not None and e.explained_by(g):
-            other = e.probe.problem.names[i]
-            words = f"what is right was returned as the gradient of {other}"
-            return Mistake("swapped", words)
-    return None
-
-
-def _factor(e: Evidence) -> Mistake | None:
-    """Return one factor for all, and the axis that it is the length of, if of one."""
-    ratio = _ratio(e) if len(e.located) > 1 or e.x.size == 1 else None
-    if ratio is None or ratio == 1.0 or not e.explained_by(e.claimed / ratio):
-        return None
-    if ratio == -1.0:
-        return Mistake("sign", "its sign is the wrong way round")
-    for n, what in _lengths(e):
-        if n > 2 and math.isclose(ratio, n, rel_tol=1e-6):
-            words = f"{n} is {what}: a mean's division by it is missing"
-            return Mistake("mean", words)
-        if n > 2 and math.isclose(ratio, 1 / n, rel_tol=1e-6):
-            return Mistake("sum", f"{n} is {what}: it is divided by it, as a mean's is")
-    return Mistake("factor", f"it is {ratio:.7g} times what is right")
+def _pattern(e: Evidence) -> str:
+    """Return what the wrong entries share, and of how many that was seen, in words."""
+    if len(e.located) < 2:
+        return ""
+    where = np.array(list(e.located))
+    some = f" of the {len(where)} that were located" if e.partial else ""
+    said = []
+    if len(where) == e.x.size:
+        said.append("it is all of them")
+    elif e.x.ndim > 1:
+        for axis, places in enumerate(np.unravel_index(where, e.x.shape)):
+            if np.all(places == places[0]):
+                word = ("row", "column")[axis] if e.x.ndim == 2 else f"axis {axis} at"
+                said.append(f"they share {word} {places[0]}{some}")
+    if not np.any(e.claimed.ravel()[where]):
+        said.append(f"each{some} is 0")
+    elif (ratio := _ratio(e)) is not None:
+        said.append(f"analytic / numeric = {ratio:.7g} in each{some}")
+    return "; ".join(said)
 
 
 def _ratio(e: Evidence) -> float | None:
@@ -177,6 +154,42 @@ def _ratio(e: Evidence) -> float | None:
     return ratio
 
 
+# --- Wrong values -------------------------------------------------------------------
+
+
+def _all_zero(e: Evidence) -> Mistake | None:
+    """Nothing was computed, or it was multiplied by zero."""
+    if np.any(e.claimed):
+        return None
+    return Mistake("zero", "it is 0 everywhere")
+
+
+def _swapped_inputs(e: Evidence) -> Mistake | None:
+    """The gradients were returned in another order than the inputs are in."""
+    for i, g in enumerate(e.given):
+        if i != e.j and g is not None and e.is_right(g):
+            other = e.probe.problem.names[i]
+            words = f"what is right was returned as the gradient of {other}"
+            return Mistake("swapped", words)
+    return None
+
+
+def _factor(e: Evidence) -> Mistake | None:
+    """One factor in all entries: a sign, or the n of a mean."""
+    ratio = _ratio(e) if len(e.located) > 1 or e.x.size == 1 else None
+    if ratio is None or ratio == 1.0 or not e.is_right(e.claimed / ratio):
+        return None
+    if ratio == -1.0:
+        return Mistake("sign", "its sign is the wrong way round")
+    for n, what in _lengths(e):
+        if n > 2 and math.isclose(ratio, n, rel_tol=1e-6):
+            words = f"{n} is {what}: a mean's division by it is missing"
+            return Mistake("mean", words)
+        if n > 2 and math.isclose(ratio, 1 / n, rel_tol=1e-6):
+            return Mistake("sum", f"{n} is {what}: it is divided by it, as a mean's is")
+    return Mistake("factor", f"it is {ratio:.7g} times what is right")
+
+
 def _lengths(e: Evidence) -> Iterator[tuple[int, str]]:
     """Yield the lengths of all axes, and the sizes, of f and its inputs, with words."""
     problem = e.probe.problem
@@ -191,8 +204,31 @@ def _lengths(e: Evidence) -> Iterator[tuple[int, str]]:
         yield math.prod(shape), f"the number of {name}'s entries"
 
 
+def _lost_factor(e: Evidence) -> Mistake | None:
+    """A factor that is not constant: the chain rule's, the cotangent, the input.
+
+    One too few, or one too many.
+    """
+    if not e.fits:
+        return None
+    x, f, c = e.x, e.probe.base, e.probe.c
+    factors = {e.name: x}
+    if f.shape == x.shape:
+        factors |= {"1 - f": 1 - f, "1 - f * f": 1 - f * f, "f": f}
+        factors |= {"the cotangent": c, "the cotangent's square": c * c}
+    for name, factor in factors.items():
+        if e.is_right(e.claimed * factor):
+            return Mistake("factor missing", f"it lacks the factor {name}")
+        if e.is_right(e.claimed / factor):
+            return Mistake("factor too many", f"it has the factor {name} too many")
+    return None
+
+
+# --- Axes in the wrong order --------------------------------------------------------
+
+
 def _transposed(e: Evidence) -> Mistake | None:
-    if e.claimed.ndim == 2 and e.explained_by(e.claimed.T):
+    if e.claimed.ndim == 2 and e.is_right(e.claimed.T):
         return Mistake("transpose", "it is the transpose of what is right")
     return None
 
@@ -201,14 +237,41 @@ def _permuted(e: Evidence) -> Mistake | None:
     if not 3 <= e.claimed.ndim <= 4:
         return None
     for order in itertools.permutations(range(e.claimed.ndim)):
-        if e.explained_by(e.claimed.transpose(order)):
+        if e.is_right(e.claimed.transpose(order)):
             words = f"its axes are in another order: .transpose{order} makes it right"
             return Mistake("permuted", words)
     return None
 
 
+def _reshaped(e: Evidence) -> Mistake | None:
+    if not e.fits and e.claimed.size == e.x.size:
+        if e.is_right(e.claimed.reshape(e.x.shape)):
+            return Mistake("shape", f"its values are right: reshape it to {e.x.shape}")
+    return None
+
+
+def _reversed(e: Evidence) -> Mistake | None:
+    for axis in range(e.claimed.ndim if e.fits else 0):
+        if e.is_right(np.flip(e.claimed, axis)):
+            words = f"it is in reverse order along axis {axis}"
+            return Mistake("reversed", words)
+    return None
+
+
+def _shifted(e: Evidence) -> Mistake | None:
+    for axis, n in enumerate(e.x.shape if e.fits else ()):
+        for k in (1, -1):
+            if n > 2 and e.is_right(np.roll(e.claimed, -k, axis)):
+                words = f"its entries are shifted by {k:+d} along axis {axis}"
+                return Mistake("shifted", words)
+    return None
+
+
+# --- Broadcasting and sums ----------------------------------------------------------
+
+
 def _unsummed(e: Evidence) -> Mistake | None:
-    """Return that the gradient has the axes along which its input was broadcast."""
+    """The input was broadcast, and the sum over those axes is missing."""
     if e.claimed.size == e.x.size:
         return None
     padded = (1,) * (e.claimed.ndim - e.x.ndim) + e.x.shape
@@ -216,24 +279,17 @@ def _unsummed(e: Evidence) -> Mistake | None:
         axes = [i for i, n in enumerate(padded) if n != e.claimed.shape[i]]
         if axes and all(padded[i] == 1 for i in axes):
             total = e.claimed.sum(axis=tuple(axes)).reshape(e.x.shape)
-            if e.explained_by(total):
+            if e.is_right(total):
                 words = f"{e.name} was broadcast: its sum over {_axes(axes)} is right"
                 return Mistake("unsummed", words)
     for over in _sums(e.claimed.shape, e.x.shape):
-        if e.explained_by(e.claimed.sum(axis=over)):
+        if e.is_right(e.claimed.sum(axis=over)):
             return Mistake("unsummed", f"its sum over {_axes(over)} is right")
     return None
 
 
-def _reshaped(e: Evidence) -> Mistake | None:
-    if not e.fits and e.claimed.size == e.x.size:
-        if e.explained_by(e.claimed.reshape(e.x.shape)):
-            return Mistake("shape", f"its values are right: reshape it to {e.x.shape}")
-    return None
-
-
 def _spread_wrongly(e: Evidence) -> Mistake | None:
-    """f reduces an axis: its cotangent has to be spread along that one."""
+    """f reduces an axis, and its cotangent is broadcast along another one."""
     c, shape = e.probe.c, e.x.shape
     if not e.fits or len(shape) < 2 or c.ndim not in (len(shape), len(shape) - 1):
         return None
@@ -246,7 +302,7 @@ def _spread_wrongly(e: Evidence) -> Mistake | None:
         with contextlib.suppress(ValueError):
             spread[axis] = np.broadcast_to(one, shape)
     for right, wrong in itertools.permutations(spread, 2):
-        if e.explained_by(e.claimed * spread[right] / spread[wrong]):
+        if e.is_right(e.claimed * spread[right] / spread[wrong]):
             words = (
                 f"the cotangent is spread along axis {wrong}, not along axis {right}"
             )
@@ -255,25 +311,25 @@ def _spread_wrongly(e: Evidence) -> Mistake | None:
 
 
 def _summed_wrongly(e: Evidence) -> Mistake | None:
-    """An input is broadcast: its gradient is a sum over just those axes."""
+    """The input was broadcast, and its gradient is summed over other axes."""
     for name, g in _before_sums(e):
         for wrong in _sums(g.shape, e.claimed.shape):
             if not _alike(e.claimed, g.sum(axis=wrong)):
                 continue
             for right in _sums(g.shape, e.x.shape):
-                if right != wrong and e.explained_by(g.sum(axis=right)):
+                if right != wrong and e.is_right(g.sum(axis=right)):
                     words = f"{name} was summed over {_axes(wrong)}, not {_axes(right)}"
                     return Mistake("axis", words)
     return None
 
 
 def _row_alone(e: Evidence) -> Mistake | None:
-    """A sum over the rows that an input was broadcast to: not one of them."""
+    """The input was broadcast, and one row stands for the sum over all rows."""
     for name, g in _before_sums(e):
         for axis in range(g.ndim):
             rows = np.moveaxis(g, axis, 0)
             same = [k for k, row in enumerate(rows) if _alike(e.claimed, row)]
-            if len(rows) > 1 and same and e.explained_by(rows.sum(axis=0)):
+            if len(rows) > 1 and same and e.is_right(rows.sum(axis=0)):
                 words = f"it is entry {same[0]} of axis {axis} of {name}, not the sum"
                 return Mistake("row", words)
     return None
@@ -298,8 +354,26 @@ def _others(e: Evidence) -> Iterator[tuple[str, Array]]:
             yield name, g
 
 
+def _sums(shape: tuple[int, ...], to: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the axes over which an array can be summed to have the shape `to`."""
+    return [
+        axes
+        for k in range(1, len(shape) + 1)
+        for axes in itertools.combinations(range(len(shape)), k)
+        if tuple(n for i, n in enumerate(shape) if i not in axes) == to
+    ]
+
+
+def _axes(axes: Sequence[int]) -> str:
+    """Write one axis, or several."""
+    return f"axis {axes[0]}" if len(axes) == 1 else f"the axes {tuple(axes)}"
+
+
+# --- The Jacobian -------------------------------------------------------------------
+
+
 def _diagonal(e: Evidence) -> Mistake | None:
-    """Softmax's classic: an output depends on all inputs, not on its own alone."""
+    """Only the diagonal of the Jacobian was used: the classic mistake with softmax."""
     if not e.fits or e.probe.base.shape != e.x.shape:
         return None
     jacobian = e.jacobian()
@@ -318,47 +392,24 @@ def _diagonal(e: Evidence) -> Mistake | None:
 
 
 def _alike_to(whole: Array, located: dict[int, Slope], rtol: float) -> bool:
+    """Return whether a gradient has the slopes of the entries that were located."""
     largest = np.max(np.abs(whole), initial=0.0)
     return all(
         abs(whole[i] - s.value) <= rtol * largest + s.error for i, s in located.items()
     )
 
 
-def _reversed(e: Evidence) -> Mistake | None:
-    for axis in range(e.claimed.ndim if e.fits else 0):
-        if e.explained_by(np.flip(e.claimed, axis)):
-            words = f"it is in reverse order along axis {axis}"
-            return Mistake("reversed", words)
-    return None
+def _alike(a: Array, b: Array) -> bool:
+    """Return whether two arrays are the same but for what differences leave."""
+    if a.shape != b.shape:
+        return False
+    return bool(np.max(np.abs(a - b), initial=0) <= 1e-6 * np.max(np.abs(b), initial=0))
 
 
-def _shifted(e: Evidence) -> Mistake | None:
-    for axis, n in enumerate(e.x.shape if e.fits else ()):
-        for k in (1, -1):
-            if n > 2 and e.explained_by(np.roll(e.claimed, -k, axis)):
-                words = f"its entries are shifted by {k:+d} along axis {axis}"
-                return Mistake("shifted", words)
-    return None
+# --- All of them --------------------------------------------------------------------
 
 
-def _lost_factor(e: Evidence) -> Mistake | None:
-    """A factor that is not constant: the chain rule's, the cotangent, the input."""
-    if not e.fits:
-        return None
-    x, f, c = e.x, e.probe.base, e.probe.c
-    factors = {e.name: x}
-    if f.shape == x.shape:
-        factors |= {"1 - f": 1 - f, "1 - f * f": 1 - f * f, "f": f}
-        factors |= {"the cotangent": c, "the cotangent's square": c * c}
-    for name, factor in factors.items():
-        if e.explained_by(e.claimed * factor):
-            return Mistake("factor missing", f"it lacks the factor {name}")
-        if e.explained_by(e.claimed / factor):
-            return Mistake("factor too many", f"it has the factor {name} too many")
-    return None
-
-
-# The first that explains the gradient is the one that is named.
+# The first that makes the gradient right is the one that is named.
 MISTAKES: list[Callable[[Evidence], Mistake | None]] = [
     _all_zero,
     _swapped_inputs,
@@ -378,34 +429,5 @@ MISTAKES: list[Callable[[Evidence], Mistake | None]] = [
 
 
 def _mistake(e: Evidence) -> Mistake | None:
-    """Turn what was measured of a wrong gradient into a kind of mistake."""
+    """Return the kind of mistake in a wrong gradient, if it is one that is known."""
     return next((m for rule in MISTAKES if (m := rule(e)) is not None), None)
-
-
-def explain(found: Finding, evidence: Evidence) -> None:
-    """Say what the wrong entries share, and what kind of mistake it is."""
-    mistake = _mistake(evidence)
-    said = [_pattern(evidence), mistake.words if mistake else ""]
-    found.pattern = "; ".join(filter(None, said))
-    found.mistake = mistake.name if mistake else ""
-
-
-def _pattern(e: Evidence) -> str:
-    """Say what the wrong entries have in common, and of how many that was seen."""
-    if len(e.located) < 2:
-        return ""
-    where = np.array(list(e.located))
-    some = f" of the {len(where)} that were located" if e.partial else ""
-    said = []
-    if len(where) == e.x.size:
-        said.append("it is all of them")
-    elif e.x.ndim > 1:
-        for axis, places in enumerate(np.unravel_index(where, e.x.shape)):
-            if np.all(places == places[0]):
-                word = ("row", "column")[axis] if e.x.ndim == 2 else f"axis {axis} at"
-                said.append(f"they share {word} {places[0]}{some}")
-    if not np.any(e.claimed.ravel()[where]):
-        said.append(f"each{some} is 0")
-    elif (ratio := _ratio(e)) is not None:
-        said.append(f"analytic / numeric = {ratio:.7g} in each{some}")
-    return "; ".join(said)

@@ -1,13 +1,15 @@
-"""Slopes of f, measured without its gradient, each with a bound on its error.
+"""Slopes of f along a line, by real differences, each with a bound on its error.
 
-Real differences, (phi(x + td) - phi(x - td)) / 2t, are extrapolated to t = 0 (Ridders
-1982). They hold for any function and are good to about 1e-10. A kink in the way shows,
-because the slopes of the two sides stay apart; see `Line.at_kink`. Where f is only
-accurate to float32, many values are fitted with at most one kink anywhere.
+The differences (phi(x + td) - phi(x - td)) / 2t are extrapolated to t = 0 (Ridders
+1982). They hold for any function and are good to about 1e-10. At a kink the slopes of
+the two sides stay apart however small the step: `Line.one_sided` measures both. Where f
+is only accurate to float32, small steps are all rounding, and wide ones cross kinks
+nearby. The bound then includes what a kink nearby may add, and many values are fitted
+(fits.py).
 
-The other oracle, the complex step (`Probe.imaginary`), is good to about 1e-13. It is
-silently wrong for functions that are not analytic, so `search` believes it only where
-real differences agree.
+The other oracle is the complex step, `Probe.imaginary`. It holds for analytic functions
+only and is silently wrong for others (np.abs, np.var, a cast). So `search` believes it
+only of an input along which real differences agree with the gradient that it confirms.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Literal
 
 import numpy as np
 
+from scratchnet.testing.fits import fitted_slope
 from scratchnet.testing.probe import EPS, Probe
 from scratchnet.testing.problems import Array
 
@@ -34,10 +37,16 @@ Oracle = Literal["auto", "complex", "ridders"]  # as a caller chooses
 class Slope:
     """A measured slope along a direction, with a bound on its error.
 
-    `kind` is "" if all is well; "broken" along a block that met a kink or did not
-    settle; and along a single entry "kink", "jump" (the slopes of the two sides grow
-    without bound) or "edge" (f is defined on one side only), with the two slopes; or
-    "stairs" (f is flat but for jumps).
+    Attributes:
+        value: the slope.
+        error: a bound on its error.
+        step: the largest step that it was measured with.
+        kind: "" if f has a derivative. Along a block of entries "broken" (a kink, or
+            no slope to settle on). Along a single entry "kink" (the slopes of the two
+            sides stay apart), "jump" (they grow without bound), "edge" (f is defined on
+            one side only) or "stairs" (f is flat but for jumps).
+        left, right: the slopes of the two sides, where they stay apart.
+
     """
 
     value: float = math.nan
@@ -49,10 +58,16 @@ class Slope:
 
 
 class Line:
-    """Slopes of phi along a direction d in input j, by real differences.
+    """The line x + td through the inputs, and slopes of phi along it at t = 0.
 
-    `unit` is the size of a step t along d that changes the entries by about their own;
-    a slope below `least` is as good as zero, for the kinks that may hide in it.
+    Attributes:
+        probe: what evaluates phi.
+        j: the input that moves.
+        d: the direction, in that input.
+        unit: the t that moves the entries by about their own size.
+        least: a slope below this is as good as zero; a kink may hide in it.
+        moved: which outputs of f have changed along the line so far.
+
     """
 
     def __init__(
@@ -65,10 +80,13 @@ class Line:
         self.least = least
         self.moved = np.zeros(probe.base.shape, dtype=bool)
 
+    def _change(self, t: float) -> float:
+        """Return phi(x + td) - phi(x)."""
+        return self.probe.change(self.j, t * self.d, self.moved)
+
     def sides(self, t: float) -> tuple[float, float, float]:
         """Return the slopes over the steps -t and t, and what rounding does to them."""
-        left = -self.probe.change(self.j, -t * self.d, self.moved) / t
-        right = self.probe.change(self.j, t * self.d, self.moved) / t
+        left, right = -self._change(-t) / t, self._change(t) / t
         steepest = max(abs(v) if math.isfinite(v) else 0.0 for v in (left, right))
         # f is rounded, and so is x + td.
         noise = self.probe.noise_of(self.moved) + 2 * EPS * self.unit * steepest
@@ -118,7 +136,7 @@ class Line:
                     break
                 best, rows, gaps, t = Slope(), [], [], 2 * s
             t /= 2
-        return self.at_kink(best) if depth > 1 else replace(best, kind="broken")
+        return self.one_sided(best) if depth > 1 else replace(best, kind="broken")
 
     def _broken_at(
         self, best: Slope, t: float, bend: float, gap: float, target: float, depth: int
@@ -141,7 +159,7 @@ class Line:
                 return 0.0
         return None
 
-    def at_kink(self, best: Slope) -> Slope:
+    def one_sided(self, best: Slope) -> Slope:
         """Return `best` with the slopes of the two sides, if they stay apart."""
         seen: list[tuple[float, float, float, float]] = []
         t = FIRST_STEP * self.unit
@@ -169,10 +187,10 @@ class Line:
         return replace(best, error=error, kind=kind, left=left, right=right)
 
     def _on_stairs(self, claimed: float) -> bool:
-        """Say whether f has the claimed slope over large steps, and none over small.
+        """Return whether f has the claimed slope over large steps, and 0 over small.
 
         Computing in float32, or rounding, makes a staircase of a smooth function. It
-        is flat almost everywhere, but that is not what its gradient is meant to be.
+        is flat almost everywhere, but zero is not the gradient that is meant.
         """
         t = self.unit
         in_a_row = most = 0
@@ -186,38 +204,35 @@ class Line:
             t /= 2
         return False
 
-    def closer(self, best: Slope, enough: float) -> Slope:
-        """Return the slope to within `enough`, if the fit of many values gives that.
-
-        The more values, the smaller the step that their rounding allows, and the
-        fewer kinks are near enough to matter.
-        """
+    def by_fits(self, best: Slope, enough: float) -> Slope:
+        """Return the slope to within `enough`, if fits of many values give that."""
         noise = self.probe.noise_of(self.moved)
         for n in (64, 256, 1024):
             step = min(FIRST_STEP * self.unit, 4 * noise / enough * (64 / n) ** 0.25)
             hopeless = 4 * noise / (step * math.sqrt(n)) > enough
             if hopeless or n > self.probe.affordable / 3:
                 continue
-            fitted = self._fit(step, n)
-            best = fitted if fitted.error < best.error else best
+            fitted = fitted_slope(self._change, step, n, self.probe.rng)
+            if fitted and fitted[1] < best.error:
+                best = Slope(*fitted, step)
             if best.error <= enough:
                 break
         return best
 
-    def certain(self, best: Slope, claimed: float) -> Slope:
-        """Return the slope, its error no smaller than what is beyond doubt.
+    def verify(self, best: Slope, claimed: float) -> Slope:
+        """Return the slope; its error covers the claimed one, unless that is refuted.
 
-        That it is not the claimed one has to show at far smaller steps too, down to
-        where rounding hides it, and must not shrink with them: near a kink that is too
-        close to be seen, slopes drift to the right one as the steps shrink. Where no
-        step is small enough, fits of many values may tell.
+        The difference has to show at far smaller steps too, down to where rounding
+        hides it, and must not shrink with them: near a kink that is too close to be
+        seen, slopes drift to the right one as the steps shrink. Where no step is small
+        enough, fits of many values may tell.
         """
         off = abs(best.value - claimed)
         if not math.isfinite(off):
             return best
-        at_kink = self.at_kink(best)
-        if at_kink.kind:
-            return at_kink
+        sides = self.one_sided(best)
+        if sides.kind:
+            return sides
         if self._on_stairs(claimed):
             return replace(best, kind="stairs", error=max(best.error, 1.01 * off))
         if off <= 0.02 * abs(claimed):
@@ -243,7 +258,7 @@ class Line:
         if shown > 1 and abs(before - best.value) < off / 2:
             return best
         # Fits over different steps must both say so; or slopes, by far.
-        seen = [self.closer(Slope(), off / part) for part in (3, 6)]
+        seen = [self.by_fits(Slope(), off / part) for part in (3, 6)]
         if not all(math.isfinite(s.value) for s in seen):
             other = self.slope(0.0, depth=6, start=0.7 * FIRST_STEP * self.unit)
             seen = [replace(s, error=4 * s.error) for s in (best, other)]
@@ -251,64 +266,8 @@ class Line:
             return seen[-1]
         return replace(best, error=max(best.error, 1.01 * off))
 
-    def _fit(self, step: float, n: int) -> Slope:
-        """Fit n values up to `step` on either side: their rounding averages out.
 
-        The model is a polynomial with at most one kink, at any place and of any size:
-        an odd part in t and t^3, an even part in 1, t^2 and t^4, and a ramp that starts
-        at the kink, which both parts have half of. The slopes at t = 0 of all models
-        that explain the values as well as the best does make the bound. There is none
-        if what the best leaves is not rounding alone.
-        """
-        t = (np.arange(n) + self.probe.rng.random(n)) / n
-        moves = [(step * s * self.d, -step * s * self.d) for s in t]
-        changes = [
-            [self.probe.change(self.j, m, self.moved) for m in ms] for ms in moves
-        ]
-        up, down = np.array(changes).T / step
-        odd, even = (up - down) / 2, (up + down) / 2
-        if not np.all(np.isfinite(odd)) or len(np.unique(odd)) < 5:
-            return Slope()
-        slope, rest, line = _fitted(t, odd, even)
-        places = np.append(1e-9, np.linspace(0.02, 0.95, 48))
-        places = np.append(-places[::-1], places)
-        for _ in range(3):
-            ramps = np.maximum(t[:, None] - np.abs(places), 0.0)
-            turns, kinks, _ = _fitted(t, np.sign(places) * ramps, ramps)
-            lengths = np.linalg.norm(kinks, axis=0)
-            turns, kinks = turns / lengths, kinks / lengths
-            along = rest @ kinks  # the size of the kink at each place
-            most = int(np.argmax(np.abs(along)))
-            used = places
-            near = places[max(most - 1, 0)], places[min(most + 1, len(places) - 1)]
-            places = np.unique(np.append(places, np.linspace(*near, 24)))
-        left_over = rest - along[most] * kinks[:, most]
-        square = left_over @ left_over / (2 * n - 7)
-        white = np.mean(np.diff(left_over) ** 2) / 2
-        second = np.max(np.abs(left_over @ kinks))
-        if square > (1 + 4 / math.sqrt(n)) * white or second > 4.5 * math.sqrt(white):
-            return Slope()
-        likely = along**2 >= along[most] ** 2 - 20 * square
-        at = np.flatnonzero(likely)
-        likely[np.clip(np.append(at - 1, at + 1), 0, len(used) - 1)] = True
-        values = (slope - along * turns)[likely]
-        wide = 4 * np.sqrt(square * (line @ line + turns[likely] ** 2))
-        low, high = float(np.min(values - wide)), float(np.max(values + wide))
-        return Slope((low + high) / 2, (high - low) / 2, step)
-
-
-def _fitted(t: Array, odd: Array, even: Array) -> tuple[Array, Array, Array]:
-    """Fit the odd and even parts of values at t and -t; for each column, if several.
-
-    Return the slope at 0, what the fit leaves of both parts in one, and the weights of
-    the odd part's values in the slope.
-    """
-    left = []
-    for powers, values in (([t, t**3], odd), ([t**0, t**2, t**4], even)):
-        basis, _ = np.linalg.qr(np.stack(powers, axis=1))
-        left.append(values - basis @ (basis.T @ values))
-    weights = np.linalg.pinv(np.stack([t, t**3], axis=1))[0]
-    return weights @ odd, np.concatenate(left), weights
+# --- Ridders' extrapolation ---------------------------------------------------------
 
 
 def _extrapolate(middle: float, above: list[float]) -> list[float]:
@@ -320,7 +279,7 @@ def _extrapolate(middle: float, above: list[float]) -> list[float]:
 
 
 def _unseen_kink(gaps: list[float]) -> float:
-    """Bound what a kink near x adds to a slope; steps halve, `gaps` are right - left.
+    """Bound what a kink near x adds to a slope. Steps halve; `gaps` are right - left.
 
     A kink adds to one side only: as much to the gap as twice to the central slope.
     The gap of a smooth function is a series in odd powers of t, so each gap follows

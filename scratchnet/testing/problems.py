@@ -26,7 +26,7 @@ Function = Callable[..., Any]
 Pairs = Sequence[Function]  # (f, gradient) or (f, vjp)
 Inputs = ArrayLike | Tensor | Sequence[ArrayLike | Tensor]
 
-SINGLY = 8  # up to so many entries, each is checked alone
+MAX_ALONE = 8  # up to so many entries, each is checked alone
 MAX_NODES = 300  # recorded calls that are searched for a wrong rule
 COTANGENT = "its cotangent"
 
@@ -40,7 +40,7 @@ class Problem(abc.ABC):
         dtypes: the dtype that each of them was given in.
         may_be_zero: whether a gradient of zero is no reason to call it vacuous.
         label: what a report calls the number that is differentiated.
-        singly: up to so many entries, each is checked alone.
+        max_alone: up to so many entries, each is checked alone.
 
     """
 
@@ -49,7 +49,7 @@ class Problem(abc.ABC):
     dtypes: list[np.dtype[Any]]
     may_be_zero: list[bool]
     label = "sum(c * f)"
-    singly = SINGLY
+    max_alone = MAX_ALONE
 
     @abc.abstractmethod
     def value(self, xs: list[Array]) -> Array:
@@ -132,7 +132,7 @@ def _array(y: object) -> Array:
     raise TypeError(f"gradcheck: f returned {kind}; it must return one array of floats")
 
 
-# --- Functions of plain arrays --------------------------------------------------------
+# --- Functions of plain arrays ------------------------------------------------------
 
 
 class Pair(_OfInputs):
@@ -192,7 +192,7 @@ def _takes(f: Function, n: int) -> bool:
     return True
 
 
-# --- Functions of Tensors -------------------------------------------------------------
+# --- Functions of Tensors -----------------------------------------------------------
 
 
 class TensorFunction(_OfInputs):
@@ -315,7 +315,7 @@ class SecondOrder(Problem):
     """
 
     label = "sum(c * gradient of f)"
-    singly = 1  # each value is a backward pass
+    max_alone = 1  # each value is a backward pass
 
     def __init__(self, first: TensorFunction) -> None:
         c = random_signs(np.random.default_rng(1), first.value(first.xs).shape)
@@ -364,7 +364,7 @@ def problems_of(f: Function | Pairs, inputs: Inputs, order: int) -> list[Problem
     return [Pair(f[0], f[1], inputs)]
 
 
-# --- For all of them ------------------------------------------------------------------
+# --- For all of them ----------------------------------------------------------------
 
 
 def flatten(gradients: Sequence[Array | None], xs: Sequence[Array]) -> Array:

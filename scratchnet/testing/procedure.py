@@ -1,4 +1,10 @@
-"""One check from beginning to end."""
+"""One check from beginning to end.
+
+First comes what would make a search pointless: values of f that are not finite, two
+calls that differ, a gradient that raises or has a wrong shape. Then each input is
+searched, kinks are looked at together, and a wrong gradient is explained: the kind of
+mistake, and the function whose own rule is wrong.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +39,10 @@ def check(
     allow: Collection[str] = (),
     find_rule: bool = True,
 ) -> GradientReport:
-    """Check all inputs of a problem and report; with its kind and rule, if wrong."""
+    """Check the gradients of all inputs of a problem; return the report.
+
+    `find_rule` is whether to look for the mistake and for the rule at fault.
+    """
     probe = Probe(problem, np.random.default_rng(rng))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -63,7 +72,7 @@ def _wrong_rule(problem: Problem) -> str | None:
 
 
 def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]:
-    """Look at what would make the entries not worth looking at; then at the entries."""
+    """Return what is found of each input, or the one thing that makes it pointless."""
     problem = probe.problem
     if not np.all(np.isfinite(probe.base)):
         at = tuple(np.argwhere(~np.isfinite(probe.base))[0])
@@ -122,7 +131,7 @@ def _unfit(
 
 
 def _differ(a: Array | None, b: Array | None) -> bool:
-    """Say whether two results of one call differ by more than the order of a sum."""
+    """Return whether two results of one call differ by more than the order of a sum."""
     if a is None or b is None:
         return a is not b
     if a.shape != b.shape:
@@ -136,10 +145,10 @@ def _first(y: Array) -> str:
 
 
 def _in_own_precision(probe: Probe, gradients: Sequence[Array | None]) -> list[Finding]:
-    """Compare the gradient in float32, if the inputs are that, with it in float64.
+    """Compare the gradient of float32 inputs, computed in float32, with float64's.
 
-    What float32 may cost is measured: what a change of the inputs in their last digit
-    does to the gradient.
+    What float32 may cost is measured: by how much the gradient changes if the inputs
+    change in their last digit.
     """
     problem = probe.problem
     eps = max(float(np.finfo(dtype).eps) for dtype in problem.dtypes)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +34,7 @@ MAX_COUNTED = 4096  # ... in gradients of up to this size
 MAX_CALLS = 50_000  # evaluations of f for one input, after which the rest is left
 
 
-# --- One input ------------------------------------------------------------------------
+# --- One input ----------------------------------------------------------------------
 
 
 def examine(
@@ -104,7 +105,7 @@ def _zero(found: Finding, search: Search, g: Array | None) -> Finding:
 
 
 def _unseen(search: Search, name: str) -> str:
-    """Say how many entries noise or the budget left unchecked."""
+    """Return, in words, how many entries noise or the budget left unchecked."""
     if search.lost:
         return (
             f"{search.lost} entries of {name} cannot be told: f is accurate to "
@@ -156,22 +157,60 @@ def _count(search: Search) -> dict[int, Slope]:
     return {int(i): Slope(float(numeric[i]), float(margin[i])) for i in wrong}
 
 
-# --- Its entries ----------------------------------------------------------------------
+# --- Its entries --------------------------------------------------------------------
+
+
+class _Measured(NamedTuple):
+    """What real differences say of one block.
+
+    Attributes:
+        slope: the slope along the block.
+        agrees: whether the gradient has that slope.
+        blind: how large a relative error of a single entry could hide there.
+        confirmed: the gradient agrees, and no error could hide that is to be seen.
+        constant: the gradient is zero, and f does not change, to the last bit.
+        hidden: the gradient agrees, and noise would hide an error in any entry.
+
+    """
+
+    slope: Slope
+    agrees: bool
+    blind: float
+    confirmed: bool
+    constant: bool
+    hidden: bool
 
 
 class Search:
-    """The search through the entries of input j for those that are not right."""
+    """The search through the n entries of input j for those that are not right.
+
+    Attributes:
+        probe: f near the inputs.
+        j: the input.
+        analytic: the gradient under test, of shape (n,).
+        doubt: bounds on its rounding (n,).
+        scale: steps in proportion to the entries of the input (n,).
+        size: what the error of each entry is compared with (n,).
+        order: the entries, those of large `size` first (n,).
+        least: a slope below this is as good as zero.
+        zero: whether the gradient is zero but for rounding.
+        complex: whether f takes complex numbers.
+        blind: the largest relative error of one entry that may have gone unseen.
+        lost: how many entries noise hides.
+        left: how many entries the budget did not allow.
+
+    """
 
     def __init__(self, probe: Probe, j: int, analytic: Array) -> None:
         self.probe = probe
         self.j = j
-        self.analytic = analytic  # (n,) the gradient under test
-        self.doubt = probe.rounding[j]  # (n,) bounds on its rounding
-        self.scale = probe.scale[j]  # (n,) steps in proportion to the entries
-        self.blind = 0.0  # the largest error of one entry that may have gone unseen
-        self.lost = 0  # entries that noise hides
-        self.left = 0  # entries that the budget did not allow
-        self.complex = False  # whether f takes complex numbers
+        self.analytic = analytic
+        self.doubt = probe.rounding[j]
+        self.scale = probe.scale[j]
+        self.blind = 0.0
+        self.lost = 0
+        self.left = 0
+        self.complex = False
         size = finite_size(analytic)
         floor = NEGLIGIBLE * float(np.max(size))
         # What a slope of zero may look like to the differences.
@@ -179,7 +218,6 @@ class Search:
             4 * (probe.noise / FIRST_STEP / self.scale + self.doubt) + SMALLEST_NORMAL
         )
         self.zero = bool(np.all(size <= 8 * zero))
-        # What the error of each entry is held against.
         size = np.where(size < floor, 10 * floor, size)
         self.size = zero / TARGET if self.zero else size
         self.least = 1e-3 * float(np.max(self.size))
@@ -187,7 +225,7 @@ class Search:
         self.order = np.argsort(-self.size, kind="stable")
 
     def by_complex_step(self, most: int) -> list[int] | None:
-        """Return up to `most` entries of which the complex step says otherwise.
+        """Return up to `most` entries that the complex step contradicts.
 
         None if f does not take complex numbers.
         """
@@ -214,7 +252,8 @@ class Search:
     def by_differences(self, aim: float, calls: int, most: int) -> list[Entry]:
         """Return the entries that real differences do not confirm, to within `aim`.
 
-        At most `most` wrong ones; `lost` and `left` count those not looked at.
+        At most `most` wrong ones; `lost` and `left` count those not looked at. It takes
+        up to `calls` evaluations of f.
         """
         blocks = self._blocks(aim == TARGET)
         found: list[Entry] = []
@@ -229,31 +268,22 @@ class Search:
             if budget.over():
                 self.left += len(block)
                 continue
-            d = self._direction(block, self.scale)
-            reach = np.abs(d[block]) * self.size[block]
-            unit, depth = (self.scale[block[0]], 3) if len(block) == 1 else (1.0, 1)
-            line = Line(self.probe, self.j, d, unit, self.least * np.max(np.abs(d)))
-            slope = line.slope(aim * np.min(reach) / 4, depth)
-            agrees, blind = self._compare(slope, d)
-            # The best that rounding permits, in the smallest entry and in the largest.
-            noise = self.probe.noise / (FIRST_STEP * unit)
-            enough = max(aim, min(NOISY, 4 * noise / np.min(reach)))
-            zeros = not np.any(self.analytic[block])
-            if agrees and blind <= (NOISY if len(block) == 1 else enough):
-                self.blind = max(self.blind, blind)
-            elif agrees and zeros and len(block) > 1 and not np.any(line.moved):
-                pass  # f does not change with these, to the last bit
-            elif len(block) == 1 and agrees:  # to see more takes long
-                i = int(block[0])
+            seen = self._measure(block, aim)
+            if seen.confirmed:
+                self.blind = max(self.blind, seen.blind)
+            elif len(block) == 1 and seen.agrees:  # to see more takes long
+                i, slope = int(block[0]), seen.slope
                 later.append((abs(slope.value - self.analytic[i]) / slope.error, i))
             elif len(block) == 1:
                 i = int(block[0])
-                quick = Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
+                quick = self._entry(i, seen.slope)
                 found += [quick] if wrong >= CLOSE_LOOKS else self._suspect(i)
                 wrong += bool(found) and found[-1].verdict == "wrong"
-            elif agrees and noise > NOISY * np.max(reach) and not zeros:
+            elif seen.constant:
+                pass
+            elif seen.hidden:
                 self.lost += len(block)
-            elif budget.hopeless and (agrees or slope.kind):
+            elif budget.hopeless and (seen.agrees or seen.slope.kind):
                 self.left += len(block)
             else:
                 blocks += _split(block)
@@ -262,6 +292,28 @@ class Search:
         if not wrong:
             found += self._look_closer(sorted(later, reverse=True), budget)
         return found
+
+    def _measure(self, block: Array, aim: float) -> _Measured:
+        """Measure the slope along a block, and compare the gradient with it."""
+        alone = len(block) == 1
+        d = self._direction(block, self.scale)
+        reach = np.abs(d[block]) * self.size[block]
+        unit, depth = (self.scale[block[0]], 3) if alone else (1.0, 1)
+        line = Line(self.probe, self.j, d, unit, self.least * np.max(np.abs(d)))
+        slope = line.slope(aim * np.min(reach) / 4, depth)
+        agrees, blind = self._compare(slope, d)
+        # The best that rounding permits, in the smallest entry and in the largest.
+        noise = self.probe.noise / (FIRST_STEP * unit)
+        enough = max(aim, min(NOISY, 4 * noise / np.min(reach)))
+        zeros = not np.any(self.analytic[block])
+        return _Measured(
+            slope,
+            agrees,
+            blind,
+            confirmed=agrees and blind <= (NOISY if alone else enough),
+            constant=agrees and zeros and not np.any(line.moved),
+            hidden=bool(agrees and noise > NOISY * np.max(reach) and not zeros),
+        )
 
     def _look_closer(
         self, later: list[tuple[float, int]], budget: Budget
@@ -286,7 +338,7 @@ class Search:
 
     def _blocks(self, alone: bool) -> list[Array]:
         n = len(self.order)
-        alone = alone and n <= self.probe.problem.singly
+        alone = alone and n <= self.probe.problem.max_alone
         return np.array_split(self.order, n if alone else 1)[::-1]
 
     def _direction(self, block: Array, weight: Array) -> Array:
@@ -298,7 +350,7 @@ class Search:
         return d
 
     def _compare(self, slope: Slope, d: Array) -> tuple[bool, float]:
-        """Say whether the gradient has this slope along d, within error and rounding.
+        """Return whether the gradient has this slope along d, as far as can be known.
 
         And how large a relative error of a single entry could hide there.
         """
@@ -325,13 +377,17 @@ class Search:
             if claimed == 0.0 and slope.error > enough and self._flat(i, size):
                 slope = Slope(0.0, 0.0, line.unit)
             elif slope.error > enough:
-                slope = line.closer(slope, enough)
+                slope = line.by_fits(slope, enough)
             off = abs(slope.value - claimed)
             if not off <= slope.error + doubt:
-                slope = line.certain(slope, claimed)
+                slope = line.verify(slope, claimed)
             if off <= FLOAT32_ERROR * abs(claimed) and self._agreed(slope, i) is None:
                 slope = replace(slope, error=max(slope.error, off))
-        return Entry(i, claimed, slope, doubt)
+        return self._entry(i, slope)
+
+    def _entry(self, i: int, slope: Slope) -> Entry:
+        """Return entry i, with what was measured there."""
+        return Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
 
     def _flat(self, i: int, size: float) -> bool:
         """Return whether f does not change with entry i, to the last bit.
