@@ -279,8 +279,6 @@ def unit_interval(owner: str, x: Array, instead: str) -> None:
 
 # --- What a system is made of -------------------------------------------------------
 
-OBJECTIVES = ("saturating", "non_saturating", "relativistic")
-
 
 def sizes(owner: str, sizes: Any, name: str = "sizes") -> None:
     """Raise an error unless `sizes` are two or more positive ints."""
@@ -296,55 +294,3 @@ def sizes(owner: str, sizes: Any, name: str = "sizes") -> None:
         )
     for i, size in enumerate(sizes):
         count(owner, f"{name}[{i}]", size)
-
-
-def autoencoder(owner: str, given: Any, output: str, loss: str) -> None:
-    """Raise an error unless an autoencoder can be made of sizes, output and loss."""
-    sizes(owner, given)
-    choice(owner, "output", output, ("sigmoid", "linear", "activation"))
-    choice(owner, "loss", loss, ("squared", "cross_entropy"))
-    if loss == "cross_entropy" and output != "sigmoid":
-        raise ValueError(
-            f"{owner}: loss='cross_entropy' compares probabilities; "
-            f"output='sigmoid' expected, not {output!r}"
-        )
-
-
-def vae(owner: str, given: Any, decoder: str, beta: float) -> None:
-    """Raise an error unless a VAE can be made of sizes, decoder and beta."""
-    sizes(owner, given)
-    choice(owner, "decoder", decoder, ("bernoulli", "gaussian"))
-    number(owner, "beta", beta, "[0, inf)")
-
-
-def gan(
-    generator: Any,
-    discriminator: Any,
-    output: str,
-    objective: str,
-    r1: float,
-    r2: float,
-    packing: int,
-) -> None:
-    """Raise an error unless a GAN can be made of these."""
-    count("GAN", "packing", packing)
-    sizes("GAN", generator, "generator")
-    sizes("GAN", discriminator, "discriminator")
-    choice("GAN", "output", output, ("linear", "sigmoid", "tanh"))
-    choice("GAN", "objective", objective, OBJECTIVES)
-    columns = packing * generator[-1]
-    if discriminator[0] != columns or discriminator[-1] != 1:
-        raise ValueError(
-            f"GAN: the discriminator takes {discriminator[0]} columns to "
-            f"{discriminator[-1]}; {columns} to 1 expected, the generator making "
-            f"{generator[-1]} and packing being {packing}"
-        )
-    for name, gamma in (("r1", r1), ("r2", r2)):
-        if number("GAN", name, gamma, "[0, inf)") and len(discriminator) < 3:
-            raise ValueError(f"GAN: {name} needs a discriminator with a hidden layer")
-
-
-def packs(n: int, packing: int) -> None:
-    """Raise ValueError unless n rows are a whole number of packs."""
-    if n % packing:
-        raise ValueError(f"GAN: {n} rows are no multiple of packing={packing}")

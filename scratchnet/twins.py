@@ -1,16 +1,77 @@
-"""What a trained VAE is asked for: samples, its bound on log p(x), and log p(x) itself.
+"""What both twins of a system share, besides the gradient that tells them apart.
 
-The VAE with the engine and the one by hand both answer through this, on plain arrays.
+The rules of a system's options, what a trained VAE is asked for, the layers of a stack,
+and where a corruption enters. The twin with the engine and the one by hand both answer
+through this, on plain arrays.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from scratchnet import backend, checks
 from scratchnet.backend import Array
+
+# --- The options of a system --------------------------------------------------------
+
+OBJECTIVES = ("saturating", "non_saturating", "relativistic")
+
+
+def check_autoencoder(owner: str, given: Any, output: str, loss: str) -> None:
+    """Raise an error unless an autoencoder can be made of sizes, output and loss."""
+    checks.sizes(owner, given)
+    checks.choice(owner, "output", output, ("sigmoid", "linear", "activation"))
+    checks.choice(owner, "loss", loss, ("squared", "cross_entropy"))
+    if loss == "cross_entropy" and output != "sigmoid":
+        raise ValueError(
+            f"{owner}: loss='cross_entropy' compares probabilities; "
+            f"output='sigmoid' expected, not {output!r}"
+        )
+
+
+def check_vae(owner: str, given: Any, decoder: str, beta: float) -> None:
+    """Raise an error unless a VAE can be made of sizes, decoder and beta."""
+    checks.sizes(owner, given)
+    checks.choice(owner, "decoder", decoder, ("bernoulli", "gaussian"))
+    checks.number(owner, "beta", beta, "[0, inf)")
+
+
+def check_gan(
+    generator: Any,
+    discriminator: Any,
+    output: str,
+    objective: str,
+    r1: float,
+    r2: float,
+    packing: int,
+) -> None:
+    """Raise an error unless a GAN can be made of these."""
+    checks.count("GAN", "packing", packing)
+    checks.sizes("GAN", generator, "generator")
+    checks.sizes("GAN", discriminator, "discriminator")
+    checks.choice("GAN", "output", output, ("linear", "sigmoid", "tanh"))
+    checks.choice("GAN", "objective", objective, OBJECTIVES)
+    columns = packing * generator[-1]
+    if discriminator[0] != columns or discriminator[-1] != 1:
+        raise ValueError(
+            f"GAN: the discriminator takes {discriminator[0]} columns to "
+            f"{discriminator[-1]}; {columns} to 1 expected, the generator making "
+            f"{generator[-1]} and packing being {packing}"
+        )
+    for name, gamma in (("r1", r1), ("r2", r2)):
+        if checks.number("GAN", name, gamma, "[0, inf)") and len(discriminator) < 3:
+            raise ValueError(f"GAN: {name} needs a discriminator with a hidden layer")
+
+
+def check_packs(n: int, packing: int) -> None:
+    """Raise ValueError unless n rows are a whole number of packs."""
+    if n % packing:
+        raise ValueError(f"GAN: {n} rows are no multiple of packing={packing}")
+
+
+# --- What a trained VAE is asked for ------------------------------------------------
 
 ROWS = 4096  # of z at once, so that memory stays bounded
 
@@ -23,6 +84,19 @@ class LatentVariableModel:
 
     sizes: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The axis of several draws of z for each sample: () for one, or (k,)."""
+        return ()
+
+    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return what a training step takes: x (n, d), and fresh noise ε (n, c).
+
+        With k draws of z for each sample ε is (n, k, c).
+        """
+        x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
+        return x, self._normal((len(x), *self.draws, self.sizes[-1]), rng)
 
     def posterior(self, x: Any) -> tuple[Any, Any]:
         """Return mu and log_var of q(z | x) = N(mu, exp(log_var)): (n, c) each."""
@@ -97,13 +171,6 @@ class LatentVariableModel:
         result: Array = largest + np.log(total) - math.log(k)
         return result
 
-    def _with_noise(
-        self, x: Any, draws: tuple[int, ...], rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        """Return the samples x (n, d), and ε (n, *draws, c) for them."""
-        x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
-        return x, self._normal((len(x), *draws, self.sizes[-1]), rng)
-
     def _normal(
         self, shape: tuple[int, ...], rng: np.random.Generator, like: Any = None
     ) -> Array:
@@ -155,3 +222,139 @@ def layer_options(sizes: Sequence[int], k: int) -> dict[str, Any]:
     if k > 1:
         options |= {"output": "activation", "loss": "squared"}
     return options
+
+
+class Stacked:
+    """An autoencoder of several layers, each of which can be trained on its own.
+
+    A subclass is an autoencoder too; it has `kind` and `_write`.
+
+    Args:
+        sizes: columns of the data, hidden layers, length of the code.
+        **options: as for the autoencoder.
+
+    """
+
+    kind: type[Any]  # the autoencoder that a layer is
+    state_dict: Any  # the autoencoder's
+    sizes: tuple[int, ...]
+
+    def __init__(
+        self, sizes: Sequence[int] = (784, 512, 256, 16), **options: Any
+    ) -> None:
+        super().__init__(sizes, **options)  # type: ignore[call-arg]  # the autoencoder's
+        del options["rng"]  # a layer's weights are the stack's
+        self._options = options
+
+    def layer(self, k: int) -> Any:
+        """Return layer k = 1, 2, ... as an autoencoder, with this stack's weights.
+
+        It takes the codes of layer k - 1 to those of layer k and back, through the
+        activations that are there in the stack. The first has the stack's own output
+        and loss; the others, squared error.
+
+        Raises:
+            ValueError: there is no layer k.
+
+        """
+        names = layer_names(self.sizes, k)
+        options = self._options | layer_options(self.sizes, k)
+        made = self.kind(self.sizes[k - 1 : k + 1], **options)
+        state = self.state_dict()
+        made.load_state_dict({mine: state[name] for mine, name in names.items()})
+        return made
+
+    def set_layer(self, k: int, layer: Any) -> None:
+        """Take over the weights of what `layer(k)` returned.
+
+        Raises:
+            TypeError, ValueError: there is no layer k, or it is another one.
+
+        """
+        if not isinstance(layer, self.kind):
+            raise TypeError(
+                f"set_layer: a {type(layer).__name__} given, an Autoencoder expected"
+            )
+        state = layer.state_dict()
+        names = layer_names(self.sizes, k)
+        found = {name: state[mine] for mine, name in names.items()}
+        self._write(f"{type(self).__name__}.set_layer", found)
+
+    def _write(self, owner: str, found: dict[str, np.ndarray]) -> None:
+        """Set the parameters of these names, or none (ValueError)."""
+        raise NotImplementedError  # each subclass has its own
+
+
+# --- Where a corruption enters ------------------------------------------------------
+
+
+class Denoising:
+    """An autoencoder from corrupted samples to clean ones.
+
+    A subclass is an autoencoder too.
+
+    Args:
+        sizes: as for the autoencoder.
+        corruption: called as corruption(x, rng) for each batch, or with what else
+            belongs to the samples: corruption(x, depth, rng). See data/corruption.py.
+        **options: as for the autoencoder.
+
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int] = (784, 256, 64),
+        *,
+        corruption: Callable[..., Array],
+        **options: Any,
+    ) -> None:
+        super().__init__(sizes, **options)  # type: ignore[call-arg]  # the autoencoder's
+        self.corruption = corruption
+
+    def with_noise(
+        self, x: Array, *given: Array, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Return what a training step takes: x (n, d), and x corrupted afresh."""
+        x, *more = checks.plain_arrays(type(self).__name__, "x", (x, *given))
+        return x, self.corruption(x, *more, rng)
+
+    def check(self, x: Array, *given: Array) -> None:
+        """Raise an error unless x, and what the corruption is given, will do."""
+        super().check(x)  # type: ignore[misc]  # the autoencoder's
+        if hasattr(self.corruption, "check"):
+            self.corruption.check(x, *given)
+
+
+# --- Several draws of a code --------------------------------------------------------
+
+
+class ImportanceWeighted:
+    """A VAE trained on the bound of k draws.
+
+    A subclass is a VAE too.
+
+    Args:
+        sizes: as for the VAE.
+        k: how many draws there are of each code.
+        **options: as for the VAE; β has no place in this bound.
+
+    Raises:
+        TypeError, ValueError: an argument has a wrong type or value.
+
+    """
+
+    beta: float
+
+    def __init__(
+        self, sizes: Sequence[int] = (784, 512, 20), *, k: int = 5, **options: Any
+    ) -> None:
+        checks.count("IWAE", "k", k)
+        self.k = k
+        super().__init__(sizes, **options)  # type: ignore[call-arg]  # the VAE's
+        if self.beta != 1:
+            raise ValueError("IWAE: the importance-weighted bound has no beta")
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The axis of the k draws of z for each sample."""
+        return (self.k,)

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from scratchnet import anomaly, byhand, checks, detect_anomaly, models, nn, optim
+from scratchnet import anomaly, byhand, detect_anomaly, models, nn, optim, twins
 from scratchnet.anomaly import watched
 from scratchnet.graph import no_grad
 from scratchnet.kernels import activations
@@ -147,7 +147,7 @@ def test_nothing_is_found_in_healthy_systems_and_nothing_is_changed():
             np.testing.assert_array_equal(a, after[name])
 
 
-@pytest.mark.parametrize("objective", checks.OBJECTIVES)
+@pytest.mark.parametrize("objective", twins.OBJECTIVES)
 def test_a_healthy_game_too(objective):
     options = {"rng": rng(0), "objective": objective, "r1": 1.0, "r2": 1.0}
     gan = byhand.GAN(**NETS, **options, batch_size=8, dtype=np.float64)

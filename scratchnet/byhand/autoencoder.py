@@ -59,7 +59,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks
+from scratchnet import backend, checks, twins
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
 from scratchnet.byhand.system import Minimizer
@@ -109,7 +109,7 @@ class Autoencoder(Minimizer):
         **options: Unpack[UpdateOptions],
     ) -> None:
         checks.rng(self._name, rng)
-        checks.autoencoder(self._name, sizes, output, loss)
+        twins.check_autoencoder(self._name, sizes, output, loss)
         checks.function(self._name, "init", init, "nn.glorot_uniform")
         super().__init__(batch_size, dtype)
         self.sizes = tuple(sizes)

@@ -9,17 +9,12 @@ x, which nothing before (8) has seen. In the gradient (10 to 12) x̃ occurs once
 encoder's h_0 in (3).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-
-from scratchnet import checks
+from scratchnet import checks, twins
 from scratchnet.backend import Array
 from scratchnet.byhand.autoencoder import Autoencoder
 
 
-class DenoisingAutoencoder(Autoencoder):
+class DenoisingAutoencoder(twins.Denoising, Autoencoder):
     """An autoencoder from corrupted samples to clean ones; `step` allocates nothing.
 
     Args:
@@ -29,23 +24,6 @@ class DenoisingAutoencoder(Autoencoder):
         **options: as for `Autoencoder`.
 
     """
-
-    def __init__(
-        self,
-        sizes: Sequence[int] = (784, 256, 64),
-        *,
-        corruption: Callable[..., Array],
-        **options: Any,
-    ) -> None:
-        super().__init__(sizes, **options)
-        self.corruption = corruption
-
-    def with_noise(
-        self, x: Array, *given: Array, rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        """Return a batch for `step` or `loss`: x (n, d), and x corrupted afresh."""
-        x, *more = checks.plain_arrays(self._name, "x", (x, *given))
-        return x, self.corruption(x, *more, rng)
 
     def forward(self, x: Array, corrupted: Array | None = None) -> Array:
         """Compute the loss of clean x (n, d) against what is made of `corrupted`.
@@ -58,9 +36,3 @@ class DenoisingAutoencoder(Autoencoder):
         corrupted = self._check_rows(corrupted, self.sizes[0], "corrupted")
         checks.equal_rows(self._name, x=x, corrupted=corrupted)
         return self._forward(x, corrupted)
-
-    def check(self, x: Array, *given: Array) -> None:
-        """Raise an error unless x, and what the corruption is given, will do."""
-        super().check(x)
-        if hasattr(self.corruption, "check"):
-            self.corruption.check(x, *given)

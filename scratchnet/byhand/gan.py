@@ -108,7 +108,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import backend, checks
+from scratchnet import backend, checks, twins
 from scratchnet.backend import Array
 from scratchnet.byhand.mlp import MLP, shapes
 from scratchnet.byhand.system import System
@@ -165,7 +165,7 @@ class GAN(System):
         **options: Unpack[GANUpdateOptions],
     ) -> None:
         checks.rng(self._name, rng)
-        checks.gan(generator, discriminator, output, objective, r1, r2, packing)
+        twins.check_gan(generator, discriminator, output, objective, r1, r2, packing)
         if (r1 or r2) and activation not in ("relu", "leaky_relu"):
             raise ValueError(
                 f"GAN: r1 and r2 are derived for relu and leaky_relu, not {activation}"
@@ -361,7 +361,7 @@ class GAN(System):
         """Return the logits of D(x) (n / packing, 1) for x (n, d), for any n."""
         d, m = self.generator_sizes[-1], self.packing
         x = checks.rows(self._name, x, d, self.dtype)
-        checks.packs(len(x), m)
+        twins.check_packs(len(x), m)
         return self._in_batches(self.discriminator.forward, x.reshape(-1, m * d), 1)
 
     # Checks
@@ -372,7 +372,7 @@ class GAN(System):
 
     def _check_noise(self, z: Array) -> Array:
         z = self._check_rows(z, self.generator_sizes[0], "z")
-        checks.packs(len(z), self.packing)
+        twins.check_packs(len(z), self.packing)
         return z
 
     def _check_pair(self, x: Array, z: Array) -> tuple[Array, Array]:

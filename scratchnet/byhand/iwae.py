@@ -52,13 +52,13 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import backend, checks
+from scratchnet import backend, checks, twins
 from scratchnet.backend import Array
 from scratchnet.byhand.vae import VAE
 from scratchnet.kernels import activations
 
 
-class IWAE(VAE):
+class IWAE(twins.ImportanceWeighted, VAE):
     """An importance-weighted autoencoder whose `step` allocates nothing.
 
     Args:
@@ -74,11 +74,7 @@ class IWAE(VAE):
     def __init__(
         self, sizes: Sequence[int] = (784, 512, 20), *, k: int = 5, **options: Any
     ) -> None:
-        checks.count(self._name, "k", k)
-        self.k = k
-        super().__init__(sizes, **options)
-        if self.beta != 1:
-            raise ValueError("IWAE: the importance-weighted bound has no beta")
+        super().__init__(sizes, k=k, **options)
         n, c = self.batch_size, self.sizes[-1]
         self._log_w = backend.empty((n, k), self.dtype)
         self._row = backend.empty((n, k), self.dtype)
@@ -88,10 +84,6 @@ class IWAE(VAE):
 
     def _decoder_rows(self) -> int:
         return self.batch_size * self.k
-
-    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, k, c)."""
-        return self._with_noise(x, (self.k,), rng)
 
     def forward(self, x: Array, eps: Array) -> Array:
         """Compute the loss of x (n, d) under the noise eps (n, k, c), and return it."""

@@ -15,16 +15,17 @@ propagated to the layers below, and nothing comes from those above, so the gradi
 (10 to 12) of that small system. Then the whole stack is trained end to end from there.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import numpy as np
 
 from scratchnet import twins
 from scratchnet.byhand.autoencoder import Autoencoder
 from scratchnet.kernels import buffers
 
 
-class StackedAutoencoder(Autoencoder):
+class StackedAutoencoder(twins.Stacked, Autoencoder):
     """An autoencoder of several layers, each of which can be trained on its own.
+
+    `layer(k)` takes one out, `set_layer(k, layer)` puts it back: see `twins.Stacked`.
 
     Args:
         sizes: as for `Autoencoder`: columns of the data, hidden layers, code.
@@ -32,45 +33,8 @@ class StackedAutoencoder(Autoencoder):
 
     """
 
-    def __init__(
-        self, sizes: Sequence[int] = (784, 512, 256, 16), **options: Any
-    ) -> None:
-        super().__init__(sizes, **options)
-        del options["rng"]  # a layer's weights are the stack's
-        self._options = options
+    kind = Autoencoder
 
-    def layer(self, k: int) -> Autoencoder:
-        """Return layer k = 1, 2, ... as an autoencoder, with this stack's weights.
-
-        It takes the codes of layer k - 1 to those of layer k and back, through the
-        activations that are there in the stack. The first has the stack's own output
-        and loss; the others, squared error.
-
-        Raises:
-            ValueError: there is no layer k.
-
-        """
-        names = twins.layer_names(self.sizes, k)
-        options = self._options | twins.layer_options(self.sizes, k)
-        made = Autoencoder(self.sizes[k - 1 : k + 1], **options)
-        state = self.state_dict()
-        made.load_state_dict({mine: state[name] for mine, name in names.items()})
-        return made
-
-    def set_layer(self, k: int, layer: Autoencoder) -> None:
-        """Take over the weights of what `layer(k)` returned.
-
-        Raises:
-            TypeError, ValueError: there is no layer k, or it is another one.
-
-        """
-        if not isinstance(layer, Autoencoder):
-            raise TypeError(
-                f"set_layer: a {type(layer).__name__} given, an Autoencoder expected"
-            )
-        state = layer.state_dict()
-        names = twins.layer_names(self.sizes, k)
-        found = {name: state[mine] for mine, name in names.items()}
-        owner = f"{type(self).__name__}.set_layer"
+    def _write(self, owner: str, found: dict[str, np.ndarray]) -> None:
         arrays = {name: self.parameters[name] for name in found}
         buffers.load_state(owner, arrays, found)

@@ -75,7 +75,7 @@ from scratchnet.byhand.mlp import MLP, shapes
 from scratchnet.byhand.system import Minimizer
 from scratchnet.kernels import activations, initializers
 from scratchnet.kernels.updates import UpdateOptions, make_update
-from scratchnet.twins import LatentVariableModel, log_bernoulli, log_gaussian
+from scratchnet.twins import LatentVariableModel, check_vae, log_bernoulli, log_gaussian
 
 
 class VAE(Minimizer, LatentVariableModel):
@@ -115,7 +115,7 @@ class VAE(Minimizer, LatentVariableModel):
         **options: Unpack[UpdateOptions],
     ) -> None:
         checks.rng(self._name, rng)
-        checks.vae(self._name, sizes, decoder, beta)
+        check_vae(self._name, sizes, decoder, beta)
         checks.function(self._name, "init", init, "nn.glorot_uniform")
         super().__init__(batch_size, dtype)
         self.sizes = tuple(sizes)
@@ -156,10 +156,6 @@ class VAE(Minimizer, LatentVariableModel):
         return self.batch_size
 
     # Training
-
-    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return a batch for `step` or `loss`: x (n, d) and fresh noise ε (n, c)."""
-        return self._with_noise(x, (), rng)
 
     def forward(self, x: Array, eps: Array) -> Array:
         """Compute the loss of x (n, d) under the noise eps (n, c), and return it."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from scratchnet import __version__, backend, checks
+from scratchnet import __version__, backend, twins
 from scratchnet.cli.reconstruct import IMAGES_SHOWN
 from scratchnet.kernels import activations
 from scratchnet.runs.images import SYNTHETIC
@@ -107,7 +107,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "k": {"type": positive, "help": "draws of z in the bound"},
     "noise": {"type": positive, "help": "numbers that an image is generated from"},
     "objective": {
-        "choices": checks.OBJECTIVES,
+        "choices": twins.OBJECTIVES,
         "help": "what the generator goes down",
     },
     "r1": {"type": float, "help": "weight of the gradient penalty on real images"},

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import checks, nn
+from scratchnet import checks, nn, twins
 from scratchnet.backend import Array
 from scratchnet.kernels import initializers
 from scratchnet.losses import binary_cross_entropy_with_logits, squared_error
@@ -59,7 +59,7 @@ class Autoencoder(Module):
     ) -> None:
         name = type(self).__name__
         checks.rng(name, rng)
-        checks.autoencoder(name, sizes, output, loss)
+        twins.check_autoencoder(name, sizes, output, loss)
         self.sizes = tuple(sizes)
         self.dtype = checks.dtype(name, dtype)
         f = nn.activation(activation, slope)

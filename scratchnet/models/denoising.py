@@ -6,18 +6,14 @@ To undo the noise it has to know what the data are like (Vincent et al. 2008, 20
 byhand/denoising.py is the same system with its gradient derived on paper.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from scratchnet import checks
-from scratchnet.backend import Array
+from scratchnet import checks, twins
 from scratchnet.models.autoencoder import Autoencoder
 from scratchnet.tensor import Tensor
 
 
-class DenoisingAutoencoder(Autoencoder):
+class DenoisingAutoencoder(twins.Denoising, Autoencoder):
     """An autoencoder from corrupted samples to clean ones.
 
     Args:
@@ -27,23 +23,6 @@ class DenoisingAutoencoder(Autoencoder):
         **options: as for `Autoencoder`.
 
     """
-
-    def __init__(
-        self,
-        sizes: Sequence[int] = (784, 256, 64),
-        *,
-        corruption: Callable[..., Array],
-        **options: Any,
-    ) -> None:
-        super().__init__(sizes, **options)
-        self.corruption = corruption
-
-    def with_noise(
-        self, x: Array, *given: Array, rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        """Return the arguments of `loss`: x (n, d), and x corrupted afresh."""
-        x, *more = checks.plain_arrays(type(self).__name__, "x", (x, *given))
-        return x, self.corruption(x, *more, rng)
 
     def loss(self, x: Any, corrupted: Any = None) -> Tensor:
         """Return the loss of clean x (n, d) against what is made of `corrupted`.
@@ -59,9 +38,3 @@ class DenoisingAutoencoder(Autoencoder):
         checks.on_backend("DenoisingAutoencoder", x)
         checks.equal_rows("DenoisingAutoencoder", x=x, corrupted=corrupted)
         return self._loss(x, corrupted)
-
-    def check(self, x: Array, *given: Array) -> None:
-        """Raise an error unless x, and what the corruption is given, will do."""
-        super().check(x)
-        if hasattr(self.corruption, "check"):
-            self.corruption.check(x, *given)

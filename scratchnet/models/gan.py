@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet import checks
+from scratchnet import checks, twins
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softplus
 from scratchnet.graph import no_grad
@@ -74,7 +74,7 @@ class GAN(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         checks.rng("GAN", rng)
-        checks.gan(generator, discriminator, output, objective, r1, r2, packing)
+        twins.check_gan(generator, discriminator, output, objective, r1, r2, packing)
         self.generator_sizes = tuple(generator)
         self.discriminator_sizes = tuple(discriminator)
         self.dtype = checks.dtype("GAN", dtype)
@@ -181,7 +181,7 @@ class GAN(Module):
     def logits(self, x: Any) -> Any:
         """Return the logits of D(x) (n / packing, 1) for x (n, d)."""
         x = checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
-        checks.packs(len(x), self.packing)
+        twins.check_packs(len(x), self.packing)
         return evaluate(self._logits, x)
 
     # Checks
@@ -193,7 +193,7 @@ class GAN(Module):
     def _check_noise(self, z: Any) -> Any:
         z = checks.rows("GAN", z, self.generator_sizes[0], self.dtype, "z")
         checks.on_backend("GAN", z)
-        checks.packs(len(z), self.packing)
+        twins.check_packs(len(z), self.packing)
         return z
 
     def _check_pair(self, x: Any, z: Any) -> tuple[Any, Any]:

@@ -8,20 +8,18 @@ derived on paper.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from scratchnet import checks
-from scratchnet.backend import Array
+from scratchnet import checks, twins
 from scratchnet.functions import logsumexp
 from scratchnet.losses import bernoulli_terms, gaussian_terms
 from scratchnet.models.vae import VAE
 from scratchnet.tensor import Tensor
 
 
-class IWAE(VAE):
+class IWAE(twins.ImportanceWeighted, VAE):
     """A VAE trained on the bound of k draws.
 
     Args:
@@ -33,19 +31,6 @@ class IWAE(VAE):
         TypeError, ValueError: an argument is not what is said above.
 
     """
-
-    def __init__(
-        self, sizes: Sequence[int] = (784, 512, 20), *, k: int = 5, **options: Any
-    ) -> None:
-        checks.count("IWAE", "k", k)
-        super().__init__(sizes, **options)
-        if self.beta != 1:
-            raise ValueError("IWAE: the importance-weighted bound has no beta")
-        self.k = k
-
-    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return the arguments of `loss`: x (n, d) and fresh noise ε (n, k, c)."""
-        return self._with_noise(x, (self.k,), rng)
 
     def loss(self, x: Any, eps: Any) -> Tensor:
         """Return −log 1/k Σ_j w_j, mean over the samples x (n, d), in nats.

@@ -24,7 +24,7 @@ from scratchnet.losses import (
 )
 from scratchnet.nn import Module, evaluate, mlp
 from scratchnet.tensor import Tensor
-from scratchnet.twins import LatentVariableModel, log_bernoulli, log_gaussian
+from scratchnet.twins import LatentVariableModel, check_vae, log_bernoulli, log_gaussian
 
 
 class VAE(Module, LatentVariableModel):
@@ -64,7 +64,7 @@ class VAE(Module, LatentVariableModel):
     ) -> None:
         name = type(self).__name__
         checks.rng(name, rng)
-        checks.vae(name, sizes, decoder, beta)
+        check_vae(name, sizes, decoder, beta)
         self.sizes = tuple(sizes)
         self.dtype = checks.dtype(name, dtype)
         self.gaussian = decoder == "gaussian"
@@ -77,10 +77,6 @@ class VAE(Module, LatentVariableModel):
             self.log_var_x = Tensor(backend.zeros((1,), dtype), requires_grad=True)
 
     # Training
-
-    def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return the arguments of `loss`: x (n, d) and fresh noise ε (n, c)."""
-        return self._with_noise(x, (), rng)
 
     def loss(self, x: Any, eps: Any) -> Tensor:
         """Return −log p(x | z) + β KL, mean over the samples x (n, d), in nats.

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scratchnet import backend, checks
+from scratchnet import backend, checks, twins
 from scratchnet.backend import Array
 from scratchnet.optim import Optimizer
 from scratchnet.training import distributed
@@ -272,7 +272,7 @@ def check_fit_gan(
     (x,) = uploaded("fit_gan", "x", (x,))
     check_data("fit_gan", gan, "x", (x,))
     check_batch_size("fit_gan", gan, batch_size, len(x))
-    checks.packs(batch_size, gan.packing)
+    twins.check_packs(batch_size, gan.packing)
     return x
 
 

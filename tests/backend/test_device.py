@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from scratchnet import backend, byhand, models, optim
-from scratchnet.checks import OBJECTIVES
 from scratchnet.cli.main import main
 from scratchnet.graph import plain
 from scratchnet.runs import images
@@ -20,6 +19,7 @@ from scratchnet.table import TABLE, Nondifferentiable, name_of
 from scratchnet.tensor import Tensor
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
+from scratchnet.twins import OBJECTIVES
 from tests.backend import compiled, device
 from tests.cases import CASES, Draw
 from tests.cli.test_resume import COMMON

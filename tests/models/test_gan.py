@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from scratchnet import Tensor, byhand, checks, models, optim
+from scratchnet import Tensor, byhand, models, optim, twins
 from scratchnet.training import fit, fit_gan
 from tests.twins import (
     assert_close,
@@ -20,7 +20,7 @@ from tests.twins import (
     shake,
 )
 
-OBJECTIVES = checks.OBJECTIVES
+OBJECTIVES = twins.OBJECTIVES
 every_twin = pytest.mark.parametrize("made_by", [byhand, models])
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES)
 # r1, r2, packing
