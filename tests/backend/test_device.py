@@ -24,7 +24,7 @@ from tests.backend import compiled, device
 from tests.cases import CASES, Draw
 from tests.cli.test_resume import COMMON
 from tests.cli.test_resume import RUNS as COMMANDS
-from tests.runs.test_runs import draw_nothing
+from tests.commands import draw_nothing
 from tests.training.test_resume import (
     NETS,
     RUNS,

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,8 @@ from scratchnet.data.digits import draw_digits
 from scratchnet.runs import images
 from scratchnet.runs.systems import SYSTEMS
 from scratchnet.training import checkpoint
-from tests.runs.test_runs import draw_nothing
+from tests.commands import draw_nothing
+from tests.commands import run_command as run
 
 SEED = 3
 COMMON = f"--examples 300 --batch-size 100 --seed {SEED}"
@@ -60,12 +60,6 @@ def runs(few, tmp_path_factory):
     for name, command in SMALL.items():
         assert main([*command.split(), "--out", str(folder / name)]) == 0
     return folder
-
-
-def run(capsys, command):
-    status = main(shlex.split(command))
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def held_out(n=200):

@@ -1,7 +1,6 @@
 """train --resume: a run that was interrupted from outside, and what is refused."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -12,12 +11,10 @@ import warnings
 import numpy as np
 import pytest
 
-from scratchnet.cli import train
 from scratchnet.cli.main import main
 from scratchnet.runs import images
-from scratchnet.runs.files import RunCheckpoints
 from scratchnet.training import checkpoint, state
-from tests.runs.test_runs import draw_nothing
+from tests.commands import draw_nothing, run_command, stop_after
 
 COMMON = "--examples 200 --batch-size 50 --seed 3 --save-every 0"
 RUNS = {
@@ -38,8 +35,8 @@ def small(monkeypatch):
 
 
 def run(capsys, command):
-    status = main(command.split())
-    return status, capsys.readouterr().err
+    status, _, err = run_command(capsys, command)
+    return status, err
 
 
 def outcome(folder):
@@ -57,19 +54,6 @@ def assert_same(one, two):
     assert one[1:] == two[1:]
 
 
-class StopsAfter(RunCheckpoints):
-    """Sends the process a signal during some step."""
-
-    steps = 5
-    number = signal.SIGTERM
-
-    def __call__(self, state):
-        StopsAfter.steps -= 1
-        if StopsAfter.steps == 0:
-            os.kill(os.getpid(), self.number)
-        super().__call__(state)
-
-
 @pytest.mark.parametrize("engine", ["byhand", "autograd"])
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_a_signal_stopped_goes_on(
@@ -79,9 +63,8 @@ def test_a_run_that_a_signal_stopped_goes_on(
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     assert run(capsys, f"{command} --out {tmp_path / 'whole'}") == (0, "")
     out = tmp_path / "run"
-    monkeypatch.setattr(train, "RunCheckpoints", StopsAfter)
     for steps, number in [(3, signal.SIGTERM), (4, signal.SIGINT)]:
-        StopsAfter.steps, StopsAfter.number = steps, number
+        stop_after(monkeypatch, steps, number)
         how = f"--resume {out}" if (out / "run.json").exists() else f"--out {out}"
         status, err = run(capsys, f"{command if steps == 3 else f'train {name}'} {how}")
         assert status == 128 + number
@@ -158,9 +141,8 @@ def test_runs_of_every_system_that_were_killed_50_times(tmp_path, capsys):
 @pytest.fixture
 def stopped(tmp_path, capsys, monkeypatch):
     """Leave a run of a VAE behind that was stopped."""
-    StopsAfter.steps, StopsAfter.number = 4, signal.SIGTERM
     with monkeypatch.context() as patch:
-        patch.setattr(train, "RunCheckpoints", StopsAfter)
+        stop_after(patch, 4)
         status, _ = run(capsys, f"{RUNS['vae']} {COMMON} --out {tmp_path / 'vae'}")
     assert status == 128 + signal.SIGTERM
     return tmp_path / "vae"

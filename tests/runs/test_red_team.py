@@ -19,7 +19,7 @@ import pytest
 from scratchnet.cli import judge
 from scratchnet.cli.main import main
 from scratchnet.training import checkpoint
-from tests.runs.test_runs import files, here, run, stopped  # noqa: F401
+from tests.commands import files
 
 SMALL = "--data data --hidden 3 --batch-size 4 --seed 3 --save-every 0"
 BASES = {
@@ -38,7 +38,7 @@ LIMIT = 20  # seconds for one command
 
 
 @pytest.fixture
-def bases(run, stopped, here, monkeypatch):  # noqa: F811
+def bases(run, stopped, here, monkeypatch):
     """Make runs of each system: whole, interrupted, of other options."""
     monkeypatch.setattr(judge, "LIKELIHOOD_IMAGES", 4)
     for system, command in BASES.items():

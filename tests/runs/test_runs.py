@@ -16,111 +16,18 @@ import pytest
 
 from scratchnet import backend, byhand, plots
 from scratchnet.backend import openblas
-from scratchnet.cli import judge, train
-from scratchnet.cli.main import main
+from scratchnet.cli import train
 from scratchnet.kernels import schedules
-from scratchnet.runs.files import Folder, RunCheckpoints
+from scratchnet.runs.files import Folder
 from scratchnet.runs.identity import is_name
 from scratchnet.runs.lock import LOCK
 from scratchnet.training import checkpoint, fit, fit_gan
+from tests.commands import files, idx, write_data
 
 OLD = Path(__file__).parent / "old_runs"
 SMALL = "--hidden 3 --code 2 --batch-size 5 --epochs 2"
 GAN = "--hidden 3 --noise 2 --batch-size 4 --steps 2"
 VAE = f"train vae --data data {SMALL} --seed 3 --save-every 0"
-
-
-def idx(a):
-    """Return the content of an IDX file."""
-    sizes = b"".join(n.to_bytes(4, "big") for n in a.shape)
-    return bytes([0, 0, 8, a.ndim]) + sizes + a.tobytes()
-
-
-def write_data(folder, rows=4, columns=4, add=0, labels=True):
-    """Write a small data set of images of that shape."""
-    folder.mkdir(parents=True)
-    for split, n in (("train", 12), ("t10k", 8)):
-        i = np.arange(n * rows * columns).reshape(n, rows, columns)
-        images = ((i * 37 + add) % 251).astype(np.uint8)
-        (folder / f"{split}-images-idx3-ubyte").write_bytes(idx(images))
-        if labels:
-            label = (np.arange(n) % 4).astype(np.uint8)
-            (folder / f"{split}-labels-idx1-ubyte").write_bytes(idx(label))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Work in an empty folder with a data set; draw no pictures."""
-    monkeypatch.chdir(tmp_path)
-    write_data(tmp_path / "data")
-    draw_nothing(monkeypatch)
-    return tmp_path
-
-
-def draw_nothing(monkeypatch):
-    """Leave a few bytes in the place of every picture, and judge by few draws."""
-    monkeypatch.setattr(plots, "save", lambda figure, path: touched(path))
-    for name in (
-        "picture_rows",
-        "sheets",
-        "code_plane",
-        "planes",
-        "loss_curve",
-        "game",
-    ):
-        monkeypatch.setattr(plots, name, lambda *args, **kwargs: None)
-    monkeypatch.setattr(judge, "LIKELIHOOD_DRAWS", 2)
-
-
-def touched(path):
-    Path(path).write_bytes(b"a picture")
-    return path
-
-
-@pytest.fixture
-def run(capsys):
-    def run(command):
-        try:
-            status = main(shlex.split(command))
-        except SystemExit as stopped:
-            status = stopped.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return run
-
-
-@pytest.fixture
-def stopped(run, monkeypatch):
-    """Return what begins a run that a signal stops after so many steps."""
-
-    def stopped(command, steps=4):
-        class Stops(RunCheckpoints):
-            left = steps
-
-            def __call__(self, state):
-                Stops.left -= 1
-                if Stops.left == 0:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                super().__call__(state)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(train, "RunCheckpoints", Stops)
-            status, _, err = run(command)
-        assert status == 128 + signal.SIGTERM, err
-        return err
-
-    return stopped
-
-
-def files(folder):
-    """Return what is in a folder: the content of each file by its path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(Path(folder).rglob("*")) if path.is_file()
-    }  # fmt: skip
 
 
 def outcome(folder):
