@@ -11,7 +11,7 @@ from scratchnet.backend import Array
 from scratchnet.backend.philox import stream_for
 from scratchnet.optim import Optimizer
 from scratchnet.training.arguments import GAN, Average, check_fit_gan
-from scratchnet.training.checkpoint import Save, State
+from scratchnet.training.checkpoint import Save, State, save_last
 from scratchnet.training.history import GANHistory
 from scratchnet.training.loop import descend
 from scratchnet.training.minibatches import begin
@@ -129,7 +129,7 @@ def fit_gan(
         run.resume(resume)
     with run:
         play(run, optimizers, average)
-    run.save_last(steps)
+    save_last(checkpoints, run.saved(steps))
     return history
 
 

@@ -13,7 +13,7 @@ from scratchnet.training.arguments import (
     WithStep,
     check_fit,
 )
-from scratchnet.training.checkpoint import Save, State
+from scratchnet.training.checkpoint import Save, State, save_last
 from scratchnet.training.descent import Descent
 from scratchnet.training.distributed import Group
 from scratchnet.training.history import History
@@ -149,5 +149,5 @@ def fit(
         run.resume(resume)
     with run:
         train(run, optimizer)
-    run.save_last(0)
+    save_last(checkpoints, run.saved(0))
     return history

@@ -10,7 +10,7 @@ import numpy as np
 from scratchnet import backend
 from scratchnet.anomaly import detect_anomaly, watched
 from scratchnet.backend import Array
-from scratchnet.training.checkpoint import Save, State, save_last
+from scratchnet.training.checkpoint import Save, State
 from scratchnet.training.state import NotFinite, RunState
 
 
@@ -98,23 +98,18 @@ class Run:
             for i in steps:
                 yield i
                 self.bar.update(1)
-                if i + 1 < steps.stop:
-                    self.save(i + 1)
+                if self.checkpoints is not None and i + 1 < steps.stop:
+                    self.checkpoints(self.saved(i + 1))
             self.look()
-            if steps:
-                self.save(steps.stop)
+            if self.checkpoints is not None and steps:
+                self.checkpoints(self.saved(steps.stop))
         except NotFinite as error:
             again = range(steps.start, i + 1)
             raise self.diagnosis(error, good, again) from None
 
-    def save(self, step: int) -> None:
-        """Hand the state after so many steps to the checkpoints."""
-        if self.checkpoints is not None:
-            self.checkpoints(partial(self.state.after, step, **self.arrays()))
-
-    def save_last(self, step: int) -> None:
-        """Hand over the state after the last step."""
-        save_last(self.checkpoints, partial(self.state.after, step, **self.arrays()))
+    def saved(self, step: int) -> Callable[[], State]:
+        """Return what makes the state after so many steps."""
+        return partial(self.state.after, step, **self.arrays())
 
     # The hunt for a NaN
 
