@@ -16,7 +16,7 @@ from scratchnet.training.distributed import Group
 Batch = tuple[Array, ...]
 
 
-# What is trained: all that `fit`, `fit_gan` and `pretrain` need of it.
+# What `fit`, `fit_gan` and `pretrain` need of a model.
 
 
 class WithLoss(Protocol):
@@ -34,7 +34,7 @@ class WithStep(Protocol):
 
 
 class GAN(Protocol):
-    """A GAN; its two losses, or by hand its two steps, stand in `scratchnet.models`."""
+    """A GAN: with the engine it has two losses, by hand two steps."""
 
     @property
     def generator_sizes(self) -> Sequence[int]:

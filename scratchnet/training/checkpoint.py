@@ -25,6 +25,24 @@ from scratchnet import __version__, backend, checks
 from scratchnet.backend import Array
 from scratchnet.training.distributed import Group
 
+__all__ = [
+    "FORMAT",
+    "Checkpoints",
+    "Save",
+    "State",
+    "Stopped",
+    "adding",
+    "generator_state",
+    "load",
+    "load_facts",
+    "machine",
+    "read_json",
+    "save",
+    "set_generator_state",
+    "write_json",
+    "write_whole",
+]
+
 _ABOUT = "about.json"  # the name of the JSON text among the arrays
 
 

@@ -22,9 +22,18 @@ Step = Callable[[Any, Any], Array]  # of the number of a step, and a model: the 
 class Descent(Run):
     """A run of `fit`.
 
+    Args:
+        model, state, checkpoints, progress: as for `Run`.
+        minibatches: of the data.
+        history: where to note each epoch.
+        epochs: of the whole run.
+        validation: its loss is noted too; None: there is none.
+        callback: called with the history after each epoch.
+        group: other processes, which take each step together.
+
     Attributes:
-        losses: of the minibatches of this epoch; they stay where they are computed
-            until its end.
+        losses: of the minibatches of this epoch; they stay on the device until its
+            end.
 
     """
 
@@ -74,10 +83,10 @@ class Descent(Run):
             self.model.group = None
         super().__exit__(*error)
 
-    # The loop
+    # For the loop
 
     def epochs(self) -> Iterator[int]:
-        """Yield the epochs that are left; after each, note how it went."""
+        """Yield the epochs that are left; after each, note its losses."""
         history = self.history
         for epoch in range(len(history.losses), self.epochs_in_all):
             began = time.perf_counter()
@@ -96,10 +105,10 @@ class Descent(Run):
         return self.stretch(range(self.done, len(self.minibatches)))
 
     def around(self, step: Step) -> Callable[[int], None]:
-        """Return what takes step i, by `step` or by several processes.
+        """Return a function that takes step i and notes its loss.
 
-        It notes the loss. On a GPU a step by hand is recorded and then replayed, but
-        for the last minibatch of an epoch if it is smaller.
+        It calls `step`, or has several processes share the step. On a GPU a step by
+        hand is recorded and then replayed; a smaller last minibatch is not.
         """
         if self.group is not None:
             step = partial(self._shared_step, self.group)
@@ -147,7 +156,7 @@ class Descent(Run):
             )
         return loss
 
-    # What `stretch` asks for
+    # For `stretch`
 
     def take(self, i: int, model: Any) -> Array:
         """Take step i of a model, never by a replay; return its loss."""
@@ -182,7 +191,7 @@ class Descent(Run):
 def _check_order(state: State, n: int, steps: int) -> None:
     """Raise ValueError unless a state visits each of n samples once, in so many steps.
 
-    Of an order of another length `RunState.restore` says more.
+    An order of another length is left to `RunState.restore`, which says more.
     """
     order = state.arrays.get("order")
     wrong = state.facts["step"] > steps

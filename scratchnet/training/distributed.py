@@ -30,6 +30,8 @@ import numpy as np
 from scratchnet import __version__, backend
 from scratchnet.backend import Array
 
+__all__ = ["Group", "GroupError"]
+
 # What errors say is enough; of others, where they come from is shown too.
 EXPECTED = (
     ValueError, TypeError, OSError, FloatingPointError, MemoryError, KeyboardInterrupt,

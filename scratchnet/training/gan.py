@@ -18,7 +18,9 @@ from scratchnet.training.minibatches import begin
 from scratchnet.training.run import Run, recordable
 from scratchnet.training.state import NotFinite, RunState, Source, streams
 
-Move = Callable[[Any], Array]  # of a GAN: moves one of the two, and returns its loss
+__all__ = ["fit_gan"]
+
+Move = Callable[[Any], Array]  # one network's step, of a GAN; returns its loss
 
 
 def play(
@@ -180,7 +182,7 @@ class Game(Run):
         if self.callback is not None and self.history.steps[-1:] == [self.done]:
             self.callback(self.history)  # it was to come after the state was saved
 
-    # The loop
+    # For the loop
 
     def draw_x(self) -> Array:
         """Choose real samples."""
@@ -193,7 +195,7 @@ class Game(Run):
         return backend.asarray(self.drawn.standard_normal(shape, self.model.dtype.type))
 
     def steps(self) -> Iterator[int]:
-        """Yield the steps that are left; after every so many, note how it goes."""
+        """Yield the steps that are left; after each `every` of them, note V."""
         while self.done < self.total:
             end = min(self.done + self.every - self.done % self.every, self.total)
             steps = range(self.done, end)
@@ -203,7 +205,7 @@ class Game(Run):
                 self.callback(self.history)
 
     def around(self, *moves: Move) -> tuple[Callable[[], object], ...]:
-        """Return what takes these moves, of the discriminator and of the generator.
+        """Return functions that make these moves: discriminator first, then generator.
 
         On a GPU a move by hand is recorded once and then replayed.
         """
@@ -218,7 +220,7 @@ class Game(Run):
             return tuple(map(backend.capture, turns))
         return tuple(turns)
 
-    # What `stretch` asks for
+    # For `stretch`
 
     def take(self, i: int, model: Any) -> Array:
         """Take step i of a GAN, never by a replay; return the sum of its losses."""

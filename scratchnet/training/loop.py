@@ -20,6 +20,8 @@ from scratchnet.training.history import History
 from scratchnet.training.minibatches import Minibatches, Validation, noise_of
 from scratchnet.training.state import RunState, streams
 
+__all__ = ["fit"]
+
 
 def train(run: Descent, optimizer: Optimizer | None) -> None:
     """Train a model, with the engine or by hand: the loop of every training.

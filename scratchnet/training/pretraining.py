@@ -20,6 +20,8 @@ from scratchnet.training.history import History
 from scratchnet.training.loop import fit
 from scratchnet.training.state import RunState, part_of
 
+__all__ = ["pretrain"]
+
 
 def pretrain(
     stack: Stack,

@@ -1,6 +1,7 @@
 """What stands around the loop of a training: progress, states, the hunt for a NaN."""
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Self
@@ -14,19 +15,19 @@ from scratchnet.training.checkpoint import Save, State
 from scratchnet.training.state import NotFinite, RunState
 
 
-class Run:
-    """A training while it goes on, but for its steps.
+class Run(ABC):
+    """What a training needs, but for its loop.
 
-    A loop asks `stretch` for the numbers of its steps and takes one after another.
-    Between them `stretch` moves the progress bar, hands states to the checkpoints, and
-    at its end calls `look`. If there are numbers that are not finite, it takes the
-    steps again (`take`), to say which one made them.
+    The loop asks `stretch` for the numbers of its steps and takes each one. In between,
+    `stretch` moves the progress bar and offers states to the checkpoints; at the end it
+    calls `look`. If a number is not finite, it goes back and takes the steps again
+    (`take`), to say which one made it.
 
     Args:
         model: what is trained.
         state: what the states of the run are made of.
         total: steps of the whole run.
-        checkpoints: is handed a state after each step; None: nobody is.
+        checkpoints: is offered a state after each step; None: there are none.
         progress: whether to show a progress bar, if stderr is a terminal.
 
     """
@@ -45,23 +46,23 @@ class Run:
         self.checkpoints = checkpoints
         self.progress = progress
 
-    # What a kind of run says
+    # What each kind of run has of its own
 
+    @abstractmethod
     def take(self, i: int, model: Any) -> Array:
         """Take step i of a model, never by a replay; return its loss."""
-        raise NotImplementedError  # each kind of run has its own
 
+    @abstractmethod
     def look(self) -> None:
         """Raise NotFinite if a number of the steps taken so far is not finite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def name(self, i: int) -> str:
         """Return what errors call step i."""
-        raise NotImplementedError
 
+    @abstractmethod
     def taken(self) -> int:
         """Return how many steps of the run were taken before this loop."""
-        raise NotImplementedError
 
     def arrays(self) -> dict[str, Array]:
         """Return what a state holds besides the parts, by name."""
@@ -154,7 +155,7 @@ class Run:
 
 
 def operation(f: Callable[[Any], object], model: Any) -> str:
-    """Call f(model), and say which operation first made a number not finite."""
+    """Call f(model); return which operation first made a number that is not finite."""
     if getattr(model, "group", None) is not None:
         return "One process alone finds out which operation made it."
     by_hand = hasattr(model, "step") or hasattr(model, "discriminator_step")
