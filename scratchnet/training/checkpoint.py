@@ -1,8 +1,8 @@
 """Writes named arrays to a file and reads them back, without pickle.
 
-The file is NumPy's .npz, an archive of one .npy file for each array, with a JSON text
-beside them that says what they are. `Checkpoints` keeps the last few states of a run in
-a folder, for a run that was interrupted to go on from.
+The file is NumPy's .npz, an archive of one .npy file for each array, and a JSON text
+that describes them. `Checkpoints` keeps the last few states of a run in a folder, so
+that a run that was interrupted can resume.
 """
 
 import contextlib
@@ -102,7 +102,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _whole(path: Path, temporary: Path) -> Iterator[Any]:
-    """Give a file to write, which takes the place of `path` once it is on the disk.
+    """Open a file for writing that replaces `path` once it is on the disk.
 
     `temporary` is its name until then, in the same folder: a rename is whole only
     within one file system.
@@ -195,7 +195,7 @@ def _plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
         ValueError: it is not a plain file, or is longer than `max_bytes`.
 
     """
-    # O_NONBLOCK: to open a pipe that nobody writes to would wait for ever.
+    # O_NONBLOCK: opening a pipe without a writer would wait for ever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:
@@ -266,7 +266,7 @@ def _check_header(content: IO[bytes], entry: zipfile.ZipInfo) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """See to it that a rename is on the disk, where the system has a way to."""
+    """Force a rename to the disk, where the system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -275,7 +275,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-# --- A run that goes on -------------------------------------------------------------
+# --- States of a run ----------------------------------------------------------------
 
 # Of states, of run.json and of the facts beside weights; each change adds 1.
 # 1: run.json in the folder of the states; no states after the end. 2: `runs.py`.
@@ -283,7 +283,7 @@ FORMAT = 2
 
 
 class State(NamedTuple):
-    """All that a run needs to go on from where it was, to the last bit."""
+    """All that a run needs to resume, to the last bit."""
 
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]  # what JSON can hold: generators, counts, the history
@@ -334,7 +334,7 @@ class Checkpoints:
     """The last few states of a run, in a folder of their own.
 
     `fit(..., checkpoints=c)` hands over its state after each step, and `c` writes it
-    when it is time to. `c.last()` is what `fit(..., resume=...)` goes on from. The
+    when it is time to. `fit(..., resume=c.last())` resumes the run. The
     state after the last step is always written: with it a run can be extended.
 
     Every state carries the id of its run. Files of other runs, and any other file that
@@ -403,7 +403,7 @@ class Checkpoints:
     def _write_by_one(self, state: Callable[[], State]) -> Path | None:
         """Have the first of all processes write the state; return its file there."""
         path = None
-        found = state()  # by all: it may say that this is none to go on from
+        found = state()  # by all processes: it may raise an error
         if self.group is None or self.group.rank == 0:
             path = self.write(found)
         self._written = time.monotonic()
@@ -482,7 +482,7 @@ class Checkpoints:
 
 
 def _run_in(facts: Mapping[str, Any]) -> str:
-    """Return the id of the run of a state; those of format 1 have none."""
+    """Return the id of a state's run; a state of format 1 has none."""
     return str(facts.get("run", ""))
 
 
@@ -529,7 +529,7 @@ def generator_state(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def set_generator_state(rng: np.random.Generator, state: Any) -> None:
-    """Have a generator go on from such a state.
+    """Set a generator to such a state.
 
     Raises:
         ValueError: it is not a state of that kind of generator.

@@ -32,13 +32,13 @@ from scratchnet.backend import Array
 
 __all__ = ["Group", "GroupError"]
 
-# What errors say is enough; of others, where they come from is shown too.
+# The message of these is enough; of other errors the traceback is shown too.
 EXPECTED = (
     ValueError, TypeError, OSError, FloatingPointError, MemoryError, KeyboardInterrupt,
     backend.BackendError,
 )  # fmt: skip
 
-# Seconds in which all processes must come to a Group, where the variable says nothing.
+# Seconds in which all processes must come to a Group, if the variable is not set.
 TIMEOUT = 60.0
 TIMEOUT_VARIABLE = "SCRATCHNET_MPI_TIMEOUT"
 
@@ -73,7 +73,7 @@ class Group:
     Raises:
         GroupError: there is no mpi4py, or no MPI that it could use.
         ValueError: the processes differ in `sharded`, backend or versions, or
-            SCRATCHNET_MPI_TIMEOUT is no number of seconds.
+            SCRATCHNET_MPI_TIMEOUT is not a number of seconds.
 
     """
 
@@ -127,7 +127,7 @@ class Group:
         self._comm.Allreduce(self._mpi.IN_PLACE, np.asarray(a))
 
     def any(self, flag: bool) -> bool:
-        """Say whether `flag` is true in any process; all have come here by then."""
+        """Return whether `flag` is true in any process, once all have come here."""
         return bool(self._comm.allreduce(bool(flag), self._mpi.LOR))
 
     def from_first(self, x: T) -> T:
@@ -308,7 +308,7 @@ def _launched() -> tuple[int, int] | None:
 
 
 def digest(a: Array) -> str:
-    """Return a text that stands for an array: its dtype, its shape, what it holds."""
+    """Return a digest of an array: of its dtype, its shape and its values."""
     host = np.ascontiguousarray(backend.to_numpy(a))
     found = hashlib.sha256(f"{host.dtype.str} {a.shape}".encode())
     found.update(host.reshape(-1).view(np.uint8).data)

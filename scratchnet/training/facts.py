@@ -1,4 +1,4 @@
-"""What a part of a run is, as facts by name: the options of a model, of its optimizer.
+"""Describes the parts of a run by facts: the options of a model, of its optimizer.
 
 Two models are made alike if their facts are equal, in this process or in another.
 Arrays are state, or memory for a step, and no facts. But those in a function are, and
@@ -33,7 +33,7 @@ Facts = Iterator[tuple[str, Any]]  # names and facts; a generator counts as one
 
 # Left out of what has a state: a count that is in it, where it is, and who trains it.
 _IN_STATE = ("_steps", "_on_host", "group")
-# Of the standard library, what a repr says all about.
+# Modules of the standard library whose values a repr describes in full.
 _VALUES = ("builtins", "collections", "datetime", "decimal", "fractions", "operator")
 
 
@@ -211,7 +211,7 @@ def _name(f: object) -> str:
 
 
 def _is_from(f: object, *packages: str) -> bool:
-    """Say whether a class or function is from one of some packages."""
+    """Return whether a class or function is from one of some packages."""
     return (getattr(f, "__module__", None) or "").partition(".")[0] in packages
 
 

@@ -1,4 +1,4 @@
-"""Where a run is: what its state is made of, and how it is restored."""
+"""The state of a run: what it consists of, and how it is restored."""
 
 import contextlib
 import re
@@ -26,7 +26,7 @@ from scratchnet.training.facts import described, generators_of
 
 
 def part_of(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays that are called NAME.something, by what follows."""
+    """Return the arrays that are called NAME.something, as `something`."""
     begin = f"{name}."
     return {k.removeprefix(begin): a for k, a in arrays.items() if k.startswith(begin)}
 
@@ -43,7 +43,7 @@ class Stateful(Protocol):
 
 
 class NotFinite(Exception):
-    """There are numbers in a run that are not finite; says where."""
+    """A number in a run is not finite; says where."""
 
 
 def not_finite(arrays: Mapping[str, Array]) -> str | None:
@@ -71,7 +71,7 @@ LENGTHS = ("epochs", "steps")
 
 
 class RunState:
-    """Where a run is: what its state is made of, and how it is restored.
+    """What the state of a run consists of, and how it is restored.
 
     Args:
         owner: "fit", ... in errors.
@@ -104,7 +104,7 @@ class RunState:
         self.arguments = {"run": owner, **arguments, "generators": [*self.generators]}
 
     def describe(self, data: Batch) -> None:
-        """Take up what the parts and the data are, for states to carry.
+        """Describe the parts and the data, for the states to carry.
 
         A model of the user's own may hold what changes from run to run. A learning rate
         that is a function may be another in a run that is extended, and code is not the
@@ -196,7 +196,7 @@ class RunState:
         return resume
 
     def everything(self) -> dict[str, Any]:
-        """Return, by name, what processes that train together must have in common."""
+        """Return all facts that processes that train together must share."""
         found = described(**self.parts) | self.arguments
         for name, part in self._checked_parts():
             found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
@@ -206,11 +206,11 @@ class RunState:
         return found | self.random() | {k: generator_state(g) for k, g in held.items()}
 
     def _rates(self, rate: Callable[[int], float]) -> np.ndarray:
-        """Return a rate that is a function, in all steps or in 10,000 of them."""
+        """Return a learning rate that is a function, at all steps or at 10,000."""
         a = self.arguments
         steps = a["epochs"] * -(-a["rows"] // a["batch_size"])
         found = []
-        with contextlib.suppress(Exception):  # the step will say so that comes there
+        with contextlib.suppress(Exception):  # the step itself will raise the error
             for t in range(0, steps, -(-steps // 10_000)):
                 found.append(float(rate(t)))
         return np.array(found)
@@ -274,7 +274,7 @@ class RunState:
         return {name: state.arrays[name] for name in arrays}
 
     def check_facts(self, facts: Mapping[str, Any]) -> None:
-        """Raise ValueError unless a state with these facts can be gone on from."""
+        """Raise ValueError unless a run can resume from a state with these facts."""
         owner = f"{self.owner}: resume: the state"
         if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
             raise ValueError(f"{owner} was written by a later scratchnet")
@@ -344,5 +344,5 @@ Source = np.random.Generator | Stream
 
 
 def streams(**sources: Source | None) -> dict[str, Stream]:
-    """Return those that draw on a device, as parts of a run."""
+    """Return the sources that draw on a device, as parts of a run."""
     return {f"{k}_stream": s for k, s in sources.items() if isinstance(s, Stream)}

@@ -264,6 +264,15 @@ def test_the_state_of_another_run_is_refused_and_changes_nothing(tmp_path):
     assert noise.bit_generator.state == rng(4).bit_generator.state
 
 
+@pytest.mark.parametrize(("run", "name"), [(descend, "VAE"), (play, "saturating")])
+def test_a_warning_of_another_machine_names_the_line_that_calls(tmp_path, run, name):
+    state = stopped(tmp_path, run, name)
+    state.facts["machine"]["NumPy"] = "0.1"
+    with pytest.warns(UserWarning, match=r"NumPy was 0\.1 and now is") as caught:
+        run("hand", name, resume=state)
+    assert caught[0].filename == __file__
+
+
 def test_what_has_no_state_cannot_have_checkpoints(tmp_path):
     class Bare:
         def step(self, x):
