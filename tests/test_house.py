@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, and what importing costs."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scratchnet"
 
 # Each floor stands on those before it. A file imports from lower floors only, or from
-# its own floor without a circle (Python would say so).
+# its own floor without a circle.
 FLOORS = [
     {"backend"},
     {"checks"},
@@ -84,6 +85,29 @@ def test_a_file_imports_from_lower_floors_only(path, part, names):
         if part in ("cli", "__main__"):
             allowed |= set(ASIDE)
     assert set(parts_of(names)) <= allowed
+
+
+def test_no_file_imports_itself_through_others():
+    """Also not inside a folder, and not by an import that waits for a call."""
+    files = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+    graph = {}
+    for name, path in files.items():
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    inside = f"{node.module}.{alias.name}"
+                    names.add(inside if inside in files else node.module)
+        graph[name] = (names & files.keys()) - {name}
+    graphlib.TopologicalSorter(graph).prepare()  # a CycleError names the circle
+
+
+def name_of(path):
+    """Return the name by which a file is imported."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def test_argparse_stays_in_the_command_line():
