@@ -8,11 +8,7 @@ import numpy as np
 from scratchnet.backend import Array
 from scratchnet.backend.philox import stream_for
 from scratchnet.optim import Optimizer
-from scratchnet.training.arguments import (
-    WithLoss,
-    WithStep,
-    check_fit,
-)
+from scratchnet.training.arguments import WithLoss, WithStep, check_fit
 from scratchnet.training.checkpoint import Save, State, save_last
 from scratchnet.training.descent import Descent
 from scratchnet.training.distributed import Group

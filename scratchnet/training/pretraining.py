@@ -10,11 +10,7 @@ from scratchnet.optim import Optimizer
 from scratchnet.tensor import Tensor
 from scratchnet.training import distributed
 from scratchnet.training.arguments import Stack, check_stack, uploaded
-from scratchnet.training.checkpoint import (
-    Save,
-    State,
-    adding,
-)
+from scratchnet.training.checkpoint import Save, State, adding
 from scratchnet.training.distributed import digest
 from scratchnet.training.history import History
 from scratchnet.training.loop import fit
