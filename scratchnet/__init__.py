@@ -1,31 +1,13 @@
 """scratchnet: deep learning from scratch, in NumPy.
 
 `Tensor` is a NumPy array that can be differentiated; `byhand` has the same systems
-derived on paper; `testing` checks either kind of gradient. Start with tensor.py.
+derived on paper; `testing` checks either kind of gradient. Start with graph.py.
+
+Every name is loaded when it is first asked for: `import scratchnet` alone loads no
+NumPy, and `scratchnet.losses` needs no import of its own.
 """
 
-from scratchnet import compositions as _compositions  # noqa: F401  fills the table
-from scratchnet.anomaly import detect_anomaly
-from scratchnet.functions import (
-    leaky_relu,
-    log_sigmoid,
-    log_softmax,
-    logsumexp,
-    relu,
-    sigmoid,
-    softmax,
-    softplus,
-)
-from scratchnet.graph import GraphError, mark_modified, no_grad
-from scratchnet.table import (
-    NoRuleError,
-    nondifferentiable,
-    primitive,
-    rewrite,
-    rule,
-    rule_each,
-)
-from scratchnet.tensor import Tensor, grad, value_and_grad
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -33,22 +15,104 @@ __all__ = [
     "GraphError",
     "NoRuleError",
     "Tensor",
+    "anomaly",
+    "backend",
+    "byhand",
+    "data",
     "detect_anomaly",
+    "functions",
     "grad",
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "losses",
     "mark_modified",
+    "metrics",
+    "models",
+    "nn",
     "no_grad",
     "nondifferentiable",
+    "optim",
+    "plots",
     "primitive",
     "relu",
     "rewrite",
     "rule",
     "rule_each",
+    "runs",
     "sigmoid",
     "softmax",
     "softplus",
+    "testing",
+    "training",
     "value_and_grad",
 ]
+
+# Where each name is defined. What is not here is a module.
+_HOME = {
+    "detect_anomaly": "anomaly",
+    **dict.fromkeys(("GraphError", "mark_modified", "no_grad"), "graph"),
+    **dict.fromkeys(("NoRuleError", "nondifferentiable", "primitive"), "table"),
+    **dict.fromkeys(("rewrite", "rule", "rule_each"), "table"),
+    **dict.fromkeys(("Tensor", "grad", "value_and_grad"), "tensor"),
+    **dict.fromkeys(("leaky_relu", "log_sigmoid", "log_softmax"), "functions"),
+    **dict.fromkeys(("logsumexp", "relu", "sigmoid", "softmax"), "functions"),
+    "softplus": "functions",
+}
+
+if TYPE_CHECKING:  # the same, as type checkers and editors read it
+    from scratchnet import (
+        anomaly,
+        backend,
+        byhand,
+        data,
+        functions,
+        losses,
+        metrics,
+        models,
+        nn,
+        optim,
+        plots,
+        runs,
+        testing,
+        training,
+    )
+    from scratchnet.anomaly import detect_anomaly
+    from scratchnet.functions import (
+        leaky_relu,
+        log_sigmoid,
+        log_softmax,
+        logsumexp,
+        relu,
+        sigmoid,
+        softmax,
+        softplus,
+    )
+    from scratchnet.graph import GraphError, mark_modified, no_grad
+    from scratchnet.table import (
+        NoRuleError,
+        nondifferentiable,
+        primitive,
+        rewrite,
+        rule,
+        rule_each,
+    )
+    from scratchnet.tensor import Tensor, grad, value_and_grad
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load what is asked for the first time (PEP 562)."""
+        from importlib import import_module
+
+        if name not in __all__:
+            raise AttributeError(f"module 'scratchnet' has no attribute {name!r}")
+        module = import_module(f"scratchnet.{_HOME.get(name, name)}")
+        found = getattr(module, name) if name in _HOME else module
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    """List what can be asked for, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -24,6 +24,8 @@ import numpy as np
 
 from scratchnet.backend import Array
 
+__all__ = ["detect_anomaly", "watched"]
+
 # Files whose lines say nothing of where a computation was written down.
 _ENGINE = (
     *("anomaly", "graph", "table", "tensor"),
@@ -153,7 +155,7 @@ def _line() -> str:
 # --- By hand ------------------------------------------------------------------------
 
 
-class Watched(np.ndarray):
+class _Watched(np.ndarray):
     """An array that looks at the result of every NumPy function it is used in."""
 
     def __array_ufunc__(
@@ -194,7 +196,7 @@ def watched(system: Any) -> Any:
 
     def twin(value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            return value.view(Watched)
+            return value.view(_Watched)
         if id(value) in made:
             return made[id(value)]
         if type(value) is dict:
@@ -223,8 +225,8 @@ def _said(inputs: Iterable[Any]) -> list[str]:
 
 
 def _plain(x: Any) -> Any:
-    return x.view(np.ndarray) if isinstance(x, Watched) else x
+    return x.view(np.ndarray) if isinstance(x, _Watched) else x
 
 
 def _watched(x: Any) -> Any:
-    return x.view(Watched) if type(x) is np.ndarray else x
+    return x.view(_Watched) if type(x) is np.ndarray else x

@@ -11,6 +11,17 @@ import numpy as np
 from scratchnet.table import primitive, rule
 from scratchnet.tensor import where_or_zero
 
+__all__ = [
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softplus",
+]
+
 # --- Activations --------------------------------------------------------------------
 
 

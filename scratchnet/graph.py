@@ -27,6 +27,8 @@ from scratchnet import anomaly, backend
 from scratchnet.anomaly import WATCHING
 from scratchnet.backend import Array
 
+__all__ = ["GraphError", "mark_modified", "no_grad"]
+
 
 class GraphError(ValueError):
     """The graph cannot be walked: freed, stale, or never recorded."""

@@ -16,6 +16,16 @@ from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softmax
 from scratchnet.table import primitive, rule
 
+__all__ = [
+    "bernoulli_terms",
+    "binary_cross_entropy_with_logits",
+    "gaussian_kl",
+    "gaussian_nll",
+    "gaussian_terms",
+    "softmax_cross_entropy",
+    "squared_error",
+]
+
 
 def squared_error(prediction: Any, target: Any) -> Any:
     """Return 1/n Σ_i Σ_j (prediction_ij − target_ij)², with no factor 1/2.

@@ -17,6 +17,26 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scratchnet import checks
 from scratchnet.backend import Array
 
+__all__ = [
+    "PCA",
+    "Coverage",
+    "expected_contrast",
+    "frechet_distance",
+    "knn_accuracy",
+    "ks_statistic",
+    "linear_probe",
+    "mode_coverage",
+    "nearest_distance",
+    "nearest_neighbours",
+    "neighbour_agreement",
+    "normal_range",
+    "parzen_log_likelihood",
+    "psnr",
+    "reconstruction_error",
+    "relative_contrast",
+    "ssim",
+]
+
 DISTANCES_AT_ONCE = 2**23  # neighbours are sought in blocks, so that memory is bounded
 
 # Of (x_i - q_i)², for one coordinate of a point x and of a query q drawn alike and

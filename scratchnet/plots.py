@@ -19,6 +19,23 @@ from numpy.typing import ArrayLike
 
 from scratchnet import checks
 
+__all__ = [
+    "COLOURS",
+    "DIGIT_COLOURS",
+    "STYLE",
+    "as_images",
+    "code_plane",
+    "draw_digits",
+    "game",
+    "loss_curve",
+    "panels",
+    "picture_rows",
+    "planes",
+    "save",
+    "sheets",
+    "styled",
+]
+
 # No window is opened here; but matplotlib cannot be imported where MPLBACKEND names
 # one that is not installed.
 window = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)

@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache, cached_property, wraps
+from importlib import import_module
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,9 +37,18 @@ from scratchnet.graph import (
     recording,
 )
 
+__all__ = [
+    "NoRuleError",
+    "nondifferentiable",
+    "primitive",
+    "rewrite",
+    "rule",
+    "rule_each",
+]
+
 Axis = int | tuple[int, ...] | None
 Function = Callable[..., Any]
-AnyFunction = TypeVar("AnyFunction", bound=Function)
+_AnyFunction = TypeVar("_AnyFunction", bound=Function)
 
 
 class NoRuleError(TypeError):
@@ -56,13 +66,37 @@ def apply(function: Function, args: Any, kwargs: Any) -> Any:
     try:
         row = TABLE[function]
     except KeyError:
-        row = _late_row(function, args)
+        row = _row_of(function, args)
     if kwargs or len(args) != row.usual:
         args, kwargs = row.accept(args, kwargs)
     return row.call(args, kwargs)
 
 
-def _late_row(function: Function, args: Any) -> _Row:
+# What defines rows. The files stand above this one, hence their names only.
+_ROOMS = ("scratchnet.derivatives", "scratchnet.compositions", "scratchnet.functions")
+
+
+def load() -> None:
+    """Fill the table. Rows that were entered before stay as they are.
+
+    The first lookup that finds nothing does this, so that no import comes too late.
+    """
+    entered = dict(TABLE)
+    for room in _ROOMS:
+        import_module(room)
+    TABLE.update(entered)
+
+
+def _row_of(function: Function, args: Any) -> _Row:
+    """Return the row that `apply` did not find: of a table not yet filled.
+
+    Raises:
+        NoRuleError: the full table has none either.
+
+    """
+    load()
+    if function in TABLE:
+        return TABLE[function]
     name = _asked(function)
     raise NoRuleError(
         f"{name} has no rule in the table of derivatives (shapes {shapes(args)}); "
@@ -143,7 +177,7 @@ def nondifferentiable(*functions: Function) -> None:
         TABLE[function] = Nondifferentiable(function)
 
 
-def primitive(forward: AnyFunction) -> AnyFunction:
+def primitive(forward: _AnyFunction) -> _AnyFunction:
     """Let a function of plain arrays take Tensors; `rule` then says its derivative.
 
     >>> from scratchnet import grad

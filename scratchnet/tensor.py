@@ -53,6 +53,8 @@ from scratchnet.table import (
     spelled,
 )
 
+__all__ = ["Tensor", "grad", "value_and_grad"]
+
 _new = object.__new__
 
 # The Tensors whose values the function under `grad` took out; None outside of one.
@@ -446,7 +448,7 @@ class Tensor(Variable):
 
     def __getitem__(self, key: Any) -> Tensor:
         """Return the elements at `key`, any index that NumPy takes."""
-        return _recorded(getitem, (self, plain(key)), {})
+        return _recorded(_getitem, (self, plain(key)), {})
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Refuse: the values may be needed by a gradient."""
@@ -545,7 +547,7 @@ def _numeric(what: str, data: Any) -> Array:
 
 
 @primitive
-def getitem(x: Any, key: Any) -> Any:
+def _getitem(x: Any, key: Any) -> Any:
     """Return x[key]."""
     return x[key]
 
@@ -583,13 +585,13 @@ def _alias(x: Any) -> Any:
 
 
 # Indexing and adding in are each the derivative of the other.
-rule(getitem, lambda g, y, x, key: scatter(g, key, x), None)
-rule(scatter, lambda g, y, values, key, like: getitem(g, key), None, None)
+rule(_getitem, lambda g, y, x, key: scatter(g, key, x), None)
+rule(scatter, lambda g, y, values, key, like: _getitem(g, key), None, None)
 rule(cast, lambda g, y, x, dtype: g)
 rule(where_or_zero, lambda g, y, x, mask: where_or_zero(g, mask), None)
 rule(_alias, lambda g, y, x: g)
 
-spelled("indexing", getitem, scatter)
+spelled("indexing", _getitem, scatter)
 spelled("astype", cast)
 spelled("np.where", where_or_zero)
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from scratchnet import derivatives, functions, losses, tensor
-from scratchnet.table import Function
+from scratchnet.table import Function, load
 
 SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # named arguments anew
+
+load()  # who imports this wants the whole table
 
 # --- Drawing examples ---------------------------------------------------------------
 
@@ -986,7 +988,7 @@ KEYS = [
 ]
 
 
-@case(tensor.getitem)
+@case(tensor._getitem)
 def getitem(d: Draw, f: Function) -> Call:
     key = d.choose(*KEYS)
     return d.choose(lambda x: x[key], lambda x: f(x, key)), [d.values((3, 3))]

@@ -171,7 +171,7 @@ def test_a_line_by_hand_is_named():
 
 
 def test_an_infinity_that_is_meant_is_none():
-    a = np.array([-1000.0, 0.0]).view(anomaly.Watched)
+    a = np.array([-1000.0, 0.0]).view(anomaly._Watched)
     with detect_anomaly():
         activations.activation("sigmoid").forward(a, None)
         assert a.tolist() == [0, 0.5]

@@ -7,7 +7,7 @@ import pytest
 
 import scratchnet
 from scratchnet import NoRuleError, Tensor, functions, grad, primitive, rule
-from scratchnet.table import TABLE
+from scratchnet.table import TABLE, load
 from scratchnet.tensor import where_or_zero
 
 ELEMENTWISE = {
@@ -257,6 +257,7 @@ def test_plain_arrays_in_plain_arrays_out(f):
 @pytest.fixture
 def table():
     """Leave the table as it was."""
+    load()
     before = dict(TABLE)
     yield
     TABLE.clear()

@@ -2,11 +2,17 @@
 
 import ast
 import graphlib
+import importlib
+import io
+import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
+
+import scratchnet
 
 PACKAGE = Path(__file__).parent.parent / "scratchnet"
 
@@ -46,9 +52,21 @@ def modules():
             yield path, part, imports(path)
 
 
+def statements(path):
+    """Yield what runs of a file, not what only type checkers read."""
+    waiting = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
 def imports(path):
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -93,7 +111,7 @@ def test_no_file_imports_itself_through_others():
     graph = {}
     for name, path in files.items():
         names = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in statements(path):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -131,18 +149,173 @@ def test_third_party_packages_are_imported_where_they_may_be():
             assert THIRD_PARTY[name] is None or part in THIRD_PARTY[name], path
 
 
-def test_importing_scratchnet_is_silent_and_imports_numpy_only():
-    code = (
-        "import sys, numpy; before = set(sys.modules); import scratchnet;"
-        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
-    )
+def python(code):
+    """Run code in a fresh process, warnings as errors; return what it printed."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert run.stderr == ""
-    added = set(run.stdout.split()) - STANDARD
-    assert added == {"scratchnet", "numpy"}  # numpy: its submodule of types
+    assert not run.stderr, run.stderr
+    return run.stdout
+
+
+def test_importing_scratchnet_is_silent_and_loads_the_standard_library_only():
+    code = (
+        "import sys; before = set(sys.modules); import scratchnet;"
+        "dir(scratchnet); print(*sorted(set(sys.modules) - before))"
+    )
+    added = set(python(code).split())
+    assert {name.partition(".")[0] for name in added} - STANDARD == {"scratchnet"}
+    assert [name for name in added if name.startswith("scratchnet.")] == []
+
+
+ENGINE = {"anomaly", "backend", "checks", "graph", "table", "tensor"}
+NETWORKS = ENGINE | {"functions", "kernels", "nn"}
+BY_HAND = {"backend", "byhand", "checks", "kernels", "twins"}
+TRAINING = NETWORKS | {"optim", "training", "twins"}
+RUNS = TRAINING | BY_HAND | {"data", "losses", "models", "runs"}
+
+# What users import, and the rooms that each loads beside its own.
+PUBLIC = {
+    "graph": {"anomaly", "backend"},
+    "table": {"anomaly", "backend", "checks", "graph"},
+    "tensor": ENGINE,
+    "functions": ENGINE,
+    "anomaly": {"backend"},
+    "losses": ENGINE | {"functions"},
+    "nn": NETWORKS,
+    "optim": ENGINE | {"kernels"},
+    "models": NETWORKS | {"losses", "twins"},
+    "byhand": BY_HAND,
+    "testing": ENGINE,
+    "backend": set(),
+    "metrics": {"backend", "checks"},
+    "data": set(),
+    "data.corruption": {"backend", "checks"},
+    "data.deer": {"backend", "checks"},
+    "data.digits": {"backend", "checks"},
+    "data.filters": {"backend", "checks"},
+    "data.idx": {"backend", "checks"},
+    "data.mixtures": {"backend", "checks"},
+    "training": TRAINING,
+    "runs": RUNS,
+    "plots": {"backend", "checks"},
+}
+# Imports each module alone, as if it were the first; prints what that loads, and what
+# a rule and a rewrite then compute.
+ALONE = """
+import sys, importlib, numpy as np
+for name in {names}:
+    for loaded in [m for m in sys.modules if m.partition(".")[0] == "scratchnet"]:
+        del sys.modules[loaded]
+    before = set(sys.modules)
+    importlib.import_module("scratchnet." + name)
+    added = sorted(set(sys.modules) - before)
+    import scratchnet
+    x = scratchnet.Tensor([1.0, 2.0], requires_grad=True)
+    np.einsum("i,i->", np.exp(x), x).backward()
+    print(name, x.grad[0] / np.exp(1), *added)
+"""
+
+
+def test_each_module_imported_alone_works_and_loads_what_it_may():
+    for line in python(ALONE.format(names=list(PUBLIC))).splitlines():
+        name, slope, *added = line.split()
+        assert float(slope) == pytest.approx(2), name  # of x exp(x) at 1
+        rooms = {m.split(".")[1] for m in added if m.startswith("scratchnet.")}
+        assert rooms == PUBLIC[name] | {name.partition(".")[0]}, name
+        third = {m.partition(".")[0] for m in added} & set(THIRD_PARTY)
+        assert third - {"numpy"} == ({"matplotlib"} if name == "plots" else set()), name
+
+
+@pytest.mark.parametrize("name", ["", *PUBLIC])
+def test_all_has_what_users_call_and_nothing_else(name):
+    """A name is in `__all__`, or private, or there for another file of the package."""
+    module = importlib.import_module(f"scratchnet.{name}".rstrip("."))
+    assert sorted(set(module.__all__)) == sorted(module.__all__)
+    assert [n for n in module.__all__ if n.startswith("_")] == []
+    assert set(module.__all__) <= set(dir(module))
+    for n in module.__all__:
+        getattr(module, n)
+    own = {
+        n for n, x in vars(module).items()
+        if not n.startswith("_") and getattr(x, "__module__", "") == module.__name__
+    }  # fmt: skip
+    path = Path(module.__file__)
+    files = [*PACKAGE.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+    others = [p.read_text() for p in files if p != path]
+    for n in own - set(module.__all__):
+        assert any(re.search(rf"\b{n}\b", text) for text in others), n
+
+
+def test_every_name_is_loaded_when_it_is_asked_for():
+    code = (
+        "import scratchnet; print([getattr(scratchnet, n) for n in scratchnet.__all__])"
+    )
+    assert "Tensor" in python(code)
+    code = "from scratchnet import *; print(losses.squared_error, Tensor, data.idx)"
+    assert "squared_error" in python(code)
+    with pytest.raises(AttributeError, match="no attribute 'tensors'"):
+        _ = scratchnet.tensors
+    with pytest.raises(AttributeError, match="no attribute 'cats'"):
+        _ = scratchnet.data.cats
+    assert set(scratchnet.__all__) <= set(dir(scratchnet))
+    assert set(scratchnet.data.__all__) <= set(dir(scratchnet.data))
+
+
+def test_a_row_of_the_users_own_stays_when_the_table_is_loaded():
+    code = (
+        "import numpy as np; from scratchnet.table import rule;"
+        "from scratchnet.tensor import Tensor;"
+        "rule(np.sin, lambda g, y, x: 7 * g); x = Tensor(1.0, requires_grad=True);"
+        "(np.sin(x) + np.cos(0 * x)).backward(); print(x.grad)"
+    )
+    assert python(code) == "7.0\n"
+
+
+# --- Sizes --------------------------------------------------------------------------
+
+LONGEST_FUNCTION, LONGEST_FILE = 60, 600  # lines of code
+# Longer, and why.
+LONG = {
+    "data/idx.py: _parse": "one check after another of a file's format",
+    "data/deer.py: _deer": "a list of outlines, in pixels",
+    "training/loop.py: fit": "for now",
+}
+SILENT = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}  # fmt: skip
+
+
+def sizes(path):
+    """Yield the file and each of its functions, with their lines of code.
+
+    Blank lines, comments and docstrings do not count.
+    """
+    text = path.read_text()
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    code = {token.start[0] for token in tokens if token.type not in SILENT}
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            if isinstance(node.value.value, str):
+                code -= set(range(node.lineno, node.end_lineno + 1))
+    name = path.relative_to(PACKAGE).as_posix()
+    yield name, len(code), LONGEST_FILE
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = code & set(range(node.lineno, node.end_lineno + 1))
+            yield f"{name}: {node.name}", len(lines), LONGEST_FUNCTION
+
+
+def test_files_and_functions_are_short():
+    found = [size for path in PACKAGE.rglob("*.py") for size in sizes(path)]
+    long = {name for name, lines, most in found if lines > most}
+    assert long <= set(LONG)
+
+
+# --- By hand ------------------------------------------------------------------------
 
 
 def test_by_hand_runs_without_the_engine():

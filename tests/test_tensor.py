@@ -43,7 +43,7 @@ from scratchnet import (
 )
 from scratchnet.graph import Node, plain
 from scratchnet.nn import Module
-from scratchnet.table import TABLE, apply, name_of, nondifferentiable
+from scratchnet.table import TABLE, apply, load, name_of, nondifferentiable
 
 
 def leaf(values, name=None):
@@ -66,6 +66,7 @@ def slopes(f, x, step=1e-6):
 @pytest.fixture
 def table():
     """Let a test enter rows into the table, and take them out again."""
+    load()
     before = dict(TABLE)
     yield TABLE
     TABLE.clear()

@@ -23,6 +23,14 @@ from numpy.typing import NDArray
 
 from scratchnet import checks
 
+__all__ = [
+    "Fog",
+    "Gaussian",
+    "Masking",
+    "SaltAndPepper",
+    "koschmieder",
+]
+
 Array = NDArray[Any]
 
 

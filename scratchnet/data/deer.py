@@ -29,6 +29,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from scratchnet import checks
 
+__all__ = [
+    "Scenes",
+    "draw_scenes",
+]
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Array = NDArray[Any]

@@ -28,6 +28,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from scratchnet import checks
 
+__all__ = [
+    "Digits",
+    "draw_digits",
+]
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Array = NDArray[Any]

@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 
 from scratchnet import checks
 
+__all__ = [
+    "dehaze",
+    "gaussian_filter",
+    "median_filter",
+    "stretch_contrast",
+]
+
 Images = NDArray[Any]
 
 

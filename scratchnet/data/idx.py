@@ -29,6 +29,15 @@ from numpy.typing import NDArray
 
 from scratchnet import checks
 
+__all__ = [
+    "MNIST_FILES",
+    "IdxError",
+    "Mnist",
+    "download_mnist",
+    "load_mnist",
+    "read_idx",
+]
+
 # Byte 2 of the header -> the dtype on disk.
 DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MAX_DIMENSIONS = 64  # NumPy's own limit

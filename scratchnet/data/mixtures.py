@@ -16,6 +16,15 @@ from numpy.typing import NDArray
 
 from scratchnet import checks
 
+__all__ = [
+    "Mixture",
+    "gaussian",
+    "grid",
+    "ring",
+    "swiss_roll",
+    "two_moons",
+]
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from scratchnet import backend, byhand, models, optim
 from scratchnet.cli.main import main
 from scratchnet.graph import plain
 from scratchnet.runs import images
-from scratchnet.table import TABLE, Nondifferentiable, name_of
+from scratchnet.table import TABLE, Nondifferentiable, load, name_of
 from scratchnet.tensor import Tensor
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
@@ -248,6 +248,7 @@ ON_THE_HOST = {
     "softmax_cross_entropy", "keep_some", "choosing_with_number", "take_along_axis",
     "where", "scatter",
 }  # fmt: skip
+load()
 ROWS = sorted(
     (f for f, row in TABLE.items() if type(row) is not Nondifferentiable), key=name_of
 )
