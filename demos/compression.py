@@ -34,8 +34,8 @@ def pca_errors(pca: PCA, x: np.ndarray) -> np.ndarray:
 
     The components are orthonormal, so each takes its own square away from the error.
     """
-    centred = x - pca.mean
-    squares = np.mean((centred @ pca.components.T) ** 2, axis=0)
+    centred = x - pca.mean_
+    squares = np.mean((centred @ pca.components_.T) ** 2, axis=0)
     return np.mean(np.sum(centred**2, axis=1)) - np.cumsum(np.append(0, squares))
 
 
@@ -181,8 +181,8 @@ def run(demo: Demo) -> None:
         at_least=demo.choose(3.5, 1.7),
     )
     demo.save(draw_errors(errors, of_pca, pixels))
-    z = pca.encode(shown)
-    by_pca = [z[:, :k] @ pca.components[:k] + pca.mean for k in CODES]
+    z = pca.transform(shown)
+    by_pca = [z[:, :k] @ pca.components_[:k] + pca.mean_ for k in CODES]
     blocks = {"autoencoder": (columns, errors), "PCA": (by_pca, at_codes)}
     demo.save(draw_pictures(shown, blocks), "digits")
 

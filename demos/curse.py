@@ -248,7 +248,7 @@ def compare_neighbours(demo: Demo) -> None:
             lr=2e-3,
         )
         fit(model, x, epochs=epochs, batch_size=BATCH, rng=shuffle_rng)
-        encoders = (np.copy, model.encode, PCA(CODE).fit(x).encode)
+        encoders = (np.copy, model.encode, PCA(CODE).fit(x).transform)
         found.append([
             knn_accuracy(encode(x[:LABELLED]), label, encode(held_out), test.label)
             for encode in encoders

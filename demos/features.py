@@ -62,9 +62,9 @@ def train(demo: Demo, x: np.ndarray) -> Autoencoder:
     return model
 
 
-def probe(model: Any, factor: str, train: Digits, held_out: Digits) -> np.ndarray:
+def probe(encode: Any, factor: str, train: Digits, held_out: Digits) -> np.ndarray:
     """Return the held-out R² of a linear probe of a factor, for each digit (10,)."""
-    z, others = model.encode(train.x), model.encode(held_out.x)
+    z, others = encode(train.x), encode(held_out.x)
     found = []
     for digit in range(10):
         mine, theirs = train.label == digit, held_out.label == digit
@@ -110,17 +110,19 @@ def run(demo: Demo) -> None:
     """Train, probe the code for each factor, and look for neighbours."""
     rngs = backend.streams(demo.seed, 10)
     x = turned(demo.choose(20_000, 8000), rngs[0]).x
-    models = {"autoencoder": train(demo, x), "PCA": PCA(CODE).fit(x)}
+    encoders = {
+        "autoencoder": train(demo, x).encode, "PCA": PCA(CODE).fit(x).transform
+    }  # fmt: skip
     n = demo.choose(20_000, 8000)
-    r2: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
+    r2: dict[str, dict[str, np.ndarray]] = {name: {} for name in encoders}
     for i, (factor, fixed) in enumerate(FACTORS.items()):
         known = turned(n, rngs[2 + 2 * i], **fixed)
         unseen = turned(n // 4, rngs[3 + 2 * i], **fixed)
-        for name, model in models.items():
-            r2[name][factor] = probe(model, factor, known, unseen)
+        for name, encode in encoders.items():
+            r2[name][factor] = probe(encode, factor, known, unseen)
     held_out = turned(4000, rngs[1])
     spaces = {"pixels": held_out.x} | {
-        name: model.encode(held_out.x) for name, model in models.items()
+        name: encode(held_out.x) for name, encode in encoders.items()
     }
     agree = {name: agreement(z, held_out.label) for name, z in spaces.items()}
     for name, found in r2.items():

@@ -128,18 +128,16 @@ def roll(demo: Demo) -> None:
     held_out, held_out_sheet = swiss_roll(2000, rngs[1])
     centre, scale = points.mean(axis=0), points.std()
     x, other = (points - centre) / scale, (held_out - centre) / scale
-    models = {
-        "PCA": PCA(2).fit(x),
-        "autoencoder, all at once": unroll(demo, x, growing=False),
-        "autoencoder, from one end": unroll(demo, x, growing=True),
+    encoders = {
+        "PCA": PCA(2).fit(x).transform,
+        "autoencoder, all at once": unroll(demo, x, growing=False).encode,
+        "autoencoder, from one end": unroll(demo, x, growing=True).encode,
     }
-    codes = {name: model.encode(other) for name, model in models.items()}
+    codes = {name: encode(other) for name, encode in encoders.items()}
     r2 = {}
-    for name, model in models.items():
+    for name, encode in encoders.items():
         along, height = (
-            linear_probe(
-                model.encode(x), sheet[:, i], codes[name], held_out_sheet[:, i]
-            )
+            linear_probe(encode(x), sheet[:, i], codes[name], held_out_sheet[:, i])
             for i in (0, 1)
         )
         r2[name] = min(along, height)

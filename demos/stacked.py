@@ -303,7 +303,9 @@ def compare_depths(demo: Demo, data: Data) -> list[Column]:
     """Train stacks of several depths; return what they make of the digits shown."""
     depths = demo.choose(DEPTHS, (1, 3))
     held_out = data.held_out
-    of_pca = reconstruction_error(held_out, PCA(CODE).fit(data.x).reconstruct(held_out))
+    pca = PCA(CODE).fit(data.x)
+    linear = pca.inverse_transform(pca.transform(held_out))
+    of_pca = reconstruction_error(held_out, linear)
     demo.say(f"  a code of {CODE} numbers; PCA: error {of_pca:.2f}")
     rows, columns = [], []
     for hidden in depths:

@@ -51,7 +51,7 @@ def draw_planes(
 
 
 def train(demo: Demo, data: Digits) -> dict[str, Any]:
-    """Return the three methods, trained on the same pictures, by name."""
+    """Return the encoders of three methods, trained on the same pictures, by name."""
     init_rng, shuffle_rng, noise_rng = backend.streams(demo.seed + 1000, 3)
     pixels = data.x.shape[1]
     hidden = demo.choose((256, 128, 64), (128, 64, 32))
@@ -74,7 +74,8 @@ def train(demo: Demo, data: Digits) -> dict[str, Any]:
     fit(autoencoder, data.x, **schedule)
     vae = byhand.VAE(sizes, **options)
     fit(vae, data.x, noise=noise_rng, **schedule)
-    return {"PCA": PCA(2).fit(data.x), "autoencoder": autoencoder, "VAE": vae}
+    pca = PCA(2).fit(data.x)
+    return {"PCA": pca.transform, "autoencoder": autoencoder.encode, "VAE": vae.encode}
 
 
 def run(demo: Demo) -> None:
@@ -83,10 +84,10 @@ def run(demo: Demo) -> None:
     data = draw_digits(demo.choose(40_000, 6_000), data_rng)
     held_out = draw_digits(2_000, held_out_rng)
     planes, right = {}, {}
-    for name, model in train(demo, data).items():
-        planes[name] = model.encode(held_out.x)
+    for name, encode in train(demo, data).items():
+        planes[name] = encode(held_out.x)
         right[name] = knn_accuracy(
-            model.encode(data.x), data.label, planes[name], held_out.label, k=VOTES
+            encode(data.x), data.label, planes[name], held_out.label, k=VOTES
         )
         demo.say(f"  {name}: {100 * right[name]:.1f} % of held-out digits right")
     demo.claim("PCA: right, times chance", 10 * right["PCA"], at_least=3)

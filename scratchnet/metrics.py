@@ -9,7 +9,7 @@ many dimensions (relative_contrast); and how close generated samples are to the 
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -152,73 +152,80 @@ def ssim(x: Array, y: Array, shape: tuple[int, ...]) -> np.ndarray:
 class PCA:
     """Principal component analysis: the linear code of least squared error.
 
+    It has the names of scikit-learn's.
+
     Args:
-        k: the length of the code.
+        n_components: the length k of the code.
 
     Attributes:
-        mean: of the data (d,).
-        components: k orthonormal rows (k, d), the direction of most variance first.
-        variances: the variance of the data along each component (k,).
+        mean_: of the data (d,).
+        components_: k orthonormal rows (k, d), the direction of most variance first.
+        explained_variance_: the variance of the data along each component (k,), with
+            the divisor n − 1.
 
     Raises:
-        ValueError: k is not in 1, ..., min(n, d); shapes; it was not fitted.
+        ValueError: n_components is not in 1, ..., min(n, d); shapes; it was not fitted.
 
     """
 
-    def __init__(self, k: int) -> None:
-        checks.count("PCA", "k", k)
-        self.k = k
-        self.mean = np.zeros(0)
-        self.components = np.zeros((k, 0))
+    def __init__(self, n_components: int) -> None:
+        checks.count("PCA", "n_components", n_components)
+        self.n_components = n_components
+        self.mean_ = np.zeros(0)
+        self.components_ = np.zeros((n_components, 0))
 
-    def fit(self, x: Array) -> "PCA":
+    def fit(self, x: Array) -> Self:
         """Find the components of the samples x (n, d), and return self.
 
         The right singular vectors of the centred data X are those of Xᵀ X, which is
         only (d, d): for 60,000 images a hundredth of the work.
         """
         x = checks.array("PCA", "x", x)
-        if x.ndim != 2 or self.k > min(x.shape):
+        k = self.n_components
+        if x.ndim != 2 or k > min(x.shape):
             raise ValueError(
-                f"PCA: shape {x.shape} has no {self.k} components; (n, d) with n and d "
-                f"at least {self.k} expected"
+                f"PCA: shape {x.shape} has no {k} components; (n, d) with n and d "
+                f"at least {k} expected"
             )
         if not np.isfinite(x).all():
             raise ValueError("PCA: the data have values that are not finite")
         n, d = x.shape
         self.dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
-        self.mean = x.mean(axis=0, dtype=np.float64)
+        self.mean_ = x.mean(axis=0, dtype=np.float64)
         scatter = np.zeros((d, d))
         for i in range(0, n, 8192):
-            centred = x[i : i + 8192] - self.mean
+            centred = x[i : i + 8192] - self.mean_
             scatter += centred.T @ centred
         if not np.isfinite(scatter).all():
             raise ValueError("PCA: the data are so large that their squares overflow")
         _, values, rows = np.linalg.svd(scatter, hermitian=True)
-        self.components = rows[: self.k]
-        self.variances = values[: self.k] / n
+        self.components_ = rows[:k]
+        self.explained_variance_ = values[:k] / max(n - 1, 1)
         return self
 
-    def encode(self, x: Array) -> np.ndarray:
+    def transform(self, x: Array) -> np.ndarray:
         """Return the codes (n, k) of the samples x (n, d)."""
-        x = self._checked(x, "x", "d", len(self.mean))
-        codes: np.ndarray = (x - self.mean) @ self.components.T
+        x = self._checked(x, "x", "d", len(self.mean_))
+        codes: np.ndarray = (x - self.mean_) @ self.components_.T
         return codes.astype(self.dtype)
 
-    def decode(self, z: Array) -> np.ndarray:
-        """Return the samples (n, d) of the codes z (n, k)."""
-        z = self._checked(z, "z", "k", self.k)
-        samples: np.ndarray = z @ self.components + self.mean
-        return samples.astype(self.dtype)
+    def fit_transform(self, x: Array) -> np.ndarray:
+        """Return fit(x).transform(x)."""
+        return self.fit(x).transform(x)
 
-    def reconstruct(self, x: Array) -> np.ndarray:
-        """Return decode(encode(x))."""
-        return self.decode(self.encode(x))
+    def inverse_transform(self, z: Array) -> np.ndarray:
+        """Return the samples (n, d) of the codes z (n, k).
+
+        Of the codes of x they are the best reconstruction that is linear in k numbers.
+        """
+        z = self._checked(z, "z", "k", self.n_components)
+        samples: np.ndarray = z @ self.components_ + self.mean_
+        return samples.astype(self.dtype)
 
     def _checked(
         self, given: Array, name: str, letter: str, columns: int
     ) -> np.ndarray:
-        if not len(self.mean):
+        if not len(self.mean_):
             raise ValueError("PCA: call fit(x) first")
         x = checks.array("PCA", name, given)
         if x.ndim != 2 or x.shape[1] != columns:

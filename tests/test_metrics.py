@@ -58,38 +58,50 @@ def test_the_error_refuses_shapes():
             reconstruction_error(np.zeros(a), np.zeros(b))
 
 
+def reconstructed(pca, x):
+    return pca.inverse_transform(pca.transform(x))
+
+
 @pytest.mark.parametrize("k", [1, 5, 12])
 def test_pca_is_the_svd_of_the_centred_data(k):
     x = samples()
     pca = PCA(k).fit(x)
     centre = x.mean(axis=0)
     _, values, rows = np.linalg.svd(x - centre, full_matrices=False)
-    np.testing.assert_allclose(pca.mean, centre, rtol=1e-13)
-    np.testing.assert_allclose(pca.variances, values[:k] ** 2 / 200, rtol=1e-10)
-    signs = np.sign(np.sum(pca.components * rows[:k], axis=1, keepdims=True))
-    np.testing.assert_allclose(pca.components * signs, rows[:k], atol=1e-9)
-    np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(k), atol=1e-13)
+    np.testing.assert_allclose(pca.mean_, centre, rtol=1e-13)
+    np.testing.assert_allclose(
+        pca.explained_variance_, values[:k] ** 2 / 199, rtol=1e-10
+    )
+    signs = np.sign(np.sum(pca.components_ * rows[:k], axis=1, keepdims=True))
+    np.testing.assert_allclose(pca.components_ * signs, rows[:k], atol=1e-9)
+    np.testing.assert_allclose(
+        pca.components_ @ pca.components_.T, np.eye(k), atol=1e-13
+    )
     # What is left over is the variance along the other directions.
     left = np.sum(values[k:] ** 2) / 200
-    error = reconstruction_error(x, pca.reconstruct(x))
+    error = reconstruction_error(x, reconstructed(pca, x))
     assert error == pytest.approx(left, rel=1e-10, abs=1e-20)
-    z = pca.encode(x)
+    z = pca.transform(x)
     assert z.shape == (200, k)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(z.var(axis=0), pca.variances, rtol=1e-10)
-    np.testing.assert_allclose(pca.decode(z), pca.reconstruct(x), rtol=1e-14)
+    np.testing.assert_allclose(
+        z.var(axis=0, ddof=1), pca.explained_variance_, rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        pca.inverse_transform(z), reconstructed(pca, x), rtol=1e-14
+    )
 
 
 def test_pca_in_pieces_is_pca_at_once():
     x = samples(20_000, 5)
     pca = PCA(2).fit(x)
-    expected = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1][:2]
-    np.testing.assert_allclose(pca.variances, expected, rtol=1e-11)
+    expected = np.linalg.eigvalsh(np.cov(x.T))[::-1][:2]
+    np.testing.assert_allclose(pca.explained_variance_, expected, rtol=1e-11)
 
 
 def test_no_other_linear_code_is_better():
     x = samples()
-    best = reconstruction_error(x, PCA(3).fit(x).reconstruct(x))
+    best = reconstruction_error(x, reconstructed(PCA(3).fit(x), x))
     rng = np.random.default_rng(1)
     for _ in range(20):
         basis, _ = np.linalg.qr(rng.standard_normal((12, 3)))
@@ -100,15 +112,17 @@ def test_no_other_linear_code_is_better():
 def test_pca_keeps_the_dtype():
     x = samples(dtype=np.float32)
     pca = PCA(4).fit(x)
-    assert pca.encode(x).dtype == pca.reconstruct(x).dtype == np.float32
+    assert pca.transform(x).dtype == reconstructed(pca, x).dtype == np.float32
     exact = PCA(4).fit(x.astype(np.float64))
-    np.testing.assert_allclose(abs(pca.encode(x)), abs(exact.encode(x)), atol=1e-4)
-    assert PCA(1).fit((x * 9).astype(int)).encode(x).dtype == np.float64
+    np.testing.assert_allclose(
+        abs(pca.transform(x)), abs(exact.transform(x)), atol=1e-4
+    )
+    assert PCA(1).fit((x * 9).astype(int)).transform(x).dtype == np.float64
 
 
 def test_pca_refuses():
     x = samples()
-    with pytest.raises(ValueError, match="PCA: k is 0"):
+    with pytest.raises(ValueError, match="PCA: n_components is 0"):
         PCA(0)
     with pytest.raises(
         ValueError, match=r"PCA: shape \(200, 12\) has no 13 components"
@@ -119,14 +133,14 @@ def test_pca_refuses():
     with pytest.raises(ValueError, match="has no 2 components"):
         PCA(2).fit(x[0])
     with pytest.raises(ValueError, match="call fit"):
-        PCA(2).encode(x)
+        PCA(2).transform(x)
     with pytest.raises(ValueError, match="call fit"):
-        PCA(2).decode(x)
+        PCA(2).inverse_transform(x)
     pca = PCA(2).fit(x)
     with pytest.raises(ValueError, match=r"\(n, d\) = \(n, 12\) expected"):
-        pca.encode(x[:, :5])
+        pca.transform(x[:, :5])
     with pytest.raises(ValueError, match=r"\(n, k\) = \(n, 2\) expected"):
-        pca.decode(x)
+        pca.inverse_transform(x)
     x[3, 4] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         PCA(2).fit(x)
@@ -644,7 +658,7 @@ def test_thirty_components_leave_of_mnist_what_the_paper_says(real_mnist):
 
     train, test = load_mnist(real_mnist, "train").x, load_mnist(real_mnist, "test").x
     pca = PCA(30).fit(train)
-    error = reconstruction_error(test, pca.reconstruct(test))
+    error = reconstruction_error(test, reconstructed(pca, test))
     assert error == pytest.approx(13.866, abs=0.002)  # 13.87 in the paper
 
 

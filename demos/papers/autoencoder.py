@@ -97,7 +97,7 @@ def train(
 def pca_error(train: np.ndarray, test: np.ndarray, k: int = 30) -> float:
     """Return the squared error that k principal components leave of test images."""
     pca = PCA(k).fit(train)
-    return reconstruction_error(test, pca.reconstruct(test))
+    return reconstruction_error(test, pca.inverse_transform(pca.transform(test)))
 
 
 BY_SHIFTS, BY_DECAY = "shifts of up to 1 pixel", f"decoupled weight decay {DECAY}"

@@ -35,21 +35,22 @@ def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     x, k, name = images.x, options["code"], SYSTEMS[job.system].name
     pca = PCA(k).fit(job.train.x)
     error = reconstruction_error(x, model.reconstruct(x))
-    pca_error = reconstruction_error(x, pca.reconstruct(x))
+    linear = pca.inverse_transform(pca.transform(x))
+    pca_error = reconstruction_error(x, linear)
     # What float32 leaves of x has a square of about this part of x's own.
     exact = pca_error <= 1e-12 * np.mean(np.sum(np.square(x, dtype=float), axis=1))
     ratio = "PCA is exact" if exact else f"ratio {error / pca_error:.2f}"
     rows, _ = reconstructions(
         job.system, model, images, IMAGES_SHOWN, job.streams.judge
     )
-    rows["PCA"] = images.pictures(pca.reconstruct(x[images.mixed(IMAGES_SHOWN)]))
+    rows["PCA"] = images.pictures(linear[images.mixed(IMAGES_SHOWN)])
     squared = options["loss"] == "squared"
     references = {f"PCA, {k} numbers": pca_error} if squared else {}
     figures = {
         "reconstructions.png": plots.picture_rows(rows, ink=images.ink),
         "loss.png": loss_curve(record, LOSSES[options["loss"]], references),
     }
-    figures |= codes_figure(images, {name: model.encode(x), "PCA": pca.encode(x)})
+    figures |= codes_figure(images, {name: model.encode(x), "PCA": pca.transform(x)})
     return figures, (
         f"squared error per held-out image, {k} numbers each: "
         f"{name} {error:.2f}, PCA {pca_error:.2f}, {ratio}"
@@ -112,7 +113,7 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     real, fake = (np.mean(model.discriminate(images)) for images in (x, generated))
     pca = PCA(min(FRECHET_COMPONENTS, *job.train.x.shape)).fit(job.train.x)
     distance, floor = (
-        frechet_distance(pca.encode(images), pca.encode(x))
+        frechet_distance(pca.transform(images), pca.transform(x))
         for images in (generated, others)
     )
     figures = {
@@ -148,7 +149,7 @@ def codes_figure(images: Images, codes: dict[str, np.ndarray]) -> Figures:
         return {}
     axes = ["first number of the code", "second number of the code"]
     if k > 2:
-        codes = {name: PCA(2).fit(z).encode(z) for name, z in codes.items()}
+        codes = {name: PCA(2).fit_transform(z) for name, z in codes.items()}
         axes = ["first principal component", "second principal component"]
     planes = {f"codes, {name}": z[:CODES_SHOWN] for name, z in codes.items()}
     label = None if images.label is None else images.label[:CODES_SHOWN]

@@ -128,10 +128,12 @@ def fitted():
 def test_the_errors_of_pca_are_those_of_its_reconstructions(fitted):
     pca, x = fitted
     errors = compression.pca_errors(pca, x)
-    assert errors[0] == pytest.approx(np.mean(np.sum((x - pca.mean) ** 2, axis=1)))
-    assert errors[6] == pytest.approx(reconstruction_error(x, pca.reconstruct(x)))
-    z = pca.encode(x)[:, :2]
-    two = z @ pca.components[:2] + pca.mean
+    assert errors[0] == pytest.approx(np.mean(np.sum((x - pca.mean_) ** 2, axis=1)))
+    assert errors[6] == pytest.approx(
+        reconstruction_error(x, pca.inverse_transform(pca.transform(x)))
+    )
+    z = pca.transform(x)[:, :2]
+    two = z @ pca.components_[:2] + pca.mean_
     assert errors[2] == pytest.approx(reconstruction_error(x, two))
 
 
