@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,10 @@ from scratchnet.runs.images import Images
 from scratchnet.runs.job import Job
 from scratchnet.runs.systems import CODES, PLANE, SYSTEMS
 
-LIKELIHOOD_IMAGES, LIKELIHOOD_DRAWS = 1000, 100  # draws of z for each, for log p(x)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LIKELIHOOD_IMAGES, LIKELIHOOD_DRAWS = 1000, 100  # draws of z for each
 FRECHET_COMPONENTS = 32  # principal ones, in which generated images are compared
 SAMPLES_SHOWN = 64  # on a sheet
 CODES_SHOWN = 1000  # as points in the plane
@@ -24,9 +27,9 @@ LOSSES = {
     "squared": "squared error per image",
     "cross_entropy": "cross-entropy per image (nats)",
 }
-Figure = Any  # matplotlib's, which `plots` alone imports
-Figures = dict[str, Figure]  # by the name of the file
-Judged = tuple[Figures, str]
+
+Figures: TypeAlias = "dict[str, Figure]"  # by the name of the file
+Judged: TypeAlias = tuple[Figures, str]  # the pictures, and what is said of the model
 
 
 def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
@@ -127,7 +130,7 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     )
 
 
-def beside_data(images: Images, samples: np.ndarray) -> Figure:
+def beside_data(images: Images, samples: np.ndarray) -> "Figure":
     """Draw a sheet of samples beside one of as many images."""
     sheets = {"data": images.x[: len(samples)], "samples": samples}
     shown = {name: images.pictures(x) for name, x in sheets.items()}
@@ -136,7 +139,7 @@ def beside_data(images: Images, samples: np.ndarray) -> Figure:
 
 def loss_curve(
     record: dict[str, Any], unit: str, references: dict[str, float] | None = None
-) -> Figure:
+) -> "Figure":
     """Draw the losses of a history."""
     losses = record["losses"], record["validation_losses"]
     return plots.loss_curve(*losses, references, unit)

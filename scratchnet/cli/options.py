@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any, NoReturn
 
 from scratchnet import __version__, backend, twins
@@ -238,9 +239,9 @@ class _Refusing(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def _check_kind(name: str, value: Any, default: Any) -> None:
+def _check_kind(name: str, value: object, default: object) -> None:
     """Raise ValueError unless a saved value is of the kind of an option's default."""
-    kinds: dict[type, Any] = {
+    kinds: dict[type, type | UnionType] = {
         float: int | float,
         type(None): int | float | str | None,  # an option that may be left out
     }

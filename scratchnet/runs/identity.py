@@ -1,8 +1,8 @@
 """What a run is: the content of its run.json, and whether a file may say that."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from scratchnet import __version__
 from scratchnet.training.checkpoint import FORMAT
@@ -55,13 +55,13 @@ def parsed(found: Mapping[str, Any], where: str) -> About:
 
     """
 
-    def is_names(x: Any) -> bool:
+    def is_names(x: object) -> bool:
         return isinstance(x, list) and all(map(is_name, x))
 
-    def is_pair(x: Any) -> bool:
+    def is_pair(x: object) -> bool:
         return isinstance(x, list) and len(x) == 2 and all(map(is_size, x))
 
-    kinds: dict[str, Any] = {
+    kinds: dict[str, Callable[[object], bool]] = {
         "format": is_size,
         "system": is_text,
         "options": lambda x: isinstance(x, dict),
@@ -94,16 +94,16 @@ def parsed(found: Mapping[str, Any], where: str) -> About:
     return About(**given)
 
 
-def is_text(x: Any) -> bool:
+def is_text(x: object) -> TypeGuard[str]:
     """Return whether x is a string of a length that a file may name."""
     return isinstance(x, str) and len(x) <= 4096
 
 
-def is_size(x: Any) -> bool:
+def is_size(x: object) -> TypeGuard[int]:
     """Return whether x is a positive int that fits into 63 bits."""
     return isinstance(x, int) and not isinstance(x, bool) and 0 < x < 2**63
 
 
-def is_name(x: Any) -> bool:
+def is_name(x: object) -> TypeGuard[str]:
     """Return whether x is the name of a file, and not a path to elsewhere."""
     return is_text(x) and x not in ("", ".", "..") and not set(x) & set("/\\:\0")

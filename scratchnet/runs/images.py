@@ -30,7 +30,7 @@ class Images(NamedTuple):
         return self.depth is None
 
     @property
-    def arrays(self) -> list[Any]:
+    def arrays(self) -> list[np.ndarray | None]:
         """What `digest` is taken of."""
         return [self.x, self.label, self.depth]
 
@@ -113,7 +113,7 @@ def check_shape(what: str, images: Images, shape: tuple[int, int]) -> None:
         raise ValueError(f"{what} are {m} x {n}; {rows} x {columns} expected")
 
 
-def digest(arrays: Iterable[Any]) -> str:
+def digest(arrays: Iterable[np.ndarray | None]) -> str:
     """Return what tells these arrays, of which some may be None, from any others."""
     found = hashlib.sha256()
     for a in arrays:

@@ -214,6 +214,6 @@ def check_run(run: Run) -> None:
         raise ValueError(f"held_out is {str(run.held_out)[:60]}")
 
 
-def is_seed(x: Any) -> bool:
+def is_seed(x: object) -> bool:
     """Return whether x is a seed, as `--seed` takes it."""
     return isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**64
