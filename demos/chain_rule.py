@@ -200,8 +200,8 @@ def trace(turns: list[Turn]) -> list[str]:
 
 WIDTH = 1.06  # of a box, in inches
 COLUMN = 1.8  # from box to box
-BLUE, ORANGE = plots.COLOURS[:2]
-GREY = "#777777"
+BLUE, ORANGE = plots.COLORS[:2]
+GRAY = "#777777"
 
 
 def number(value: float) -> str:
@@ -237,9 +237,9 @@ def draw_box(
             [y - up, y - up, y + up, y + up],
             joinstyle="round", zorder=3, **style)  # fmt: skip
     middle = {"ha": "center", "va": "center_baseline", "zorder": 5}
-    for i, (text, colour) in enumerate(lines):
+    for i, (text, color) in enumerate(lines):
         down = 0.24 * (i - (len(lines) - 1) / 2) + (0.04 if turns else 0)
-        ax.text(x, y - down, text, color=colour, **middle)
+        ax.text(x, y - down, text, color=color, **middle)
     for i, turn in enumerate(turns):
         beside = x + 0.34 * (i - (len(turns) - 1) / 2)
         ax.plot(beside, y + up, "o", color=ORANGE, ms=18, zorder=4)
@@ -260,26 +260,26 @@ def draw_edge(
     # Arrows that meet at a box stay apart there.
     start = start[0] + WIDTH / 2 * ahead, start[1] + 0.22 * rise
     end = end[0] - WIDTH / 2 * ahead, end[1] - 0.22 * rise
-    arrow = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1.4, "shrinkA": 0,
+    arrow = {"arrowstyle": "-|>", "color": GRAY, "linewidth": 1.4, "shrinkA": 0,
              "shrinkB": 0, "mutation_scale": 14} | arrow  # fmt: skip
     ax.annotate("", end, start, arrowprops=arrow)
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-    colour = BLUE if arrow["color"] == GREY else arrow["color"]
+    color = BLUE if arrow["color"] == GRAY else arrow["color"]
     slope = ahead * rise
     if slope:
-        ax.text(x - 0.08 * slope, y + 0.1, f"{above}\n{below}".strip(), color=colour,
+        ax.text(x - 0.08 * slope, y + 0.1, f"{above}\n{below}".strip(), color=color,
                 ha="right" if slope > 0 else "left", va="center")  # fmt: skip
     else:
-        ax.text(x, y + 0.06, above, color=colour, ha="center", va="bottom")
-        ax.text(x, y - 0.08, below, color=colour, ha="center", va="top")
+        ax.text(x, y + 0.06, above, color=color, ha="center", va="bottom")
+        ax.text(x, y - 0.08, below, color=color, ha="center", va="top")
 
 
 def draw_key(ax: Any, x: float, y: float) -> None:
     """Say what stands where, on a node of no graph."""
-    lines = [("t = f(u)", GREY), ("value of t", GREY), ("dL/dt", ORANGE)]
+    lines = [("t = f(u)", GRAY), ("value of t", GRAY), ("dL/dt", ORANGE)]
     draw_box(ax, (x, y), lines, "n", edgecolor="#BBBBBB")
     draw_edge(ax, (x - COLUMN, y), (x, y), "dt/du")
-    ax.text(x - COLUMN + WIDTH / 2 - 0.06, y, "u", color=GREY, ha="right",
+    ax.text(x - COLUMN + WIDTH / 2 - 0.06, y, "u", color=GRAY, ha="right",
             va="center_baseline")  # fmt: skip
     ax.text(x + WIDTH / 2 + 0.15, y + 0.2,
             "n-th on the way back:\ndL/du grows by\ndL/dt · dt/du",
@@ -356,7 +356,7 @@ def draw_orders(
         dw = found[graph["w"]]
         mark = "✓" if np.isclose(dw, slope) else "✗"
         ax.text(x, 0, f"dL/dw = {number(dw)} {mark}", color=ORANGE, va="center")
-        ax.text(x + 1.65, 0, f"finite difference {number(slope)}", color=GREY,
+        ax.text(x + 1.65, 0, f"finite difference {number(slope)}", color=GRAY,
                 va="center")  # fmt: skip
     return figure
 

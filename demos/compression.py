@@ -25,8 +25,8 @@ SHOWN = (2, 3, 4, 5, 7, 8)  # the digits in the picture
 GAP = 1  # pixels between pictures
 SIDE = 28  # pixels
 CUT = slice(3, -3)  # of the paper around the digits, rows and columns
-BLUE, ORANGE = plots.COLOURS[:2]
-GREY = "#666666"
+BLUE, ORANGE = plots.COLORS[:2]
+GRAY = "#666666"
 
 
 def pca_errors(pca: PCA, x: np.ndarray) -> np.ndarray:
@@ -34,9 +34,9 @@ def pca_errors(pca: PCA, x: np.ndarray) -> np.ndarray:
 
     The components are orthonormal, so each takes its own square away from the error.
     """
-    centred = x - pca.mean_
-    squares = np.mean((centred @ pca.components_.T) ** 2, axis=0)
-    return np.mean(np.sum(centred**2, axis=1)) - np.cumsum(np.append(0, squares))
+    centered = x - pca.mean_
+    squares = np.mean((centered @ pca.components_.T) ** 2, axis=0)
+    return np.mean(np.sum(centered**2, axis=1)) - np.cumsum(np.append(0, squares))
 
 
 def needed(errors: np.ndarray, error: float) -> int:
@@ -71,9 +71,9 @@ def draw_errors(errors: Sequence[float], of_pca: np.ndarray, pixels: int) -> Any
     ax.plot(range(1, len(of_pca)), of_pca[1:], color=ORANGE)
     ax.plot(CODES, of_pca[list(CODES)], "s", color=ORANGE, ms=7)
     ax.plot(CODES, errors, "o-", color=BLUE, ms=8)
-    ax.axhline(of_pca[0], color=GREY, ls=":", lw=1.5)
+    ax.axhline(of_pca[0], color=GRAY, ls=":", lw=1.5)
     beside = {"xytext": (10, 2), "textcoords": "offset points"}
-    ax.annotate("the mean image", (40, of_pca[0]), color=GREY, **beside)
+    ax.annotate("the mean image", (40, of_pca[0]), color=GRAY, **beside)
     ax.annotate("PCA", (64, of_pca[64]), color=ORANGE, weight="bold", **beside)
     beside |= {"xytext": (-12, -8), "ha": "right"}
     ax.annotate("autoencoder", (4, errors[2]), color=BLUE, weight="bold", **beside)
@@ -123,12 +123,10 @@ def draw_pictures(
     axes[0].set_title("original", weight="bold", pad=26)
     axes[0].set_xticks([])
     middles = (widths[1] + GAP) / len(CODES) * (np.arange(len(CODES)) + 0.5) - GAP
-    for ax, (name, (_, errors)), colour in zip(
+    for ax, (name, (_, errors)), color in zip(
         axes[1:], blocks.items(), (BLUE, ORANGE), strict=True
     ):
-        ax.set_title(
-            f"{name}, numbers in the code", color=colour, weight="bold", pad=26
-        )
+        ax.set_title(f"{name}, numbers in the code", color=color, weight="bold", pad=26)
         ax.set_xticks(middles, [f"{error:.1f}" for error in errors])
         ax.set_xlabel("mean squared error per image")
         for x, k in zip(middles, CODES, strict=True):

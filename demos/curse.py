@@ -41,8 +41,8 @@ CODE = 8  # numbers
 LABELLED = 1000  # digits among which neighbours are sought
 SHOWN = 3  # the digit in the picture
 BATCH = 50
-BLUE, ORANGE = plots.COLOURS[:2]
-GREY = "#666666"
+BLUE, ORANGE = plots.COLORS[:2]
+GRAY = "#666666"
 
 
 # --- Random points ------------------------------------------------------------------
@@ -214,13 +214,13 @@ def draw_noise(
         ax.set_title(title)
         ax.set_axis_off()
     ax = axes[-1]
-    looks = ((ORANGE, "s", 2, -20), (BLUE, "o", 2, 12), (GREY, "^", 1.3, -20))
-    for (name, values), (colour, marker, width, up) in zip(
+    looks = ((ORANGE, "s", 2, -20), (BLUE, "o", 2, 12), (GRAY, "^", 1.3, -20))
+    for (name, values), (color, marker, width, up) in zip(
         accuracy.items(), looks, strict=True
     ):
         percent = 100 * np.array(values)
-        ax.plot(added, percent, marker=marker, color=colour, ms=7, lw=width)
-        ax.annotate(name, (added[-1], percent[-1]), (0, up), color=colour, ha="right",
+        ax.plot(added, percent, marker=marker, color=color, ms=7, lw=width)
+        ax.annotate(name, (added[-1], percent[-1]), (0, up), color=color, ha="right",
                     textcoords="offset points")  # fmt: skip
     ax.set_xticks([d for d in added if d != 128])
     ax.set_ylim(40, 104)
@@ -229,7 +229,7 @@ def draw_noise(
     return figure
 
 
-def compare_neighbours(demo: Demo) -> None:
+def compare_neighbors(demo: Demo) -> None:
     """Seek the neighbours of digits among noise, and among codes."""
     *digit_rngs, noise_rng, init_rng, shuffle_rng = backend.streams(demo.seed, 5)
     train = draw_digits(demo.choose(16_000, 6_000), digit_rngs[0], pixels=SIDE)
@@ -288,7 +288,7 @@ def compare_neighbours(demo: Demo) -> None:
 def run(demo: Demo) -> None:
     """Measure distances of random points, then neighbours among digits."""
     compare_distances(demo)
-    compare_neighbours(demo)
+    compare_neighbors(demo)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from scratchnet.nn import glorot_uniform
 from scratchnet.optim import Adam, cosine_decay
 from scratchnet.training import fit
 
-GREY = np.float32(0.5)  # what the classifier takes for zero
+GRAY = np.float32(0.5)  # what the classifier takes for zero
 Filter = Callable[[np.ndarray], np.ndarray]  # pictures (n, h, w) -> pictures
 
 
@@ -137,8 +137,8 @@ class Look:
     @staticmethod
     def level(x: np.ndarray) -> np.ndarray:
         """Set the mean of each row of x (n, d) to 0, its standard deviation to 1."""
-        centred = x - x.mean(axis=1, keepdims=True)
-        return centred / x.std(axis=1, keepdims=True)
+        centered = x - x.mean(axis=1, keepdims=True)
+        return centered / x.std(axis=1, keepdims=True)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return what is seen of x (n, d)."""
@@ -190,7 +190,7 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
     cleaned = Cleaned(test.x, fogged, ways)
     classifier = deer_classifier(demo, train, init, shuffle)
     right = {
-        name: classifier.accuracy(x - GREY, test.deer)
+        name: classifier.accuracy(x - GRAY, test.deer)
         for name, x in (
             ("clear", test.x),
             ("fogged", fogged),
@@ -211,7 +211,7 @@ def deer_classifier(
     epochs, batch = demo.choose(6, 8), 100
     rate = cosine_decay(1e-3, epochs * (len(train) // batch))
     fit(
-        classifier, (train.x - GREY, train.deer.astype(np.int64)),
+        classifier, (train.x - GRAY, train.deer.astype(np.int64)),
         epochs=epochs, batch_size=batch, rng=shuffle,
         optimizer=Adam(classifier.parameters(), lr=rate),
     )  # fmt: skip
@@ -230,11 +230,11 @@ def strip(cleaned: Cleaned, shown: list[int], spoiled: str) -> dict[str, Any]:
 
 MARKERS = {  # of each way to clean: marker, colour
     "spoiled": ("x", "black"),
-    "Gaussian filter": ("s", plots.COLOURS[1]),
-    "median filter": ("^", plots.COLOURS[3]),
-    "contrast stretched": ("D", plots.COLOURS[4]),
-    "dark channel prior": ("v", plots.COLOURS[2]),
-    "autoencoder": ("o", plots.COLOURS[0]),
+    "Gaussian filter": ("s", plots.COLORS[1]),
+    "median filter": ("^", plots.COLORS[3]),
+    "contrast stretched": ("D", plots.COLORS[4]),
+    "dark channel prior": ("v", plots.COLORS[2]),
+    "autoencoder": ("o", plots.COLORS[0]),
 }
 
 
@@ -245,10 +245,10 @@ def draw_scores(scores: dict[str, dict[str, tuple[float, float]]]) -> Any:
     for j, (ax, label) in enumerate(
         zip(axes[0], ("PSNR (dB)", "SSIM (1 is equal)"), strict=True)
     ):
-        for way, (marker, colour) in MARKERS.items():
+        for way, (marker, color) in MARKERS.items():
             rows = [y for y, found in enumerate(scores.values()) if way in found]
             values = [found[way][j] for found in scores.values() if way in found]
-            ax.plot(values, rows, marker, ms=9, color=colour, label=way)
+            ax.plot(values, rows, marker, ms=9, color=color, label=way)
         ax.set_xlabel(label)
         ax.margins(x=0.08)
     axes[0, 0].set_yticks(range(len(scores)), list(scores))

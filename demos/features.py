@@ -25,8 +25,8 @@ from scratchnet.data.digits import Digits, draw_digits
 from scratchnet.metrics import (
     PCA,
     linear_probe,
-    nearest_neighbours,
-    neighbour_agreement,
+    nearest_neighbors,
+    neighbor_agreement,
 )
 from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
@@ -78,7 +78,7 @@ def probe(encode: Any, factor: str, train: Digits, held_out: Digits) -> np.ndarr
 def agreement(z: np.ndarray, label: np.ndarray) -> float:
     """Return how often the nearest of NEAR digits shows the same one: 0 to 1."""
     parts = range(0, len(z) - NEAR + 1, NEAR)
-    return float(np.mean([neighbour_agreement(z[i : i + NEAR], label[i : i + NEAR])
+    return float(np.mean([neighbor_agreement(z[i : i + NEAR], label[i : i + NEAR])
                           for i in parts]))  # fmt: skip
 
 
@@ -89,15 +89,15 @@ def draw_probes(r2: dict[str, dict[str, np.ndarray]]) -> Any:
     ax = axes[0, 0]
     rows = list(FACTORS)
     for k, (name, found) in enumerate(r2.items()):
-        colour, shift = plots.COLOURS[k], 0.13 * (2 * k - 1)
+        color, shift = plots.COLORS[k], 0.13 * (2 * k - 1)
         for y, factor in enumerate(rows):
             values = np.maximum(found[factor], 0)
-            ax.plot(values, np.full(10, y + shift), "|", color=colour, ms=9, alpha=0.6)
-            ax.plot(values.mean(), y + shift, "os"[k], color=colour, ms=8,
+            ax.plot(values, np.full(10, y + shift), "|", color=color, ms=9, alpha=0.6)
+            ax.plot(values.mean(), y + shift, "os"[k], color=color, ms=8,
                     label=name if y == 0 else None)  # fmt: skip
             ax.annotate(f"{values.mean():.2f}", (values.mean(), y + shift),
                         (0, (7, -8)[k]), textcoords="offset points", ha="center",
-                        va=("bottom", "top")[k], color=colour)  # fmt: skip
+                        va=("bottom", "top")[k], color=color)  # fmt: skip
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.6)
     ax.set_xlim(0, 1.03)
@@ -134,8 +134,8 @@ def run(demo: Demo) -> None:
 
     z, label = spaces["autoencoder"][:NEAR], held_out.label[:NEAR]
     images, pictures = held_out.x[:NEAR], held_out.images[:NEAR]
-    near = {"pixels": nearest_neighbours(images)[:, 0],
-            "code": nearest_neighbours(z)[:, 0]}  # fmt: skip
+    near = {"pixels": nearest_neighbors(images)[:, 0],
+            "code": nearest_neighbors(z)[:, 0]}  # fmt: skip
     differ = np.flatnonzero(label[near["pixels"]] != label)[:5]
     shown = [*differ, *np.setdiff1d(np.arange(20), differ)[: 12 - len(differ)]]
     demo.save(plots.picture_rows({

@@ -149,7 +149,7 @@ def draw_one_dimension(moments: list[Moment]) -> Any:
         gridspec_kw={"height_ratios": [3, 1]},
     )  # fmt: skip
     p = np.exp(TWO_BUMPS.log_density(AXIS[:, None]))
-    blue, red, green = plots.COLOURS[:3]
+    blue, red, green = plots.COLORS[:3]
     for (top, below), now in zip(axes.T, moments, strict=True):
         top.plot(AXIS, p, color="black", ls=":", label="data, p")
         top.fill_between(AXIS, now.q, color=green, alpha=0.35, lw=0)
@@ -176,7 +176,7 @@ def draw_one_dimension(moments: list[Moment]) -> Any:
 def draw_balance(history: GANHistory) -> Any:
     """Draw V and D's means over the steps, with where they should end."""
     figure, axes = plots.panels(1, 2, (4.6, 3.2))
-    blue, red = plots.COLOURS[:2]
+    blue, red = plots.COLORS[:2]
     left, right = axes[0]
     left.plot(history.steps, history.v, color=blue, lw=0.8)
     left.axhline(-LOG_4, color="black", ls=":")
@@ -235,7 +235,7 @@ def draw_gradients(race: Race) -> Any:
     """Draw the size of both gradients against what D thinks of the samples."""
     figure, axes = plots.panels(1, 1, (5.6, 3.8))
     ax = axes[0, 0]
-    blue, red = plots.COLOURS[:2]
+    blue, red = plots.COLORS[:2]
     ax.plot(race.generated, race.other, "o-", color=blue, ms=3)
     ax.plot(race.generated, race.saturating, "s-", color=red, ms=3)
     end = race.generated[-1]
@@ -287,7 +287,7 @@ def play(mixture: Mixture, steps: int, seed: int) -> Played:
         gan, x / scale, steps=steps, batch_size=256, rng=shuffle, noise=noise,
         average=ema, every=steps // 20, callback=note,
     )  # fmt: skip
-    found = mode_coverage(frames[steps], mixture.centres, mixture.sigma)
+    found = mode_coverage(frames[steps], mixture.centers, mixture.sigma)
     return Played(mixture, frames, found)
 
 
@@ -297,14 +297,14 @@ def draw_frames(played: list[Played]) -> Any:
     columns = len(played[0].frames) + 1
     figure, axes = plots.panels(len(played), columns, (2.1, 2.5))
     for row, game in zip(axes, played, strict=True):
-        k = len(game.mixture.centres)
+        k = len(game.mixture.centers)
         row[0].set_ylabel(f"{k} Gaussians")
         good = 100 * game.coverage.high_quality
         row[-2].set_xlabel(f"{game.coverage.modes} of {k}, {good:.0f} % good")
         data, _ = game.mixture.sample(N, np.random.default_rng(0))
-        edge = 1.25 * np.abs(game.mixture.centres).max()
+        edge = 1.25 * np.abs(game.mixture.centers).max()
         for ax, (step, samples) in zip(row, game.frames.items(), strict=False):
-            ax.scatter(*samples.T, s=2, lw=0, color=plots.COLOURS[0], alpha=0.5)
+            ax.scatter(*samples.T, s=2, lw=0, color=plots.COLORS[0], alpha=0.5)
             ax.set_title(f"step {step:,}" if step else "at the start")
         row[-1].scatter(*data.T, s=2, lw=0, color="black", alpha=0.5)
         row[-1].set_title("data")
@@ -385,7 +385,7 @@ def draw_digits_figure(made: Generated) -> Any:
         for ax, x in zip(row, mine.reshape(-1, 28, 28), strict=False):
             ax.imshow(x, vmin=0, vmax=1)
         bar = row[12]
-        bar.barh(0, 100 * shares[digit], color=plots.COLOURS[0])
+        bar.barh(0, 100 * shares[digit], color=plots.COLORS[0])
         bar.axvline(5, color="black", ls=":")
         bar.annotate(f"{100 * shares[digit]:.1f} %", (100 * shares[digit], 0), (4, 0),
                      textcoords="offset points", va="center")  # fmt: skip

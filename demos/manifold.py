@@ -28,7 +28,7 @@ from scratchnet import backend, plots
 from scratchnet.byhand import Autoencoder
 from scratchnet.data.digits import RANGE, Digits, draw_digits
 from scratchnet.data.mixtures import swiss_roll
-from scratchnet.metrics import PCA, linear_probe, nearest_neighbours
+from scratchnet.metrics import PCA, linear_probe, nearest_neighbors
 from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
 
@@ -48,7 +48,7 @@ def hops(x: np.ndarray, start: int, k: int = 8) -> np.ndarray:
         ValueError: the points are in several pieces.
 
     """
-    neighbours = nearest_neighbours(x, k=k)
+    neighbours = nearest_neighbors(x, k=k)
     steps = np.full(len(x), -1)
     steps[start] = 0
     step = 0
@@ -126,8 +126,8 @@ def roll(demo: Demo) -> None:
     rngs = backend.streams(demo.seed, 2)
     points, sheet = swiss_roll(demo.choose(4000, 2500), rngs[0])
     held_out, held_out_sheet = swiss_roll(2000, rngs[1])
-    centre, scale = points.mean(axis=0), points.std()
-    x, other = (points - centre) / scale, (held_out - centre) / scale
+    center, scale = points.mean(axis=0), points.std()
+    x, other = (points - center) / scale, (held_out - center) / scale
     encoders = {
         "PCA": PCA(2).fit(x).transform,
         "autoencoder, all at once": unroll(demo, x, growing=False).encode,
@@ -196,7 +196,7 @@ class Map(NamedTuple):
             (m, k, c): dz for a unit of each factor, the others staying as they are.
 
         """
-        near = nearest_neighbours(z, self.z, NEAR)
+        near = nearest_neighbors(z, self.z, NEAR)
         a = self.z[near] - self.z[near].mean(axis=1, keepdims=True)  # (m, NEAR, c)
         b = self.y[near] - self.y[near].mean(axis=1, keepdims=True)  # (m, NEAR, k)
         s = a.swapaxes(1, 2) @ a / NEAR
@@ -298,8 +298,8 @@ def draw_ways(found: dict[str, Way], names: tuple[str, ...]) -> Any:
         low, middle, high = np.quantile(own, [0.05, 0.5, 0.95], axis=1)
         x = times * way.t
         ax.plot(x, x, color="black", ls=":", lw=1.5)
-        ax.fill_between(x, low, high, color=plots.COLOURS[0], alpha=0.2, lw=0)
-        ax.plot(x, middle, "o-", color=plots.COLOURS[0], ms=4)
+        ax.fill_between(x, low, high, color=plots.COLORS[0], alpha=0.2, lw=0)
+        ax.plot(x, middle, "o-", color=plots.COLORS[0], ms=4)
         ax.set_xlabel(f"{factor} meant ({unit})")
         ax.set_ylabel(f"measured ({unit})")
     axes[0, 0].set_title("decoded on the way; the middle is the digit's own code")

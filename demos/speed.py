@@ -351,7 +351,7 @@ def speed_figure(results: Results) -> Any:
     figure, axes = plots.panels(1, len(SYSTEMS), size=(3.3, 4.2), sharey=True)
     batches = list(dict.fromkeys(n for _, n in results.cells()))
     drawn = [rival for rival in results.ms if rival != FLOOR]
-    colours = ("#000000", *plots.COLOURS, "#7F3C8D", "#8B6D00", "#7F7F7F")
+    colours = ("#000000", *plots.COLORS, "#7F3C8D", "#8B6D00", "#7F7F7F")
     for ax, system in zip(axes[0], SYSTEMS, strict=True):
         for i, rival in enumerate(drawn):
             over = [results.ratio(rival, (FLOOR,), [(system, n)]) for n in batches]

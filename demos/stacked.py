@@ -39,8 +39,8 @@ WIDTH = 256  # of the only hidden layer; of several, what makes as many paramete
 STACK = (PIXELS, 200, 100, 50, CODE)  # for pretraining
 BATCH = 50
 SHOWN = (2, 3, 5, 6, 8, 9)  # the digits in the pictures
-BLUE, ORANGE = plots.COLOURS[:2]
-GREY = "#666666"
+BLUE, ORANGE = plots.COLORS[:2]
+GRAY = "#666666"
 
 
 # --- Depth --------------------------------------------------------------------------
@@ -82,9 +82,9 @@ def draw_depth(depths: Sequence[int], errors: np.ndarray, of_pca: float) -> Any:
     mean = errors.mean(axis=1)
     ax.plot(depths, mean, color=BLUE)
     ax.plot(depths, errors, "o", color=BLUE, ms=7, mfc="white", mew=1.5)
-    ax.axhline(of_pca, color=GREY, ls=":", lw=1.5)
+    ax.axhline(of_pca, color=GRAY, ls=":", lw=1.5)
     above = {"textcoords": "offset points", "ha": "center"}
-    ax.annotate(f"PCA, {CODE} components", (depths[-1], of_pca), (10, -16), color=GREY,
+    ax.annotate(f"PCA, {CODE} components", (depths[-1], of_pca), (10, -16), color=GRAY,
                 textcoords="offset points", ha="right")  # fmt: skip
     for depth, error in zip(depths, mean, strict=True):
         ax.annotate(f"{error:.2f}", (depth, error), (0, 14), color=BLUE, weight="bold",
@@ -207,7 +207,7 @@ def draw_learning(
     for ax, (means, whole, layered) in zip(axes, found, strict=True):
         alone, last = layered[0].epochs[0], layered[0].epochs[-1]
         ax.axvspan(0, alone, color=BLUE, alpha=0.12, lw=0)
-        ax.axhline(of_mean, color=GREY, ls=":", lw=1.5)
+        ax.axhline(of_mean, color=GRAY, ls=":", lw=1.5)
         for one in whole:
             ax.plot(one.epochs, one.errors, color=ORANGE, lw=1.5)
         for one in layered:
@@ -226,7 +226,7 @@ def draw_learning(
     beside: dict[str, Any] = {"textcoords": "offset points"}
     left.annotate("the whole from the start", (last, whole[0].errors[-1]), (-4, 8),
                   color=ORANGE, ha="right", **beside)  # fmt: skip
-    left.annotate("the mean picture", (last, of_mean), (-4, -16), color=GREY,
+    left.annotate("the mean picture", (last, of_mean), (-4, -16), color=GRAY,
                   ha="right", **beside)  # fmt: skip
     left.annotate("layers one by one,\nthen the whole", (last, layered[0].errors[-1]),
                   (-4, 26), color=BLUE, ha="right", **beside)  # fmt: skip

@@ -188,13 +188,13 @@ def draw(rows: list[Twins]) -> Any:
     figure, axes = plots.panels(1, 1, (7.2, 4.6))
     ax = axes[0, 0]
     y = np.arange(len(rows))
-    for label, values, marker, colour in (
+    for label, values, marker, color in (
         ("gradient: by hand and engine", [r.engine for r in rows], "o", 0),
         ("weights after 100 steps: by hand and engine", [r.weights for r in rows],
          "s", 2),
         ("gradient: by hand and differences", [r.differences for r in rows], "^", 1),
     ):  # fmt: skip
-        ax.plot(np.maximum(values, 1e-17), y, marker, color=plots.COLOURS[colour],
+        ax.plot(np.maximum(values, 1e-17), y, marker, color=plots.COLORS[color],
                 ms=7, ls="", label=label)  # fmt: skip
     eps = float(np.finfo(np.float64).eps)
     ax.axvline(eps, color="gray", ls=":", label="rounding of one operation")

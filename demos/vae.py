@@ -33,7 +33,7 @@ from demos._ruler import Ruler
 from scratchnet import backend, plots
 from scratchnet.byhand import VAE, Autoencoder
 from scratchnet.data.digits import Digits, draw_digits
-from scratchnet.metrics import ks_statistic, nearest_distance, nearest_neighbours
+from scratchnet.metrics import ks_statistic, nearest_distance, nearest_neighbors
 from scratchnet.models.supervised import Classifier
 from scratchnet.optim import Adam, cosine_decay
 from scratchnet.training import History, fit
@@ -51,7 +51,7 @@ FACTORS = {  # what the axis says, and the factor from the unit of `Digits` to i
     "rotation": ("rotation (degrees)", 180 / math.pi),
     "slant": ("slant (right per height)", 1),
 }
-BLUE, ORANGE, GREEN = plots.COLOURS[:3]
+BLUE, ORANGE, GREEN = plots.COLORS[:3]
 LOOKS = {  # a colour and a line for each source of digits
     "real digits": ("black", ":"),
     "VAE": (BLUE, "-"),
@@ -294,8 +294,8 @@ def draw_factors(
 
         ax.stairs(share(data[:, i]), edges, color="#BBBBBB", fill=True)
         for name, y in made.items():
-            colour, style = LOOKS[name]
-            ax.stairs(share(y[:, i]), edges, color=colour, ls=style, lw=1.8)
+            color, style = LOOKS[name]
+            ax.stairs(share(y[:, i]), edges, color=color, ls=style, lw=1.8)
         ax.set_ylim(0, 1.45 * share(data[:, i]).max())
         for j, name in enumerate(made):
             ax.text(0.03, 0.98 - 0.085 * j, f"KS {ks[name][i]:.2f}", weight="bold",
@@ -306,10 +306,10 @@ def draw_factors(
     axes[0].set_ylabel("share of digits")
     names = {"real digits": "grey: real digits"} | {name: name for name in made}
     handles = [
-        axes[0].plot([], [], color=colour if name in made else "#BBBBBB",
+        axes[0].plot([], [], color=color if name in made else "#BBBBBB",
                      ls=style if name in made else "-",
                      lw=2 if name in made else 8, label=names[name])[0]
-        for name, (colour, style) in LOOKS.items() if name in names
+        for name, (color, style) in LOOKS.items() if name in names
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
@@ -320,9 +320,9 @@ def draw_shares(shares: dict[str, np.ndarray]) -> Any:
     """Draw which part of the pictures is surely each digit, by source."""
     figure, ((ax,),) = plots.panels(size=(7.4, 4))
     for name, share in shares.items():
-        colour, style = LOOKS[name]
+        color, style = LOOKS[name]
         label = f"{name}: {100 * share.sum():.0f} % in all"
-        ax.plot(range(10), 100 * share, style, marker="o", color=colour, lw=1.6, ms=6,
+        ax.plot(range(10), 100 * share, style, marker="o", color=color, lw=1.6, ms=6,
                 label=label)  # fmt: skip
     ax.set_xticks(range(10))
     ax.set_ylim(0, 13)
@@ -402,7 +402,7 @@ def show_samples(demo: Demo, made: dict[str, np.ndarray], train: np.ndarray) -> 
     """Show pictures by source, and the training digits nearest to the VAE's."""
     demo.save(plots.sheets({k: pictures(x[:64]) for k, x in made.items()}), "samples")
     new = made["VAE"]
-    nearest = train[nearest_neighbours(new[:12], train)[:, 0]]
+    nearest = train[nearest_neighbors(new[:12], train)[:, 0]]
     rows = {"by the VAE": pictures(new[:12]),
             "nearest\ntraining digit": pictures(nearest)}  # fmt: skip
     demo.save(plots.picture_rows(rows), "nearest")

@@ -40,7 +40,7 @@ def draw_planes(
     """Draw the codes (n, 2) of each method, each as the digit that it stands for."""
     figure, (axes,) = plots.panels(1, len(planes), size=(5, 5.2))
     for ax, (name, z) in zip(axes, planes.items(), strict=True):
-        plots.draw_digits(ax, z, label, size=42)
+        plots.scatter_digits(ax, z, label, size=42)
         (left, right), (bottom, top) = limits(z)
         ax.set(xlim=(left, right), ylim=(bottom, top), xlabel="first number, z₁")
         ax.set_title(name, fontsize=16, weight="bold", pad=26)

@@ -2,7 +2,7 @@
 
 In the order of the file: how far a picture is from another (reconstruction_error, psnr,
 ssim); the linear code to compare with (PCA); what a code keeps of labels and factors
-(knn_accuracy, neighbour_agreement, linear_probe); how distances lose their meaning in
+(knn_accuracy, neighbor_agreement, linear_probe); how distances lose their meaning in
 many dimensions (relative_contrast); and how close generated samples are to the data
 (mode_coverage, ks_statistic, frechet_distance, nearest_distance). Rows are samples.
 """
@@ -27,8 +27,8 @@ __all__ = [
     "linear_probe",
     "mode_coverage",
     "nearest_distance",
-    "nearest_neighbours",
-    "neighbour_agreement",
+    "nearest_neighbors",
+    "neighbor_agreement",
     "normal_range",
     "parzen_log_likelihood",
     "psnr",
@@ -194,8 +194,8 @@ class PCA:
         self.mean_ = x.mean(axis=0, dtype=np.float64)
         scatter = np.zeros((d, d))
         for i in range(0, n, 8192):
-            centred = x[i : i + 8192] - self.mean_
-            scatter += centred.T @ centred
+            centered = x[i : i + 8192] - self.mean_
+            scatter += centered.T @ centered
         if not np.isfinite(scatter).all():
             raise ValueError("PCA: the data are so large that their squares overflow")
         _, values, rows = np.linalg.svd(scatter, hermitian=True)
@@ -235,7 +235,7 @@ class PCA:
         return x
 
 
-def nearest_neighbours(x: Array, data: Array | None = None, k: int = 1) -> np.ndarray:
+def nearest_neighbors(x: Array, data: Array | None = None, k: int = 1) -> np.ndarray:
     """Return which k rows of the data are nearest to each row of x, nearest first.
 
     All distances are compared, in blocks. Of two at the same distance the earlier row
@@ -254,11 +254,11 @@ def nearest_neighbours(x: Array, data: Array | None = None, k: int = 1) -> np.nd
 
     """
     others = data is None
-    x, data = _samples("nearest_neighbours", x=x, data=x if data is None else data)
-    checks.count("nearest_neighbours", "k", k)
+    x, data = _samples("nearest_neighbors", x=x, data=x if data is None else data)
+    checks.count("nearest_neighbors", "k", k)
     if k > len(data) - others:
         raise ValueError(
-            f"nearest_neighbours: k is {k}; from 1 to the {len(data) - others} points "
+            f"nearest_neighbors: k is {k}; from 1 to the {len(data) - others} points "
             "to choose from expected"
         )
     found = np.empty((len(x), k), np.int64)
@@ -300,12 +300,12 @@ def knn_accuracy(
     train_label = _labels("knn_accuracy", train_label, train, "train_label")
     label = _labels("knn_accuracy", label, x)
     classes, train_class = np.unique(train_label, return_inverse=True)
-    voters = train_class[nearest_neighbours(x, train, k)]  # (n, k)
+    voters = train_class[nearest_neighbors(x, train, k)]  # (n, k)
     votes = np.sum(voters[:, :, None] == np.arange(len(classes)), axis=1)
     return float(np.mean(classes[votes.argmax(axis=1)] == label))
 
 
-def neighbour_agreement(x: Array, label: Array) -> float:
+def neighbor_agreement(x: Array, label: Array) -> float:
     """Return how often a point's nearest other point has the same label, from 0 to 1.
 
     Args:
@@ -316,9 +316,9 @@ def neighbour_agreement(x: Array, label: Array) -> float:
         ValueError: shapes; values that are not finite; a single point.
 
     """
-    (x,) = _samples("neighbour_agreement", x=x)
-    label = _labels("neighbour_agreement", label, x)
-    return float(np.mean(label[nearest_neighbours(x)[:, 0]] == label))
+    (x,) = _samples("neighbor_agreement", x=x)
+    label = _labels("neighbor_agreement", label, x)
+    return float(np.mean(label[nearest_neighbors(x)[:, 0]] == label))
 
 
 def linear_probe(
@@ -366,13 +366,13 @@ def linear_probe(
     variance = held_out_y.var(axis=0)
     if not np.ptp(held_out_y, axis=0).all():
         raise ValueError("linear_probe: a held-out factor never varies: R² is 0 / 0")
-    centre = codes.mean(axis=0, dtype=np.float64)
+    center = codes.mean(axis=0, dtype=np.float64)
     scale = codes.std(axis=0, dtype=np.float64)
     scale[np.ptp(codes, axis=0) == 0] = 1  # a coordinate that never varies says nothing
-    z = (codes - centre) / scale
+    z = (codes - center) / scale
     scatter = z.T @ z / len(z) + ridge * np.eye(z.shape[1])
     w = np.linalg.solve(scatter, z.T @ (y - y.mean(axis=0)) / len(z))
-    guess = (held_out_codes - centre) / scale @ w + y.mean(axis=0)
+    guess = (held_out_codes - center) / scale @ w + y.mean(axis=0)
     return float(np.mean(1 - np.mean((guess - held_out_y) ** 2, axis=0) / variance))
 
 
@@ -462,7 +462,7 @@ class Coverage(NamedTuple):
     kl: float  # nats; from the samples' shares of the modes to equal shares
 
 
-def mode_coverage(samples: Array, centres: Array, sigma: float) -> Coverage:
+def mode_coverage(samples: Array, centers: Array, sigma: float) -> Coverage:
     """Say how samples cover a mixture of equally likely Gaussians.
 
     A sample within 3 σ of its nearest centre is of high quality and counts for that
@@ -474,20 +474,20 @@ def mode_coverage(samples: Array, centres: Array, sigma: float) -> Coverage:
 
     Args:
         samples: (n, d).
-        centres: of the modes (K, d).
+        centers: of the modes (K, d).
         sigma: the standard deviation of each mode.
 
     Raises:
         ValueError: shapes; values that are not finite; sigma is not positive.
 
     """
-    samples, centres = _samples("mode_coverage", samples=samples, centres=centres)
+    samples, centers = _samples("mode_coverage", samples=samples, centers=centers)
     checks.number("mode_coverage", "sigma", sigma, checks.POSITIVE)
-    nearest = nearest_neighbours(samples, centres)[:, 0]
-    near = np.linalg.norm(samples - centres[nearest], axis=1) <= 3 * sigma
-    counts = np.bincount(nearest[near], minlength=len(centres))
+    nearest = nearest_neighbors(samples, centers)[:, 0]
+    near = np.linalg.norm(samples - centers[nearest], axis=1) <= 3 * sigma
+    counts = np.bincount(nearest[near], minlength=len(centers))
     share = counts[counts > 0] / max(1, counts.sum())
-    kl = math.log(len(centres)) + float(share @ np.log(share)) if near.any() else np.inf
+    kl = math.log(len(centers)) + float(share @ np.log(share)) if near.any() else np.inf
     return Coverage(len(share), float(near.mean()), kl)
 
 
@@ -616,7 +616,7 @@ def nearest_distance(samples: Array, data: Array) -> np.ndarray:
 
     """
     samples, data = _samples("nearest_distance", samples=samples, data=data)
-    nearest = nearest_neighbours(samples, data)[:, 0]
+    nearest = nearest_neighbors(samples, data)[:, 0]
     # Once more by subtraction: the distance to a copy is 0, without rounding.
     difference = samples.astype(np.float64) - data[nearest]
     distance: np.ndarray = np.linalg.norm(difference, axis=1)
@@ -650,8 +650,8 @@ def _squared_distances(
 
 def _covariance_root(x: np.ndarray) -> np.ndarray:
     """Return R (min(n, d), d) with Rᵀ R the covariance of the rows of x (n, d)."""
-    centred = x - x.mean(axis=0, dtype=np.float64)
-    _, root = np.linalg.qr(centred / math.sqrt(len(x) - 1))
+    centered = x - x.mean(axis=0, dtype=np.float64)
+    _, root = np.linalg.qr(centered / math.sqrt(len(x) - 1))
     return root
 
 

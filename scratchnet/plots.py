@@ -20,18 +20,18 @@ from numpy.typing import ArrayLike
 from scratchnet import checks
 
 __all__ = [
-    "COLOURS",
-    "DIGIT_COLOURS",
+    "COLORS",
+    "DIGIT_COLORS",
     "STYLE",
     "as_images",
     "code_plane",
-    "draw_digits",
     "game",
     "loss_curve",
     "panels",
     "picture_rows",
     "planes",
     "save",
+    "scatter_digits",
     "sheets",
     "styled",
 ]
@@ -53,8 +53,8 @@ if window is not None:
 
 # Okabe & Ito 2008: told apart with any kind of colour blindness. The digits are drawn
 # as digits besides, so that ten classes need not be told by colour alone.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DIGIT_COLOURS = (*COLOURS, "#000000", "#7F3C8D", "#8B6D00", "#7F7F7F")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DIGIT_COLORS = (*COLORS, "#000000", "#7F3C8D", "#8B6D00", "#7F7F7F")
 
 STYLE: Any = {  # matplotlib types the keys by a list of all settings
     "figure.dpi": 100,
@@ -301,14 +301,14 @@ def loss_curve(
     ax = figure.subplots()
     epochs = np.arange(1, len(train) + 1)
     marker = "o" if len(train) < 40 else ""
-    ax.plot(epochs, train, color=COLOURS[0], marker=marker, ms=4, label="training")
+    ax.plot(epochs, train, color=COLORS[0], marker=marker, ms=4, label="training")
     if len(held_out):
-        ax.plot(epochs, held_out, color=COLOURS[1], marker=marker, ms=4, ls="--",
+        ax.plot(epochs, held_out, color=COLORS[1], marker=marker, ms=4, ls="--",
                 label="held out")  # fmt: skip
-    for (name, value), colour in zip(references.items(), COLOURS[2:], strict=False):
-        ax.axhline(value, color=colour, ls=":")
+    for (name, value), color in zip(references.items(), COLORS[2:], strict=False):
+        ax.axhline(value, color=color, ls=":")
         ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", ha="right", color=colour)  # fmt: skip
+                    textcoords="offset points", ha="right", color=color)  # fmt: skip
     lowest, highest = np.min([*train, *held_out]), np.max([*train, *held_out])
     if highest > 4 * lowest > 0:
         ax.set_yscale("log")
@@ -340,11 +340,11 @@ def game(
         "game", steps=steps, v=v, real=real, generated=generated
     )
     figure, ((left, right),) = panels(1, 2, (4.8, 3.4))
-    left.plot(steps, v, color=COLOURS[0], lw=1)
+    left.plot(steps, v, color=COLORS[0], lw=1)
     _balance(left, -math.log(4), "−log 4")
     left.set_ylabel("V(D, G) (nats)")
-    right.plot(steps, real, color=COLOURS[0], lw=1, label="D(x), data")
-    right.plot(steps, generated, color=COLOURS[1], lw=1, label="D(G(z)), generated")
+    right.plot(steps, real, color=COLORS[0], lw=1, label="D(x), data")
+    right.plot(steps, generated, color=COLORS[1], lw=1, label="D(G(z)), generated")
     _balance(right, 0.5, "1/2")
     right.set_ylim(0, 1)
     right.set_ylabel("mean probability of being real")
@@ -381,16 +381,18 @@ def planes(
     for ax, (title, xy) in zip(figure.subplots(1, len(points), squeeze=False)[0],
                                points.items(), strict=True):  # fmt: skip
         if label is None:
-            ax.scatter(*np.transpose(xy), s=8, color=COLOURS[0], alpha=0.6)
+            ax.scatter(*np.transpose(xy), s=8, color=COLORS[0], alpha=0.6)
         else:
-            draw_digits(ax, xy, label)
+            scatter_digits(ax, xy, label)
         ax.set_title(title)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
     return figure
 
 
-def draw_digits(ax: Axes, xy: np.ndarray, label: np.ndarray, size: float = 26) -> None:
+def scatter_digits(
+    ax: Axes, xy: np.ndarray, label: np.ndarray, size: float = 26
+) -> None:
     """Draw points xy (n, 2), each as the number `label` (n,) of its class.
 
     Args:
@@ -400,18 +402,18 @@ def draw_digits(ax: Axes, xy: np.ndarray, label: np.ndarray, size: float = 26) -
 
     """
     if not isinstance(ax, Axes):
-        raise TypeError(f"draw_digits: {ax!r} given, Axes expected")
-    xy = checks.array("draw_digits", "xy", xy)
+        raise TypeError(f"scatter_digits: {ax!r} given, Axes expected")
+    xy = checks.array("scatter_digits", "xy", xy)
     most = np.iinfo(np.int64).max
-    checks.labels("draw_digits", label, len(xy) if xy.ndim else 0, most)
-    checks.number("draw_digits", "size", size, checks.POSITIVE)
+    checks.labels("scatter_digits", label, len(xy) if xy.ndim else 0, most)
+    checks.number("scatter_digits", "size", size, checks.POSITIVE)
     if xy.shape[1:] != (2,):
-        raise ValueError(f"draw_digits: xy has shape {xy.shape}; (n, 2) expected")
+        raise ValueError(f"scatter_digits: xy has shape {xy.shape}; (n, 2) expected")
     for value in map(int, np.unique(label)):
         mine = xy[label == value]
-        colour = DIGIT_COLOURS[value % len(DIGIT_COLOURS)]
+        color = DIGIT_COLORS[value % len(DIGIT_COLORS)]
         wide = size * len(str(value)) ** 2  # as high with more digits
-        ax.scatter(mine[:, 0], mine[:, 1], s=wide, marker=f"${value}$", color=colour,
+        ax.scatter(mine[:, 0], mine[:, 1], s=wide, marker=f"${value}$", color=color,
                    linewidths=0.1, alpha=0.8)  # fmt: skip
 
 

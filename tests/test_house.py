@@ -278,7 +278,6 @@ def test_a_row_of_the_users_own_stays_when_the_table_is_loaded():
 LONGEST_FUNCTION, LONGEST_FILE = 60, 600  # lines of code
 # Longer, and why.
 LONG = {
-    "data/idx.py: _parse": "one check after another of a file's format",
     "data/deer.py: _deer": "a list of outlines, in pixels",
     "training/loop.py: fit": "for now",
 }

@@ -19,8 +19,8 @@ from scratchnet.metrics import (
     linear_probe,
     mode_coverage,
     nearest_distance,
-    nearest_neighbours,
-    neighbour_agreement,
+    nearest_neighbors,
+    neighbor_agreement,
     normal_range,
     parzen_log_likelihood,
     psnr,
@@ -66,9 +66,9 @@ def reconstructed(pca, x):
 def test_pca_is_the_svd_of_the_centred_data(k):
     x = samples()
     pca = PCA(k).fit(x)
-    centre = x.mean(axis=0)
-    _, values, rows = np.linalg.svd(x - centre, full_matrices=False)
-    np.testing.assert_allclose(pca.mean_, centre, rtol=1e-13)
+    center = x.mean(axis=0)
+    _, values, rows = np.linalg.svd(x - center, full_matrices=False)
+    np.testing.assert_allclose(pca.mean_, center, rtol=1e-13)
     np.testing.assert_allclose(
         pca.explained_variance_, values[:k] ** 2 / 199, rtol=1e-10
     )
@@ -105,8 +105,8 @@ def test_no_other_linear_code_is_better():
     rng = np.random.default_rng(1)
     for _ in range(20):
         basis, _ = np.linalg.qr(rng.standard_normal((12, 3)))
-        centred = x - x.mean(axis=0)
-        assert reconstruction_error(centred, centred @ basis @ basis.T) > best
+        centered = x - x.mean(axis=0)
+        assert reconstruction_error(centered, centered @ basis @ basis.T) > best
 
 
 def test_pca_keeps_the_dtype():
@@ -268,10 +268,10 @@ def neighbours_by_loops(x, data, k, others=False):
 def test_neighbours_are_those_that_a_loop_finds(monkeypatch, at_once):
     monkeypatch.setattr(metrics, "DISTANCES_AT_ONCE", at_once)
     x, data = whole_numbers(40, 3), whole_numbers(70, 3, seed=1)
-    found = nearest_neighbours(x, data, k=5)
+    found = nearest_neighbors(x, data, k=5)
     assert found.dtype == np.int64
     assert found.tolist() == neighbours_by_loops(x, data, 5)
-    found = nearest_neighbours(x, k=4)
+    found = nearest_neighbors(x, k=4)
     assert found.tolist() == neighbours_by_loops(x, x, 4, others=True)
 
 
@@ -279,7 +279,7 @@ def test_neighbours_far_from_zero_are_found_in_float32():
     x = (np.random.default_rng(0).random((300, 4)) + 1000).astype(np.float32)
     # Of squares about 10^6 float32 would leave nothing of distances below 1.
     expected = neighbours_by_loops(x, x, 2, others=True)
-    assert nearest_neighbours(x, k=2).tolist() == expected
+    assert nearest_neighbors(x, k=2).tolist() == expected
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 6])
@@ -300,22 +300,22 @@ def test_knn_is_a_vote(k):
 def test_agreement_by_hand():
     # 0 and 1 have each other, 3 has 1, 10 and 12 have each other.
     x = np.array([[0.0], [1.0], [3.0], [10.0], [12.0]])
-    assert neighbour_agreement(x, np.array([1, 1, 1, 2, 2])) == 1.0
-    assert neighbour_agreement(x, np.array([1, 1, 2, 2, 1])) == 0.4
-    assert neighbour_agreement(x, np.array([1, 2, 1, 2, 1])) == 0.0
+    assert neighbor_agreement(x, np.array([1, 1, 1, 2, 2])) == 1.0
+    assert neighbor_agreement(x, np.array([1, 1, 2, 2, 1])) == 0.4
+    assert neighbor_agreement(x, np.array([1, 2, 1, 2, 1])) == 0.0
 
 
 def test_neighbours_are_refused():
     x, label = samples(5), np.zeros(5)
     for k, message in [(0, "at least 1"), (6, "from 1 to the 5")]:
-        with pytest.raises(ValueError, match=f"neighbours: k is {k}; {message}"):
-            nearest_neighbours(x, x, k)
+        with pytest.raises(ValueError, match=f"neighbors: k is {k}; {message}"):
+            nearest_neighbors(x, x, k)
         with pytest.raises(ValueError, match=f"k is {k}; {message}"):
             knn_accuracy(x, label, x, label, k)
     with pytest.raises(ValueError, match="k is 5; from 1 to the 4"):
-        nearest_neighbours(x, k=5)
+        nearest_neighbors(x, k=5)
     with pytest.raises(ValueError, match="k is 1; from 1 to the 0"):
-        neighbour_agreement(x[:1], label[:1])
+        neighbor_agreement(x[:1], label[:1])
     with pytest.raises(
         ValueError, match=r"knn_accuracy: shapes \(5, 12\) and \(5, 3\)"
     ):
@@ -325,8 +325,8 @@ def test_neighbours_are_refused():
             knn_accuracy(x, wrong, x, label)
         with pytest.raises(ValueError, match="knn_accuracy: labels of shape"):
             knn_accuracy(x, label, x, wrong)
-        with pytest.raises(ValueError, match="neighbour_agreement: labels of shape"):
-            neighbour_agreement(x, wrong)
+        with pytest.raises(ValueError, match="neighbor_agreement: labels of shape"):
+            neighbor_agreement(x, wrong)
 
 
 def test_the_probe_reads_what_is_linear_in_the_code():
@@ -467,30 +467,30 @@ def test_contrast_refuses():
 # Generated samples.
 
 
-CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]])
+CENTERS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]])
 
 
 def test_coverage_by_hand():
     near = [[0.1, 0], [0, -0.2], [0.29, 0], [4, 0.1], [4, 0.31]]  # the last is too far
-    modes, high_quality, kl = mode_coverage(np.array(near), CENTRES, 0.1)
+    modes, high_quality, kl = mode_coverage(np.array(near), CENTERS, 0.1)
     assert (modes, high_quality) == (2, 0.8)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert kl == pytest.approx(math.log(4) - entropy, rel=1e-12)
 
 
 def test_coverage_at_its_ends():
-    even = mode_coverage(np.repeat(CENTRES, 5, axis=0), CENTRES, 0.1)
+    even = mode_coverage(np.repeat(CENTERS, 5, axis=0), CENTERS, 0.1)
     assert even == Coverage(4, 1.0, pytest.approx(0, abs=1e-15))
-    collapsed = mode_coverage(np.zeros((9, 2)), CENTRES, 0.1)
+    collapsed = mode_coverage(np.zeros((9, 2)), CENTERS, 0.1)
     assert collapsed == Coverage(1, 1.0, pytest.approx(math.log(4)))
-    assert mode_coverage(np.full((9, 2), 2.0), CENTRES, 0.1) == (0, 0.0, math.inf)
+    assert mode_coverage(np.full((9, 2), 2.0), CENTERS, 0.1) == (0, 0.0, math.inf)
 
 
 def test_perfect_samples_reach_the_ceiling():
     rng = np.random.default_rng(0)
     label = rng.integers(4, size=40_000)
-    x = (CENTRES[label] + 0.05 * rng.standard_normal((40_000, 2))).astype(np.float32)
-    modes, high_quality, kl = mode_coverage(x, CENTRES, 0.05)
+    x = (CENTERS[label] + 0.05 * rng.standard_normal((40_000, 2))).astype(np.float32)
+    modes, high_quality, kl = mode_coverage(x, CENTERS, 0.05)
     ceiling = 1 - math.exp(-4.5)
     error = math.sqrt(ceiling * (1 - ceiling) / 40_000)
     assert modes == 4
@@ -501,15 +501,15 @@ def test_perfect_samples_reach_the_ceiling():
 def test_coverage_refuses():
     for sigma in (0, -1, math.nan):
         with pytest.raises(ValueError, match="mode_coverage: sigma is"):
-            mode_coverage(CENTRES, CENTRES, sigma)
+            mode_coverage(CENTERS, CENTERS, sigma)
     with pytest.raises(ValueError, match="mode_coverage: shapes"):
-        mode_coverage(CENTRES[:, :1], CENTRES, 0.1)
+        mode_coverage(CENTERS[:, :1], CENTERS, 0.1)
     with pytest.raises(
         ValueError, match="mode_coverage: there are values that are not"
     ):
-        mode_coverage(CENTRES * math.nan, CENTRES, 0.1)
+        mode_coverage(CENTERS * math.nan, CENTERS, 0.1)
     with pytest.raises(ValueError, match="mode_coverage: no samples"):
-        mode_coverage(CENTRES[:0], CENTRES, 0.1)
+        mode_coverage(CENTERS[:0], CENTERS, 0.1)
 
 
 def test_ks_by_hand():
@@ -663,8 +663,8 @@ def test_thirty_components_leave_of_mnist_what_the_paper_says(real_mnist):
 
 
 def test_coverage_of_bytes_does_not_wrap():
-    centres = np.array([[10], [200]], np.uint8)
-    found = mode_coverage(np.array([[9], [201]], np.uint8), centres, 1.0)
+    centers = np.array([[10], [200]], np.uint8)
+    found = mode_coverage(np.array([[9], [201]], np.uint8), centers, 1.0)
     assert (found.modes, found.high_quality) == (2, 1.0)
 
 
@@ -675,7 +675,7 @@ def test_a_mask_is_not_lost_in_a_list_either():
     ):
         metrics.PCA(1).fit(x)
     x[1] = [3.0, np.ma.masked]
-    with pytest.raises(TypeError, match="nearest_neighbours: data is a masked array"):
-        metrics.nearest_neighbours([[1.0, 2.0]], x)
+    with pytest.raises(TypeError, match="nearest_neighbors: data is a masked array"):
+        metrics.nearest_neighbors([[1.0, 2.0]], x)
     x[1] = np.ma.array([3.0, 4.0])
-    np.testing.assert_array_equal(metrics.nearest_neighbours([[3.0, 4.0]], x), [[1]])
+    np.testing.assert_array_equal(metrics.nearest_neighbors([[3.0, 4.0]], x), [[1]])

@@ -145,7 +145,7 @@ def test_any_number_of_classes_is_drawn(rng, label):
 
 
 def test_the_colours_differ():
-    assert len(set(plots.DIGIT_COLOURS)) == 10
+    assert len(set(plots.DIGIT_COLORS)) == 10
 
 
 def test_nobodys_settings_change(rng, tmp_path):

@@ -57,7 +57,7 @@ def ceiling(n: int = 250_000) -> Known:
     found = []
     for mixture in (ring(), grid()):
         samples, _ = mixture.sample(n, rng)
-        cover = mode_coverage(samples, mixture.centres, mixture.sigma)
+        cover = mode_coverage(samples, mixture.centers, mixture.sigma)
         found.append(100 * cover.high_quality)
     exact = 100 * (1 - math.exp(-4.5))
     error = 100 * math.sqrt(0.9889 * 0.0111 / (2 * n))
@@ -88,9 +88,9 @@ def linear_gaussian(n: int = 400, draws: int = 1000) -> Known:
     V[:, c:] = 0
     a[c:] = np.log(1.2 * np.diag(exact_cov))
     found = vae.log_likelihood(x, rng, draws)
-    centred = x - b
+    centered = x - b
     exact = -0.5 * (
-        np.einsum("ni,ij,nj->n", centred, np.linalg.inv(cov), centred)
+        np.einsum("ni,ij,nj->n", centered, np.linalg.inv(cov), centered)
         + np.linalg.slogdet(2 * math.pi * cov)[1]
     )
     error = float(np.std(found - exact) / math.sqrt(n))

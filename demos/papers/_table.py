@@ -161,8 +161,8 @@ def curves(results: Path) -> Any | None:
     ax = axes[0, 0]
     for i, (row, one) in enumerate(drawn):
         seconds, value = np.array(one["curves"][vae.CURVE]).T
-        colour = plots.COLOURS[i % len(plots.COLOURS)]
-        ax.plot(seconds / 60, value, "o-", ms=3, color=colour, label=row.name)
+        color = plots.COLORS[i % len(plots.COLORS)]
+        ax.plot(seconds / 60, value, "o-", ms=3, color=color, label=row.name)
     ax.set_xlabel("CPU minutes")
     ax.set_ylabel("−log p(x), nats")
     ax.set_title(f"{vae.VALIDATION} validation images, {vae.DRAWS // 10} samples each")
@@ -195,9 +195,9 @@ def against_papers(results: Path) -> Any | None:
         theirs = float(row.paper.split()[0].rstrip(","))
         better = next(aim.sign for aim in row.aims if aim.metric == "")
         arrow = "← better" if better == "≤" else "better →"
-        ax.axvline(theirs, color=plots.COLOURS[1], lw=2, label="the paper")
+        ax.axvline(theirs, color=plots.COLORS[1], lw=2, label="the paper")
         ax.errorbar(ours, np.zeros(len(ours)), xerr=errors, fmt="o", alpha=0.6,
-                    color=plots.COLOURS[0], label=OURS)  # fmt: skip
+                    color=plots.COLORS[0], label=OURS)  # fmt: skip
         ax.margins(x=0.2)
         ax.set_yticks([])
         ax.set_ylabel(row.name, rotation=0, ha="right", va="center")

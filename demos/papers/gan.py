@@ -22,7 +22,7 @@ from scratchnet import backend, byhand, plots
 from scratchnet.metrics import (
     frechet_distance,
     nearest_distance,
-    nearest_neighbours,
+    nearest_neighbors,
     parzen_log_likelihood,
 )
 from scratchnet.models.supervised import Classifier
@@ -126,7 +126,7 @@ def train(job: Job) -> dict[str, float]:
 
 def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Any:
     """Draw samples, and below each the training image that is nearest to it."""
-    nearest = train[nearest_neighbours(samples, train)[:, 0]]
+    nearest = train[nearest_neighbors(samples, train)[:, 0]]
     rows = {"samples": samples, "nearest in training": nearest}
     return plots.picture_rows({k: x.reshape(-1, 28, 28) for k, x in rows.items()})
 
@@ -141,8 +141,8 @@ def control(job: Job, kind: str) -> dict[str, float]:
     elif kind == "validation":
         samples = data.validation[job.choose(CHOSEN_ON, 100) :]  # others choose σ
     elif kind == "gaussian":
-        mean, centred = data.train.mean(axis=0), data.train - data.train.mean(axis=0)
-        values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+        mean, centered = data.train.mean(axis=0), data.train - data.train.mean(axis=0)
+        values, vectors = np.linalg.eigh(centered.T @ centered / len(centered))
         z = rng.standard_normal((n, len(mean)))
         samples = mean + z * np.sqrt(np.maximum(values, 0)) @ vectors.T
         samples = np.clip(samples, 0, 1).astype(np.float32)
@@ -165,7 +165,7 @@ def centroids(
     """Return the means of k clusters of the rows of x, after some rounds of k-means."""
     middle = x[rng.permutation(len(x))[:k]]
     for _ in range(rounds):
-        nearest = nearest_neighbours(x, middle)[:, 0]
+        nearest = nearest_neighbors(x, middle)[:, 0]
         total = np.zeros((k, x.shape[1]))
         np.add.at(total, nearest, x)
         counts = np.bincount(nearest, minlength=k)

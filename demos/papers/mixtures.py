@@ -76,7 +76,7 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
     def samples() -> tuple[np.ndarray, Coverage]:
         """Return samples, and what they cover."""
         found = gan.generate(z) * scale
-        return found, mode_coverage(found, made.centres, made.sigma)
+        return found, mode_coverage(found, made.centers, made.sigma)
 
     def playing(**how: Any) -> dict[str, np.ndarray]:
         def note(history: GANHistory) -> None:
@@ -97,7 +97,7 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
     x_f, found = samples()
     if recipe == BEST:
         job.draw(lambda: draw_frames([Played(made, {steps: x_f}, found)]))
-    off = np.linalg.norm(x_f[:, None] - made.centres, axis=2).min(axis=1)
+    off = np.linalg.norm(x_f[:, None] - made.centers, axis=2).min(axis=1)
     return {
         "high quality, %": 100 * found.high_quality, "modes": float(found.modes),
         "KL": found.kl, "between modes, %": 100 * float(np.mean(off > 6 * made.sigma)),

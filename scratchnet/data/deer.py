@@ -208,7 +208,7 @@ def _paint_land(
 ) -> None:
     """Paint sky, hills and uneven ground over everything."""
     pixels = images.shape[1]
-    right, down = _centres(pixels)
+    right, down = _centers(pixels)
     sky, hill, height, phase1, phase2, *waves = land.T[:, :, None, None]
     below = down[:, None] - horizon[:, None, None]  # sides below the horizon
     images[...] = sky - 0.06 * (1 - down[:, None])
@@ -411,7 +411,7 @@ def _deer(scenes: Scenes, coat: Floats) -> Floats:
 # Painting
 
 
-def _centres(pixels: int) -> tuple[Floats, Floats]:
+def _centers(pixels: int) -> tuple[Floats, Floats]:
     """Where the pixels are: sides to the right of the middle, sides from the top."""
     down = ((np.arange(pixels) + 0.5) / pixels).astype(np.float32)
     return down - np.float32(0.5), down
@@ -447,7 +447,7 @@ def _paint(
     if not len(images):
         return mask
     pixels = images.shape[1]
-    right, down = _centres(pixels)
+    right, down = _centers(pixels)
     scale = FOCAL / distance
     x0, y0, r0, x1, y1, r1, tone = figure.transpose(2, 1, 0)  # (capsules, n) each
     ax, bx = place + scale * x0, place + scale * x1
@@ -486,10 +486,10 @@ def _paint(
     return mask
 
 
-def _window(centres: Floats, a: Floats, b: Floats, reach: Floats) -> slice:
+def _window(centers: Floats, a: Floats, b: Floats, reach: Floats) -> slice:
     """The pixels that a capsule may touch in any of the pictures, in one direction."""
     low, high = np.min(np.minimum(a, b) - reach), np.max(np.maximum(a, b) + reach)
-    first, end = np.searchsorted(centres, [low, high])
+    first, end = np.searchsorted(centers, [low, high])
     return slice(first, end)
 
 

@@ -220,12 +220,12 @@ def _ink(
     Gaussian of (right, down) is one of right times one of down, so the sums of a
     picture are a product of two matrices, (pixels, TOUCHES) @ (TOUCHES, pixels).
     """
-    centre = ((np.arange(pixels) + 0.5) / pixels - 0.5).astype(np.float32)
+    center = ((np.arange(pixels) + 0.5) / pixels - 0.5).astype(np.float32)
     # Narrow against the line, or its ends would be cut short; but not narrower than a
     # step, or the touches would show one by one.
     sigma = np.maximum(thickness / 6, step)[:, None, None]
-    across = _gaussian((right[:, :, None] - centre) / sigma)  # (m, TOUCHES, pixels)
-    along = _gaussian((down[:, :, None] - centre) / sigma)
+    across = _gaussian((right[:, :, None] - center) / sigma)  # (m, TOUCHES, pixels)
+    along = _gaussian((down[:, :, None] - center) / sigma)
     unit = math.sqrt(2 * math.pi) * sigma / step[:, None, None]  # the field at d = 0
     field = (along.transpose(0, 2, 1) @ across) / unit
     with np.errstate(divide="ignore"):  # far from the path: log(0), d = inf, no ink

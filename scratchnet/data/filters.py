@@ -132,22 +132,22 @@ def dehaze(
     _check_size("dehaze", size)
     checks.number("dehaze", "omega", omega, "[0, 1]")
     checks.number("dehaze", "least", least, "(0, 1]")
-    colour = images.reshape(*images.shape[:3], -1)  # (n, height, width, channels)
-    n, height, width, channels = colour.shape
-    pixels = colour.reshape(n, height * width, channels)
+    color = images.reshape(*images.shape[:3], -1)  # (n, height, width, channels)
+    n, height, width, channels = color.shape
+    pixels = color.reshape(n, height * width, channels)
     brightest = max(1, height * width // 100)
-    foggiest = np.argsort(-_dark(colour, size).reshape(n, -1), axis=1, kind="stable")
+    foggiest = np.argsort(-_dark(color, size).reshape(n, -1), axis=1, kind="stable")
     foggiest = foggiest[:, :brightest, None]
     air = np.take_along_axis(pixels, foggiest, axis=1).mean(axis=1)[:, None, None]
     air = np.maximum(air, 1e-3)
-    t = np.maximum(1 - omega * _dark(colour / air, size), least)[..., None]
-    clear: Images = np.clip((colour - air) / t + air, 0, 1)
+    t = np.maximum(1 - omega * _dark(color / air, size), least)[..., None]
+    clear: Images = np.clip((color - air) / t + air, 0, 1)
     return clear.reshape(images.shape).astype(images.dtype)
 
 
-def _dark(colour: Images, size: int) -> Images:
+def _dark(color: Images, size: int) -> Images:
     """Return the least value over the channels and the patch: (n, height, width)."""
-    dark: Images = colour.min(axis=3)
+    dark: Images = color.min(axis=3)
     for axis in (1, 2):
         dark = _windows(dark, size, axis).min(axis=-1)
     return dark

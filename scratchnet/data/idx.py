@@ -245,53 +245,71 @@ def _read(
         ) from error
 
 
-def _parse(
-    path: Path, file: BinaryIO, max_bytes: int, shard: tuple[int, int]
-) -> tuple[NDArray[Any], int]:
-    zipped = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    size = os.fstat(file.fileno()).st_size
-    room = size * MAX_DEFLATE_RATIO if zipped else size
-    blocks = _gunzip(file) if zipped else iter(lambda: file.read(BLOCK), b"")
-    data = bytearray()
+class _Content:
+    """What a file holds, unpacked and read as far as was asked for."""
 
-    def filled(count: int) -> bool:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        self.path = path
+        self.size = os.fstat(file.fileno()).st_size
+        self.room = self.size * MAX_DEFLATE_RATIO if zipped else self.size
+        self.blocks = _gunzip(file) if zipped else iter(lambda: file.read(BLOCK), b"")
+        self.data = bytearray()
+
+    def filled(self, count: int) -> bool:
         """Read on until `data` has count bytes; False if the file ends before."""
-        while len(data) < count:
-            block = next(blocks, None)
+        while len(self.data) < count:
+            block = next(self.blocks, None)
             if block is None:
                 return False
-            data.extend(block)
+            self.data.extend(block)
         return True
 
-    def damaged(fault: str) -> IdxError:
-        return IdxError(f"{path}: {fault}; get a fresh copy of the file")
+    def damaged(self, fault: str) -> IdxError:
+        return IdxError(f"{self.path}: {fault}; get a fresh copy of the file")
 
-    if not filled(4):
+
+def _header(content: _Content) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return the dtype and shape that the header promises, and where it ends."""
+    damaged, data = content.damaged, content.data
+    if not content.filled(4):
         raise damaged(f"ends after {len(data)} bytes, inside the header")
     code, ndim = data[2], data[3]
     if data[:2] != b"\0\0" or code not in DTYPES:
         raise IdxError(
-            f"{path}: begins with {bytes(data[:4])!r}, so it is no IDX file: those"
-            f" begin with two zero bytes and a dtype code, one of {list(DTYPES)}"
+            f"{content.path}: begins with {bytes(data[:4])!r}, so it is no IDX file: "
+            f"those begin with two zero bytes and a dtype code, one of {list(DTYPES)}"
         )
     if not 1 <= ndim <= MAX_DIMENSIONS:
         raise damaged(f"its header says {ndim} dimensions, not 1 to {MAX_DIMENSIONS}")
     start = 4 + 4 * ndim
-    if not filled(start):
+    if not content.filled(start):
         raise damaged(
             f"ends after {len(data)} bytes, inside the sizes of its {ndim} dimensions"
         )
     shape = tuple(np.frombuffer(data[4:start], ">u4").tolist())
     dtype = np.dtype(DTYPES[code])
-    end = start + math.prod(shape) * dtype.itemsize  # Python ints do not overflow
-    promise = f"its header promises {dtype.name} of shape {shape}, {end} bytes in all,"
     if 0 in shape:
         raise IdxError(
-            f"{path}: empty, {dtype.name} of shape {shape}; pass a file that holds data"
+            f"{content.path}: empty, {dtype.name} of shape {shape}; pass a file that "
+            "holds data"
         )
-    if end > room:
-        raise damaged(f"{promise} but a file of {size} bytes cannot hold that")
+    return dtype, shape, start
+
+
+def _parse(
+    path: Path, file: BinaryIO, max_bytes: int, shard: tuple[int, int]
+) -> tuple[NDArray[Any], int]:
+    """Return the rows of a shard, and how many rows there are in all."""
+    content = _Content(path, file)
+    dtype, shape, start = _header(content)
+    end = start + math.prod(shape) * dtype.itemsize  # Python ints do not overflow
+    promise = f"its header promises {dtype.name} of shape {shape}, {end} bytes in all,"
+    if end > content.room:
+        raise content.damaged(
+            f"{promise} but a file of {content.size} bytes cannot hold that"
+        )
     k, m = shard
     first, last = (shape[0] * part // m for part in (k, k + 1))
     if first == last:
@@ -307,16 +325,16 @@ def _parse(
         )
     # All is read, to the end: a byte more than promised would be a trailing one, and
     # only at its very end does a gzip stream hold the checksum.
-    seen, data = len(data), data[begin:stop]
-    for block in blocks:
+    seen, data = len(content.data), content.data[begin:stop]
+    for block in content.blocks:
         data += block[max(0, begin - seen) : max(0, stop - seen)]
         seen += len(block)
         if seen > end:
             break
     if seen > end:
-        raise damaged(f"{promise} and more bytes follow")
+        raise content.damaged(f"{promise} and more bytes follow")
     if seen < end:
-        raise damaged(f"{promise} but it ends after {seen}")
+        raise content.damaged(f"{promise} but it ends after {seen}")
     array = np.frombuffer(data, dtype).reshape(last - first, *shape[1:])
     return array.astype(dtype.newbyteorder("="), copy=False), shape[0]
 

@@ -36,38 +36,38 @@ ROLL_HEIGHT = 21.0
 class Mixture:
     """Gaussians, all equally likely, all round, all of the same width.
 
-        p(x) = 1/k Σ_j N(x; centres_j, σ² I)
+        p(x) = 1/k Σ_j N(x; centers_j, σ² I)
 
     Args:
-        centres: the means of the k Gaussians (k, d).
+        centers: the means of the k Gaussians (k, d).
         sigma: the standard deviation σ along each axis.
 
     Raises:
-        ValueError: centres are not (k, d) or not finite; sigma is not positive.
+        ValueError: centers are not (k, d) or not finite; sigma is not positive.
 
     """
 
-    centres: NDArray[np.float64]
+    centers: NDArray[np.float64]
     sigma: float
 
     def __post_init__(self) -> None:
-        centres = checks.array("Mixture", "centres", self.centres).astype(np.float64)
-        if centres.ndim != 2 or not centres.size or not np.isfinite(centres).all():
+        centers = checks.array("Mixture", "centers", self.centers).astype(np.float64)
+        if centers.ndim != 2 or not centers.size or not np.isfinite(centers).all():
             raise ValueError(
-                f"Mixture: centres have shape {centres.shape}; finite (k, d) with k "
+                f"Mixture: centers have shape {centers.shape}; finite (k, d) with k "
                 "and d at least 1 expected"
             )
         checks.number("Mixture", "sigma", self.sigma, checks.POSITIVE)
-        centres.setflags(write=False)
-        object.__setattr__(self, "centres", centres)
+        centers.setflags(write=False)
+        object.__setattr__(self, "centers", centers)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
         """Draw n points (n, d), and the number of the Gaussian of each (n,)."""
         checks.count("Mixture.sample", "n", n, 0)
         checks.rng("Mixture.sample", rng)
-        label = rng.integers(len(self.centres), size=n)
-        noise = rng.standard_normal((n, self.centres.shape[1]))
-        x = self.centres[label] + self.sigma * noise
+        label = rng.integers(len(self.centers), size=n)
+        noise = rng.standard_normal((n, self.centers.shape[1]))
+        x = self.centers[label] + self.sigma * noise
         return x.astype(np.float32), label
 
     def log_density(self, x: NDArray[Any]) -> NDArray[np.float64]:
@@ -78,12 +78,12 @@ class Mixture:
 
         """
         x = checks.array("Mixture.log_density", "x", x).astype(np.float64)
-        k, d = self.centres.shape
+        k, d = self.centers.shape
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(
                 f"Mixture: shape {x.shape} given, (n, d) = (n, {d}) expected"
             )
-        squared = np.sum((x[:, None] - self.centres) ** 2, axis=2)  # (n, k)
+        squared = np.sum((x[:, None] - self.centers) ** 2, axis=2)  # (n, k)
         log_each = -squared / (2 * self.sigma**2)
         constant = math.log(k) + d / 2 * math.log(2 * math.pi * self.sigma**2)
         log_p: NDArray[np.float64] = np.logaddexp.reduce(log_each, axis=1) - constant

@@ -33,8 +33,8 @@ class Corruption(NamedTuple):
         """
         if not self.foggy:
             return x
-        centred = x - x.mean(axis=1, keepdims=True)
-        seen: np.ndarray = centred / x.std(axis=1, keepdims=True)
+        centered = x - x.mean(axis=1, keepdims=True)
+        seen: np.ndarray = centered / x.std(axis=1, keepdims=True)
         return seen
 
     @property

@@ -54,7 +54,7 @@ def test_the_log_density_is_finite_where_the_density_is_not_a_number_above_zero(
 
 def test_the_mean_log_density_of_samples_is_minus_the_entropy():
     for mixture in (ring(), grid()):
-        k, d = mixture.centres.shape
+        k, d = mixture.centers.shape
         x, _ = mixture.sample(20_000, rng())
         # The modes hardly overlap: the entropies of which one, and of where in it.
         entropy = math.log(k) + d / 2 * math.log(
@@ -73,9 +73,9 @@ def test_samples_have_the_moments_of_their_gaussian():
     counts = np.bincount(label, minlength=9)
     # Chi² of 8 degrees of freedom: above 26.1 once in a thousand.
     assert np.sum((counts - 10_000) ** 2 / 10_000) < 26.1
-    for j, centre in enumerate(mixture.centres):
+    for j, center in enumerate(mixture.centers):
         mine = x[label == j]
-        np.testing.assert_allclose(mine.mean(axis=0), centre, atol=5 * 0.3 / 95)
+        np.testing.assert_allclose(mine.mean(axis=0), center, atol=5 * 0.3 / 95)
         np.testing.assert_allclose(
             np.cov(mine.T), 0.09 * np.eye(2), atol=5 * 0.09 * math.sqrt(2) / 95
         )
@@ -94,9 +94,9 @@ def test_the_ring_has_eight_modes_and_not_seven():
     half = math.sqrt(0.5)
     expected = [(1, 0), (half, half), (0, 1), (-half, half),
                 (-1, 0), (-half, -half), (0, -1), (half, -half)]  # fmt: skip
-    np.testing.assert_allclose(mixture.centres, expected, atol=1e-15)
+    np.testing.assert_allclose(mixture.centers, expected, atol=1e-15)
     assert mixture.sigma == 0.01
-    three = ring(3, radius=2.0).centres
+    three = ring(3, radius=2.0).centers
     sides = np.linalg.norm(three - np.roll(three, 1, axis=0), axis=1)
     np.testing.assert_allclose(sides, 2 * math.sqrt(3), rtol=1e-14)
 
@@ -105,26 +105,26 @@ def test_the_grid_is_that_of_the_literature():
     mixture = grid()
     ticks = (-4, -2, 0, 2, 4)
     expected = {(a, b) for a in ticks for b in ticks}
-    assert {tuple(centre) for centre in mixture.centres} == expected
-    assert (len(mixture.centres), mixture.sigma) == (25, 0.05)
-    assert sorted(grid(2, 3.0).centres[:, 0]) == [-1.5, -1.5, 1.5, 1.5]
+    assert {tuple(center) for center in mixture.centers} == expected
+    assert (len(mixture.centers), mixture.sigma) == (25, 0.05)
+    assert sorted(grid(2, 3.0).centers[:, 0]) == [-1.5, -1.5, 1.5, 1.5]
 
 
 def test_a_mixture_is_frozen():
-    centres = np.zeros((1, 2))
-    mixture = Mixture(centres, 1.0)
-    centres[0] = 7
-    assert (mixture.centres == 0).all()
+    centers = np.zeros((1, 2))
+    mixture = Mixture(centers, 1.0)
+    centers[0] = 7
+    assert (mixture.centers == 0).all()
     with pytest.raises(ValueError, match="read-only"):
-        mixture.centres[0] = 1
+        mixture.centers[0] = 1
     with pytest.raises(AttributeError):
         mixture.sigma = 2.0
 
 
 def test_mixture_refuses():
-    for centres in (np.zeros(3), np.zeros((0, 2)), np.array([[np.nan]])):
-        with pytest.raises(ValueError, match="Mixture: centres have shape"):
-            Mixture(centres, 1.0)
+    for centers in (np.zeros(3), np.zeros((0, 2)), np.array([[np.nan]])):
+        with pytest.raises(ValueError, match="Mixture: centers have shape"):
+            Mixture(centers, 1.0)
     for sigma in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="Mixture: sigma is"):
             Mixture(np.zeros((1, 1)), sigma)
