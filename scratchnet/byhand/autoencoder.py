@@ -51,6 +51,39 @@ backpropagation (3 to 6) leads through the decoder to its input,
 
 and with that through the encoder (12). The parameters then take one step of Adam or
 SGD along the gradient; both are in kernels/updates.py.
+
+
+The step in plain NumPy
+
+One hidden layer with relu, and the squared error. The encoder has W1, b1, W2, b2, the
+decoder W3, b3, W4, b4. The last lines are one step of gradient descent.
+
+    h1 = np.maximum(x @ W1 + b1, 0)                            # (1), (2)
+    z = h1 @ W2 + b2                                           # (7)
+    h3 = np.maximum(z @ W3 + b3, 0)                            # (1), (2)
+    a = h3 @ W4 + b4                                           # (7)
+    x_hat = 1 / (1 + np.exp(-a))                               # (8)
+    e = x_hat - x                                              # (8)
+    loss = np.sum(e**2) / n                                    # (9)
+
+    da = 2 / n * e * x_hat * (1 - x_hat)                       # (10)
+    dW4, db4 = h3.T @ da, np.sum(da, axis=0)                   # (3), (4)
+    delta3 = (da @ W4.T) * (h3 > 0)                            # (5), (6)
+    dW3, db3 = z.T @ delta3, np.sum(delta3, axis=0)            # (3), (4)
+    dz = delta3 @ W3.T                                         # (11)
+    dW2, db2 = h1.T @ dz, np.sum(dz, axis=0)                   # (12)
+    delta1 = (dz @ W2.T) * (h1 > 0)                            # (12)
+    dW1, db1 = x.T @ delta1, np.sum(delta1, axis=0)            # (12)
+
+    for p, dp in [(W1, dW1), (b1, db1), (W2, dW2), (b2, db2),
+                  (W3, dW3), (b3, db3), (W4, dW4), (b4, db4)]:
+        p -= lr * dp
+
+For the cross-entropy, replace two lines. Each term of (9') is log(1 + e^a) - a x, and
+np.logaddexp(0, a) computes log(1 + e^a) without overflow:
+
+    loss = np.sum(np.logaddexp(0, a) - a * x) / n              # (9')
+    da = 1 / n * e                                             # (10')
 """
 
 from collections.abc import Sequence

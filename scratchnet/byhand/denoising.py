@@ -7,6 +7,24 @@ Read autoencoder.py first. With x̃ for the corrupted samples (Vincent et al. 20
 and the rest is as it was: the error (8) and the losses (9, 9') compare with the clean
 x, which nothing before (8) has seen. In the gradient (10 to 12) x̃ occurs once, as the
 encoder's h_0 in (3).
+
+
+The step in plain NumPy
+
+No hidden layers, and the squared error; the encoder has W1, b1, the decoder W2, b2. The
+corruption sets the entries of x to 0 where keep (n, d) is 0; elsewhere keep is 1.
+
+    x_tilde = x * keep                                         # for the encoder alone
+    z = x_tilde @ W1 + b1                                      # in place of (7)
+    a = z @ W2 + b2                                            # in place of (7)
+    x_hat = 1 / (1 + np.exp(-a))                               # (8)
+    e = x_hat - x                                              # (8): the clean x
+    loss = np.sum(e**2) / n                                    # (9)
+
+    da = 2 / n * e * x_hat * (1 - x_hat)                       # (10)
+    dW2, db2 = z.T @ da, np.sum(da, axis=0)                    # (3), (4)
+    dz = da @ W2.T                                             # (11)
+    dW1, db1 = x_tilde.T @ dz, np.sum(dz, axis=0)              # (12): the corrupted x
 """
 
 from scratchnet import checks, twins

@@ -100,6 +100,75 @@ and W_k occurs in (16) as u_ij = Σ_c s_ic W_jc, so that
 
 for k = 1, ..., L. It looks like a forward pass of v_0, without biases and with the
 masks m_k in place of f. The biases do not occur in (16): they get nothing.
+
+
+The step in plain NumPy
+
+One hidden layer with relu in both. G has W1, b1, W2, b2 and ends in a sigmoid, D has
+W3, b3, W4, b4. 1 - σ(a) is 1 / (1 + e^a). D's step, for n rows of x and of z:
+
+    h1 = np.maximum(z @ W1 + b1, 0)                            # (1), (2)
+    x_f = 1 / (1 + np.exp(-(h1 @ W2 + b2)))                    # (7)
+    both = np.vstack([x, x_f])                                 # (2n, d)
+    h3 = np.maximum(both @ W3 + b3, 0)                         # (1), (2)
+    a_r, a_f = np.split(h3 @ W4 + b4, 2)                       # (7)
+    loss = np.mean(np.logaddexp(0, -a_r)) + np.mean(np.logaddexp(0, a_f))  # (8), -V
+
+    da_r = -1 / n * (1 / (1 + np.exp(a_r)))                    # (9), of -V
+    da_f = 1 / n * (1 / (1 + np.exp(-a_f)))                    # (9), of -V
+    da = np.vstack([da_r, da_f])
+    dW4, db4 = h3.T @ da, np.sum(da, axis=0)                   # (3), (4)
+    delta3 = (da @ W4.T) * (h3 > 0)                            # (5), (6)
+    dW3, db3 = both.T @ delta3, np.sum(delta3, axis=0)         # (3), (4)
+
+    for p, dp in [(W3, dW3), (b3, db3), (W4, dW4), (b4, db4)]:
+        p -= lr * dp                                           # G stays
+
+G's step, with the loss that does not saturate:
+
+    h1 = np.maximum(z @ W1 + b1, 0)                            # (1), (2)
+    x_f = 1 / (1 + np.exp(-(h1 @ W2 + b2)))                    # (7)
+    h3 = np.maximum(x_f @ W3 + b3, 0)                          # (1), (2)
+    a_f = h3 @ W4 + b4                                         # (7)
+    loss = np.mean(np.logaddexp(0, -a_f))                      # (10')
+
+    da_f = -1 / n * (1 / (1 + np.exp(a_f)))                    # (10')
+    delta3 = (da_f @ W4.T) * (h3 > 0)                          # (5), (6)
+    dx_f = delta3 @ W3.T                                       # (11)
+    delta2 = dx_f * x_f * (1 - x_f)                            # (12)
+    dW2, db2 = h1.T @ delta2, np.sum(delta2, axis=0)           # (12)
+    delta1 = (delta2 @ W2.T) * (h1 > 0)                        # (12)
+    dW1, db1 = z.T @ delta1, np.sum(delta1, axis=0)            # (12)
+
+    for p, dp in [(W1, dW1), (b1, db1), (W2, dW2), (b2, db2)]:
+        p -= lr * dp                                           # D stays
+
+For the loss that saturates, replace two lines of G's step:
+
+    loss = -np.mean(np.logaddexp(0, a_f))                      # (10)
+    da_f = -1 / n * (1 / (1 + np.exp(-a_f)))                   # (10)
+
+For pairs, replace three lines of D's step:
+
+    loss = np.mean(np.logaddexp(0, a_f - a_r))                 # (13)
+    da_r = -1 / n * (1 / (1 + np.exp(a_r - a_f)))              # (13)
+    da_f = -da_r                                               # (13)
+
+and two of G's step, which needs a_r too:
+
+    a_r = np.maximum(x @ W3 + b3, 0) @ W4 + b4                 # (7)
+    loss = np.mean(np.logaddexp(0, a_r - a_f))                 # (14)
+    da_f = -1 / n * (1 / (1 + np.exp(a_f - a_r)))              # (14)
+
+For R1, add these lines before D's update; m is f' of the real samples, u0 is ∇_x a:
+
+    m = h3[:n] > 0
+    s = W4.T * m                                               # (16), s_2 being 1
+    u0 = s @ W3.T                                              # (16)
+    loss += gamma / 2 / n * np.sum(u0**2)                      # (15)
+    v0 = gamma / n * u0                                        # (17)
+    dW3 += v0.T @ s                                            # (18)
+    dW4 += np.sum((v0 @ W3) * m, axis=0)[:, None]              # (18), (19)
 """
 
 from collections.abc import Sequence

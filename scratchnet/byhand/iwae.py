@@ -44,6 +44,31 @@ weights add up to 1:
 
     dLoss/dmu_i      = Σ_j dLoss/dz_ij                                   (25)
     dLoss/dlog_var_i = Σ_j dLoss/dz_ij ⊙ 1/2 σ_i ⊙ ε_ij - 1/2n           (26)
+
+
+The step in plain NumPy
+
+A Bernoulli decoder, and no hidden layers: the encoder has W1, b1, the decoder W2, b2.
+The noise eps is (n, k, c).
+
+    mu, log_var = np.split(x @ W1 + b1, 2, axis=1)             # (7)
+    sigma = np.exp(log_var / 2)                                # (8)
+    z = mu[:, None] + sigma[:, None] * eps                     # (18), (n, k, c)
+    a = z @ W2 + b2                                            # (9), (n, k, d)
+    log_p = -np.sum(np.logaddexp(0, a) - a * x[:, None], axis=2)  # (10)
+    log_w = log_p + np.sum(eps**2 - z**2 + log_var[:, None], axis=2) / 2  # (19)
+    log_sum = np.logaddexp.reduce(log_w, axis=1, keepdims=True)  # log Σ_j w_ij
+    loss = -1 / n * np.sum(log_sum - np.log(k))                # (20)
+
+    w = np.exp(log_w - log_sum)[:, :, None]                    # w̃, (n, k, 1)
+    da = w / n * (1 / (1 + np.exp(-a)) - x[:, None])           # (21), (22)
+    dz = da @ W2.T + w / n * z                                 # (23), (24)
+    dmu = np.sum(dz, axis=1)                                   # (25)
+    dlog_var = np.sum(dz * sigma[:, None] * eps / 2, axis=1) - 1 / 2 / n  # (26)
+    z, da = z.reshape(n * k, -1), da.reshape(n * k, -1)        # draws as rows
+    dW2, db2 = z.T @ da, np.sum(da, axis=0)                    # (3), (4)
+    delta1 = np.hstack([dmu, dlog_var])                        # (17)
+    dW1, db1 = x.T @ delta1, np.sum(delta1, axis=0)            # (17)
 """
 
 import math

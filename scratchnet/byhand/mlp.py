@@ -44,6 +44,24 @@ needs dLoss/dh_0. f' can be written through h = f(a), so that a need not be kept
 f and f' are in kernels/activations.py.
 
 
+The step in plain NumPy
+
+Two layers, with f = tanh in the first. x is h_0; dh2 stands for dLoss/dh_2, which is
+known; delta1 and delta2 are δ_1 and δ_2.
+
+    h1 = np.tanh(x @ W1 + b1)                                  # (1), (2)
+    h2 = h1 @ W2 + b2                                          # (1), (2)
+
+    delta2 = dh2                                               # (6), f' = 1
+    dW2 = h1.T @ delta2                                        # (3)
+    db2 = np.sum(delta2, axis=0)                               # (4)
+    dh1 = delta2 @ W2.T                                        # (5)
+    delta1 = dh1 * (1 - h1**2)                                 # (6)
+    dW1 = x.T @ delta1                                         # (3)
+    db1 = np.sum(delta1, axis=0)                               # (4)
+    dx = delta1 @ W1.T                                         # (5)
+
+
 The memory
 
 Everything that a step writes is allocated once. h_k takes the place of a_k, and δ_k

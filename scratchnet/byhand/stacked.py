@@ -13,6 +13,27 @@ stack: what the first reconstructs are the data, so that its s and its loss are 
 the stack, and the code of the last one has f only if the stack's has. Nothing is
 propagated to the layers below, and nothing comes from those above, so the gradient is
 (10 to 12) of that small system. Then the whole stack is trained end to end from there.
+
+
+The step in plain NumPy
+
+Layer 2 of three, with f = relu. W1, b1 are layer 1's, trained before; V2, c2 stand for
+W'_2, b'_2.
+
+    h1 = np.maximum(x @ W1 + b1, 0)                            # the data of layer 2
+    h2 = np.maximum(h1 @ W2 + b2, 0)                           # (7), with f: its code
+    h1_hat = np.maximum(h2 @ V2 + c2, 0)                       # (7), (8), s = f
+    e = h1_hat - h1                                            # (8)
+    loss = np.sum(e**2) / n                                    # (9)
+
+    da = 2 / n * e * (h1_hat > 0)                              # (10)
+    dV2, dc2 = h2.T @ da, np.sum(da, axis=0)                   # (3), (4)
+    dh2 = da @ V2.T                                            # (11)
+    delta2 = dh2 * (h2 > 0)                                    # (6)
+    dW2, db2 = h1.T @ delta2, np.sum(delta2, axis=0)           # (12)
+
+    for p, dp in [(W2, dW2), (b2, db2), (V2, dV2), (c2, dc2)]:
+        p -= lr * dp                                           # W1 and b1 stay
 """
 
 import numpy as np

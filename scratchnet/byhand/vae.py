@@ -60,6 +60,41 @@ A draw as such has none. With the derivatives of (11), mu and (exp(log_var) - 1)
 
 Side by side they are the gradient by the encoder's output, and (3 to 6) lead through
 the encoder (17).
+
+
+The step in plain NumPy
+
+A Bernoulli decoder, and one hidden layer with relu. The encoder has W1, b1, W2, b2, the
+decoder W3, b3, W4, b4. Each term of (10) is log(1 + e^a) - a x.
+
+    h1 = np.maximum(x @ W1 + b1, 0)                            # (1), (2)
+    mu, log_var = np.split(h1 @ W2 + b2, 2, axis=1)            # (7)
+    sigma = np.exp(log_var / 2)                                # (8)
+    z = mu + sigma * eps                                       # (8)
+    h3 = np.maximum(z @ W3 + b3, 0)                            # (1), (2)
+    a = h3 @ W4 + b4                                           # (9)
+    nll = np.sum(np.logaddexp(0, a) - a * x)                   # (10)
+    kl = np.sum(mu**2 + np.exp(log_var) - 1 - log_var) / 2     # (11)
+    loss = 1 / n * (nll + beta * kl)                           # (12)
+
+    da = 1 / n * (1 / (1 + np.exp(-a)) - x)                    # (13)
+    dW4, db4 = h3.T @ da, np.sum(da, axis=0)                   # (3), (4)
+    delta3 = (da @ W4.T) * (h3 > 0)                            # (5), (6)
+    dW3, db3 = z.T @ delta3, np.sum(delta3, axis=0)            # (3), (4)
+    dz = delta3 @ W3.T                                         # (14)
+    dmu = dz + beta / n * mu                                   # (15)
+    dlog_var = dz * sigma * eps / 2 + beta / 2 / n * (np.exp(log_var) - 1)  # (16)
+    delta2 = np.hstack([dmu, dlog_var])                        # (17)
+    dW2, db2 = h1.T @ delta2, np.sum(delta2, axis=0)           # (17)
+    delta1 = (delta2 @ W2.T) * (h1 > 0)                        # (17)
+    dW1, db1 = x.T @ delta1, np.sum(delta1, axis=0)            # (17)
+
+For a Gaussian decoder, replace nll and da; lam stands for λ, a parameter too:
+
+    e = a - x                                                  # (10')
+    nll = np.sum(e**2 * np.exp(-lam) + lam + np.log(2 * np.pi)) / 2  # (10')
+    da = 1 / n * np.exp(-lam) * e                              # (13')
+    dlam = (d - 1 / n * np.exp(-lam) * np.sum(e**2)) / 2       # (13")
 """
 
 import math
