@@ -65,8 +65,9 @@ known; delta1 and delta2 are δ_1 and δ_2.
 The memory
 
 Everything that a step writes is allocated once. h_k takes the place of a_k, and δ_k
-that of dLoss/dh_k. (4) is a sum over samples; a product with a row of ones is the
-faster way to it, on a GPU by far.
+that of dLoss/dh_k. The memory for δ_k is free until the way back, and is scratch until
+then. (4) is a sum over samples; a product with a row of ones is the faster way to it,
+on a GPU by far.
 """
 
 from collections.abc import Mapping, Sequence
@@ -136,7 +137,7 @@ class MLP:
         def buffer(k: int) -> Array:
             return backend.empty((rows, sizes[k]), dtype)
 
-        # Of the most samples; h and delta are the parts that the samples at hand use.
+        # For the most samples; h and delta are the parts that this batch uses.
         self._h: list[Array] = [None, *(buffer(k) for k in range(1, L + 1))]
         first = buffer(0) if inputs else None
         self._delta: list[Array] = [first, *(buffer(k) for k in range(1, L + 1))]
@@ -151,17 +152,41 @@ class MLP:
         for W in self.W[1:]:
             W[...] = backend.asarray(init(rng, W.shape, W.dtype))
 
+    # Other names for the same memory, each for one purpose.
+
+    @property
+    def dh(self) -> Array:
+        """Memory for dLoss/dh_L, which `backward` may be given; δ_L takes its place."""
+        return self.delta[self.L]
+
+    @property
+    def scratch(self) -> list[Array]:
+        """Memory of the shapes of h_0 (or None), ..., h_L: that of `delta`.
+
+        It is free from `forward` until `dh` is written, and after `backward`, but for
+        the dLoss/dh_0 that it returned.
+        """
+        return self.delta
+
+    @property
+    def slopes(self) -> list[Array]:
+        """After `backward`, f'(a_k) at k = 1, ..., L - 1, if f is relu or leaky_relu.
+
+        It is in the memory of `h`.
+        """
+        return self.h
+
     def forward(self, x: Array) -> Array:
         """Compute h_1, ..., h_L from h_0 = x (n, d_0); return h_L (n, d_L)."""
         n = len(x)
         h = self.h
         h[0] = x
-        self.delta = [None if d is None else d[:n] for d in self._delta]
+        self.delta = scratch = [None if d is None else d[:n] for d in self._delta]
         for k in range(1, self.L + 1):
             h[k] = a = self._h[k][:n]
             backend.matmul(h[k - 1], self.W[k], a)  # (1)
             activations.add_row(a, self.b[k])  # (1)
-            self.f[k].forward(a, self.delta[k])  # (2)
+            self.f[k].forward(a, scratch[k])  # (2)
         return h[self.L]
 
     def backward(
@@ -170,13 +195,12 @@ class MLP:
         """Compute the gradients from `dh` = dLoss/dh_L (n, d_L), which it overwrites.
 
         Args:
-            dh: memory of its own, or what `delta[L]` is for.
+            dh: memory of its own, or the attribute `dh`.
             parameters: compute dW and db, (3) and (4).
             inputs: compute dLoss/dh_0, (5) at k = 1; the constructor was told so.
 
         Returns:
-            dLoss/dh_0 (n, d_0) or None. What remains in h_1, ..., h_{L-1} is used up;
-            of relu and leaky_relu it is f'(a_k).
+            dLoss/dh_0 (n, d_0) or None. h_1, ..., h_L are used up; see `slopes`.
 
         """
         h, W, delta = self.h, self.W, self.delta
