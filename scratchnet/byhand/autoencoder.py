@@ -164,7 +164,7 @@ class Autoencoder(Minimizer):
         self.s = f if output == "activation" else activations.activation(output)
         self.cross_entropy = loss == "cross_entropy"
         self.bounded = output == "sigmoid"
-        self._rows = backend.empty(batch_size, dtype)
+        self._losses = backend.empty(batch_size, dtype)  # of each sample
         self._terms = backend.empty((batch_size, self.sizes[0]), dtype)
         self.optimizer = make_update(self._name, [self.theta], update=update, **options)
 
@@ -179,28 +179,30 @@ class Autoencoder(Minimizer):
         """Compute the loss of x (n, d) against what is made of x_in (n, d)."""
         n = len(x)
         a = self.decoder.forward(self.encoder.forward(x_in))  # (7)
-        e = self.decoder.delta[-1]  # it becomes dLoss/da on the way back
+        x_hat = a  # x̂ takes the place of a
+        e = self.decoder.dh  # dLoss/da takes its place on the way back
         if self.cross_entropy:
-            rows = self._rows[:n]
-            activations.cross_entropy(a, x, rows, e, self._terms)  # (8), (9')
-            np.sum(rows, out=self._loss)  # (9')
+            losses = self._losses[:n]
+            activations.cross_entropy(a, x, losses, e, self._terms)  # (8), (9')
+            np.sum(losses, out=self._loss)  # (9')
         else:
-            self.s.forward(a, e)  # (8): a becomes x̂
-            np.subtract(a, x, out=e)  # (8)
+            self.s.forward(a, self.decoder.scratch[-1])  # (8)
+            np.subtract(x_hat, x, out=e)  # (8)
             np.dot(e.reshape(-1), e.reshape(-1), out=self._loss)  # (9)
         np.divide(self._loss, self._whole(n), out=self._loss)  # (9), (9')
         return self._loss
 
     def backward(self) -> None:
         """Compute the gradients at what `forward` left, and use that up."""
-        x_hat, delta = self.decoder.h[-1], self.decoder.delta[-1]
-        n = self._whole(len(delta))
+        x_hat = self.decoder.h[-1]
+        e = da = self.decoder.dh  # dLoss/da takes the place of e
+        n = self._whole(len(e))
         if self.cross_entropy:
-            np.multiply(delta, 1 / n, out=delta)  # (10')
+            np.multiply(e, 1 / n, out=da)  # (10')
         else:
-            np.multiply(delta, 2 / n, out=delta)  # (10)
-            self.s.backward(delta, x_hat)  # (10)
-        dz = self.decoder.backward(delta, inputs=True)  # (11)
+            np.multiply(e, 2 / n, out=da)  # (10)
+            self.s.backward(da, x_hat)  # (10)
+        dz = self.decoder.backward(da, inputs=True)  # (11)
         self.encoder.backward(dz)  # (12)
 
     # Use
@@ -221,7 +223,7 @@ class Autoencoder(Minimizer):
 
     def _decode(self, z: Array) -> Array:
         a = self.decoder.forward(z)
-        self.s.forward(a, self.decoder.delta[-1])  # (8)
+        self.s.forward(a, self.decoder.scratch[-1])  # (8)
         return a
 
     def check(self, x: Array) -> None:
