@@ -102,10 +102,13 @@ class IWAE(twins.ImportanceWeighted, VAE):
         super().__init__(sizes, k=k, **options)
         n, c = self.batch_size, self.sizes[-1]
         self._log_w = backend.empty((n, k), self.dtype)
-        self._row = backend.empty((n, k), self.dtype)
-        self._sum = backend.empty((n, 1), self.dtype)
+        self._weight = self._log_w  # w̃ takes the place of log w
+        self._largest = backend.empty((n, 1), self.dtype)
+        self._total = self._largest  # Σ w takes the place of the largest log w
+        self._log_totals = backend.zeros((), self.dtype)
         self._errors = backend.empty((n, k), self.dtype)
-        self._square = backend.empty((n, k, c), self.dtype)
+        self._code_terms = backend.empty((n, k, c), self.dtype)  # of (19)
+        self._code_sums = backend.empty((n, k), self.dtype)  # of (19)
 
     def _decoder_rows(self) -> int:
         return self.batch_size * self.k
@@ -127,77 +130,80 @@ class IWAE(twins.ImportanceWeighted, VAE):
         np.add(draws, self.mu[:, None], out=draws)  # (18)
         a = self.decoder.forward(z).reshape(n, k, d)  # (9)
 
-        log_w, row, square = self._log_w[:n], self._row[:n], self._square[:n]
+        log_w = self._log_w[:n]
+        terms, sums = self._code_terms[:n], self._code_sums[:n]
         self._log_p(a, x[:, None], log_w)  # (10), (10')
-        np.multiply(eps, eps, out=square)
-        np.add(square, self.log_var[:, None], out=square)
-        np.sum(square, axis=2, out=row)
-        np.multiply(row, 0.5, out=row)
-        np.add(log_w, row, out=log_w)  # (19)
-        np.multiply(draws, draws, out=square)
-        np.sum(square, axis=2, out=row)
-        np.multiply(row, 0.5, out=row)
-        np.subtract(log_w, row, out=log_w)  # (19)
+        np.multiply(eps, eps, out=terms)
+        np.add(terms, self.log_var[:, None], out=terms)
+        np.sum(terms, axis=2, out=sums)
+        np.multiply(sums, 0.5, out=sums)
+        np.add(log_w, sums, out=log_w)  # (19)
+        np.multiply(draws, draws, out=terms)
+        np.sum(terms, axis=2, out=sums)
+        np.multiply(sums, 0.5, out=sums)
+        np.subtract(log_w, sums, out=log_w)  # (19)
 
-        total = self._sum[:n]
-        np.max(log_w, axis=1, keepdims=True, out=total)
-        np.subtract(log_w, total, out=log_w)  # the largest is taken out before exp
-        np.sum(total, out=self._loss)
-        np.exp(log_w, out=log_w)
-        np.sum(log_w, axis=1, keepdims=True, out=total)
-        np.divide(log_w, total, out=log_w)  # now w̃
+        largest, weight, total = self._largest[:n], self._weight[:n], self._total[:n]
+        np.max(log_w, axis=1, keepdims=True, out=largest)
+        np.subtract(log_w, largest, out=log_w)  # before exp, which could overflow
+        np.sum(largest, out=self._loss)
+        np.exp(log_w, out=weight)
+        np.sum(weight, axis=1, keepdims=True, out=total)
+        np.divide(weight, total, out=weight)
         np.log(total, out=total)
-        np.sum(total, out=self._kl)
-        np.add(self._loss, self._kl, out=self._loss)
+        np.sum(total, out=self._log_totals)
+        np.add(self._loss, self._log_totals, out=self._loss)
         whole = self._whole(n)
         np.divide(self._loss, -whole, out=self._loss)
         np.add(self._loss, n / whole * math.log(k), out=self._loss)  # (20)
         return self._loss
 
     def _log_p(self, a: Array, x: Array, out: Array) -> None:
-        """Write log p(x | z) of every draw to out (n, k), and (σ(a) - x) to delta."""
+        """Write log p(x | z) of each draw to out (n, k), and (σ(a) - x) to dh."""
         n, k, d = a.shape
-        da = self.decoder.delta[-1].reshape(a.shape)
+        da = self.decoder.dh.reshape(a.shape)
         if not self.gaussian:
             terms = self._terms[: n * k].reshape(a.shape)
             activations.cross_entropy(a, x, out, da, terms)  # (10), (22)
             np.negative(out, out=out)  # (10)
             return
-        np.subtract(a, x, out=da)
-        np.multiply(da, da, out=a)
-        np.sum(a, axis=2, out=out)
+        e = da  # dLoss/da takes the place of e
+        np.subtract(a, x, out=e)
+        square = a  # the same memory: a is not needed any more
+        np.multiply(e, e, out=square)
+        np.sum(square, axis=2, out=out)
         np.negative(self._lam, out=self._precision)
         np.exp(self._precision, out=self._precision)
         np.multiply(out, self._precision, out=out)
         np.copyto(self._errors[:n], out)
-        np.add(self._lam, math.log(2 * math.pi), out=self._kl)
-        np.multiply(self._kl, d, out=self._kl)
-        np.add(out, self._kl, out=out)
+        np.add(self._lam, math.log(2 * math.pi), out=self._log_2pi_var)
+        np.multiply(self._log_2pi_var, d, out=self._log_2pi_var)
+        np.add(out, self._log_2pi_var, out=out)
         np.multiply(out, -0.5, out=out)  # (10')
-        np.multiply(da, self._precision, out=da)  # (22)
+        np.multiply(e, self._precision, out=da)  # (22)
 
     def backward(self) -> None:
         """Compute the gradients at what `forward` left, and use that up."""
         n, k, c = self.eps.shape
         whole = self._whole(n)
-        weight = self._log_w[:n]
+        weight = self._weight[:n]
         if self.gaussian:
-            row = self._row[:n]
-            np.multiply(weight, self._errors[:n], out=row)
-            np.sum(row, out=self._d_lam)
+            errors = self._errors[:n]
+            np.multiply(weight, errors, out=errors)
+            np.sum(errors, out=self._d_lam)
             np.divide(self._d_lam, -whole, out=self._d_lam)
             np.add(self._d_lam, n / whole * self.sizes[0], out=self._d_lam)
             np.multiply(self._d_lam, 0.5, out=self._d_lam)  # (22)
         np.divide(weight, whole, out=weight)  # (21)
         each = weight.reshape(n * k, 1)
-        da = self.decoder.delta[-1]
+        da = self.decoder.dh
         np.multiply(da, each, out=da)  # (22)
         dz = self.decoder.backward(da, inputs=True)  # (23)
         z = self._z[: n * k]
         np.multiply(z, each, out=z)
         np.add(dz, z, out=dz)  # (24)
         draws = dz.reshape(n, k, c)
-        both = self.encoder.delta[-1]
+        both = self.encoder.dh
         d_mu, d_log_var = both[:, :c], both[:, c:]
         np.sum(draws, axis=1, out=d_mu)  # (25)
         np.multiply(draws, self.eps, out=draws)

@@ -177,13 +177,14 @@ class VAE(Minimizer, LatentVariableModel):
         self._sigmoid = activations.activation("sigmoid").forward
         self._z = backend.empty((rows, c), dtype)
         self._sigma = backend.empty((batch_size, c), dtype)
-        self._rows = backend.empty(batch_size, dtype)
+        self._nll = backend.empty(batch_size, dtype)  # of each sample
         self._terms = backend.empty((rows, d), dtype)
         self._kl = backend.zeros((), self.dtype)
         if self.gaussian:
             self._lam = self.parameters["log_var_x"].reshape(())
             self._d_lam = self.gradients["log_var_x"].reshape(())
             self._precision = backend.zeros((), self.dtype)
+            self._log_2pi_var = backend.zeros((), self.dtype)
         self.optimizer = make_update(self._name, [self.theta], update=update, **options)
 
     def _decoder_rows(self) -> int:
@@ -207,7 +208,7 @@ class VAE(Minimizer, LatentVariableModel):
         np.add(z, self.mu, out=z)  # (8)
         a = self.decoder.forward(z)  # (9)
         self._reconstruct(a, x)  # (10), (10')
-        terms = self.encoder.delta[-1]  # (n, 2c), free until the way back
+        terms = self.encoder.scratch[-1]  # of (11), (n, 2c)
         np.multiply(self.mu, self.mu, out=terms[:, :c])
         np.expm1(self.log_var, out=terms[:, c:])
         np.subtract(terms[:, c:], self.log_var, out=terms[:, c:])
@@ -223,36 +224,36 @@ class VAE(Minimizer, LatentVariableModel):
         return h[:, :c], h[:, c:]
 
     def _reconstruct(self, a: Array, x: Array) -> None:
-        """Write Σ -log p(x | z) to the loss, and n dLoss/da to the decoder's delta."""
-        da = self.decoder.delta[-1]
+        """Write Σ -log p(x | z) to the loss, and n dLoss/da to the decoder's dh."""
+        da = self.decoder.dh
         loss = self._loss
         if not self.gaussian:
-            rows = self._rows[: len(x)]
-            activations.cross_entropy(a, x, rows, da, self._terms)  # (10), (13)
-            np.sum(rows, out=loss)  # (10)
+            nll = self._nll[: len(x)]
+            activations.cross_entropy(a, x, nll, da, self._terms)  # (10), (13)
+            np.sum(nll, out=loss)  # (10)
             return
-        np.subtract(a, x, out=da)
-        e = da.reshape(-1)
-        np.dot(e, e, out=loss)
+        e = da  # dLoss/da takes the place of e
+        np.subtract(a, x, out=e)
+        np.dot(e.reshape(-1), e.reshape(-1), out=loss)
         np.negative(self._lam, out=self._precision)
         np.exp(self._precision, out=self._precision)
         np.multiply(loss, self._precision, out=loss)
         np.subtract(x.size, loss, out=self._d_lam)
         np.divide(self._d_lam, 2 * self._whole(len(x)), out=self._d_lam)  # (13")
-        np.add(self._lam, math.log(2 * math.pi), out=self._kl)
-        np.multiply(self._kl, x.size, out=self._kl)
-        np.add(loss, self._kl, out=loss)
+        np.add(self._lam, math.log(2 * math.pi), out=self._log_2pi_var)
+        np.multiply(self._log_2pi_var, x.size, out=self._log_2pi_var)
+        np.add(loss, self._log_2pi_var, out=loss)
         np.multiply(loss, 0.5, out=loss)  # (10')
-        np.multiply(da, self._precision, out=da)  # (13')
+        np.multiply(e, self._precision, out=da)  # (13')
 
     def backward(self) -> None:
         """Compute the gradients at what `forward` left, and use that up."""
         rows = len(self.x)
         n = self._whole(rows)
-        da = self.decoder.delta[-1]
+        da = self.decoder.dh
         np.multiply(da, 1 / n, out=da)  # (13), (13')
         dz = self.decoder.backward(da, inputs=True)  # (14)
-        both = self.encoder.delta[-1]
+        both = self.encoder.dh
         d_mu, d_log_var = both[:, : self.sizes[-1]], both[:, self.sizes[-1] :]
         sigma = self._sigma[:rows]
         np.multiply(dz, self.eps, out=d_log_var)
@@ -260,9 +261,10 @@ class VAE(Minimizer, LatentVariableModel):
         np.multiply(d_log_var, 0.5, out=d_log_var)  # (16)
         np.multiply(self.mu, self.beta / n, out=d_mu)
         np.add(d_mu, dz, out=d_mu)  # (15)
-        np.expm1(self.log_var, out=sigma)
-        np.multiply(sigma, self.beta / (2 * n), out=sigma)
-        np.add(d_log_var, sigma, out=d_log_var)  # (16)
+        d_kl = sigma  # the same memory: σ is not needed any more
+        np.expm1(self.log_var, out=d_kl)
+        np.multiply(d_kl, self.beta / (2 * n), out=d_kl)
+        np.add(d_log_var, d_kl, out=d_log_var)  # (16)
         self.encoder.backward(both)  # (17)
 
     # Use
@@ -282,7 +284,7 @@ class VAE(Minimizer, LatentVariableModel):
         """Return the mean of p(x | z) (n, d) for the codes z (n, c), for any n."""
         a = self._logits(z)
         if not self.gaussian:
-            self._sigmoid(a, a)
+            self._sigmoid(a, None)
         return a
 
     def reconstruct(self, x: Array) -> Array:
