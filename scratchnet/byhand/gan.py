@@ -267,15 +267,15 @@ class GAN(System):
             for net, theta in zip(NETWORKS, (self.theta_g, self.theta_d), strict=True)
         )
 
-        self._x = backend.empty((2 * batch_size, generator[-1]), dtype)
-        self._t = backend.empty((2 * batch_size, 1), dtype)
+        self._samples = backend.empty((2 * batch_size, generator[-1]), dtype)
+        self._args = backend.empty((2 * batch_size, 1), dtype)  # of softplus
         self._loss = backend.zeros((), self.dtype)
         self._penalty = backend.zeros((), self.dtype)
         if r1 or r2:
             rows = 2 * batch_size if r1 and r2 else batch_size
-            self._s = [backend.empty((rows, d), dtype) for d in discriminator[:-1]]
-            self._dW = [None, *(backend.zeros(W.shape, dtype)
-                                for W in self.discriminator.W[1:])]  # fmt: skip
+            self._u = [backend.empty((rows, d), dtype) for d in discriminator[:-1]]
+            self._penalty_dW = [None, *(backend.zeros(W.shape, dtype)
+                                        for W in self.discriminator.W[1:])]  # fmt: skip
         self._sigmoid = activations.activation("sigmoid").forward
 
     @property
@@ -321,28 +321,28 @@ class GAN(System):
         x, z = self._check_pair(x, z)
         n = len(x)
         p = n // self.packing  # rows that D sees of each kind
-        samples = self._x[: 2 * n]
+        samples = self._samples[: 2 * n]
         samples[:n] = x
         samples[n:] = self.generator.forward(z)  # (7)
         a = D.forward(samples.reshape(2 * p, -1))  # (7)
-        da = D.delta[-1]
-        t = self._t[: 2 * p]
+        da = D.dh
         if self.paired:
-            np.subtract(a[p:], a[:p], out=t[:p])  # -t of (13)
-            np.copyto(da[:p], t[:p])
+            args = self._args[:p]
+            np.subtract(a[p:], a[:p], out=args)  # -t of (13)
+            np.copyto(da[:p], args)
             self._sigmoid(da[:p], None)  # 1 - σ(t) = σ(-t)
             np.multiply(da[:p], 1 / p, out=da[p:])  # (13)
             np.negative(da[p:], out=da[:p])  # (13)
-            terms = t[:p]
         else:
-            np.negative(a[:p], out=t[:p])
-            np.copyto(t[p:], a[p:])
-            np.copyto(da, t)
+            args = self._args[: 2 * p]
+            np.negative(a[:p], out=args[:p])
+            np.copyto(args[p:], a[p:])
+            np.copyto(da, args)
             self._sigmoid(da, None)  # 1 - σ(a_r) = σ(-a_r), and σ(a_f)
             np.multiply(da[:p], -1 / p, out=da[:p])  # (9), of -V
             np.multiply(da[p:], 1 / p, out=da[p:])  # (9), of -V
-            terms = t
-        np.logaddexp(terms, 0, out=terms)  # softplus
+        terms = args  # softplus(args) takes their place
+        np.logaddexp(args, 0, out=terms)
         np.sum(terms, out=self._loss)
         np.divide(self._loss, p, out=self._loss)  # (8), (13)
         D.backward(da)
@@ -351,34 +351,35 @@ class GAN(System):
         return self._loss
 
     def _add_penalties(self, p: int) -> None:
-        """Add R1 and R2 to D's loss and gradients; D.backward has left m_k in h_k."""
+        """Add R1 and R2 to D's loss and gradients, after D.backward."""
         D = self.discriminator
         L, W = D.L, D.W
         # The rows that are penalised: real ones, generated ones, or all.
         rows = slice(0 if self.r1 else p, 2 * p if self.r2 else p)
-        m = [None, *(h[rows] for h in D.h[1:L])]
+        m = [None, *(slopes[rows] for slopes in D.slopes[1:L])]
         n = rows.stop - rows.start
-        s = [s[:n] for s in self._s]
+        u = s = [u[:n] for u in self._u]  # s_k takes the place of u_k
         np.multiply(m[L - 1], W[L].T, out=s[L - 1])  # (16), s_L being 1
         for k in range(L - 1, 0, -1):
-            backend.matmul(s[k], W[k].T, s[k - 1])  # (16)
+            backend.matmul(s[k], W[k].T, u[k - 1])  # (16)
             if k > 1:
-                np.multiply(s[k - 1], m[k - 1], out=s[k - 1])  # (16)
-        v = s[0]  # u_0, which becomes v_0
+                np.multiply(u[k - 1], m[k - 1], out=s[k - 1])  # (16)
+        v = u[0]  # v_0 takes the place of u_0
         for gamma, kind in ((self.r1, slice(0, p)), (self.r2, slice(n - p, n))):
             if gamma:
-                u = v[kind].reshape(-1)
-                np.dot(u, u, out=self._penalty)
+                u_0 = v_0 = v[kind].reshape(-1)
+                np.dot(u_0, u_0, out=self._penalty)
                 np.multiply(self._penalty, gamma / (2 * p), out=self._penalty)  # (15)
                 np.add(self._loss, self._penalty, out=self._loss)
-                np.multiply(u, gamma / p, out=u)  # (17)
+                np.multiply(u_0, gamma / p, out=v_0)  # (17)
+        dW = self._penalty_dW
         for k in range(1, L):
-            backend.matmul(v.T, s[k], self._dW[k])  # (18)
-            np.add(D.dW[k], self._dW[k], out=D.dW[k])  # (18)
-            v = backend.matmul(v, W[k], D.delta[k][:n])  # (19)
+            backend.matmul(v.T, s[k], dW[k])  # (18)
+            np.add(D.dW[k], dW[k], out=D.dW[k])  # (18)
+            v = backend.matmul(v, W[k], D.scratch[k][:n])  # (19)
             np.multiply(v, m[k], out=v)  # (19)
-        np.sum(v, axis=0, out=self._dW[L][:, 0])  # (18), s_L being 1
-        np.add(D.dW[L], self._dW[L], out=D.dW[L])  # (18)
+        np.sum(v, axis=0, out=dW[L][:, 0])  # (18), s_L being 1
+        np.add(D.dW[L], dW[L], out=D.dW[L])  # (18)
 
     def generator_gradients(self, z: Array, x: Array = None) -> Array:
         """Compute G's loss and its gradients, and return the loss."""
@@ -389,24 +390,25 @@ class GAN(System):
             z = self._check_noise(z)
         n = len(z)
         p = n // self.packing
-        t = self._t[:p]
+        args = self._args[:p]
         if self.paired:
-            a_r = D.forward(x.reshape(p, -1))  # (7)
-            np.copyto(t, a_r)
+            a_r = args  # for a copy: D's next forward pass overwrites its output
+            np.copyto(a_r, D.forward(x.reshape(p, -1)))  # (7)
         x_f = G.forward(z)  # (7)
         a_f = D.forward(x_f.reshape(p, -1))  # (7)
         if self.paired:
-            np.subtract(t, a_f, out=t)  # t of (14)
+            np.subtract(a_r, a_f, out=args)  # t of (14)
         elif self.objective == "saturating":
-            np.copyto(t, a_f)
+            np.copyto(args, a_f)
         else:
-            np.negative(a_f, out=t)
-        da = D.delta[-1]
-        np.copyto(da, t)
+            np.negative(a_f, out=args)
+        da = D.dh
+        np.copyto(da, args)
         self._sigmoid(da, None)  # σ(t), σ(a_f), or 1 - σ(a_f) = σ(-a_f)
         np.multiply(da, -1 / p, out=da)  # (10), (10'), (14)
-        np.logaddexp(t, 0, out=t)  # softplus
-        np.sum(t, out=self._loss)
+        terms = args  # softplus(args) takes their place
+        np.logaddexp(args, 0, out=terms)
+        np.sum(terms, out=self._loss)
         sign = -1 if self.objective == "saturating" else 1
         np.divide(self._loss, sign * p, out=self._loss)
         dx = D.backward(da, parameters=False, inputs=True)  # (11)
@@ -423,7 +425,7 @@ class GAN(System):
     def discriminate(self, x: Array) -> Array:
         """Return D(x) (n / packing, 1), the probability that rows of x are real."""
         p = self.logits(x)
-        self._sigmoid(p, p)
+        self._sigmoid(p, None)
         return p
 
     def logits(self, x: Array) -> Array:
