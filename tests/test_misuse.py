@@ -667,8 +667,8 @@ def public():
         ]  # fmt: skip
         for n in names:
             x = getattr(found, n)
-            if not callable(x):  # a module, a list
-                continue
+            if not (inspect.isclass(x) or inspect.isroutine(x)):
+                continue  # a module, a number, a type's other name
             home = getattr(x, "__module__", "").removeprefix("scratchnet.")
             if home != module and home in MODULES:
                 continue
