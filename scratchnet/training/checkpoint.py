@@ -26,9 +26,7 @@ from scratchnet.backend import Array
 from scratchnet.training.distributed import Group
 
 __all__ = [
-    "FORMAT",
     "Checkpoints",
-    "Save",
     "State",
     "Stopped",
     "adding",
