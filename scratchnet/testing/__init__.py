@@ -32,7 +32,7 @@ The files, in the order to read them:
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from scratchnet.testing.findings import VERDICTS, subscript
 from scratchnet.testing.mutants import Mutant, mutations
 from scratchnet.testing.oracles import Oracle
 from scratchnet.testing.probe import Probe
-from scratchnet.testing.problems import Function, Inputs, Pairs, problems_of
+from scratchnet.testing.problems import Function, Inputs, problems_of
 from scratchnet.testing.procedure import Rng, check
 from scratchnet.testing.report import GradientError, GradientReport
 
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def gradcheck(
-    f: Function | Pairs,
+    f: Function | Sequence[Function],
     inputs: Inputs,
     order: int = 1,
     rng: Rng = 0,
@@ -123,7 +123,7 @@ _is_gradient_error = operator.methodcaller("errisinstance", GradientError)
 
 
 def assert_detects(
-    f: Function | Pairs,
+    f: Function | Sequence[Function],
     inputs: Inputs,
     order: int = 1,
     rng: Rng = 0,

@@ -28,8 +28,7 @@ EPS = 2.0**-52  # the spacing of float64 at 1
 COMPLEX_STEP = 1e-100  # so small that its square is nothing
 MAX_SECONDS = 3.0  # what f may take, twice, where some entries stay unknown
 
-
-Measured = Callable[[list[Array], Array], Array]  # (xs, c) -> a row of numbers
+Elements = Callable[[list[Array], Array], Array]  # (xs, c) -> (n,)
 
 
 class Probe:
@@ -43,11 +42,13 @@ class Probe:
         number: whether f returns a single number.
         unit: what a report divides slopes by, so that those of a number are of f.
         label: what a report calls the number that is differentiated.
-        scale: for each input, by how much a step of 1 moves each entry.
+        scale: for each input, the size of each entry, or its neighbours' if it is
+            small: steps are in proportion to it.
         calls: how often f was evaluated.
         affordable: evaluations of f that take MAX_SECONDS.
         raised: what f raised at a point nearby, in words.
-        blur: bounds on the rounding of each c * f (of `measure_rounding`).
+        blur: bounds on the rounding of each c * f. It and the next three are there
+            after `measure_rounding`.
         spread: by how much more the rounding of the outputs adds up in their sum.
         noise: a bound on the rounding of phi.
         rounding: for each input, bounds on the rounding of its gradient's entries.
@@ -74,7 +75,6 @@ class Probe:
         self.number = self.base.size == 1 and not isinstance(problem, SecondOrder)
         self.unit = float(self.c.ravel()[0]) if self.number else 1.0
         self.label = "f" if self.number else problem.label
-        # Steps are in proportion to an entry, or to its neighbours if it is small.
         self.scale = [
             np.maximum(np.abs(x), 0.5 * np.abs(x).sum() / max(x.size, 1) or 1.0).ravel()
             for x in problem.xs
@@ -158,7 +158,7 @@ class Probe:
         """Bound the rounding of the sum over some of the outputs; of all if of none."""
         return self.spread * _length(self.blur[moved] if np.any(moved) else self.blur)
 
-    def _roughness(self, f: Measured) -> Array:
+    def _roughness(self, f: Elements) -> Array:
         """Estimate the rounding error of each element of f(xs, c).
 
         Along a tiny segment a smooth function is a cubic but for less than rounding:
@@ -186,7 +186,7 @@ class Probe:
             quiet = np.fmin(quiet, np.where(alike, near, np.inf))
         return np.asarray(np.where(np.isfinite(quiet), quiet, 0.0))
 
-    def _segment(self, f: Measured, shift: float, length: float) -> tuple[Array, Array]:
+    def _segment(self, f: Elements, shift: float, length: float) -> tuple[Array, Array]:
         """Return how rough each element of f is along a segment, and how steep."""
         rng = np.random.default_rng(7)  # the same direction for each segment
         point = [*self.problem.xs, self.c]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,8 +23,7 @@ from scratchnet.tensor import Tensor
 
 Array = NDArray[Any]
 Function = Callable[..., Any]
-Pairs = Sequence[Function]  # (f, gradient) or (f, vjp)
-Inputs = ArrayLike | Tensor | Sequence[ArrayLike | Tensor]
+Inputs = ArrayLike | Tensor | Iterable[ArrayLike | Tensor]
 
 MAX_ALONE = 8  # up to so many entries, each is checked alone
 MAX_NODES = 300  # recorded calls that are searched for a wrong rule
@@ -38,7 +37,7 @@ class Problem(abc.ABC):
         xs: the inputs that are differentiated.
         names: what a report calls each of them.
         dtypes: the dtype that each of them was given in.
-        may_be_zero: whether a gradient of zero is no reason to call it vacuous.
+        may_be_zero: whether a gradient of zero may pass; else it is vacuous.
         label: what a report calls the number that is differentiated.
         max_alone: up to so many entries, each is checked alone.
 
@@ -67,11 +66,8 @@ class _OfInputs(Problem):
     """
 
     def __init__(self, f: Function, inputs: Inputs) -> None:
-        several = hasattr(inputs, "__iter__") and not isinstance(
-            inputs, (np.ndarray, np.generic, Tensor)
-        )
         self.f = f
-        self.inputs: list[Any] = list(inputs) if several else [inputs]  # type: ignore[arg-type]
+        self.inputs = _listed(inputs)
         names = _names(f, self.inputs)
         for name, x in zip(names, self.inputs, strict=True):
             _refuse_mask(x, name)
@@ -95,7 +91,14 @@ class _OfInputs(Problem):
         self.may_be_zero = [False] * len(self.xs)
 
 
-def _names(f: Function, inputs: list[Any]) -> list[str]:
+def _listed(inputs: Inputs) -> list[ArrayLike | Tensor]:
+    """Return the inputs as a list, a single one too."""
+    if isinstance(inputs, (np.ndarray, np.generic, Tensor)):
+        return [inputs]
+    return list(inputs) if isinstance(inputs, Iterable) else [inputs]
+
+
+def _names(f: Function, inputs: Sequence[ArrayLike | Tensor]) -> list[str]:
     """Name each input by its Tensor's name, else as f names it, else by position."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
@@ -244,7 +247,7 @@ class TensorFunction(_OfInputs):
             return [None if g is None else np.array(g) for g in found]
 
     def recorded_calls(self) -> Iterator[RecordedCall]:
-        """Yield each call in the graph of f, newest last, as a problem of its own."""
+        """Yield each call in the graph of f, oldest first, as a problem of its own."""
         with self.call(self.xs, record=True) as (y, _):
             steps = steps_back(y, set())[0] if isinstance(y, Tensor) else []
             nodes = [node for _, node, _ in steps[:MAX_NODES]]
@@ -345,7 +348,9 @@ class SecondOrder(Problem):
         return total
 
 
-def problems_of(f: Function | Pairs, inputs: Inputs, order: int) -> list[Problem]:
+def problems_of(
+    f: Function | Sequence[Function], inputs: Inputs, order: int
+) -> list[Problem]:
     """Return what is to be checked of f: itself, and of order 2 its gradient too."""
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order={order!r}; it is 1 or 2")

@@ -141,6 +141,7 @@ def _differ(a: Array | None, b: Array | None) -> bool:
 
 
 def _first(y: Array) -> str:
+    """Write the first entry of y."""
     return f"{y.ravel()[0]:.7g}" if y.size else "nothing"
 
 
