@@ -18,13 +18,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from scratchnet.backend import Array
 
 __all__ = ["detect_anomaly", "watched"]
+
+System = TypeVar("System")
 
 # Files whose lines say nothing of where a computation was written down.
 _ENGINE = (
@@ -115,7 +117,7 @@ def _finite(a: Any) -> bool:
     )
 
 
-def _message(what: str, result: Any, more: Iterable[str]) -> str:
+def _message(what: str, result: Array, more: Iterable[str]) -> str:
     bad = ~np.isfinite(result)
     at = tuple(int(i) for i in np.argwhere(bad)[0])
     place = f", the first at {list(at)}" if at else ""
@@ -180,7 +182,7 @@ class _Watched(np.ndarray):
         return result
 
 
-def watched(system: Any) -> Any:
+def watched(system: System) -> System:
     """Return a system by hand over the same memory that looks at all it computes.
 
     Its `step`, and all else, does what that of `system` does, to the same arrays, and
@@ -210,10 +212,11 @@ def watched(system: Any) -> Any:
             return value
         return made[id(value)]
 
-    return twin(system)
+    found: System = twin(system)
+    return found
 
 
-def _look(name: str, result: Any, said: list[str]) -> None:
+def _look(name: str, result: Array, said: list[str]) -> None:
     meant = np.geterr()["over"] == "ignore" and not np.isnan(result).any()
     if not (_finite(result) or meant):
         raise FloatingPointError(_message(name, np.asarray(result), [_line(), *said]))

@@ -30,7 +30,7 @@ from scratchnet.derivatives import (
     where,
 )
 from scratchnet.graph import plain
-from scratchnet.table import Axis, rewrite
+from scratchnet.table import Axis, Function, rewrite
 from scratchnet.tensor import Tensor, cast
 
 __all__: list[str] = []  # imported for the rows; users call nothing here by name
@@ -216,7 +216,8 @@ def _einsum(*operands: Any, optimize: Any = False) -> Any:
                 x = np.diagonal(x, 0, i, j)
                 term = term[:i] + term[i + 1 : j] + term[j + 1 :] + c
         terms[k], arrays[k] = term, x
-    return contract(arrays, ",".join(terms) + "->" + output, optimize)
+    spelt = ",".join(terms) + "->" + output
+    return contract(arrays, spelt, optimize)  # type: ignore[type-var]  # a list
 
 
 rewrite(np.dot,          _dot)
@@ -242,7 +243,7 @@ rewrite(np.matrix_transpose, swap)
 rewrite(np.astype,       lambda x, dtype, *, copy=True: cast(x, dtype))
 
 
-def _each(reshaped: Any) -> Any:
+def _each(reshaped: Function) -> Function:
     """Apply to one array, or to each of several, as np.atleast_1d does."""
 
     def definition(*arys: Any) -> Any:
@@ -267,7 +268,7 @@ rewrite(np.broadcast_arrays, lambda *args: tuple(
 
 
 def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False,
-              indexing: str = "xy") -> Any:
+              indexing: str = "xy") -> tuple[Any, ...]:
     if indexing not in ("xy", "ij"):
         raise ValueError(f"np.meshgrid: indexing {indexing!r}; use 'xy' or 'ij'")
     n = len(xi)
@@ -329,7 +330,7 @@ rewrite(np.append,       _append)
 rewrite(np.block,        _block)
 
 
-def _splits(split: Any, ary: Any, sections: Any, axis: int) -> Any:
+def _splits(split: Function, ary: Any, sections: Any, axis: int) -> list[Any]:
     """Split as NumPy's `split` splits the positions along the axis."""
     pieces = split(np.arange(ary.shape[axis]), sections)
     bounds = [slice(int(p[0]), int(p[-1]) + 1) if p.size else slice(0) for p in pieces]

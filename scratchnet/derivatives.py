@@ -5,8 +5,9 @@ gives dL/d(that input), for which the chain rule says g times the derivative of 
 What a row need not say, the engine does once for all: summing over the copies of an
 input that was broadcast, and casting to the input's dtype (graph.py, `_unbroadcast`).
 
-A rule is plain NumPy on its arguments. Given arrays it returns an array; given
-Tensors it is recorded, and so second and higher derivatives need no rows.
+A rule is plain NumPy on its arguments. Given arrays it returns an array; given Tensors
+it is recorded, and so second and higher derivatives need no rows. Both are annotated
+`Any`: NumPy's annotations say that its functions of Tensors return arrays.
 
 Functions that are made of others (np.split, np.einsum, ...) are in compositions.py.
 
@@ -24,10 +25,13 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.typing import ArrayLike
 
+from scratchnet.backend import Array
 from scratchnet.graph import plain
 from scratchnet.table import (
     Axis,
+    Function,
     nondifferentiable,
     primitive,
     rule,
@@ -161,7 +165,7 @@ def _direction(x: Any, r: Any) -> Any:
 
 
 @primitive
-def sinc_derivative(x: Any, n: int) -> Any:
+def sinc_derivative(x: Array, n: int) -> Array:
     """Return the n-th derivative of sin(u)/u at u = pi x, with respect to u.
 
     Differentiating u S = sin u n times gives u S_n + n S_(n-1) = sin(u + n pi/2). The
@@ -209,7 +213,7 @@ rule(np.nan_to_num,      lambda g, y, x, *, nan=0.0, posinf=None, neginf=None:
 
 
 @primitive
-def where(condition: Any, x: Any, y: Any) -> Any:
+def where(condition: Array, x: Array, y: Array) -> Array:
     """Return np.where(condition, x, y)."""
     return np.where(condition, x, y)
 
@@ -220,7 +224,7 @@ rule(where,              None,
 
 
 @primitive
-def clip(x: Any, lo: Any, hi: Any) -> Any:
+def clip(x: Array, lo: Array, hi: Array) -> Array:
     """Return np.clip(x, lo, hi); the upper limit wins where they cross."""
     return np.clip(x, lo, hi)
 
@@ -290,7 +294,7 @@ def _prod(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False) 
     return restore(g, a, axis, keepdims) * unflatten(left * right)
 
 
-def one_axis(a: Any, axis: Axis) -> Any:
+def one_axis(a: Any, axis: Axis) -> tuple[Any, Function]:
     """Bring the axes of a reduction together as the last one; return the way back."""
     if axis is None or a.ndim == 0:
         return np.reshape(a, (-1,)), lambda x: np.reshape(x, a.shape)
@@ -388,7 +392,7 @@ rule(np.vecdot,          lambda g, y, a, b, *, axis=-1: _vecdot(g, b, axis, a.nd
 
 
 @primitive
-def contract(operands: Any, subscripts: str, optimize: Any = False) -> Any:
+def contract(operands: Any, subscripts: str, optimize: Any = False) -> Array:
     """Return np.einsum with explicit subscripts, no letter twice in one operand."""
     return np.einsum(subscripts, *operands, optimize=optimize)
 
@@ -414,7 +418,7 @@ rule_each(contract, _contract)
 
 
 @primitive
-def reshape(a: Any, shape: Any, order: Any = "C") -> Any:
+def reshape(a: Array, shape: Any, order: Any = "C") -> Array:
     """Return np.reshape(a, shape, order)."""
     return np.reshape(a, shape, order=order)
 
@@ -468,7 +472,7 @@ rule_each(np.stack,      lambda g, y, i, arrays, axis=0: along(g, i, axis))
 # in where the element of y came from.
 
 
-def positions(n: int, like: Any) -> Any:
+def positions(n: int, like: Any) -> Array:
     """Return 0, 1, ..., n - 1, on the device of `like`."""
     return np.arange(n, like=plain(like))
 
@@ -493,7 +497,7 @@ def _take_along_axis(g: Any, y: Any, arr: Any, indices: Any,
 
 
 @primitive
-def pad_constant(array: Any, pad_width: Any, constant_values: Any = 0) -> Any:
+def pad_constant(array: Array, pad_width: Any, constant_values: Any = 0) -> Array:
     """Return np.pad(array, pad_width, constant_values=...)."""
     return np.pad(array, pad_width, constant_values=constant_values)
 
@@ -503,15 +507,16 @@ def _unpad(g: Any, y: Any, array: Any, pad_width: Any, constant_values: Any = 0)
     return g[tuple(slice(before, before + n) for (before, _), n in pairs)]
 
 
-def pad_widths(pad_width: Any, ndim: int) -> Any:
+def pad_widths(pad_width: ArrayLike, ndim: int) -> list[list[int]]:
     """Return the pair (before, after) for each axis."""
-    return np.broadcast_to(pad_width, (ndim, 2)).tolist()
+    pairs: list[list[int]] = np.broadcast_to(pad_width, (ndim, 2)).tolist()
+    return pairs
 
 
 rule(pad_constant,       _unpad)
 
 
-def band(x: Any, offset: int) -> Any:
+def band(x: Any, offset: int) -> tuple[Array, Array]:
     """Return the row and column numbers of a diagonal of matrices."""
     down, right = max(-offset, 0), max(offset, 0)
     i = positions(max(0, min(x.shape[-2] - down, x.shape[-1] - right)), x)
@@ -576,7 +581,7 @@ def _half_diagonal(x: Any) -> Any:
 
 
 @primitive
-def log_abs_det(a: Any) -> Any:
+def log_abs_det(a: Array) -> Array:
     """Return log |det a|."""
     return np.linalg.slogdet(a)[1]
 
@@ -585,19 +590,19 @@ rule(log_abs_det,        lambda g, y, a: g[..., None, None] * swap(np.linalg.inv
 
 
 @primitive
-def two_norm(x: Any, axis: Axis) -> Any:
+def two_norm(x: Array, axis: Axis) -> Array:
     """Return the root of the sum of squares over the axes, which stay as length 1."""
     return np.sqrt(np.sum(x * x, axis=axis, keepdims=True))
 
 
 @primitive
-def spectral_norm(x: Any) -> Any:
+def spectral_norm(x: Array) -> Array:
     """Return the largest singular value of each matrix."""
     return np.linalg.norm(x, 2, axis=(-2, -1))
 
 
 @primitive
-def eigenvectors(s: Any) -> Any:
+def eigenvectors(s: Array) -> Array:
     """Return the eigenvectors of symmetric matrices, eigenvalues ascending."""
     return np.linalg.eigh(s)[1]
 

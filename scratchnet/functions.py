@@ -7,9 +7,11 @@ arrays as well as Tensors, as does any function of yours that is marked the same
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from scratchnet.table import primitive, rule
-from scratchnet.tensor import where_or_zero
+from scratchnet.backend import Array
+from scratchnet.table import Axis, primitive, rule
+from scratchnet.tensor import ArrayOrTensor, Tensor, where_or_zero
 
 __all__ = [
     "leaky_relu",
@@ -26,7 +28,7 @@ __all__ = [
 
 
 @primitive
-def relu(x: Any) -> Any:
+def relu(x: Array) -> Array:
     """Return max(x, 0); its derivative at 0 is taken as 0."""
     return np.maximum(x, 0)
 
@@ -34,12 +36,12 @@ def relu(x: Any) -> Any:
 rule(relu, lambda g, y, x: where_or_zero(g, x > 0))
 
 
-def _usual(slope: Any) -> bool:
+def _usual(slope: object) -> bool:
     return isinstance(slope, (int, float)) and 0 < slope <= 1
 
 
 @primitive
-def leaky_relu(x: Any, slope: Any = 0.2) -> Any:
+def leaky_relu(x: Array, slope: ArrayLike | Tensor = 0.2) -> Array:
     """Return x where it is positive, else slope * x (Maas et al. 2013)."""
     if _usual(slope):
         return np.maximum(x, slope * x)
@@ -60,7 +62,7 @@ rule(
 
 
 @primitive
-def sigmoid(x: Any) -> Any:
+def sigmoid(x: Array) -> Array:
     """Return 1 / (1 + exp(-x)); 0 where the exponential overflows to inf."""
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-x))
@@ -70,7 +72,7 @@ rule(sigmoid, lambda g, y, x: g * y * (1 - y))
 
 
 @primitive
-def softplus(x: Any) -> Any:
+def softplus(x: Array) -> Array:
     """Return log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -78,7 +80,7 @@ def softplus(x: Any) -> Any:
 rule(softplus, lambda g, y, x: g * sigmoid(x))
 
 
-def log_sigmoid(x: Any) -> Any:
+def log_sigmoid(x: ArrayOrTensor) -> ArrayOrTensor:
     """Return log(sigmoid(x)) = -softplus(-x)."""
     return -softplus(-x)
 
@@ -86,7 +88,7 @@ def log_sigmoid(x: Any) -> Any:
 # --- Along an axis ------------------------------------------------------------------
 
 
-def _gaps(x: Any, axis: Any) -> tuple[Any, Any]:
+def _gaps(x: Array, axis: Axis) -> tuple[Array, Array]:
     """Return x less the largest along the axis, and the largest.
 
     The gap of the largest is 0, also where it is infinite.
@@ -97,8 +99,7 @@ def _gaps(x: Any, axis: Any) -> tuple[Any, Any]:
 
 
 @primitive
-def logsumexp(x: Any, axis: int | tuple[int, ...] | None = -1,
-              keepdims: bool = False) -> Any:  # fmt: skip
+def logsumexp(x: Array, axis: Axis = -1, keepdims: bool = False) -> Array:
     """Return log(sum(exp(x))) along the axis, the largest x taken out first.
 
     An x of -inf counts as nothing beside others, in the value and in the gradient.
@@ -109,8 +110,7 @@ def logsumexp(x: Any, axis: int | tuple[int, ...] | None = -1,
     return total if keepdims else np.squeeze(total, axis=axis)
 
 
-def _logsumexp(g: Any, y: Any, x: Any, axis: int | tuple[int, ...] | None = -1,
-               keepdims: bool = False) -> Any:  # fmt: skip
+def _logsumexp(g: Any, y: Any, x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
     if not keepdims:
         kept = (1,) * x.ndim
         g = np.reshape(g, kept) if axis is None else np.expand_dims(g, axis)
@@ -121,7 +121,7 @@ rule(logsumexp, _logsumexp)
 
 
 @primitive
-def softmax(x: Any, axis: int | tuple[int, ...] | None = -1) -> Any:
+def softmax(x: Array, axis: Axis = -1) -> Array:
     """Return exp(x) / sum(exp(x)) along the axis."""
     e = np.exp(_gaps(x, axis)[0])
     return e / np.sum(e, axis=axis, keepdims=True)
@@ -135,7 +135,7 @@ rule(
 
 
 @primitive
-def log_softmax(x: Any, axis: int | tuple[int, ...] | None = -1) -> Any:
+def log_softmax(x: Array, axis: Axis = -1) -> Array:
     """Return log(softmax(x)) = x - logsumexp(x).
 
     Only the gaps between the x matter. The largest is taken out first, so that small

@@ -15,6 +15,7 @@ from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softmax
 from scratchnet.table import primitive, rule
+from scratchnet.tensor import ArrayOrTensor, Tensor
 
 __all__ = [
     "bernoulli_terms",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-def squared_error(prediction: Any, target: Any) -> Any:
+def squared_error(prediction: ArrayOrTensor, target: Array | Tensor) -> ArrayOrTensor:
     """Return 1/n Σ_i Σ_j (prediction_ij − target_ij)², with no factor 1/2.
 
     Args:
@@ -42,11 +43,12 @@ def squared_error(prediction: Any, target: Any) -> Any:
 
     """
     prediction, target = _samples("squared_error", prediction=prediction, target=target)
-    return np.sum(np.square(prediction - target)) / len(target)
+    loss: ArrayOrTensor = np.sum(np.square(prediction - target)) / len(target)
+    return loss
 
 
 @primitive
-def _cross_entropy(logits: Any, target: Any) -> Any:
+def _cross_entropy(logits: Array, target: Array) -> Array:
     # −x·log σ(a) − (1 − x)·log(1 − σ(a)), in a form that no logit a overflows.
     return np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))
 
@@ -60,7 +62,9 @@ rule(
 )
 
 
-def binary_cross_entropy_with_logits(logits: Any, target: Any) -> Any:
+def binary_cross_entropy_with_logits(
+    logits: ArrayOrTensor, target: Array | Tensor
+) -> ArrayOrTensor:
     """Return 1/n Σ_i Σ_j −x·log σ(a) − (1 − x)·log(1 − σ(a)): a logits, x target.
 
     The negative log-likelihood of the target under independent Bernoulli variables
@@ -80,10 +84,11 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any) -> Any:
     logits, target = _samples(
         "binary_cross_entropy_with_logits", logits=logits, target=target
     )
-    return np.sum(_cross_entropy(logits, target)) / len(target)
+    loss: ArrayOrTensor = np.sum(_cross_entropy(logits, target)) / len(target)
+    return loss
 
 
-def gaussian_kl(mu: Any, log_var: Any) -> Any:
+def gaussian_kl(mu: ArrayOrTensor, log_var: ArrayOrTensor) -> ArrayOrTensor:
     """Return 1/n Σ_i Σ_j KL(N(mu, σ²) ‖ N(0, 1)), with log_var = log σ².
 
     KL = ½ (mu² + σ² − 1 − log σ²) (Kingma & Welling 2014, appendix B).
@@ -101,7 +106,8 @@ def gaussian_kl(mu: Any, log_var: Any) -> Any:
     """
     mu, log_var = _samples("gaussian_kl", mu=mu, log_var=log_var)
     # expm1(v) − v keeps the digits that exp(v) − 1 loses near v = 0.
-    return np.sum(np.square(mu) + np.expm1(log_var) - log_var) * (0.5 / len(mu))
+    total: ArrayOrTensor = np.sum(np.square(mu) + np.expm1(log_var) - log_var)
+    return total * (0.5 / len(mu))
 
 
 def _samples(owner: str, **arrays: Any) -> list[Any]:
@@ -130,7 +136,7 @@ def _real(owner: str, name: str, a: Any) -> Any:
     return a
 
 
-def bernoulli_terms(logits: Any, x: Any) -> Any:
+def bernoulli_terms(logits: ArrayOrTensor, x: Array | Tensor) -> ArrayOrTensor:
     """Return −log p(x) of Bernoulli variables, entry by entry, in nats.
 
     The terms of `binary_cross_entropy_with_logits`; `x` broadcasts to `logits`' shape.
@@ -140,7 +146,9 @@ def bernoulli_terms(logits: Any, x: Any) -> Any:
     return _cross_entropy(logits, x)
 
 
-def gaussian_terms(mean: Any, log_var: Any, x: Any) -> Any:
+def gaussian_terms(
+    mean: ArrayOrTensor, log_var: Array | Tensor, x: Array | Tensor
+) -> ArrayOrTensor:
     """Return −log N(x; mean, exp(log_var)), entry by entry, in nats.
 
     ½ ((x − mean)² / σ² + log σ² + log 2π), with log_var = log σ²; all broadcast.
@@ -149,10 +157,13 @@ def gaussian_terms(mean: Any, log_var: Any, x: Any) -> Any:
     log_var = checks.plain_array("gaussian_terms", "log_var", log_var)
     x = checks.plain_array("gaussian_terms", "x", x)
     square = np.square(mean - x) * np.exp(-log_var)
-    return (square + (log_var + math.log(2 * math.pi))) / 2
+    terms: ArrayOrTensor = (square + (log_var + math.log(2 * math.pi))) / 2
+    return terms
 
 
-def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
+def gaussian_nll(
+    mean: ArrayOrTensor, log_var: Array | Tensor, x: Array | Tensor
+) -> ArrayOrTensor:
     """Return 1/n Σ_i Σ_j −log N(x_ij; mean_ij, exp(log_var)).
 
     Args:
@@ -180,11 +191,12 @@ def gaussian_nll(mean: Any, log_var: Any, x: Any) -> Any:
             f"gaussian_nll: log_var has shape {log_var.shape}, which does not "
             f"broadcast to {mean.shape}, that of mean"
         )
-    return np.sum(gaussian_terms(mean, log_var, x)) / len(x)
+    loss: ArrayOrTensor = np.sum(gaussian_terms(mean, log_var, x)) / len(x)
+    return loss
 
 
 @primitive
-def _softmax_cross_entropy(logits: Any, label: Any) -> Any:
+def _softmax_cross_entropy(logits: Array, label: Array) -> Array:
     # −log softmax(a)_label, row by row. Only the gaps below the largest logit matter:
     # no exponential of theirs overflows, and small ones keep their digits.
     gaps = logits - np.max(logits, axis=1, keepdims=True)
@@ -201,7 +213,7 @@ rule(
 )  # fmt: skip
 
 
-def softmax_cross_entropy(logits: Any, label: Array) -> Any:
+def softmax_cross_entropy(logits: ArrayOrTensor, label: Array) -> ArrayOrTensor:
     """Return 1/n Σ_i −log softmax(logits_i)[label_i], in nats.
 
     The negative log-likelihood of the labels under a categorical distribution; finite
@@ -226,4 +238,5 @@ def softmax_cross_entropy(logits: Any, label: Array) -> Any:
     n, k = logits.shape
     label = checks.labels("softmax_cross_entropy", label, n, k)
     label = backend.asarray(label, np.int64)
-    return np.sum(_softmax_cross_entropy(logits, label)) / n
+    loss: ArrayOrTensor = np.sum(_softmax_cross_entropy(logits, label)) / n
+    return loss

@@ -84,9 +84,10 @@ class Module:
     _training = True
     _buffer_names: tuple[str, ...] = ()
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any) -> Tensor:
         """Return `forward` of the same arguments."""
-        return self.forward(*args)
+        result: Tensor = self.forward(*args)
+        return result
 
     def forward(self, *args: Any) -> Any:
         """Compute the function; subclasses write it."""

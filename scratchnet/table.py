@@ -21,12 +21,14 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache, cached_property, wraps
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scratchnet import anomaly, backend, checks
 from scratchnet.anomaly import WATCHING
+from scratchnet.backend import Array
 from scratchnet.graph import (
     LISTS,
     Node,
@@ -48,7 +50,8 @@ __all__ = [
 
 Axis = int | tuple[int, ...] | None
 Function = Callable[..., Any]
-_AnyFunction = TypeVar("_AnyFunction", bound=Function)
+_X = TypeVar("_X", bound=NDArray[Any] | Variable)
+_More = ParamSpec("_More")
 
 
 class NoRuleError(TypeError):
@@ -177,7 +180,9 @@ def nondifferentiable(*functions: Function) -> None:
         TABLE[function] = Nondifferentiable(function)
 
 
-def primitive(forward: _AnyFunction) -> _AnyFunction:
+def primitive(
+    forward: Callable[Concatenate[Array, _More], Array],
+) -> Callable[Concatenate[_X, _More], _X]:
     """Let a function of plain arrays take Tensors; `rule` then says its derivative.
 
     >>> from scratchnet import grad
@@ -201,7 +206,7 @@ def primitive(forward: _AnyFunction) -> _AnyFunction:
         return forward(*args, **kwargs)
 
     function.of_arrays = forward  # type: ignore[attr-defined]  # functions have none
-    return function  # type: ignore[return-value]  # of the same signature
+    return function
 
 
 def spelled(name: str, *helpers: Function) -> None:

@@ -20,13 +20,13 @@ derivative, is in derivatives.py. This file is what a user and NumPy see.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from scratchnet import backend
 from scratchnet.backend import Array
@@ -62,14 +62,25 @@ _reads: ContextVar[list[Tensor] | None] = ContextVar("scratchnet_reads", default
 
 # --- The Tensor ---------------------------------------------------------------------
 
-Operator = Callable[["Tensor", "ArrayLike | Tensor"], "Tensor"]
+# For type checkers only. NumPy's annotations take a Tensor for an array. While they do
+# not know of which dtype, they leave open what a function of it returns; without this
+# parameter, np.mean(t) would be a NumPy float, which has no backward().
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    _DType = TypeVarWithDefault("_DType", bound=np.generic, default=Any)
+else:
+    _DType = TypeVar("_DType")
+
 Comparison = Callable[["Tensor", "ArrayLike | Tensor"], Array]
 
 # `apply` for functions that have a derivative: their results are Tensors.
 _recorded: Callable[[Function, Any, Any], Tensor] = apply
 
 
-def _operators(function: Function) -> tuple[Operator, Operator]:
+def _operators(
+    function: Function,
+) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """Make the methods for `self op other` and `other op self`."""
 
     def operator(self: Tensor, other: ArrayLike | Tensor) -> Tensor:
@@ -103,7 +114,7 @@ def _plain_method(function: Function) -> Callable[..., Array]:
     return _method(function)
 
 
-class Tensor(Variable):
+class Tensor(Variable, Generic[_DType]):
     """An array whose history is recorded, so that it can be differentiated.
 
     Use it in NumPy's functions and operators like an array. It differs from one where
@@ -259,7 +270,7 @@ class Tensor(Variable):
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
-    ) -> Any:
+    ) -> np.ndarray[Any, np.dtype[_DType]]:
         """Become a plain array, unless that would lose a gradient."""
         self._refuse_if_gradient()
         return np.asarray(self._array, dtype=dtype, copy=copy)
@@ -346,7 +357,9 @@ class Tensor(Variable):
                 total = leaf._result(total) if isinstance(total, np.generic) else total
                 leaf.grad = total if create_graph else plain(total)
 
-    def _seed(self, gradient: ArrayLike | Tensor | None, create_graph: bool) -> Any:
+    def _seed(
+        self, gradient: ArrayLike | Tensor | None, create_graph: bool
+    ) -> Array | Tensor:
         """Return what `backward` starts from: dL/d(this), checked, in its dtype."""
         if gradient is None:
             if self.size != 1:
@@ -368,7 +381,7 @@ class Tensor(Variable):
 
     # Copies, printing, Python's own functions
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[Tensor], tuple[Array, bool, str | None]]:
         """Say how copies and pickles are made: of a leaf, as a new leaf."""
         self._refuse_copy("a copy or pickle")
         return type(self), (self._array.copy(), self._requires_grad, self.name)
@@ -408,17 +421,19 @@ class Tensor(Variable):
         """Return a single element rounded, as Python does."""
         return round(self._array.item(), ndigits)
 
-    def __trunc__(self) -> Any:
+    def __trunc__(self) -> int:
         """Return a single element rounded towards zero."""
-        return math.trunc(self._array.item())
+        return int(self._array.item())
 
-    def __floor__(self) -> Any:
+    def __floor__(self) -> int:
         """Return a single element rounded down."""
-        return math.floor(self._array.item())
+        below: int = math.floor(self._array.item())
+        return below
 
-    def __ceil__(self) -> Any:
+    def __ceil__(self) -> int:
         """Return a single element rounded up."""
-        return math.ceil(self._array.item())
+        above: int = math.ceil(self._array.item())
+        return above
 
     def __index__(self) -> int:
         """Return a single integer, for use as an index."""
@@ -432,7 +447,7 @@ class Tensor(Variable):
         """Go along the first axis."""
         return (self[i] for i in range(len(self)))
 
-    def __contains__(self, x: Any) -> bool:
+    def __contains__(self, x: object) -> bool:
         """Say whether any element equals x."""
         return bool((self == x).any())
 
@@ -450,7 +465,7 @@ class Tensor(Variable):
         """Return the elements at `key`, any index that NumPy takes."""
         return _recorded(_getitem, (self, plain(key)), {})
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         """Refuse: the values may be needed by a gradient."""
         raise TypeError(
             f"item assignment on {label(self)}: a Tensor is not written in place; "
@@ -501,11 +516,13 @@ class Tensor(Variable):
     any = _plain_method(np.any)
     all = _plain_method(np.all)
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
         """Return np.reshape(self, shape), the shape as one argument or several."""
         return _recorded(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
 
-    def transpose(self, *axes: Any) -> Tensor:
+    def transpose(
+        self, *axes: SupportsIndex | Sequence[SupportsIndex] | None
+    ) -> Tensor:
         """Return np.transpose(self, axes), the axes as one argument or several."""
         args = (self, axes[0] if len(axes) == 1 else axes) if axes else (self,)
         return _recorded(np.transpose, args, {})
@@ -530,7 +547,7 @@ def _leaves(inputs: Iterable[Tensor] | None) -> set[Variable]:
     return set(chosen)
 
 
-def _numeric(what: str, data: Any) -> Array:
+def _numeric(what: str, data: ArrayLike) -> Array:
     """Return numbers, an array or lists of them, as an array of the backend."""
     try:
         array = backend.asarray(data)
@@ -543,17 +560,20 @@ def _numeric(what: str, data: Any) -> Array:
     return array
 
 
+# Of a function that gives arrays for arrays, and Tensors for Tensors.
+ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
+
 # --- What NumPy has no function for -------------------------------------------------
 
 
 @primitive
-def _getitem(x: Any, key: Any) -> Any:
+def _getitem(x: Array, key: Any) -> Array:
     """Return x[key]."""
     return x[key]
 
 
 @primitive
-def scatter(values: Any, key: Any, like: Any) -> Any:
+def scatter(values: Array, key: Any, like: Array) -> Array:
     """Return zeros of the shape of `like`, with `values` added in at [key]."""
     out = np.zeros_like(like, dtype=values.dtype)
     backend.scatter_add(out, key, values)
@@ -561,13 +581,13 @@ def scatter(values: Any, key: Any, like: Any) -> Any:
 
 
 @primitive
-def cast(x: Any, dtype: DTypeLike) -> Any:
+def cast(x: Array, dtype: DTypeLike) -> Array:
     """Return x.astype(dtype)."""
     return x.astype(dtype)
 
 
 @primitive
-def where_or_zero(x: Any, mask: Any) -> Any:
+def where_or_zero(x: Array, mask: Array) -> Array:
     """Return np.where(mask, x, 0) for an array of booleans, several times as fast.
 
     np.where branches at each element, and no processor can guess which way. Here the
@@ -580,7 +600,7 @@ def where_or_zero(x: Any, mask: Any) -> Any:
 
 
 @primitive
-def _alias(x: Any) -> Any:
+def _alias(x: Array) -> Array:
     return x
 
 
@@ -599,7 +619,9 @@ spelled("np.where", where_or_zero)
 # --- Gradients as functions ---------------------------------------------------------
 
 
-def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
+def value_and_grad(
+    f: Function, argnums: int | tuple[int, ...] = 0
+) -> Callable[..., tuple[Any, Any]]:
     """Make the function that returns f(*args) and its gradient.
 
     Like `grad`, and returns the pair (value, gradient). The value is an array, as the
@@ -613,7 +635,7 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
         )
 
     @wraps(f)
-    def function(*args: Any, **kwargs: Any) -> Any:
+    def function(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         recorded = recording.get()
         inputs = list(args)
         for i in positions:
