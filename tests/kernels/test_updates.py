@@ -1,4 +1,4 @@
-"""kernels.py: initialisers, buffers, state, the updates, activations, checks."""
+"""The updates: SGD, Adam, AdamW."""
 
 import copy
 import math
@@ -8,110 +8,19 @@ import numpy as np
 import pytest
 
 from scratchnet import checks
-from scratchnet.kernels import activations, buffers, initializers, schedules, updates
+from scratchnet.kernels import activations, buffers, schedules, updates
 from tests.twins import assert_no_allocation
-
-INITIALISERS = {
-    # name: variance of an entry of W (d_in, d_out)
-    initializers.glorot_uniform: lambda d_in, d_out: 2 / (d_in + d_out),
-    initializers.glorot_normal: lambda d_in, d_out: 2 / (d_in + d_out),
-    initializers.he_uniform: lambda d_in, d_out: 2 / d_in,
-    initializers.he_normal: lambda d_in, d_out: 2 / d_in,
-}
-
-
-# --- Initialisers -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("init", "variance"), INITIALISERS.items())
-def test_initialisers_have_their_variance(init, variance):
-    W = init(np.random.default_rng(0), (300, 500), np.float64)
-    assert W.shape == (300, 500)
-    assert W.mean() == pytest.approx(0, abs=4 * W.std() / np.sqrt(W.size))
-    assert W.var() == pytest.approx(variance(300, 500), rel=0.02)
-    if "uniform" in init.__name__:
-        r = np.sqrt(3 * variance(300, 500))
-        assert 0.999 * r < np.abs(W).max() <= r
-    else:
-        assert np.abs(W).max() > 4 * W.std()
-
-
-@pytest.mark.parametrize("init", INITIALISERS)
-def test_float32_starts_where_float64_does(init):
-    double = init(np.random.default_rng(3), (5, 4), np.float64)
-    single = init(np.random.default_rng(3), (5, 4))
-    assert single.dtype == np.float32
-    np.testing.assert_array_equal(single, double.astype(np.float32))
-
-
-def test_relu_keeps_the_mean_square_with_he_and_not_with_glorot():
-    def mean_square(init):
-        rng = np.random.default_rng(0)
-        h = rng.standard_normal((500, 200))
-        for _ in range(10):
-            h = np.maximum(h @ init(rng, (200, 200), np.float64), 0)
-        return np.mean(h**2)
-
-    assert 0.5 < mean_square(initializers.he_normal) < 2
-    assert mean_square(initializers.glorot_normal) < 0.01
-
-
-# --- Buffers and state --------------------------------------------------------------
-
-
-def test_flat_lays_out_views_in_order():
-    shapes = {"W": (2, 3), "b": (4,), "s": ()}
-    buffer, views = buffers.flat(shapes, np.float64)
-    assert buffer.shape == (13,)
-    assert buffer.dtype == np.float64
-    assert list(views) == ["W", "b", "s"]
-    buffer[...] = np.arange(13)
-    np.testing.assert_array_equal(views["W"], [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(views["b"], [8, 9, 10, 11])  # at a multiple of 4
-    assert views["s"] == 12
-    views["b"][1] = -1
-    assert buffer[9] == -1
-
-
-def test_state_is_a_copy_and_loads_back():
-    arrays = {"a": np.arange(3.0), "b": np.ones((2, 2), np.float32)}
-    state = buffers.copy_state(arrays)
-    arrays["a"][:] = 0
-    np.testing.assert_array_equal(state["a"], [0, 1, 2])
-    a = arrays["a"]
-    buffers.load_state("here", arrays, state)
-    assert arrays["a"] is a
-    np.testing.assert_array_equal(a, [0, 1, 2])
-
-
-def test_load_state_lists_every_difference_and_writes_nothing():
-    arrays = {"a": np.zeros(3), "b": np.zeros(2), "c": np.zeros(2), "d": np.zeros(1)}
-    state = {"a": np.ones(3), "b": np.ones(4), "c": np.ones(2, np.float32), "e": 1}
-    with pytest.raises(ValueError, match="nothing was loaded") as caught:
-        buffers.load_state("M.load_state_dict", arrays, state)
-    assert str(caught.value) == (
-        "M.load_state_dict: nothing was loaded\n"
-        "  missing: d\n"
-        "  unexpected: e\n"
-        "  b: shape (4,) given, (2,) expected\n"
-        "  c: float32 given, float64 expected"
-    )
-    assert not arrays["a"].any()
-    with pytest.raises(ValueError, match="a: a list given, an array expected"):
-        buffers.load_state("M", {"a": np.zeros(1)}, {"a": [1.0]})
-    with pytest.raises(TypeError, match="M: a list given, a dict of arrays expected"):
-        buffers.load_state("M", arrays, [1])
-
-
-# --- Updates ------------------------------------------------------------------------
 
 # Three steps of Adam worked by hand: lr 0.1, β1 0.9, β2 0.999, p = 1 and the gradients
 # 0.5, -0.25, 1. For instance the second:
 #   m = 0.9 · 0.05 + 0.1 · (-0.25) = 0.02              m̂ = 0.02 / 0.19 = 0.10526
 #   v = 0.999 · 0.00025 + 0.001 · 0.0625 = 0.00031225  v̂ = 0.00031225 / 0.001999
 GRADIENTS = [0.5, -0.25, 1.0]
+
 M = [0.05, 0.02, 0.118]
+
 V = [0.00025, 0.00031225, 0.00131193775]
+
 P = {
     1e-8: [0.9000000019999999600, 0.8733662987078461626, 0.8075551396770896156],
     0.1: [0.9166666666666666667, 0.8954110602303418836, 0.8382407659468464026],
@@ -320,187 +229,6 @@ def test_numbers_out_of_range_are_named(make, message):
         make()
 
 
-# --- Activations --------------------------------------------------------------------
-
-# Written so that complex numbers pass through: a complex step gives the derivative.
-FORMULAS = {
-    "linear": lambda a: a,
-    "relu": lambda a: np.where(a.real > 0, a, 0),
-    "leaky_relu": lambda a: np.where(a.real > 0, a, 0.2 * a),
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "tanh": np.tanh,
-}
-
-
-@pytest.mark.parametrize("name", activations.ACTIVATIONS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_activations_and_their_derivatives(name, dtype):
-    rng = np.random.default_rng(0)
-    a = np.append(rng.normal(0, 3, (8, 6)), np.zeros((1, 6)), axis=0).astype(dtype)
-    delta = rng.standard_normal(a.shape).astype(dtype)
-    value = FORMULAS[name](a.astype(np.complex128))
-    slope = FORMULAS[name](a + 1e-30j).imag / 1e-30
-    f = activations.activation(name)
-    h, scratch = a.copy(), np.full_like(a, np.nan)
-    f.forward(h, scratch)
-    rtol = 1e-14 if dtype is np.float64 else 2e-6
-    np.testing.assert_allclose(h, value.real, rtol=rtol, atol=1e-300)
-    out = delta.copy()
-    f.backward(out, h)
-    atol = 1e-14 if dtype is np.float64 else 1e-6  # of 1 - h near h = 1
-    np.testing.assert_allclose(out, delta * slope, rtol=rtol, atol=atol)
-    assert out.dtype == h.dtype == dtype
-
-
-@pytest.mark.parametrize("name", activations.ACTIVATIONS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_activations_of_large_values_are_finite_and_silent(name, dtype):
-    a = np.array([-1e4, -1000, -90, 90, 1000, 1e4], dtype)
-    h = a.copy()
-    f = activations.activation(name)
-    f.forward(h, np.empty_like(h))
-    if name in ("sigmoid", "tanh"):
-        low = 0 if name == "sigmoid" else -1
-        np.testing.assert_allclose(h, [low] * 3 + [1] * 3, atol=1e-38)
-    delta = np.ones_like(a)
-    f.backward(delta, h)
-    assert np.isfinite(delta).all()
-
-
-def cross_entropy(a, x):
-    """Return the losses and the derivative; what is given is kept."""
-    shape = np.broadcast_shapes(a.shape, x.shape)
-    loss = np.empty(shape[:-1], a.dtype)
-    delta = np.full(shape, np.nan, a.dtype)
-    activations.cross_entropy(a.copy(), x, loss, delta, np.full_like(a, np.nan))
-    return loss, delta
-
-
-@pytest.mark.parametrize("block", [1, 20, 1 << 16])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_cross_entropy(dtype, block, monkeypatch):
-    monkeypatch.setattr(buffers, "BLOCK", block)
-    rng = np.random.default_rng(0)
-    a = rng.normal(0, 4, (5, 7)).astype(dtype)
-    x = rng.random((5, 7)).astype(dtype)
-    s = 1 / (1 + np.exp(-a.astype(np.float64)))
-    rtol = 1e-13 if dtype is np.float64 else 1e-6
-    for target in (x, np.broadcast_to(x[0], (5, 7))):
-        loss, delta = cross_entropy(a, target)
-        terms = -target * np.log(s) - (1 - target) * np.log(1 - s)
-        np.testing.assert_allclose(loss, terms.sum(axis=1), rtol=rtol)
-        np.testing.assert_allclose(delta, s - target, atol=rtol)
-        assert loss.dtype == delta.dtype == dtype
-    # Several predictions of one target, as the IWAE has them.
-    a3 = rng.normal(0, 4, (5, 3, 7)).astype(dtype)
-    loss, delta = cross_entropy(a3, x[:, None])
-    for j in range(3):
-        one = cross_entropy(a3[:, j], x)
-        np.testing.assert_array_equal(loss[:, j], one[0])
-        np.testing.assert_array_equal(delta[:, j], one[1])
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_cross_entropy_of_large_logits(dtype):
-    a = np.array([[1000], [-1000], [1000], [-1000], [90], [-90]], dtype)
-    x = np.array([[1], [0], [0], [1], [0], [1]], dtype)
-    loss, delta = cross_entropy(a, x)
-    np.testing.assert_array_equal(loss, [0, 0, 1000, 1000, 90, 90])
-    np.testing.assert_array_equal(delta[:, 0], [0, 0, 1, -1, 1, -1])
-    # What is nearly sure, and right, costs nearly nothing: to the digits of 1/2.
-    a = np.array([[12.0], [-12.0]], dtype)
-    loss, _ = cross_entropy(a, np.array([[1], [0]], dtype))
-    np.testing.assert_allclose(loss, np.log1p(np.exp(-12.0)), atol=np.finfo(dtype).eps)
-
-
-# --- Rates --------------------------------------------------------------------------
-
-
-def test_cosine_decay():
-    rate = schedules.cosine_decay(2.0, 8)
-    assert rate(0) == 2.0
-    assert rate(4) == pytest.approx(1.0)
-    assert rate(2) == pytest.approx(1 + math.sqrt(0.5))
-    assert rate(7) == rate(8) == rate(1000) > 0
-    rate = schedules.cosine_decay(2.0, 8, final=1.0)
-    assert rate(4) == pytest.approx(1.5)
-    assert 1 < rate(100) < 1.05
-    for steps in (1, 10**12):  # positive, where 1 + cos(π t / steps) is rounded to 0
-        assert schedules.cosine_decay(1e-3, steps)(steps - 1) > 0
-
-
-def test_hold_then_decay():
-    rate = schedules.hold_then_decay(2.0, 8)
-    assert [rate(t) for t in range(8)] == pytest.approx([2, 2, 2, 2, 2, 1.5, 1, 0.5])
-    assert rate(8) == rate(1000) == 0.5
-    rate = schedules.hold_then_decay(2.0, 10, hold=0.0, final=1.0)
-    assert [rate(0), rate(5), rate(9)] == pytest.approx([2, 1.5, 1.1])
-
-
-@pytest.mark.parametrize("decay", [schedules.cosine_decay, schedules.hold_then_decay])
-def test_decays_name_what_is_wrong(decay):
-    for args, message in [
-        ((0.0, 5), "lr is 0.0; a positive"),
-        ((1.0, 0), "steps is 0; at least 1"),
-        (
-            (1.0, 5, 0.5, 2.0)[: 2 if decay is schedules.cosine_decay else 4],
-            "final is 2",
-        ),
-    ]:
-        options = {"final": 2.0} if len(args) == 2 and "final" in message else {}
-        with pytest.raises(ValueError, match=f"{decay.__name__}: {message}"):
-            decay(*args, **options)
-    with pytest.raises(ValueError, match=r"hold is 1\.0; a number in"):
-        schedules.hold_then_decay(1.0, 5, hold=1.0)
-
-
-# --- Averages -----------------------------------------------------------------------
-
-
-def test_ema_of_large_arrays_and_of_single_numbers():
-    rng = np.random.default_rng(0)
-    arrays = [rng.random(70_001), rng.random((300, 301)), np.array(0.5)]
-    ema = updates.AverageUpdate(arrays, 0.9)
-    expected = [a.copy() for a in arrays]
-    for _ in range(3):
-        for a, e in zip(arrays, expected, strict=True):
-            a[...] = rng.random(a.shape)
-            e[...] = 0.9 * e + 0.1 * a
-        ema.update()
-    with ema.average():
-        for a, e in zip(arrays, expected, strict=True):
-            np.testing.assert_allclose(a, e, rtol=1e-12)
-
-
-def test_parameters_at_rest_are_their_own_average():
-    p = np.random.default_rng(0).random(1000, np.float32)
-    start = p.copy()
-    ema = updates.AverageUpdate([p], 0.999)
-    for _ in range(100):
-        ema.update()
-    with ema.average():
-        np.testing.assert_array_equal(p, start)
-        assert p.dtype == np.float32
-
-
-def test_averages_are_averages_inside_too():
-    p = np.zeros(2)
-    ema = updates.AverageUpdate([p], 0.5)
-    p[...] = 4.0
-    ema.update()
-    with ema.average(), ema.average():
-        np.testing.assert_array_equal(ema.state_dict()["average.0"], [2, 2])
-        np.testing.assert_array_equal(p, [2, 2])
-    np.testing.assert_array_equal(p, [4, 4])
-    ema.update()
-    np.testing.assert_array_equal(ema.state_dict()["average.0"], [3, 3])
-    with pytest.raises(ValueError, match=r"average.0: shape \(3,\) given"):
-        ema.load_state_dict({"average.0": np.ones(3)})
-
-
-# --- Checks -------------------------------------------------------------------------
-
-
 def test_float16_is_too_narrow_for_squares():
     for make in (
         lambda a: updates.SGDUpdate(a, 0.1),
@@ -569,48 +297,9 @@ def test_checks_name_what_is_wrong():
             checks.unit_interval("M", good, "N")
 
 
-# --- Whole or not at all --------------------------------------------------------------
-
-
 def lock(a):
     a.flags.writeable = False
     return a
-
-
-def test_states_are_loaded_whole_or_not_at_all():
-    arrays = {name: np.arange(3.0) for name in "abc"}
-    state = {name: a + 1 for name, a in arrays.items()}
-    lock(arrays["b"])
-    with pytest.raises(
-        ValueError, match="X: nothing was loaded\n  b: is read-only; use"
-    ):
-        buffers.load_state("X", arrays, state)
-    arrays["b"].flags.writeable = True
-    for wrong, message in [
-        (
-            np.ma.array(np.zeros(3), mask=[0, 1, 0]),
-            "b: masked entries given; pass what",
-        ),
-        (np.full(3, None), "b: object given, float64 expected"),
-        (np.zeros(3, ">f8"), "b: >f8 given, float64 expected"),
-        (np.zeros((3, 1)), r"b: shape \(3, 1\) given, \(3,\) expected"),
-        ([0.0, 0.0, 0.0], "b: a list given, an array expected"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            buffers.load_state("X", arrays, {**state, "b": wrong})
-    for a in arrays.values():
-        np.testing.assert_array_equal(a, [0, 1, 2])
-    # Of subclasses and read-only arrays the values are as good as any.
-    given = {"a": np.ma.array(state["a"]), "b": lock(state["b"]), "c": state["c"]}
-    buffers.load_state("X", arrays, given)
-    for a in arrays.values():
-        np.testing.assert_array_equal(a, [1, 2, 3])
-
-
-def test_a_state_may_be_made_of_the_arrays_themselves():
-    a, b = np.zeros(2), np.ones(2)
-    buffers.load_state("X", {"a": a, "b": b}, {"a": b, "b": a})
-    np.testing.assert_array_equal([a, b], [[1, 1], [0, 0]])
 
 
 BIG_ENDIAN = [np.dtype(np.float32).newbyteorder(), np.dtype(np.float64).newbyteorder()]
@@ -738,83 +427,6 @@ def test_a_copied_update_goes_on_with_its_own_state(make, way):
     assert twin.lr == update.lr
 
 
-def test_rates_can_be_pickled():
-    for rate in (
-        schedules.cosine_decay(2.0, 8, 0.5),
-        schedules.hold_then_decay(2.0, 10, 0.3, 0.5),
-    ):
-        twin = pickle.loads(pickle.dumps(rate))
-        assert [twin(t) for t in range(12)] == [rate(t) for t in range(12)]
-
-
-def averaged():
-    arrays = [np.full(3, float(i)) for i in range(3)]
-    ema = updates.AverageUpdate(arrays, 0.5)
-    for a in arrays:
-        a += 4
-    ema.update()
-    return arrays, ema
-
-
-def assert_back(arrays):
-    for i, a in enumerate(arrays):
-        np.testing.assert_array_equal(a, np.full(3, i + 4.0))
-
-
-def test_averages_are_put_in_whole_or_not_at_all():
-    arrays, ema = averaged()
-    lock(arrays[1])
-    with pytest.raises(ValueError, match=r"EMA.average: arrays\[1\] is read-only"):
-        with ema.average():
-            pytest.fail("the block began")
-    assert_back(arrays)
-    arrays[1].flags.writeable = True
-    with ema.average():
-        np.testing.assert_array_equal(arrays[1], [3, 3, 3])
-    assert_back(arrays)
-    before = ema.state_dict()
-    lock(ema.state_arrays()["average.1"])
-    with pytest.raises(
-        ValueError, match=r"EMA.update: arrays\[1\] has an average that is"
-    ):
-        ema.update()
-    with pytest.raises(
-        ValueError, match=r"nothing was loaded\n  average.1: is read-only"
-    ):
-        ema.load_state_dict({name: a + 1 for name, a in before.items()})
-    for name, a in ema.state_dict().items():
-        np.testing.assert_array_equal(a, before[name])
-
-
-@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, GeneratorExit])
-def test_the_parameters_come_back_whatever_happens(error):
-    arrays, ema = averaged()
-
-    def fail():
-        lock(arrays[1])
-        raise error
-
-    with pytest.raises(error), ema.average():
-        fail()
-    assert_back(arrays)
-    assert not arrays[1].flags.writeable  # it stays as the block has left it
-    arrays[1].flags.writeable = True
-    # A block that is never ended ends when it is forgotten.
-    block = ema.average()
-    block.__enter__()
-    np.testing.assert_array_equal(arrays[1], [3, 3, 3])
-    del block
-    assert_back(arrays)
-    # Blocks that end in the wrong order.
-    one, other = ema.average(), ema.average()
-    one.__enter__()
-    other.__enter__()
-    one.__exit__(None, None, None)
-    np.testing.assert_array_equal(arrays[1], [3, 3, 3])
-    other.__exit__(None, None, None)
-    assert_back(arrays)
-
-
 class Impatient(np.ndarray):
     """An array at whose first write after `wait` others Ctrl-C is pressed."""
 
@@ -827,45 +439,6 @@ class Impatient(np.ndarray):
         if self.wait is not None:
             self.wait -= 1
         super().__setitem__(key, value)
-
-
-@pytest.mark.parametrize("wait", [0, 1])
-def test_an_interrupt_while_averages_go_in_or_out(wait):
-    arrays, _ = averaged()
-    arrays[1] = arrays[1].view(Impatient)
-    ema = updates.AverageUpdate(arrays, 0.5)
-    ema.state_arrays()["average.2"][...] = 0
-    arrays[1].wait = wait
-    with pytest.raises(KeyboardInterrupt), ema.average():
-        np.testing.assert_array_equal(arrays[2], [0, 0, 0])
-    assert_back(map(np.asarray, arrays))
-    with ema.average():
-        pass  # and it can be used again
-    assert_back(map(np.asarray, arrays))
-
-
-def test_what_cannot_come_back_is_named_and_all_others_are_back():
-    memory = np.zeros(3)
-    arrays = [np.zeros(3), memory[:], np.zeros(3)]
-    for i, a in enumerate(arrays):
-        a += i + 4
-    ema = updates.AverageUpdate(arrays, 0.5)
-    for a in ema.state_arrays().values():
-        a[...] = 1
-    message = r"EMA.average: arrays\[1\] still holds averages"
-    with pytest.raises(ValueError, match=message), ema.average():
-        arrays[1].flags.writeable = memory.flags.writeable = False
-    np.testing.assert_array_equal(arrays, [[4] * 3, [1] * 3, [6] * 3])
-
-
-def test_an_average_is_not_copied_inside():
-    _, ema = averaged()
-    with (
-        ema.average(),
-        pytest.raises(ValueError, match=r"EMA: inside average\(\) it can"),
-    ):
-        copy.deepcopy(ema)
-    copy.deepcopy(ema).update()
 
 
 def test_masked_arrays_are_not_for_updates():
