@@ -30,6 +30,7 @@ from scratchnet.tensor import Tensor
 __all__ = [
     "Dense",
     "Dropout",
+    "Initializer",
     "LeakyReLU",
     "Maxout",
     "Module",
