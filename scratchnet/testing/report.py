@@ -85,7 +85,7 @@ class GradientError(AssertionError):
 def report_of(
     probe: Probe, findings: list[Finding], rule: str | None, allow: Collection[str]
 ) -> GradientReport:
-    """Put the most serious finding into words."""
+    """Return the report of the most serious finding, which is the first."""
     f, entry = findings[0], findings[0].worst
     report = GradientReport(
         f.verdict,
@@ -105,26 +105,9 @@ def report_of(
         return _passed(report, probe, findings)
     head, lines = f.detail, []
     if entry is not None:
-        index = tuple(int(i) for i in np.unravel_index(entry.i, f.shape))
-        s, unit = entry.slope, probe.unit
-        report = replace(
-            report,
-            index=index,
-            analytic=entry.analytic / unit,
-            numeric=s.value / unit,
-            error=s.error / abs(unit),
-            oracle=entry.oracle,
-        )
-        head = f"d {probe.label}/d {f.name}{subscript(index)}"
-        a, n = _digits(entry.analytic / unit, s.value / unit)
-        lines.append(f"analytic   {a}")
-        if f.verdict == "kink" or s.kind == "kink":
-            sides = s.left / unit, s.right / unit
-            lines.append(f"one-sided  {sides[0]:.7g} below, {sides[1]:.7g} above")
-        else:
-            error = f"{entry.oracle}, error < {report.error:.0e}"
-            lines.append(f"numeric    {n}  ({error})")
-        lines.append(_explained(f, entry, probe))
+        report = _with_entry(report, f, entry, probe)
+        head = f"d {probe.label}/d {f.name}{subscript(report.index or ())}"
+        lines += _lines(f, entry, probe)
     lines += [f"rule: {rule}"] if rule else []
     others = [g for g in findings[1:] if g.verdict == "wrong"]
     lines += [f"also wrong: {g.name} ({g.detail})" for g in others]
@@ -132,9 +115,37 @@ def report_of(
     return replace(report, message="\n  ".join([head, *lines]))
 
 
+def _with_entry(
+    report: GradientReport, f: Finding, worst: Entry, probe: Probe
+) -> GradientReport:
+    """Return the report with the numbers of the worst entry."""
+    return replace(
+        report,
+        index=tuple(int(i) for i in np.unravel_index(worst.i, f.shape)),
+        analytic=worst.analytic / probe.unit,
+        numeric=worst.slope.value / probe.unit,
+        error=worst.slope.error / abs(probe.unit),
+        oracle=worst.oracle,
+    )
+
+
+def _lines(f: Finding, worst: Entry, probe: Probe) -> list[str]:
+    """Return the lines about the worst entry."""
+    s, unit = worst.slope, probe.unit
+    analytic, numeric = _digits(worst.analytic / unit, s.value / unit)
+    if f.verdict == "kink" or s.kind == "kink":
+        sides = f"{s.left / unit:.7g} below, {s.right / unit:.7g} above"
+        measured = f"one-sided  {sides}"
+    else:
+        error = f"{worst.oracle}, error < {s.error / abs(unit):.0e}"
+        measured = f"numeric    {numeric}  ({error})"
+    return [f"analytic   {analytic}", measured, _explained(f, worst, probe)]
+
+
 def _passed(
     report: GradientReport, probe: Probe, findings: list[Finding]
 ) -> GradientReport:
+    """Return the report of a pass: how small an error would have shown."""
     entries = sum(math.prod(f.shape) for f in findings)
     oracle = RIDDERS if any(f.oracle == RIDDERS for f in findings) else COMPLEX
     blind = max(f.blind for f in findings)
@@ -158,7 +169,7 @@ def _digits(a: float, b: float) -> tuple[str, str]:
 
 
 def _explained(f: Finding, worst: Entry, probe: Probe) -> str:
-    """Say of how many entries this is the worst, and what can be done."""
+    """Return, in words, of how many entries this is the worst, and what can be done."""
     entries = math.prod(f.shape)
     if f.verdict == "wrong":
         kink = "f has a kink here, but no such slope" if worst.slope.kind else ""
