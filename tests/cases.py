@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet import derivatives, functions, losses, tensor
+from scratchnet import backend, derivatives, functions, losses, tensor
 from scratchnet.table import Function, load
 
 SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # named arguments anew
@@ -988,9 +988,16 @@ KEYS = [
 ]
 
 
+def placed(key: Any) -> Any:
+    """Return a key with its arrays where the backend in use has arrays."""
+    if isinstance(key, tuple):
+        return tuple(map(placed, key))
+    return backend.asarray(key) if isinstance(key, np.ndarray) else key
+
+
 @case(tensor._getitem)
 def getitem(d: Draw, f: Function) -> Call:
-    key = d.choose(*KEYS)
+    key = placed(d.choose(*KEYS))
     return d.choose(lambda x: x[key], lambda x: f(x, key)), [d.values((3, 3))]
 
 
