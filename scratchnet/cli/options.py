@@ -227,7 +227,7 @@ def _add_uses(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     own.add_argument(
         "--n", type=positive, default=IMAGES_SHOWN, help="how many to show"
     )
-    own = commands.add_parser(
+    commands.add_parser(
         "encode", parents=[of_images], help="write the codes of images: .csv or .npz"
     )
 
