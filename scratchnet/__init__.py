@@ -49,7 +49,7 @@ __all__ = [
     "value_and_grad",
 ]
 
-# Where each name is defined. What is not here is a module.
+# The module that defines each name. The other names are modules.
 _HOME = {
     "detect_anomaly": "anomaly",
     **dict.fromkeys(("GraphError", "mark_modified", "no_grad"), "graph"),
@@ -102,7 +102,7 @@ if TYPE_CHECKING:  # the same, as type checkers and editors read it
 else:
 
     def __getattr__(name: str) -> Any:
-        """Load what is asked for the first time (PEP 562)."""
+        """Load a name when it is first asked for (PEP 562)."""
         from importlib import import_module
 
         if name not in __all__:

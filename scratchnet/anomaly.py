@@ -9,7 +9,7 @@
         watched(system).step(x)
 
 Either raises a FloatingPointError that names the operation and its line, and says what
-its inputs were like. That costs a look at every value, so it is no way to train:
+its inputs were like. That costs a look at every value, too much for a training:
 `training.fit` does it only once the loss is not finite any more.
 """
 
@@ -45,7 +45,7 @@ _ROOMS = tuple(
 
 
 class _Watch:
-    """What is remembered while a thread is watched."""
+    """The state of a watched thread."""
 
     def __init__(self) -> None:
         self.lines: dict[int, str] = {}  # that made a node, by its number
@@ -111,7 +111,7 @@ def remember(number: int) -> None:
 
 
 def _finite(a: Any) -> bool:
-    """Say whether all values are finite; what holds no floats is."""
+    """Return whether all values are finite; True for integers and objects."""
     return getattr(a, "dtype", np.dtype(int)).kind not in "fc" or bool(
         np.isfinite(a).all()
     )
@@ -126,7 +126,7 @@ def _message(what: str, result: Array, more: Iterable[str]) -> str:
 
 
 def describe(x: Any) -> str:
-    """Say in a few words what the values of x are like: dtype, shape, range."""
+    """Describe the values of x in a few words: dtype, shape, range."""
     if not hasattr(x, "dtype"):
         return repr(x)
     text = f"{x.dtype} {x.shape}"
@@ -145,7 +145,7 @@ def _line() -> str:
         if name not in _INSIDE and not name.startswith(_ROOMS):
             break
         frame = frame.f_back
-    # Here, as nobody else needs it.
+    # Imported here, as only errors need it.
     import linecache
 
     code = frame.f_code.co_filename
@@ -189,7 +189,7 @@ def watched(system: System) -> System:
     raises FloatingPointError at the first result that is not finite.
 
     Raises:
-        TypeError: `system` is no object with arrays.
+        TypeError: `system` is not an object with arrays.
 
     """
     if callable(system) or not hasattr(system, "__dict__"):

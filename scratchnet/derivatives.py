@@ -2,8 +2,8 @@
 
 Read a row so: y = f(a, b), L is a number computed from y, and g = dL/dy. Each rule
 gives dL/d(that input), for which the chain rule says g times the derivative of f.
-What a row need not say, the engine does once for all: summing over the copies of an
-input that was broadcast, and casting to the input's dtype (graph.py, `_unbroadcast`).
+The engine sums over the copies of an input that was broadcast, and casts to the input's
+dtype (graph.py, `_unbroadcast`), so no row needs to.
 
 A rule is plain NumPy on its arguments. Given arrays it returns an array; given Tensors
 it is recorded, and so second and higher derivatives need no rows. Both are annotated

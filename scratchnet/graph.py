@@ -96,7 +96,7 @@ def _unbroadcast(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 # Read this to learn which Tensors are visited, and what becomes of the gradients.
 
 
-def gradients(
+def leaf_gradients(
     output: Variable,
     g: Any,
     steps: list[Step],

@@ -175,7 +175,7 @@ def gaussian_nll(
         A single number, in nats (Kingma & Welling 2014, appendix C.2).
 
     Raises:
-        TypeError: something is no array of real numbers.
+        TypeError: an argument is not an array of real numbers.
         ValueError: the shapes of mean and x differ, log_var does not broadcast to
             them, or there are no samples.
 
@@ -204,7 +204,7 @@ def _softmax_cross_entropy(logits: Array, label: Array) -> Array:
     return np.log(np.sum(np.exp(gaps), axis=1)) - chosen
 
 
-# What is subtracted is the label's one-hot row.
+# The label's one-hot row is subtracted.
 rule(
     _softmax_cross_entropy,
     lambda g, y, a, label: g[:, None] * (
@@ -225,7 +225,7 @@ def softmax_cross_entropy(logits: ArrayOrTensor, label: Array) -> ArrayOrTensor:
         label: (n,), integers from 0 to k − 1.
 
     Raises:
-        TypeError: label is no array of integers.
+        TypeError: label is not an array of integers.
         ValueError: a shape, or a label that is out of range.
 
     """

@@ -75,7 +75,7 @@ def apply(function: Function, args: Any, kwargs: Any) -> Any:
     return row.call(args, kwargs)
 
 
-# What defines rows. The files stand above this one, hence their names only.
+# The files that define rows. They stand above this one, hence only their names.
 _ROOMS = ("scratchnet.derivatives", "scratchnet.compositions", "scratchnet.functions")
 
 
@@ -151,7 +151,7 @@ def rule_each(function: Function, each: Function) -> None:
     """
     checks.function("rule_each", "function", function, "np.concatenate")
     checks.function("rule_each", "each", each, "lambda g, y, i, arrays: ...")
-    TABLE[function] = _RuleEach(function, each)
+    TABLE[function] = RuleEach(function, each)
 
 
 def rewrite(function: Function, definition: Function) -> None:
@@ -244,7 +244,7 @@ class _Row:
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """What is supported; read when first asked for, as most rows never are."""
+        """The supported arguments; read when first needed, as most rows never are."""
         return inspect.signature(self.definition)
 
     def accept(self, args: Any, kwargs: Any) -> Any:
@@ -346,7 +346,7 @@ class _Rule(_Recorded):
         self.rules = rules
 
     def call(self, args: Any, kwargs: Any) -> Variable:
-        # Every call passes here, hence one loop for all that is to find out.
+        # Every call passes here, hence one loop for everything.
         values: list[Any] = []
         wanted = False
         for x in args:
@@ -380,7 +380,7 @@ class _Rule(_Recorded):
         return None if rule is None else rule(g, y, *args, **kwargs)
 
 
-class _RuleEach(_Recorded):
+class RuleEach(_Recorded):
     """f([a, b, ...], ...), with one rule that is told which input is meant."""
 
     usual = 1
@@ -536,7 +536,7 @@ def shapes(args: Any) -> str:
 
 
 def _no_real_result(function: Function, dtype: np.dtype[Any]) -> TypeError:
-    """Say that a result cannot be differentiated, and why."""
+    """Return the error for a result that cannot be differentiated."""
     if dtype.kind == "c":
         why = "is complex; only real functions can be differentiated"
     else:
@@ -548,7 +548,7 @@ def _no_real_result(function: Function, dtype: np.dtype[Any]) -> TypeError:
 
 
 def _with_shapes(error: Exception, function: Function, inputs: Any) -> Exception:
-    """Say in an error of NumPy's which function it was, and which shapes met."""
+    """Return NumPy's error with the function and the shapes in its message."""
     message = f"{_asked(function)} of shapes {shapes(inputs)}: {error}"
     if function is np.matmul and all(np.ndim(x) for x in inputs):
         a, b = (x.shape for x in inputs)

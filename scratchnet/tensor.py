@@ -33,8 +33,8 @@ from scratchnet.backend import Array
 from scratchnet.graph import (
     GraphError,
     Variable,
-    gradients,
     label,
+    leaf_gradients,
     lock,
     note_write,
     plain,
@@ -119,7 +119,7 @@ class Tensor(Variable, Generic[_DType]):
 
     Use it in NumPy's functions and operators like an array. It differs from one where
     a gradient would silently be lost or wrong: it cannot be written in place, and it
-    becomes neither a plain array nor a float by itself.
+    never silently becomes a plain array or a float.
 
     - `a += b` binds the name to a new Tensor; item assignment is an error.
     - `np.asarray(t)` and `float(t)` are errors while `t` requires a gradient, under
@@ -331,7 +331,7 @@ class Tensor(Variable, Generic[_DType]):
             GraphError: nothing to differentiate; the graph was freed by an earlier
                 call; a Tensor was changed in place since the graph read it.
             ValueError: `gradient` is missing or has another shape; `inputs` is empty.
-            TypeError: `inputs` has something that is no leaf.
+            TypeError: `inputs` has something other than leaves.
 
         After any error every `.grad` is as it was.
 
@@ -344,7 +344,7 @@ class Tensor(Variable, Generic[_DType]):
         seed = self._seed(gradient, create_graph)
         wanted = _leaves(inputs)
         steps, _ = steps_back(self, wanted)
-        found = gradients(self, seed, steps, create_graph, retain_graph)
+        found = leaf_gradients(self, seed, steps, create_graph, retain_graph)
         if wanted:  # where nothing leads there, what is left is the seed
             found = {leaf: g for leaf, g in found.items() if leaf in wanted}
         with lock:
@@ -448,7 +448,7 @@ class Tensor(Variable, Generic[_DType]):
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, x: object) -> bool:
-        """Say whether any element equals x."""
+        """Return whether any element equals x."""
         return bool((self == x).any())
 
     def __eq__(self, other: object) -> Array:
@@ -543,7 +543,7 @@ def _leaves(inputs: Iterable[Tensor] | None) -> set[Variable]:
         raise ValueError("backward: inputs is empty; None stands for all leaves")
     for x in chosen:
         if not isinstance(x, Tensor) or x._node is not None:
-            raise TypeError(f"backward: {label(x)} in inputs is no leaf")
+            raise TypeError(f"backward: {label(x)} in inputs is not a leaf")
     return set(chosen)
 
 
@@ -552,7 +552,7 @@ def _numeric(what: str, data: ArrayLike) -> Array:
     try:
         array = backend.asarray(data)
     except ValueError as error:  # lists of unequal lengths
-        raise ValueError(f"{what} is no array: {error}") from None
+        raise ValueError(f"{what} is not an array: {error}") from None
     except TypeError as error:  # a list of Tensors, a mask
         raise TypeError(f"{what}: {error}") from None
     if array.dtype.kind not in "biufc":
@@ -662,7 +662,7 @@ def value_and_grad(
             steps, outside = steps_back(y, set(variables))
             again = recorded and outside
             seed = np.ones_like(y._array)
-            found = gradients(y, seed, steps, create_graph=again)
+            found = leaf_gradients(y, seed, steps, create_graph=again)
             for x in variables:
                 # A leaf of our own has served; only outer Tensors get gradients later.
                 if x._node is None:
@@ -706,7 +706,7 @@ def _recorded_call(
 
 
 def _depend_on(tensors: list[Tensor], variables: set[Variable]) -> bool:
-    """Say whether any of the Tensors is, or was made from, one of the variables."""
+    """Return whether any of the Tensors is, or was made from, a variable."""
     stack: list[Variable] = list(tensors)
     seen = set(stack)
     while stack:

@@ -386,7 +386,7 @@ def mutants(row: Any, ways: dict[str, Callable], frozen: bool) -> Any:
 
                     rules = (*row.rules[:i], wrong, *row.rules[i + 1 :])
                     yield f"{name} of argument {i}", "rules", rules
-        elif isinstance(row, table._RuleEach):
+        elif isinstance(row, table.RuleEach):
 
             def each(g, *args, r=row.rule, c=change, **kwargs):
                 if frozen:

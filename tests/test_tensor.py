@@ -597,8 +597,8 @@ def test_backward_goes_to_the_inputs_that_are_wanted_and_no_others():
     ("inputs", "error", "message"),
     [
         ([], ValueError, "inputs is empty; None stands for all"),
-        ([np.ones(2)], TypeError, r"ndarray of shape \(2,\) in inputs is no leaf"),
-        ("result", TypeError, r"Tensor of shape \(\) in inputs is no leaf"),
+        ([np.ones(2)], TypeError, r"ndarray of shape \(2,\) in inputs is not a leaf"),
+        ("result", TypeError, r"Tensor of shape \(\) in inputs is not a leaf"),
     ],
 )
 def test_inputs_of_backward_are_leaves(inputs, error, message):

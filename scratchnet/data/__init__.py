@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """Load what is asked for the first time (PEP 562)."""
+        """Load a name when it is first asked for (PEP 562)."""
         from importlib import import_module
 
         if name not in __all__:

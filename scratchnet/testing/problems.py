@@ -17,8 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scratchnet import checks
-from scratchnet.graph import Node, gradients, no_grad, plain, set_recording, steps_back
-from scratchnet.table import _RuleEach, name_of
+from scratchnet.graph import (
+    Node,
+    leaf_gradients,
+    no_grad,
+    plain,
+    set_recording,
+    steps_back,
+)
+from scratchnet.table import RuleEach, name_of
 from scratchnet.tensor import Tensor
 
 Array = NDArray[Any]
@@ -290,7 +297,9 @@ def _vjp(y: Any, c: C, variables: list[Tensor], keep: bool = False) -> list[C | 
     again = isinstance(c, Tensor)
     start = c if again else np.array(c, dtype=y.dtype)
     steps, _ = steps_back(y, wanted)
-    found = gradients(y, start, steps, create_graph=again, retain_graph=again or keep)
+    found = leaf_gradients(
+        y, start, steps, create_graph=again, retain_graph=again or keep
+    )
     return [found.get(x) for x in variables]
 
 
@@ -303,7 +312,7 @@ def _alone(node: Node) -> Function:
         args = list(inputs)
         for i, x in zip(places, variables, strict=True):
             args[i] = x
-        if isinstance(node.row, _RuleEach):
+        if isinstance(node.row, RuleEach):
             return node.function(tuple(args), *given[1:], **kwargs)
         return node.function(*args, *given[len(args) :], **kwargs)
 
