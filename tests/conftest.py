@@ -1,6 +1,8 @@
 """Settings for all tests."""
 
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,19 @@ def no_waiting_for_the_disk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_once():
+    """Compile the source once for all processes that tests start, and not in each.
+
+    Python does so by itself, unless it was told to write nothing beside the source.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not sys.dont_write_bytecode:
+            yield
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            patch.setenv("PYTHONPYCACHEPREFIX", folder)
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            yield
