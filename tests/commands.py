@@ -1,9 +1,14 @@
-"""Commands as tests run them: in this process, on small data, without pictures."""
+"""Commands as tests run them: in this process, on small data, without pictures.
+
+A process that a test starts runs them so, too: python -m tests.commands train vae ...
+"""
 
 import os
 import shlex
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -84,3 +89,8 @@ def idx(a):
     """Return the content of an IDX file."""
     sizes = b"".join(n.to_bytes(4, "big") for n in a.shape)
     return bytes([0, 0, 8, a.ndim]) + sizes + a.tobytes()
+
+
+if __name__ == "__main__":
+    draw_nothing(SimpleNamespace(setattr=setattr))
+    sys.exit(main(sys.argv[1:]))

@@ -83,11 +83,8 @@ def saved(out):
 def kill_and_resume(tmp_path, command, kills, seed):
     """Kill a run at random moments, resume it each time, and let it end."""
     code = (
-        "import sys; from scratchnet import plots;"
-        "from scratchnet.runs import images;"
-        "images.SYNTHETIC = {'drawn': (200, 50)};"
-        "plots.save = lambda figure, path: path;"
-        "from scratchnet.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        "from scratchnet.runs import images; images.SYNTHETIC = {'drawn': (200, 50)};"
+        "import runpy; runpy.run_module('tests.commands', run_name='__main__')"
     )
     source = random.Random(seed)
     out = tmp_path / f"run{seed}"

@@ -1,6 +1,7 @@
-"""What test_distributed.py runs with mpiexec: python -m tests.training.mpi_job NAME.
+"""What test_distributed.py runs with mpiexec: python -m tests.training.mpi_job NAME ...
 
-Each function is what every process does. `same` is where it must come out.
+Each function is what every process does, one after another. `same` is where it must
+come out.
 """
 
 import os
@@ -139,21 +140,25 @@ def differing():
 
 def differing_kinds():
     """An optimizer of another kind, which has less to compare."""
-    with Group() as group:
-        model = made("VAE", {})
-        if group.rank:
-            model.optimizer = updates.SGDUpdate([model.theta], lr=1e-2)
+    group = Group()
+    model = made("VAE", {})
+    if group.rank:
+        model.optimizer = updates.SGDUpdate([model.theta], lr=1e-2)
+    said = r"fit: not as in process 0: optimizer in process 1, optimizer\."
+    with pytest.raises(ValueError, match=said):
         run(model, group=group)
 
 
 def drifting():
     """What no fact shows is found out at the end of the epoch."""
-    with Group() as group:
-        model = made("VAE", {})
+    group = Group()
+    model = made("VAE", {})
 
-        def drift(_):
-            model.theta[0] += group.rank
+    def drift(_):
+        model.theta[0] += group.rank
 
+    said = "fit: not as in process 0: the weights in process 1"
+    with pytest.raises(ValueError, match=said):
         run(model, group=group, callback=drift)
 
 
@@ -344,4 +349,6 @@ def unguarded():
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    for name in sys.argv[1:]:
+        print(f"{name} begins", file=sys.stderr, flush=True)
+        globals()[name]()

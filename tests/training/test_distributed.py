@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from scratchnet import byhand, models
+from scratchnet.cli.main import main
 from scratchnet.data.idx import read_idx
 from scratchnet.optim import Adam
 from scratchnet.training import checkpoint, fit
 from scratchnet.training.distributed import Group, GroupError
+from tests.commands import draw_nothing
 
 JOB = "tests.training.mpi_job"
 ROOT = Path(__file__).parent.parent.parent
@@ -47,40 +49,38 @@ def end(process, timeout=120):
     return process.returncode, out, err
 
 
+# What ends well in every process: one launch does all of it, one after another.
+ALL = [
+    "same", "layers", "resumed_shards", "exploding", "unguarded", "differing_kinds",
+    "drifting", "differing_in_all",
+]  # fmt: skip
+
+
 @needs_mpi
-@pytest.mark.parametrize("n", [2, 3])
-def test_n_processes_compute_what_one_does(n):
-    status, out, err = end(job(n, JOB, "same"))
-    assert status == 0, err
+@pytest.mark.parametrize(("n", "names"), [(2, ALL), (3, ["same"])])
+def test_n_processes_compute_what_one_does(n, names):
+    status, out, err = end(job(n, JOB, *names))
+    assert status == 0, err  # the last line of "... begins" is of what failed
     assert len(out.splitlines()) == 7 * 2 * n
 
 
-@needs_mpi
-@pytest.mark.parametrize(
-    "name", ["layers", "resumed_shards", "exploding", "unguarded", "differing_in_all"]
-)
-def test_the_same_in_all(name):
-    status, _, err = end(job(2, JOB, name))
-    assert status == 0, err
+# What ends the whole job, and what is said then.
+FAILING = {
+    "killed": ("Killed (signal 9)", "exited on signal 9"),
+    "failing": ("process 1 of 2: no room for more; this ends the job",),
+    "differing": ("fit: not as in process 0: model.encoder.0.W in process 1; all",),
+    "surprised": ('tests/training/mpi_job.py", line ',),
+}
 
 
 @needs_mpi
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("killed", "Killed (signal 9)|exited on signal 9"),
-        ("failing", "process 1 of 2: no room for more; this ends the job"),
-        ("differing", "fit: not as in process 0: model.encoder.0.W in process 1; all"),
-        ("differing_kinds", "not as in process 0: optimizer in process 1, optimizer."),
-        ("drifting", "fit: not as in process 0: the weights in process 1"),
-        ("surprised", 'tests/training/mpi_job.py", line '),
-    ],
-)
-def test_a_process_that_fails_ends_the_job(name, said):
+def test_a_process_that_fails_ends_the_job():
     began = time.monotonic()
-    status, out, err = end(job(2, JOB, name))
-    assert status != 0
-    assert any(one in out + err for one in said.split("|")), out + err
+    jobs = {name: job(2, JOB, name) for name in FAILING}
+    for name, process in jobs.items():
+        status, out, err = end(process)
+        assert status != 0, name
+        assert any(one in out + err for one in FAILING[name]), (name, out + err)
     assert time.monotonic() - began < 60
 
 
@@ -146,22 +146,23 @@ def outcome(folder):
 
 
 @needs_mpi
-def test_the_command_and_going_on_after_a_signal(tmp_path):
-    def arguments(folder):
-        return [*TRAIN, "4", "--out", str(tmp_path / folder)]
+def test_the_command_and_going_on_after_a_signal(tmp_path, monkeypatch, capsys):
+    """Of the three jobs the first draws its pictures."""
 
-    alone = subprocess.run(
-        [sys.executable, "-m", *arguments("alone")], cwd=ROOT, check=False
-    )
-    assert alone.returncode == 0
-    status, out, err = end(job(2, *arguments("two"), "--distributed"))
+    def arguments(folder):
+        return [*TRAIN[1:], "4", "--out", str(tmp_path / folder)]
+
+    draw_nothing(monkeypatch)
+    assert main(arguments("alone")) == 0
+    capsys.readouterr()
+    status, out, err = end(job(2, "scratchnet", *arguments("two"), "--distributed"))
     assert status == 0, err
     assert out.count("pictures in") == 1  # one speaks for all
     # In float32, after 24 steps.
     for name, a in outcome(tmp_path / "alone").items():
         np.testing.assert_allclose(outcome(tmp_path / "two")[name], a, atol=2e-4)
 
-    process = job(2, *arguments("stopped"), "--distributed")
+    process = job(2, "tests.commands", *arguments("stopped"), "--distributed")
     states = tmp_path / "stopped" / "checkpoints"
     while not list(states.glob("0*.npz")) and process.poll() is None:
         time.sleep(0.02)
@@ -169,9 +170,8 @@ def test_the_command_and_going_on_after_a_signal(tmp_path):
     status, _, err = end(process)
     assert status != 0
     assert "scratchnet: stopped; the state is in" in err
-    folder = str(tmp_path / "stopped")
-    again = job(2, "scratchnet", "train", "vae", "--distributed", "--resume", folder)
-    status, _, err = end(again)
+    again = ["train", "vae", "--distributed", "--resume", str(tmp_path / "stopped")]
+    status, _, err = end(job(2, "tests.commands", *again))
     assert status == 0, err
     for name, a in outcome(tmp_path / "two").items():
         np.testing.assert_array_equal(outcome(tmp_path / "stopped")[name], a)
