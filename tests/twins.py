@@ -107,7 +107,7 @@ def assert_no_allocation(step, limit):
     Below the limit are Python's own objects, and the 8192 numbers of the buffer by
     which NumPy broadcasts a row over the rows of a matrix.
     """
-    for _ in range(20):  # Python keeps something of functions that are called often
+    for _ in range(10):  # Python keeps something of functions that are called often
         step()
 
     def alive():
@@ -119,7 +119,7 @@ def assert_no_allocation(step, limit):
         before = alive()
         start = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
-        for _ in range(30):
+        for _ in range(8):
             step()
         peak = tracemalloc.get_traced_memory()[1]
         after = alive()

@@ -104,9 +104,11 @@ def test_fewer_rows_than_there_is_room_for(objective):
 
 @every_objective
 @every_part
-@pytest.mark.parametrize("output", ["linear", "sigmoid", "tanh"])
-def test_losses_and_gradients_three_ways(objective, r1, r2, packing, output):
+def test_losses_and_gradients_three_ways(objective, r1, r2, packing):
+    """Each objective with each output twice, each part with each output once."""
     x, z = data()
+    place = OBJECTIVES.index(objective) + PARTS.index((r1, r2, packing))
+    output = ("linear", "sigmoid", "tanh")[place % 3]
     options = {"objective": objective, "r1": r1, "r2": r2, "packing": packing}
     one, two = hand(output=output, **options), engine(output=output, **options)
     shake(one)
@@ -152,7 +154,8 @@ def test_losses_and_gradients_three_ways(objective, r1, r2, packing, output):
 
 @every_objective
 @every_part
-def test_the_same_weights_after_100_steps(objective, r1, r2, packing):
+def test_the_same_weights_after_many_steps(objective, r1, r2, packing):
+    steps = 100 if (r1, r2, packing) == PARTS[-1] else 20
     x = 0.5 + rng(1).random((40, 2))
     options = {"objective": objective, "r1": r1, "r2": r2, "packing": packing}
     one, two = hand(**options), engine(**options)
@@ -170,10 +173,10 @@ def test_the_same_weights_after_100_steps(objective, r1, r2, packing):
         ),
     ):
         history = fit_gan(
-            gan, x, steps=100, batch_size=12, rng=rng(4), noise=rng(5), every=30,
+            gan, x, steps=steps, batch_size=12, rng=rng(4), noise=rng(5), every=7,
             discriminator_steps=2, optimizers=optimizers, progress=False,
         )  # fmt: skip
-        assert history.steps == [30, 60, 90, 100]
+        assert history.steps == [*range(7, steps, 7), steps]
     still = {"discriminator.4.b"} if objective == "relativistic" else set()
     assert_same_state(one, two, start, still)
 

@@ -290,7 +290,7 @@ def test_float32_stays_float32(name, decoder):
 def test_a_step_allocates_no_array(name, decoder):
     # mu and log_var are halves of one matrix, and a call with them buffers each of its
     # three arguments; every array that a step uses is larger than that.
-    sizes, n = (450, 400, 240), 128
+    sizes, n = (250, 245, 240), 128
     x = samples(n, sizes[0], np.float32)
     options = {"k": 2} if name == "IWAE" else {}
     model = hand(
