@@ -7,6 +7,7 @@ and replays it from then on.
 
 import contextlib
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -45,14 +46,19 @@ every_run = pytest.mark.parametrize(
 both_kinds = pytest.mark.parametrize("kind", ["hand", "engine"])
 
 
+@cache
+def run_on_the_host(run, name, kind):
+    """Train once for all tests, which compare with it and change nothing of it."""
+    with device.the_host_alike():
+        return run(kind, name)
+
+
 @both_kinds
 @every_run
 def test_a_run_on_the_device_is_that_on_the_host(run, name, kind):
-    with device.the_host_alike():
-        here = run(kind, name)
     with device.use():
         there = run(kind, name)
-    assert_same(there, here)
+    assert_same(there, run_on_the_host(run, name, kind))
     if name in ("Autoencoder", "StackedAutoencoder", ""):  # what wants no noise
         assert_same(there, run(kind, name))
 
@@ -70,23 +76,20 @@ def test_a_run_may_go_on_where_it_did_not_begin(tmp_path, run, name, kind, first
             return run(kind, name, resume=Checkpoints(tmp_path).last())
 
     one, other = device.the_host_alike, device.use
-    with one():
-        whole = run(kind, name)
     if first == "device":
         one, other = other, one
     with one():
         begin()
     with other():
         end = go_on()
-    assert_same(end, whole)
+    assert_same(end, run_on_the_host(run, name, kind))
 
 
 @compiled.needs_compiler
 @both_kinds
 @every_run
 def test_a_run_with_the_kernels_in_c_is_the_same_but_for_rounding(run, name, kind):
-    with device.the_host_alike():
-        here, history, _ = run(kind, name)
+    here, history, _ = run_on_the_host(run, name, kind)
     with device.use(kernels=True):
         there, record, _ = run(kind, name)
     for key, a in here.items():
