@@ -98,7 +98,7 @@ def networks_experiment(seeds, rows):
 
 
 def test_right_float32_gradients_near_kinks_are_never_wrong():
-    assert networks_experiment(range(50), 4) >= 35
+    assert networks_experiment(range(30), 4) >= 21
 
 
 def test_a_gradient_that_is_small_beside_the_noise_is_not_called_zero():

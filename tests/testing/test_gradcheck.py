@@ -135,13 +135,13 @@ def test_misuse_is_an_error_that_says_so(call, error, message):
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_detects_on_tensors(order):
-    assert_detects(lambda x, W: np.tanh(x @ W), (DATA, WEIGHTS), order=order)
-    assert_detects(lambda x: np.abs(x) * x, X, order=order)
+    assert_detects(lambda x, W: np.tanh(x @ W), (DATA[:3], WEIGHTS), order=order)
+    assert_detects(lambda x: np.abs(x) * x, X[:2], order=order)
 
 
 def test_detects_on_pairs():
     assert_detects((mean_squared, mean_squared_gradient), WEIGHTS)
-    assert_detects((functions.softmax, softmax_vjp), X, oracle="ridders")
+    assert_detects((functions.softmax, softmax_vjp), X[:2], oracle="ridders")
     x, f, gradient = needle("analytic", 3)
     assert_detects((f, gradient), x)
 

@@ -113,9 +113,7 @@ def assert_same(one, two):
 @pytest.mark.parametrize("kind", ["hand", "engine"])
 @pytest.mark.parametrize(("run", "name"), RUNS, ids=lambda x: getattr(x, "__name__", x))
 @pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_run_stopped_anywhere_ends_as_if_it_was_not(
-    tmp_path, run, name, kind, apart
-):
+def test_a_run_stopped_anywhere_ends_as_if_it_was_not(tmp_path, run, name, kind, apart):
     """After each step by hand, by the engine after every third: an epoch has four."""
     whole = run(kind, name)
     apart = 1 if kind == "hand" else apart
