@@ -6,12 +6,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before NumPy is imported. The matrices here are small: a second thread gains nothing,
 # and where another program has the other core, waiting for it costs twentyfold.
 for library in ("OPENBLAS", "MKL", "OMP"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# Hypothesis fails an example that takes 0.2 s, as reading a damaged file may where the
+# other cores are busy: no test depends on time.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_collection_finish():
