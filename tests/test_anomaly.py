@@ -16,6 +16,7 @@ from scratchnet.kernels import activations
 from scratchnet.tensor import Tensor
 from scratchnet.training import fit
 from scratchnet.training.checkpoint import Checkpoints, Stopped
+from tests.helpers import rng
 from tests.training import test_resume
 from tests.training.test_resume import (
     NETS,
@@ -25,7 +26,6 @@ from tests.training.test_resume import (
     StopAfter,
     X,
     layers,
-    rng,
 )
 
 

@@ -38,14 +38,11 @@ from scratchnet.data import corruption, deer, digits, filters, idx, mixtures
 from scratchnet.kernels import activations, initializers, updates
 from scratchnet.tensor import Tensor
 from scratchnet.training import checkpoint
+from tests.helpers import rng
 
 matplotlib.use("agg")
 PACKAGE = str(Path(scratchnet.__file__).parent)
 D, C = 6, 2
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
 
 
 X = rng(1).random((12, D))

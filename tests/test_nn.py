@@ -23,10 +23,7 @@ from scratchnet.nn import (
 )
 from scratchnet.testing import gradcheck
 from scratchnet.training import checkpoint
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from tests.helpers import rng
 
 
 def parameter(*shape):

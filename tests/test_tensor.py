@@ -44,6 +44,7 @@ from scratchnet import (
 from scratchnet.graph import Node, plain
 from scratchnet.nn import Module
 from scratchnet.table import TABLE, apply, load, name_of, nondifferentiable
+from tests.helpers import rng
 
 
 def leaf(values, name=None):
@@ -1934,10 +1935,6 @@ def objects(t):
     a = np.empty(2, object)
     a[0], a[1] = t[0], t[1]
     return a
-
-
-def rng():
-    return np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("way", LOSSES)

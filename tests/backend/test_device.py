@@ -26,6 +26,7 @@ from tests.cases import CASES, Draw
 from tests.cli.test_resume import COMMON
 from tests.cli.test_resume import RUNS as COMMANDS
 from tests.commands import draw_nothing
+from tests.helpers import rng
 from tests.training.test_resume import (
     NETS,
     RUNS,
@@ -37,7 +38,6 @@ from tests.training.test_resume import (
     assert_same,
     descend,
     play,
-    rng,
 )
 
 every_run = pytest.mark.parametrize(

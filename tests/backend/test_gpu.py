@@ -17,7 +17,7 @@ from scratchnet.backend.philox import Stream
 from scratchnet.kernels import activations, buffers, schedules
 from tests.backend import device
 from tests.backend.test_device import every_run
-from tests.training.test_resume import rng
+from tests.helpers import rng
 
 # How far a factor is rounded: half a unit in its last place; or cut off, to 11 digits.
 FLOAT32, TF32 = 2**-24, 2**-10

@@ -14,10 +14,7 @@ from scratchnet.data.corruption import (
     SaltAndPepper,
     koschmieder,
 )
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+from tests.helpers import rng
 
 
 def deep(corruption, x, source):

@@ -9,15 +9,12 @@ from hypothesis import strategies as st
 
 from scratchnet.data import deer as module
 from scratchnet.data.deer import EYE, FOCAL, HILLS, RANGE, SKY, Scenes, draw_scenes
+from tests.helpers import rng
 
 FINE = 96  # pixels: enough to measure lengths to about 0.02 sides
 ONE_EACH = (
     "horizon", "distance", "place", "facing", "turn", "look", "neck", "stride",
 )  # fmt: skip
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 @pytest.fixture(scope="module")

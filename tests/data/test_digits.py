@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from scratchnet.data import digits as module
 from scratchnet.data.digits import LIMIT, RANGE, STYLES, Digits, draw_digits
+from tests.helpers import rng
 
 FINE = 112  # pixels: enough to measure lengths to about 0.01 sides
 TEN = np.repeat(np.arange(10), 6)  # every digit, six times
@@ -20,10 +21,6 @@ PLAIN = {
     "slant": 0,
     "shift": (0, 0),
 }
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def plain(**changed: object) -> Digits:

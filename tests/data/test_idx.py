@@ -28,7 +28,7 @@ from scratchnet.data.idx import (
     load_mnist,
     read_idx,
 )
-from tests.mutations import mutate
+from tests.helpers import mutate
 
 MIB = 2**20
 CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}

@@ -13,10 +13,7 @@ from scratchnet.data.mixtures import (
     swiss_roll,
     two_moons,
 )
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from tests.helpers import rng
 
 
 def test_the_density_of_one_gaussian_is_the_formula():

@@ -32,12 +32,9 @@ from scratchnet.runs import Folder
 from scratchnet.training import fit
 from scratchnet.training.checkpoint import State
 from tests.backend import device
+from tests.helpers import rng
 
 X = np.random.default_rng(0).random((60, 5), np.float32)
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
 
 
 # --- Jobs ---------------------------------------------------------------------------

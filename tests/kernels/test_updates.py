@@ -9,7 +9,7 @@ import pytest
 
 from scratchnet import checks
 from scratchnet.kernels import activations, buffers, schedules, updates
-from tests.twins import assert_no_allocation
+from tests.helpers import assert_no_allocation
 
 # Three steps of Adam worked by hand: lr 0.1, β1 0.9, β2 0.999, p = 1 and the gradients
 # 0.5, -0.25, 1. For instance the second:

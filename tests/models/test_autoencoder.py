@@ -9,8 +9,8 @@ import pytest
 
 from scratchnet import Tensor, byhand, models, nn, optim
 from scratchnet.kernels import initializers, schedules
-from tests import twins
-from tests.twins import (
+from tests import helpers
+from tests.helpers import (
     assert_close,
     assert_every_equation_is_cited,
     assert_imports_no_engine,
@@ -45,7 +45,7 @@ every_update = pytest.mark.parametrize(
 
 
 def samples(n=9, d=SIZES[0], dtype=np.float64):
-    return twins.samples(n, d, dtype)
+    return helpers.samples(n, d, dtype)
 
 
 def hand(activation="tanh", loss="squared", output="sigmoid", sizes=SIZES, **kwargs):

@@ -8,7 +8,7 @@ import pytest
 
 from scratchnet import Tensor, byhand, models, optim, twins
 from scratchnet.training import fit, fit_gan
-from tests.twins import (
+from tests.helpers import (
     assert_close,
     assert_every_equation_is_cited,
     assert_imports_no_engine,

@@ -17,7 +17,7 @@ import pytest
 from scratchnet import byhand
 from scratchnet.byhand import autoencoder, denoising, gan, iwae, mlp, stacked, vae
 from scratchnet.kernels import activations
-from tests.twins import noise, rng, samples, shake
+from tests.helpers import noise, rng, samples, shake
 
 HEADING = "\nThe step in plain NumPy\n"
 LR = 0.1

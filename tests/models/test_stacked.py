@@ -6,7 +6,7 @@ import pytest
 from scratchnet import byhand, models, optim
 from scratchnet.data.corruption import Fog
 from scratchnet.training import fit, pretrain
-from tests.twins import (
+from tests.helpers import (
     assert_close,
     assert_imports_no_engine,
     assert_no_allocation,

@@ -8,10 +8,7 @@ from scratchnet.models.supervised import Classifier, Regressor
 from scratchnet.optim import Adam
 from scratchnet.testing import gradcheck
 from scratchnet.training import fit
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from tests.helpers import rng
 
 
 def train(model, x, y, epochs):

@@ -8,7 +8,7 @@ import pytest
 from scratchnet import byhand, models, nn, optim
 from scratchnet.graph import plain
 from scratchnet.training import fit
-from tests.twins import (
+from tests.helpers import (
     assert_close,
     assert_every_equation_is_cited,
     assert_imports_no_engine,

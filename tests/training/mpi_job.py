@@ -21,6 +21,7 @@ from scratchnet.kernels import initializers, schedules, updates
 from scratchnet.training import distributed, fit, pretrain
 from scratchnet.training.checkpoint import Checkpoints
 from scratchnet.training.distributed import Group
+from tests.helpers import rng
 
 D, N = 6, 49  # the last of the minibatches of 16 has one row: some have none
 X = np.random.default_rng(1).random((N, D))
@@ -31,10 +32,6 @@ SYSTEMS = {
 }  # fmt: skip
 KINDS = [(name, options) for name, options in SYSTEMS.items()]
 KINDS += [(name, {"decoder": "gaussian"}) for name in ("VAE", "IWAE")]
-
-
-def rng(seed):
-    return np.random.default_rng(seed)
 
 
 def made(name, options):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scratchnet.training import checkpoint
-from tests.mutations import mutate
+from tests.helpers import mutate
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 
 from scratchnet import byhand, models, optim
 from scratchnet.training import fit, fit_gan
-from tests.training.test_resume import NETS, RUNS, assert_same, rng
+from tests.helpers import rng
+from tests.training.test_resume import NETS, RUNS, assert_same
 
 X = rng(1).random((40, 6))
 

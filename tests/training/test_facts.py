@@ -16,15 +16,12 @@ import pytest
 from scratchnet import byhand, models, nn, optim
 from scratchnet.data.corruption import Fog, Gaussian, Masking
 from scratchnet.training.facts import described, generators_of
+from tests.helpers import rng
 
 ROOT = Path(__file__).parent.parent.parent
 SIZES = (6, 5, 4, 2)
 X = np.random.default_rng(1).random((12, 6), np.float32)
 LEVEL = 0.5  # a global that `reads_a_global` reads
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
 
 
 def systems():

@@ -10,16 +10,13 @@ from scratchnet.data.corruption import Masking
 from scratchnet.kernels import schedules
 from scratchnet.training import checkpoint, fit, fit_gan, pretrain
 from scratchnet.training.checkpoint import Checkpoints, State, Stopped
+from tests.helpers import rng
 
 D = 6
 X = np.random.default_rng(1).random((50, D))
 RATE = schedules.cosine_decay(1e-2, 40)
 SIZES = (D, 5, 4, 2)
 NETS = {"generator": (3, 5, D), "discriminator": (D, 5, 1)}
-
-
-def rng(seed):
-    return np.random.default_rng(seed)
 
 
 SYSTEMS = {

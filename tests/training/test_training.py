@@ -13,10 +13,7 @@ from scratchnet.nn import Module
 from scratchnet.optim import SGD, Adam
 from scratchnet.training import History, fit
 from scratchnet.training.checkpoint import Checkpoints, save
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from tests.helpers import rng
 
 
 def samples(n=50, d=6, dtype=np.float64):

@@ -1,4 +1,4 @@
-"""What every system is held to, written twice as it is: by hand and with the engine."""
+"""What tests share: draws, damaged files, and what both twins of a system are held to."""
 
 import ast
 import inspect
@@ -20,6 +20,27 @@ def samples(n, d, dtype=np.float64, seed=1):
 
 def noise(*shape, dtype=np.float64, seed=2):
     return rng(seed).standard_normal(shape).astype(dtype)
+
+
+def mutate(data, source):
+    """Damage a file: change, cut out, put in or repeat some of its bytes."""
+    data = bytearray(data)
+    for _ in range(source.choice([1, 1, 1, 2, 5])):
+        at = source.randrange(len(data))
+        how = source.randrange(5)
+        if how == 0:
+            data[at] ^= 1 << source.randrange(8)
+        elif how == 1:
+            data[at] = source.choice([0, 1, 127, 128, 255])
+        elif how == 2:
+            del data[at : at + source.choice([1, 4, 100])]
+        elif how == 3:
+            data[at:at] = bytes(source.randrange(256) for _ in range(4))
+        else:
+            data[at:at] = data[at : at + 40]
+        if not data:
+            break
+    return bytes(data)
 
 
 def assert_close(a, b, rtol):
