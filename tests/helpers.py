@@ -1,4 +1,4 @@
-"""What tests share: draws, damaged files, and what both twins of a system are held to."""
+"""What tests share: draws, damaged files, what both twins of a system are held to."""
 
 import ast
 import inspect

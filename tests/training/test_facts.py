@@ -200,7 +200,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("pair", VALUES, ids=str)
+@pytest.mark.parametrize("pair", VALUES, ids=lambda p: type(p[0]).__name__)
 def test_a_difference_anywhere_in_a_corruption_is_seen(pair):
     for made in (Called, holding, lambda v: Called([v, {"k": (v, 1)}])):
         one, other = (described(part=made(value)) for value in pair)
