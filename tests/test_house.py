@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,17 +45,25 @@ ASIDE = {
 STANDARD = set(sys.stdlib_module_names)
 
 
+@cache
 def modules():
-    """Yield for each file its part of the house and the parts that it imports."""
+    """Return for each file its part of the house and the parts that it imports."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         if part != "__init__":
-            yield path, part, imports(path)
+            found.append((path, part, imports(path)))
+    return found
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text())
 
 
 def statements(path):
     """Yield what runs of a file, not what only type checkers read."""
-    waiting = [ast.parse(path.read_text())]
+    waiting = [tree_of(path)]
     while waiting:
         node = waiting.pop()
         yield node
@@ -90,7 +99,7 @@ def test_every_file_has_its_place():
 
 
 @pytest.mark.parametrize(
-    ("path", "part", "names"), list(modules()), ids=lambda x: getattr(x, "name", "")
+    ("path", "part", "names"), modules(), ids=lambda x: getattr(x, "name", "")
 )
 def test_a_file_imports_from_lower_floors_only(path, part, names):
     if part in ASIDE:
@@ -294,7 +303,7 @@ def sizes(path):
     text = path.read_text()
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     code = {token.start[0] for token in tokens if token.type not in SILENT}
-    tree = ast.parse(text)
+    tree = tree_of(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             if isinstance(node.value.value, str):
