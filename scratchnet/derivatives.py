@@ -9,6 +9,12 @@ A rule is plain NumPy on its arguments. Given arrays it returns an array; given 
 it is recorded, and so second and higher derivatives need no rows. Both are annotated
 `Any`: NumPy's annotations say that its functions of Tensors return arrays.
 
+One g is enough, for matrices too. The Jacobian of y by x has an entry dy_i/dx_j for
+each pair of entries. L is one number, so the chain rule needs only the row vector g
+times the Jacobian, dL/dx_j = Σ_i g_i dy_i/dx_j: the vector-Jacobian product. A rule
+computes this product and never builds the Jacobian. That of matmul is derived in
+byhand/mlp.py, equations (3) and (5).
+
 Functions that are made of others (np.split, np.einsum, ...) are in compositions.py.
 
 Where a derivative does not exist, a convention stands in, the same in all rows:
@@ -363,6 +369,7 @@ def swap(x: Any) -> Any:
     return np.swapaxes(x, -1, -2)
 
 
+# For matrices: dL/da = g bᵀ and dL/db = aᵀ g, derived in byhand/mlp.py, (5) and (3).
 def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return np.expand_dims(g, -1) * b

@@ -1,7 +1,7 @@
 """Backpropagation: a network of dense layers and its gradient, derived on paper.
 
-Every system here is made of such networks; its own file has what is special to it, and
-counts its equations on from (6).
+Every system here is made of such networks. Each system's file derives the rest and
+continues the numbering of the equations after (6).
 
 
 The network
@@ -11,28 +11,33 @@ Rows are samples: h_0 is (n, d_0). Layer k = 1, ..., L computes
     a_k = h_{k-1} W_k + b_k                       (n, d_k)               (1)
     h_k = f_k(a_k)                                (n, d_k)               (2)
 
-with f_k an activation, entry by entry: the same f in all layers but the last, whose
-h_L = a_L unless it is said otherwise.
+where the activation f_k is applied entry by entry. All layers but the last have the
+same f; the last is linear, h_L = a_L, unless stated otherwise.
 
 
 Its gradient
 
-Some Loss depends on h_L, and dLoss/dh_L is known. Write δ_k for dLoss/da_k, of the
-shape of a_k. (1) in full is a_ic = Σ_j h_ij W_jc + b_c. There W_jc occurs once for
-every sample i, with the factor h_ij; b_c likewise, with the factor 1; h_ij occurs once
-for every column c, with the factor W_jc. By the chain rule, a sum over all places
-where each occurs:
+The Loss depends on h_L, and dLoss/dh_L is known. Write δ_k for dLoss/da_k; it has the
+shape of a_k. In full, (1) is a_ic = Σ_j h_ij W_jc + b_c. In it, W_jc occurs once for
+each sample i, with the factor h_ij; b_c occurs once for each i, with the factor 1; and
+h_ij occurs once for each column c, with the factor W_jc. The chain rule sums over all
+these places:
 
     dLoss/dW_jc = Σ_i h_ij δ_ic    that is   dLoss/dW_k = h_{k-1}ᵀ δ_k   (3)
     dLoss/db_c  = Σ_i δ_ic         that is   dLoss/db_k = 1ᵀ δ_k         (4)
     dLoss/dh_ij = Σ_c δ_ic W_jc    that is   dLoss/dh_{k-1} = δ_k W_kᵀ   (5)
 
-and by (2), entry by entry,
+This is why one δ_k is enough. The Jacobian of a_k by W_k has n d_k rows and
+d_{k-1} d_k columns, nearly all of its entries 0. But the Loss is one number, so the
+chain rule needs only the vector δ_k times this Jacobian: the vector-Jacobian product.
+(3) to (5) are such products, and no Jacobian is built.
+
+By (2), entry by entry,
 
     δ_k = dLoss/dh_k ⊙ f_k'(a_k)                                         (6)
 
-From k = L down to 1, that is backpropagation. At k = 1, (5) is left out where nobody
-needs dLoss/dh_0. f' can be written through h = f(a), so that a need not be kept:
+Backpropagation is (6) and (3 to 5) for k = L down to 1. At k = 1, (5) is skipped
+unless dLoss/dh_0 is needed. f' can be computed from h = f(a), so a need not be kept:
 
     f             f'(a)
     linear        1
@@ -46,8 +51,8 @@ f and f' are in kernels/activations.py.
 
 The step in plain NumPy
 
-Two layers, with f = tanh in the first. x is h_0; dh2 stands for dLoss/dh_2, which is
-known; delta1 and delta2 are δ_1 and δ_2.
+Two layers, with f = tanh in the first. x is h_0; dh2 is the known dLoss/dh_2; delta1
+and delta2 are δ_1 and δ_2.
 
     h1 = np.tanh(x @ W1 + b1)                                  # (1), (2)
     h2 = h1 @ W2 + b2                                          # (1), (2)
@@ -64,10 +69,10 @@ known; delta1 and delta2 are δ_1 and δ_2.
 
 The memory
 
-Everything that a step writes is allocated once. h_k takes the place of a_k, and δ_k
-that of dLoss/dh_k. The memory for δ_k is free until the way back, and is scratch until
-then. (4) is a sum over samples; a product with a row of ones is the faster way to it,
-on a GPU by far.
+All memory that a step writes is allocated once. h_k overwrites a_k, and δ_k overwrites
+dLoss/dh_k. The memory of δ_k serves as scratch until the backward pass needs it. (4) is
+a sum over samples; it is computed as the product with a row of ones, which is faster,
+especially on a GPU.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,7 +88,7 @@ from scratchnet.kernels import activations, initializers
 def shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a network's parameters by name, "NAME.0.W" first.
 
-    The engine counts the activations between its layers too, hence the even numbers.
+    The numbers are even because the engine counts the activations as layers too.
     """
     found: dict[str, tuple[int, ...]] = {}
     for k in range(1, len(sizes)):
@@ -93,23 +98,23 @@ def shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
 
 
 class MLP:
-    """A multilayer perceptron that writes into memory which it allocated once.
+    """A multilayer perceptron that allocates its memory once.
 
     Args:
-        name: its parameters are "NAME.0.W", "NAME.0.b", "NAME.2.W", ...
+        name: the parameters are called "NAME.0.W", "NAME.0.b", "NAME.2.W", ...
         sizes: columns of h_0, h_1, ..., h_L.
-        parameters: views to read the W and b from, by name.
-        gradients: views to write dLoss/dW and dLoss/db to, by name.
-        rows: the most samples at once.
-        dtype: of everything.
+        parameters: views of all W and b, by name; read.
+        gradients: views for all dLoss/dW and dLoss/db, by name; written.
+        rows: the largest number of samples in one call.
+        dtype: of all arrays.
         activation: f, of the hidden layers.
         last: f_L.
-        inputs: whether `backward` will be asked for dLoss/dh_0.
+        inputs: whether `backward` can compute dLoss/dh_0.
 
     Attributes:
-        W, b, dW, db: lists with a gap at 0, so that W[k] is the W_k of the derivation.
-        h: h_0, ..., h_L of the last `forward`; `backward` uses up all but h_0.
-        delta: memory for dLoss/dh_0 (or None), δ_1, ..., δ_L of as many samples.
+        W, b, dW, db: lists with None at 0, so that W[k] is W_k of the derivation.
+        h: h_0, ..., h_L of the last `forward`; `backward` overwrites all but h_0.
+        delta: memory for dLoss/dh_0 (or None), δ_1, ..., δ_L of the same samples.
 
     """
 
@@ -137,7 +142,7 @@ class MLP:
         def buffer(k: int) -> Array:
             return backend.empty((rows, sizes[k]), dtype)
 
-        # For the most samples; h and delta are the parts that this batch uses.
+        # These have room for `rows` samples; h and delta are the parts in use.
         self._h: list[Array] = [None, *(buffer(k) for k in range(1, L + 1))]
         first = buffer(0) if inputs else None
         self._delta: list[Array] = [first, *(buffer(k) for k in range(1, L + 1))]
@@ -148,31 +153,31 @@ class MLP:
     def initialize(
         self, rng: np.random.Generator, init: initializers.Initializer
     ) -> None:
-        """Draw every W, layer by layer; every b stays at zero."""
+        """Draw each W, layer by layer; each b stays at zero."""
         for W in self.W[1:]:
             W[...] = backend.asarray(init(rng, W.shape, W.dtype))
 
-    # Other names for the same memory, each for one purpose.
+    # Other names for the same memory, one for each purpose.
 
     @property
     def dh(self) -> Array:
-        """Memory for dLoss/dh_L, which `backward` may be given; δ_L takes its place."""
+        """Memory for dLoss/dh_L, to pass to `backward`, which writes δ_L over it."""
         return self.delta[self.L]
 
     @property
     def scratch(self) -> list[Array]:
-        """Memory of the shapes of h_0 (or None), ..., h_L: that of `delta`.
+        """Free memory in the shapes of h_0 (or None), ..., h_L: that of `delta`.
 
-        It is free from `forward` until `dh` is written, and after `backward`, but for
-        the dLoss/dh_0 that it returned.
+        It is free from `forward` until `dh` is written. After `backward` it is free
+        again, except for the dLoss/dh_0 that `backward` returned.
         """
         return self.delta
 
     @property
     def slopes(self) -> list[Array]:
-        """After `backward`, f'(a_k) at k = 1, ..., L - 1, if f is relu or leaky_relu.
+        """f'(a_k), k = 1, ..., L - 1, after `backward`; for relu and leaky_relu alone.
 
-        It is in the memory of `h`.
+        `backward` computes f'(a_k) in the memory of h_k, so this is the list `h`.
         """
         return self.h
 
@@ -194,13 +199,17 @@ class MLP:
     ) -> Array:
         """Compute the gradients from `dh` = dLoss/dh_L (n, d_L), which it overwrites.
 
+        It overwrites h_1, ..., h_L too. For relu and leaky_relu, h_k then holds
+        f'(a_k); see `slopes`.
+
         Args:
-            dh: memory of its own, or the attribute `dh`.
-            parameters: compute dW and db, (3) and (4).
-            inputs: compute dLoss/dh_0, (5) at k = 1; the constructor was told so.
+            dh: an array that shares no memory with this network, or the attribute `dh`.
+            parameters: whether to compute dW and db, (3) and (4).
+            inputs: whether to compute dLoss/dh_0, (5) at k = 1; the constructor needs
+                inputs=True for it.
 
         Returns:
-            dLoss/dh_0 (n, d_0) or None. h_1, ..., h_L are used up; see `slopes`.
+            dLoss/dh_0 (n, d_0), or None without `inputs`.
 
         """
         h, W, delta = self.h, self.W, self.delta
