@@ -1,12 +1,13 @@
 """The importance-weighted autoencoder with its backward pass derived on paper.
 
-Read it after vae.py, whose equations (7) to (10) it shares, and beside models/iwae.py.
+Read vae.py first: equations (7) to (10) are there, and so is the sigmoid s. The same
+system, differentiated by the engine, is in models/iwae.py.
 
 
 The model (Burda et al. 2016)
 
-It is the VAE with a tighter bound: k draws of z for each sample x_i, and the mean of
-their importance weights inside the logarithm. For draw j,
+It is the VAE with a tighter bound: each sample x_i has k draws of z, and the logarithm
+is taken of the mean of their importance weights. For draw j,
 
     z_ij = mu_i + σ_i ⊙ ε_ij                                             (18)
     log w_ij = log p(x_i | z_ij) + log N(z_ij; 0, 1) - log N(z_ij; mu_i, σ_i²)
@@ -19,7 +20,7 @@ with sums over the c columns of the code. The loss is (equation 8 there)
 
     Loss = - 1/n Σ_i log 1/k Σ_j w_ij                                    (20)
 
-For k = 1 it is that of the VAE, with the KL divergence estimated and not computed.
+For k = 1 it is the loss of the VAE, with an estimate of the KL divergence.
 
 
 The gradient
@@ -29,17 +30,18 @@ log Σ exp is the softmax:
 
     dLoss/dlog w_ij = - 1/n w̃_ij                                         (21)
 
-So each draw's own gradient counts by its weight (equation 14 there). The decoder sees
-all draws as rows, n k of them:
+So the gradient of each draw counts by its weight (equation 14 there). All n k draws are
+rows for the decoder:
 
-    dLoss/da = w̃/n (σ(a) - x)                                            (22)
+    dLoss/da = w̃/n (s(a) - x)                                            (22)
 
-or, Gaussian, w̃/n e^-λ e, with dLoss/dλ = 1/2 (d - 1/n Σ w̃_ij e^-λ ‖e_ij‖²), and (3 to
-6) lead to the part of dLoss/dz that comes through it (23). z occurs once more in (19):
+For a Gaussian decoder it is w̃/n e^-λ e, with dLoss/dλ = 1/2 (d - 1/n Σ w̃_ij e^-λ
+‖e_ij‖²). (3 to 6) give the part of dLoss/dz that comes through the decoder (23). z also
+occurs in (19):
 
     dLoss/dz_ij = (23) + 1/n w̃_ij z_ij                                   (24)
 
-mu_i and log_var_i occur in every draw (18), and log_var_i in (19) itself, where the
+mu_i and log_var_i occur in every draw (18). log_var_i also occurs in (19), where the
 weights add up to 1:
 
     dLoss/dmu_i      = Σ_j dLoss/dz_ij                                   (25)
@@ -48,7 +50,7 @@ weights add up to 1:
 
 The step in plain NumPy
 
-A Bernoulli decoder, and no hidden layers: the encoder has W1, b1, the decoder W2, b2.
+A Bernoulli decoder and no hidden layers: the encoder has W1, b1, the decoder W2, b2.
 The noise eps is (n, k, c).
 
     mu, log_var = np.split(x @ W1 + b1, 2, axis=1)             # (7)
@@ -88,11 +90,11 @@ class IWAE(twins.ImportanceWeighted, VAE):
 
     Args:
         sizes: as for `VAE`.
-        k: how many draws there are of each code.
-        **options: as for `VAE`; β has no place in this bound.
+        k: the number of draws of each code.
+        **options: as for `VAE`; this bound has no β.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -102,9 +104,9 @@ class IWAE(twins.ImportanceWeighted, VAE):
         super().__init__(sizes, k=k, **options)
         n, c = self.batch_size, self.sizes[-1]
         self._log_w = backend.empty((n, k), self.dtype)
-        self._weight = self._log_w  # w̃ takes the place of log w
+        self._weight = self._log_w  # w̃ overwrites log w
         self._largest = backend.empty((n, 1), self.dtype)
-        self._total = self._largest  # Σ w takes the place of the largest log w
+        self._total = self._largest  # Σ w overwrites the largest log w
         self._log_totals = backend.zeros((), self.dtype)
         self._errors = backend.empty((n, k), self.dtype)
         self._code_terms = backend.empty((n, k, c), self.dtype)  # of (19)
@@ -145,7 +147,7 @@ class IWAE(twins.ImportanceWeighted, VAE):
 
         largest, weight, total = self._largest[:n], self._weight[:n], self._total[:n]
         np.max(log_w, axis=1, keepdims=True, out=largest)
-        np.subtract(log_w, largest, out=log_w)  # before exp, which could overflow
+        np.subtract(log_w, largest, out=log_w)  # so that exp cannot overflow
         np.sum(largest, out=self._loss)
         np.exp(log_w, out=weight)
         np.sum(weight, axis=1, keepdims=True, out=total)
@@ -159,7 +161,7 @@ class IWAE(twins.ImportanceWeighted, VAE):
         return self._loss
 
     def _log_p(self, a: Array, x: Array, out: Array) -> None:
-        """Write log p(x | z) of each draw to out (n, k), and (σ(a) - x) to dh."""
+        """Write log p(x | z) of each draw to out (n, k), and s(a) - x to dh."""
         n, k, d = a.shape
         da = self.decoder.dh.reshape(a.shape)
         if not self.gaussian:
@@ -167,9 +169,9 @@ class IWAE(twins.ImportanceWeighted, VAE):
             activations.cross_entropy(a, x, out, da, terms)  # (10), (22)
             np.negative(out, out=out)  # (10)
             return
-        e = da  # dLoss/da takes the place of e
+        e = da  # dLoss/da overwrites e
         np.subtract(a, x, out=e)
-        square = a  # the same memory: a is not needed any more
+        square = a  # the same memory: a is no longer needed
         np.multiply(e, e, out=square)
         np.sum(square, axis=2, out=out)
         np.negative(self._lam, out=self._precision)
@@ -183,7 +185,7 @@ class IWAE(twins.ImportanceWeighted, VAE):
         np.multiply(e, self._precision, out=da)  # (22)
 
     def backward(self) -> None:
-        """Compute the gradients at what `forward` left, and use that up."""
+        """Compute the gradients after `forward`, and overwrite what it computed."""
         n, k, c = self.eps.shape
         whole = self._whole(n)
         weight = self._weight[:n]

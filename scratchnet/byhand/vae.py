@@ -1,71 +1,100 @@
 """The variational autoencoder with its backward pass derived on paper.
 
-Read it beside models/vae.py, which is the same system differentiated by the engine.
-Equations (1) to (6) are those of mlp.py.
+Read it together with models/vae.py, the same system differentiated by the engine.
+Equations (1) to (6) are in mlp.py. σ is a standard deviation, σ = exp(log_var / 2); the
+sigmoid is written s(a).
 
 
 The model (Kingma & Welling 2014)
 
-The code z of a sample has the prior N(0, 1) in each of its c columns, and p(x | z)
-is what the decoder says. The encoder approximates p(z | x) by a Gaussian q(z | x). It
-is a network (1, 2) whose last layer has 2c columns: mu, and the logarithm of the
-variance, which may take any value,
+The code z of a sample has the prior p(z) = N(0, 1) in each of its c columns, and the
+decoder gives p(x | z). The encoder approximates the posterior p(z | x) by a Gaussian
+q(z | x). It is a network (1, 2) whose last layer has 2c columns: mu, and the logarithm
+of the variance, which may take any value,
 
     [mu, log_var] = encoder(x)                    (n, 2c)                (7)
 
-A draw from q is written as a function of mu, log_var and of noise ε from N(0, 1) that
-depends on nothing (the reparameterisation, section 2.4): with σ = exp(log_var / 2),
+A draw z from q is computed from mu, log_var and noise ε from N(0, 1), which depends on
+no parameter (the reparameterisation, section 2.4): with σ = exp(log_var / 2),
 
     z = mu + σ ⊙ ε                                (n, c)                 (8)
     a = decoder(z)                                (n, d)                 (9)
 
-A Bernoulli decoder's a are logits: with x in [0, 1],
+Of a Bernoulli decoder, a are logits. With x in [0, 1] and the sigmoid s,
 
-    -log p(x | z) = Σ_j -x_j log σ(a_j) - (1 - x_j) log(1 - σ(a_j))      (10)
+    -log p(x | z) = Σ_j -x_j log s(a_j) - (1 - x_j) log(1 - s(a_j))      (10)
 
-A Gaussian decoder's are means, of variance e^λ in all columns, λ being a parameter:
+Of a Gaussian decoder, a are means. All columns have the variance e^λ; λ is a parameter.
 
     -log p(x | z) = 1/2 Σ_j (e_j² e^-λ + λ + log 2π),   e = a - x        (10')
 
-The KL divergence of q from the prior has a closed form (appendix B),
+
+The loss is a bound
+
+log p(x) is the logarithm of an integral over all z. Write it as a mean over q, and move
+the logarithm inside the mean: it is concave, so that makes it smaller (Jensen).
+
+    log p(x) = log ∫ p(x | z) p(z) dz = log E_q[p(x | z) p(z) / q(z | x)]
+             ≥ E_q[log p(x | z) + log p(z) - log q(z | x)]
+             = E_q[log p(x | z)] - KL(q(z | x) ‖ p(z))
+
+The last line is the evidence lower bound (ELBO). It is below log p(x) by
+KL(q(z | x) ‖ p(z | x)), so it is tight where q is the posterior. Its KL divergence has
+a closed form; for one column, with E_q[z²] = mu² + σ² and E_q[(z - mu)²] = σ²,
+
+    KL = E_q[log q(z | x) - log p(z)]
+       = E_q[-1/2 log σ² - (z - mu)² / 2σ² + z² / 2]       the log 2π cancel
+       = 1/2 (-log_var - 1 + mu² + σ²)
+
+The columns are independent, so their divergences add up:
 
     KL = 1/2 Σ_j (mu_j² + exp(log_var_j) - 1 - log_var_j)                (11)
 
-and the loss is, for β = 1, the negative of the bound on log p(x) (equation 10 there),
+The first term of the ELBO is estimated by one draw z. For β = 1 the loss is minus the
+ELBO (equation 10 there), averaged over the samples:
 
     Loss = 1/n Σ_i (-log p(x_i | z_i) + β KL_i)                          (12)
 
 
 The gradient
 
-Of the first term: as for the autoencoder's cross-entropy, and for the Gaussian at once,
+The first term is derived as the autoencoder's cross-entropy is; with e^-λ for a
+Gaussian decoder:
 
-    dLoss/da = 1/n (σ(a) - x)                                            (13)
+    dLoss/da = 1/n (s(a) - x)                                            (13)
     dLoss/da = 1/n e^-λ e                                                (13')
     dLoss/dλ = 1/2 (d - 1/n e^-λ Σ_i Σ_j e_ij²)                          (13")
 
-and backpropagation (3 to 6) leads through the decoder to
+Backpropagation (3 to 6) through the decoder gives
 
     dLoss/dz                                                             (14)
 
-Here is what the reparameterisation is for: in (8) the noise is a constant, and z has
-derivatives by mu and by log_var like any other function of them,
+Now the reparameterisation is needed. Let f be the loss as a function of z. We want the
+gradient of E_q[f(z)] by mu and σ, but q itself depends on them: the derivative cannot
+simply move inside the mean, and a number drawn from q has no derivative by mu. By (8)
+the same mean is one over ε, whose distribution depends on no parameter, so the
+derivative moves inside:
+
+    d/dmu E_q[f(z)] = d/dmu E_ε[f(mu + σ ε)] = E_ε[f'(mu + σ ε)]
+
+One draw of ε estimates this without bias. For a given ε, z in (8) is an ordinary
+function of mu and log_var:
 
     dz/dmu = 1,   dz/dlog_var = ε dσ/dlog_var = 1/2 σ ε
 
-A draw as such has none. With the derivatives of (11), mu and (exp(log_var) - 1) / 2,
+With the derivatives of (11), mu and (exp(log_var) - 1) / 2,
 
     dLoss/dmu      = dLoss/dz + β/n mu                                   (15)
     dLoss/dlog_var = dLoss/dz ⊙ 1/2 σ ⊙ ε + β/2n (exp(log_var) - 1)      (16)
 
-Side by side they are the gradient by the encoder's output, and (3 to 6) lead through
-the encoder (17).
+Side by side they are the gradient by the encoder's output; (3 to 6) lead from there
+through the encoder (17).
 
 
 The step in plain NumPy
 
-A Bernoulli decoder, and one hidden layer with relu. The encoder has W1, b1, W2, b2, the
-decoder W3, b3, W4, b4. Each term of (10) is log(1 + e^a) - a x.
+A Bernoulli decoder; one hidden layer with relu in each network. The encoder has W1, b1,
+W2, b2, the decoder W3, b3, W4, b4. Each term of (10) is log(1 + e^a) - a x.
 
     h1 = np.maximum(x @ W1 + b1, 0)                            # (1), (2)
     mu, log_var = np.split(h1 @ W2 + b2, 2, axis=1)            # (7)
@@ -89,7 +118,7 @@ decoder W3, b3, W4, b4. Each term of (10) is log(1 + e^a) - a x.
     delta1 = (delta2 @ W2.T) * (h1 > 0)                        # (17)
     dW1, db1 = x.T @ delta1, np.sum(delta1, axis=0)            # (17)
 
-For a Gaussian decoder, replace nll and da; lam stands for λ, a parameter too:
+For a Gaussian decoder, replace nll and da. lam is λ, a parameter too:
 
     e = a - x                                                  # (10')
     nll = np.sum(e**2 * np.exp(-lam) + lam + np.log(2 * np.pi)) / 2  # (10')
@@ -118,9 +147,9 @@ class VAE(Minimizer, LatentVariableModel):
 
     Args:
         sizes: columns of the data, hidden layers, length of the code; the decoder
-            mirrors it.
+            mirrors them.
         rng: draws the initial weights, layer by layer.
-        batch_size: the most rows that one step can take.
+        batch_size: the largest number of rows in one step.
         activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
         slope: of leaky_relu.
         decoder: "bernoulli" for data in [0, 1] (10), or "gaussian" (10').
@@ -130,7 +159,7 @@ class VAE(Minimizer, LatentVariableModel):
         update, **options: as for `Autoencoder`.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -188,7 +217,7 @@ class VAE(Minimizer, LatentVariableModel):
         self.optimizer = make_update(self._name, [self.theta], update=update, **options)
 
     def _decoder_rows(self) -> int:
-        """Return the most rows that the decoder sees at once."""
+        """Return the largest number of rows in one call of the decoder."""
         return self.batch_size
 
     # Training
@@ -232,7 +261,7 @@ class VAE(Minimizer, LatentVariableModel):
             activations.cross_entropy(a, x, nll, da, self._terms)  # (10), (13)
             np.sum(nll, out=loss)  # (10)
             return
-        e = da  # dLoss/da takes the place of e
+        e = da  # dLoss/da overwrites e
         np.subtract(a, x, out=e)
         np.dot(e.reshape(-1), e.reshape(-1), out=loss)
         np.negative(self._lam, out=self._precision)
@@ -247,7 +276,7 @@ class VAE(Minimizer, LatentVariableModel):
         np.multiply(e, self._precision, out=da)  # (13')
 
     def backward(self) -> None:
-        """Compute the gradients at what `forward` left, and use that up."""
+        """Compute the gradients after `forward`, and overwrite what it computed."""
         rows = len(self.x)
         n = self._whole(rows)
         da = self.decoder.dh
@@ -261,7 +290,7 @@ class VAE(Minimizer, LatentVariableModel):
         np.multiply(d_log_var, 0.5, out=d_log_var)  # (16)
         np.multiply(self.mu, self.beta / n, out=d_mu)
         np.add(d_mu, dz, out=d_mu)  # (15)
-        d_kl = sigma  # the same memory: σ is not needed any more
+        d_kl = sigma  # the same memory: σ is no longer needed
         np.expm1(self.log_var, out=d_kl)
         np.multiply(d_kl, self.beta / (2 * n), out=d_kl)
         np.add(d_log_var, d_kl, out=d_log_var)  # (16)
@@ -270,7 +299,7 @@ class VAE(Minimizer, LatentVariableModel):
     # Use
 
     def posterior(self, x: Array) -> tuple[Array, Array]:
-        """Return mu and log_var of q(z | x), (n, c) each, of x (n, d), for any n."""
+        """Return mu and log_var of q(z | x), (n, c) each, for x (n, d), any n."""
         x = checks.rows(self._name, x, self.sizes[0], self.dtype)
         c = self.sizes[-1]
         both = self._in_batches(self.encoder.forward, x, 2 * c)
@@ -305,7 +334,7 @@ class VAE(Minimizer, LatentVariableModel):
         return self._in_batches(self.decoder.forward, z, self.sizes[0])
 
     def check(self, x: Array) -> None:
-        """Raise an error unless x can be trained on: columns, dtype, values."""
+        """Raise an error unless x has the columns, dtype and values to train on."""
         checks.rows(self._name, x, self.sizes[0], self.dtype)
         if not self.gaussian:
             checks.unit_interval(self._name, x, "decoder='gaussian'")
