@@ -1,14 +1,14 @@
-"""The generative adversarial network, both its updates derived on paper.
+"""The generative adversarial network, with both updates derived on paper.
 
-Read it beside models/gan.py, which is the same system differentiated by the engine.
-Equations (1) to (6) are those of mlp.py.
+Read it together with models/gan.py, the same system differentiated by the engine.
+Equations (1) to (6) are in mlp.py. σ is the sigmoid.
 
 
 The game (Goodfellow et al. 2014, equation 1)
 
-The generator G is a network (1, 2) from noise z to samples; the discriminator D is one
-from a sample to a single logit a, and D(x) = σ(a) is the probability it gives to x
-being real. For n real samples x and n vectors of noise z,
+The generator G is a network (1, 2) from noise z to samples. The discriminator D is a
+network from a sample to one logit a; D(x) = σ(a) is its probability that x is real. For
+n real samples x and n vectors of noise z,
 
     x_f = G(z)                                    (n, d)
     a_r = logit of x,  a_f = logit of x_f         (n, 1)                 (7)
@@ -17,8 +17,28 @@ being real. For n real samples x and n vectors of noise z,
             = - 1/n Σ softplus(-a_r) - 1/n Σ softplus(a_f)               (8)
 
 because log σ(a) = -log(1 + e^-a) = -softplus(-a) and 1 - σ(a) = σ(-a). D maximises V,
-G minimises it. For a given G the best D is p/(p + q), with p the density of the data
-and q that of the samples; where q = p it is 1/2 everywhere, and V = -log 4.
+G minimises it.
+
+
+The best D, and the value of V there (section 4.1)
+
+Let the data have the density p, and the samples of a given G the density q. As n grows,
+V becomes
+
+    V(D, G) = ∫ p(x) log D(x) + q(x) log(1 - D(x)) dx
+
+At each x the integrand is a concave function of the number D(x). It is largest where
+its derivative is zero:
+
+    p/D - q/(1 - D) = 0,   that is   D* = p/(p + q)
+
+With m = (p + q)/2, D* = p/2m and 1 - D* = q/2m. The two factors 1/2 give -2 log 2:
+
+    V(D*, G) = ∫ p log(p/2m) + q log(q/2m) dx
+             = -log 4 + KL(p ‖ m) + KL(q ‖ m)
+
+A KL divergence is at least 0, and is 0 only between equal densities. So G's minimum is
+-log 4, reached only where q = p; D* is then 1/2 everywhere.
 
 
 The update of D
@@ -27,43 +47,44 @@ Both terms depend on D's parameters. With softplus' = σ,
 
     dV/da_r = 1/n (1 - σ(a_r)),   dV/da_f = - 1/n σ(a_f)                 (9)
 
-and backpropagation (3 to 6) turns these into dV/dθ_D, real and generated samples being
-2n rows of one batch: for a layer of D that is
+Backpropagation (3 to 6) turns these into dV/dθ_D. Real and generated samples are the 2n
+rows of one batch, so for a layer of D
 
     dV/dW_k = h_{k-1}ᵀ δ_k, summed over the real rows and over the generated rows
 
-with δ_L from (9). They push a_r up and a_f down: real samples are to be called real,
-and generated ones not, each with a force that is the probability of the mistake. D
-climbs; what is stepped along here is the gradient of Loss = -V, downwards.
+with δ_L from (9). The update raises a_r and lowers a_f: D learns to call real samples
+real and generated ones generated. Each row counts by the probability of its mistake.
+The code minimises Loss = -V, so its signs are the opposite.
 
 
 The update of G
 
-Of the two terms of V the first, 1/n Σ log D(x), does not contain G: its derivative
-by θ_G is zero, and it drops. The second does through x_f. G descends
+The first term of V, 1/n Σ log D(x), does not contain G: its derivative by θ_G is zero.
+The second contains G through x_f. G minimises
 
     Loss = 1/n Σ log(1 - D(G(z))) = - 1/n Σ softplus(a_f)
     dLoss/da_f = - 1/n σ(a_f)                                            (10)
 
-as the lecture writes it. At the start D is nearly sure, σ(a_f) ≈ 0, and this gradient
-is nearly nothing: it saturates. So Goodfellow et al. have G maximise log D(G(z))
-instead: the same fixed point, and a gradient that is largest where G is worst:
+as the lecture writes it. Early in training D is nearly certain, σ(a_f) ≈ 0, and this
+gradient is nearly zero: the loss saturates. So Goodfellow et al. let G maximise
+log D(G(z)) instead. The fixed point is the same, and the gradient is largest where G is
+worst:
 
     Loss = - 1/n Σ log D(G(z)) = 1/n Σ softplus(-a_f)
     dLoss/da_f = - 1/n (1 - σ(a_f))                                      (10')
 
-From dLoss/da_f backpropagation leads through D to its input, (5) at k = 1,
+From dLoss/da_f, backpropagation leads through D to its input, (5) at k = 1,
 
     dLoss/dx_f                                                           (11)
 
-while D's parameters stay as they are, and with that through G (12): for a layer of G,
-dLoss/dW_k = h_{k-1}ᵀ δ_k once more, with dLoss/dh_L = dLoss/dx_f at its end.
+D's parameters do not change. From there backpropagation leads through G (12): for a
+layer of G, dLoss/dW_k = h_{k-1}ᵀ δ_k again, starting from dLoss/dh_L = dLoss/dx_f.
 
 
 Pairs (Jolicoeur-Martineau 2019; Huang et al. 2024, equation 2)
 
-A D that judges each sample alone lets G leave modes out. Here it is asked which of a
-pair is the real one: with t = a_r - a_f,
+If D judges each sample alone, G may miss modes. Here D compares a pair and says which
+sample is the real one: with t = a_r - a_f,
 
     D: Loss = 1/n Σ softplus(-t),   dLoss/da_r = -dLoss/da_f = - 1/n (1 - σ(t))  (13)
     G: Loss = 1/n Σ softplus(t),    dLoss/da_f = - 1/n σ(t)                      (14)
@@ -71,9 +92,9 @@ pair is the real one: with t = a_r - a_f,
 
 Packs (Lin et al. 2018)
 
-D may also be shown m samples at once, side by side in one row, all real or all
-generated: a lack of variety shows then. In all of the above n is the number of rows
-that D sees, and dLoss/dx_f is cut up into samples again.
+D may also get m samples at once, side by side in one row, all real or all generated, so
+that it can detect a lack of variety. Above, n is then the number of rows that D gets,
+and dLoss/dx_f is split into samples again.
 
 
 The gradient penalties R1 and R2 (Mescheder et al. 2018, equation 9)
@@ -81,31 +102,32 @@ The gradient penalties R1 and R2 (Mescheder et al. 2018, equation 9)
     R1 = γ/2 · 1/n Σ_i ‖∇_x a(x_i)‖²   over real samples;  R2, over generated ones  (15)
 
 are added to D's loss. Their gradient by θ_D is a derivative of a derivative. But if f
-is relu or leaky_relu, f_k' =: m_k is constant around nearly every input, and the input
-gradient is a chain of products. Write s_k for da/da_k and u_k for da/dh_k. Starting
-from s_L = 1,
+is relu or leaky_relu, m_k = f_k'(a_k) is constant around nearly every input, and the
+input gradient is a chain of products. Write s_k for da/da_k and u_k for da/dh_k. From
+s_L = 1,
 
     u_{k-1} = s_k W_kᵀ,   s_k = u_k ⊙ m_k                                (16)
 
-down to u_0 = ∇_x a. That is (5) and (6), for the logit in place of a loss. R1 is a
-function of this chain, and the chain is linear: to differentiate it, walk it once more,
-from its end to its start. With v_k = dR1/du_k,
+down to u_0 = ∇_x a. These are (5) and (6), for the logit instead of a loss. R1 is a
+function of u_0, and the chain is linear, so it is differentiated by going through it
+once more from its end to its start. With v_k = dR1/du_k,
 
     v_0 = γ/n u_0                                                        (17)
 
-and W_k occurs in (16) as u_ij = Σ_c s_ic W_jc, so that
+W_k occurs in (16) as u_ij = Σ_c s_ic W_jc, so
 
     dR1/dW_k = v_{k-1}ᵀ s_k                                              (18)
     dR1/ds_k = v_{k-1} W_k,   v_k = dR1/ds_k ⊙ m_k                       (19)
 
-for k = 1, ..., L. It looks like a forward pass of v_0, without biases and with the
-masks m_k in place of f. The biases do not occur in (16): they get nothing.
+for k = 1, ..., L. This looks like a forward pass of v_0, without biases and with the
+masks m_k instead of f. The biases do not occur in (16), so R1's gradient by them is 0.
 
 
 The step in plain NumPy
 
-One hidden layer with relu in both. G has W1, b1, W2, b2 and ends in a sigmoid, D has
-W3, b3, W4, b4. 1 - σ(a) is 1 / (1 + e^a). D's step, for n rows of x and of z:
+Both networks have one hidden layer with relu. G has W1, b1, W2, b2 and ends in a
+sigmoid; D has W3, b3, W4, b4. 1 - σ(a) is 1 / (1 + e^a). D's step, for n rows of x and
+of z:
 
     h1 = np.maximum(z @ W1 + b1, 0)                            # (1), (2)
     x_f = 1 / (1 + np.exp(-(h1 @ W2 + b2)))                    # (7)
@@ -197,21 +219,21 @@ class GAN(System):
         generator: columns of the noise, hidden layers, columns of a sample.
         discriminator: columns of `packing` samples, hidden layers, 1.
         rng: draws the initial weights, the generator's first.
-        batch_size: the most rows of real samples, and of noise, in one step.
+        batch_size: the largest number of real samples, and of noise rows, in one step.
         activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
         slope: of leaky_relu.
         output: of the generator: "linear", "sigmoid" or "tanh".
-        objective: what G goes down: "saturating" (10), "non_saturating" (10') or
+        objective: the generator's loss: "saturating" (10), "non_saturating" (10') or
             "relativistic" (13, 14), which changes D's loss too.
-        r1, r2: the γ of each penalty (15); they need relu or leaky_relu.
-        packing: how many samples D sees at once.
+        r1, r2: γ of each penalty (15); they need relu or leaky_relu.
+        packing: how many samples D gets at once.
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
-        **options: update, lr, betas, ...: as for `Autoencoder`. Those of one network
-            alone begin with its name: generator_lr, discriminator_update, ...
+        **options: update, lr, betas, ...: as for `Autoencoder`. An option of one
+            network begins with its name: generator_lr, discriminator_update, ...
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -237,7 +259,7 @@ class GAN(System):
         twins.check_gan(generator, discriminator, output, objective, r1, r2, packing)
         if (r1 or r2) and activation not in ("relu", "leaky_relu"):
             raise ValueError(
-                f"GAN: r1 and r2 are derived for relu and leaky_relu, not {activation}"
+                f"GAN: r1 and r2 need activation relu or leaky_relu, not {activation}"
             )
         checks.function(self._name, "init", init, "nn.glorot_uniform")
         super().__init__(batch_size, dtype)
@@ -280,21 +302,21 @@ class GAN(System):
 
     @property
     def paired(self) -> bool:
-        """Whether the generator's step needs real samples too."""
+        """Whether the generator's step needs real samples."""
         return self.objective == "relativistic"
 
     # Training
 
     def discriminator_step(self, x: Array, z: Array) -> Array:
-        """Take one step of D, up V: x (n, d) real samples, z (n, k) noise.
+        """Take one step of D, which raises V: x (n, d) real samples, z (n, k) noise.
 
         Returns:
             D's loss before the step, penalties included: a 0-d array that the next
             step overwrites.
 
         Raises:
-            TypeError, ValueError: a shape or dtype; more than `batch_size` rows, or
-                not a multiple of `packing`.
+            TypeError, ValueError: a wrong shape or dtype; more than `batch_size` rows,
+                or not a multiple of `packing`.
 
         """
         self.discriminator_gradients(x, z)
@@ -302,7 +324,7 @@ class GAN(System):
         return self._loss
 
     def generator_step(self, z: Array, x: Array = None) -> Array:
-        """Take one step of G: noise z (n, k), and real samples x (n, d) for pairs.
+        """Take one step of G: noise z (n, k); for pairs, real samples x (n, d) too.
 
         Returns:
             G's loss before the step, a 0-d array that the next step overwrites.
@@ -320,7 +342,7 @@ class GAN(System):
         D = self.discriminator
         x, z = self._check_pair(x, z)
         n = len(x)
-        p = n // self.packing  # rows that D sees of each kind
+        p = n // self.packing  # rows that D gets of each kind
         samples = self._samples[: 2 * n]
         samples[:n] = x
         samples[n:] = self.generator.forward(z)  # (7)
@@ -341,7 +363,7 @@ class GAN(System):
             self._sigmoid(da, None)  # 1 - σ(a_r) = σ(-a_r), and σ(a_f)
             np.multiply(da[:p], -1 / p, out=da[:p])  # (9), of -V
             np.multiply(da[p:], 1 / p, out=da[p:])  # (9), of -V
-        terms = args  # softplus(args) takes their place
+        terms = args  # softplus(args) overwrites args
         np.logaddexp(args, 0, out=terms)
         np.sum(terms, out=self._loss)
         np.divide(self._loss, p, out=self._loss)  # (8), (13)
@@ -354,17 +376,17 @@ class GAN(System):
         """Add R1 and R2 to D's loss and gradients, after D.backward."""
         D = self.discriminator
         L, W = D.L, D.W
-        # The rows that are penalised: real ones, generated ones, or all.
+        # The penalised rows: the real ones, the generated ones, or all.
         rows = slice(0 if self.r1 else p, 2 * p if self.r2 else p)
         m = [None, *(slopes[rows] for slopes in D.slopes[1:L])]
         n = rows.stop - rows.start
-        u = s = [u[:n] for u in self._u]  # s_k takes the place of u_k
+        u = s = [u[:n] for u in self._u]  # s_k overwrites u_k
         np.multiply(m[L - 1], W[L].T, out=s[L - 1])  # (16), s_L being 1
         for k in range(L - 1, 0, -1):
             backend.matmul(s[k], W[k].T, u[k - 1])  # (16)
             if k > 1:
                 np.multiply(u[k - 1], m[k - 1], out=s[k - 1])  # (16)
-        v = u[0]  # v_0 takes the place of u_0
+        v = u[0]  # v_0 overwrites u_0
         for gamma, kind in ((self.r1, slice(0, p)), (self.r2, slice(n - p, n))):
             if gamma:
                 u_0 = v_0 = v[kind].reshape(-1)
@@ -392,7 +414,7 @@ class GAN(System):
         p = n // self.packing
         args = self._args[:p]
         if self.paired:
-            a_r = args  # for a copy: D's next forward pass overwrites its output
+            a_r = args  # a copy: D's next forward pass overwrites its output
             np.copyto(a_r, D.forward(x.reshape(p, -1)))  # (7)
         x_f = G.forward(z)  # (7)
         a_f = D.forward(x_f.reshape(p, -1))  # (7)
@@ -406,7 +428,7 @@ class GAN(System):
         np.copyto(da, args)
         self._sigmoid(da, None)  # σ(t), σ(a_f), or 1 - σ(a_f) = σ(-a_f)
         np.multiply(da, -1 / p, out=da)  # (10), (10'), (14)
-        terms = args  # softplus(args) takes their place
+        terms = args  # softplus(args) overwrites args
         np.logaddexp(args, 0, out=terms)
         np.sum(terms, out=self._loss)
         sign = -1 if self.objective == "saturating" else 1
@@ -438,7 +460,7 @@ class GAN(System):
     # Checks
 
     def check(self, x: Array) -> None:
-        """Raise an error unless x can be trained on: columns and dtype."""
+        """Raise an error unless x has the columns and the dtype to train on."""
         checks.rows(self._name, x, self.generator_sizes[-1], self.dtype)
 
     def _check_noise(self, z: Array) -> Array:
@@ -448,7 +470,10 @@ class GAN(System):
 
     def _check_pair(self, x: Array, z: Array) -> tuple[Array, Array]:
         if x is None:
-            raise ValueError("GAN: pairs need real samples x in the generator's step")
+            raise ValueError(
+                "GAN: the generator's step needs real samples x with "
+                "objective='relativistic'"
+            )
         x = self._check_rows(x, self.generator_sizes[-1])
         z = self._check_noise(z)
         checks.equal_rows(self._name, x=x, z=z)
