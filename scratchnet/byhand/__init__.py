@@ -1,4 +1,4 @@
-"""The systems of models/ once more, each with its backward pass derived on paper."""
+"""The systems of models/ again, each with its backward pass derived on paper."""
 
 from scratchnet.byhand.autoencoder import Autoencoder
 from scratchnet.byhand.denoising import DenoisingAutoencoder

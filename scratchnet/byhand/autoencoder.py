@@ -1,15 +1,15 @@
 """The autoencoder with its backward pass derived on paper: NumPy, and no engine.
 
-Read it beside models/autoencoder.py, which is the same system, its parameters under
-the same names and with the same initial values, differentiated by the engine.
-Equations (1) to (6) are those of mlp.py.
+Read it together with models/autoencoder.py: the same system differentiated by the
+engine, with the same names and initial values of the parameters. Equations (1) to
+(6) are in mlp.py.
 
 
 The model
 
-Rows are samples: x is (n, d). The encoder is a network (1, 2) from x to the code z, and
-the decoder one from z to the logits a; its sizes mirror the encoder's. Neither has an
-activation in its last layer, so that the code and the logits may take any value.
+Rows are samples: x is (n, d). The encoder is a network (1, 2) from x to the code z, the
+decoder a network from z to the logits a. The decoder's sizes mirror the encoder's. The
+last layer of both is linear, so the code and the logits may take any value.
 
     z = encoder(x)                                (n, c)
     a = decoder(z)                                (n, d)                 (7)
@@ -18,17 +18,17 @@ The reconstruction and its error are
 
     x̂ = s(a),  e = x̂ - x                          (n, d)                 (8)
 
-with s the sigmoid, the f of the hidden layers, or nothing. The loss is one number per
-sample, a sum over the columns j, and its mean over the n samples i: squared error,
+where s is the sigmoid, the f of the hidden layers, or the identity. The loss is summed
+over the columns j and averaged over the n samples i. It is the squared error
 
     Loss = 1/n Σ_i Σ_j e_ij²                                             (9)
 
-or, where x is in [0, 1] and s is the sigmoid, the cross-entropy
+or, for x in [0, 1] and the sigmoid, the cross-entropy
 
     Loss = 1/n Σ_i Σ_j -x_ij log x̂_ij - (1 - x_ij) log(1 - x̂_ij)         (9')
 
-Each term of (9') is max(a, 0) - a x + log(1 + e^(-|a|)), and is computed so: this stays
-finite where x̂ is rounded to 0 or 1.
+Each term of (9') is computed as max(a, 0) - a x + log(1 + e^(-|a|)), which stays finite
+where x̂ is rounded to 0 or 1.
 
 
 The gradient
@@ -38,19 +38,19 @@ By (9) and (8),
     dLoss/dx̂_ij = 2/n e_ij,   dx̂_ij/da_ij = s'(a_ij),  hence
     dLoss/da = 2/n e ⊙ s'(a)                                             (10)
 
-where ⊙ multiplies entry by entry. By (9'), with x̂ = σ(a), σ' = σ (1 - σ):
+where ⊙ multiplies entry by entry. By (9'), with the sigmoid's s' = x̂ (1 - x̂):
 
     dLoss/da = 1/n (-x/x̂ + (1 - x)/(1 - x̂)) x̂ (1 - x̂)
              = 1/n (-x (1 - x̂) + (1 - x) x̂)  =  1/n (x̂ - x),  hence
     dLoss/da = 1/n e                                                     (10')
 
-The factor s' has gone: a confident mistake keeps its full gradient. From there
+The factor s' cancels, so a confident mistake keeps its full gradient. From there
 backpropagation (3 to 6) leads through the decoder to its input,
 
     dLoss/dz                                                             (11)
 
-and with that through the encoder (12). The parameters then take one step of Adam or
-SGD along the gradient; both are in kernels/updates.py.
+and on through the encoder (12). The parameters then take one step of Adam or SGD
+against the gradient; both are in kernels/updates.py.
 
 
 The step in plain NumPy
@@ -105,14 +105,14 @@ class Autoencoder(Minimizer):
 
     Args:
         sizes: columns of the data, hidden layers, length of the code; the decoder
-            mirrors it.
+            mirrors them.
         rng: draws the initial weights, layer by layer.
-        batch_size: the most rows that one step can take.
+        batch_size: the largest number of rows in one step.
         activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
         slope: of leaky_relu.
         active_code: whether the code has the activation too.
-        output: "sigmoid"; "linear" for data that are not in [0, 1]; or "activation",
-            that of the hidden layers, for data that are such a layer's.
+        output: "sigmoid"; "linear" for data outside [0, 1]; or "activation", that of
+            the hidden layers, for data that such a layer computed.
         loss: "squared", or "cross_entropy" for data in [0, 1].
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
@@ -121,7 +121,7 @@ class Autoencoder(Minimizer):
             taken so far), betas, ...; see `optim.Adam`, `optim.AdamW`, `optim.SGD`.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -176,11 +176,11 @@ class Autoencoder(Minimizer):
         return self._forward(x, x)
 
     def _forward(self, x: Array, x_in: Array) -> Array:
-        """Compute the loss of x (n, d) against what is made of x_in (n, d)."""
+        """Compute the loss of the reconstruction of x_in (n, d) against x (n, d)."""
         n = len(x)
         a = self.decoder.forward(self.encoder.forward(x_in))  # (7)
-        x_hat = a  # x̂ takes the place of a
-        e = self.decoder.dh  # dLoss/da takes its place on the way back
+        x_hat = a  # x̂ overwrites a
+        e = self.decoder.dh  # the backward pass overwrites e with dLoss/da
         if self.cross_entropy:
             losses = self._losses[:n]
             activations.cross_entropy(a, x, losses, e, self._terms)  # (8), (9')
@@ -193,9 +193,9 @@ class Autoencoder(Minimizer):
         return self._loss
 
     def backward(self) -> None:
-        """Compute the gradients at what `forward` left, and use that up."""
+        """Compute the gradients after `forward`, and overwrite what it computed."""
         x_hat = self.decoder.h[-1]
-        e = da = self.decoder.dh  # dLoss/da takes the place of e
+        e = da = self.decoder.dh  # dLoss/da overwrites e
         n = self._whole(len(e))
         if self.cross_entropy:
             np.multiply(e, 1 / n, out=da)  # (10')
@@ -227,7 +227,7 @@ class Autoencoder(Minimizer):
         return a
 
     def check(self, x: Array) -> None:
-        """Raise an error unless x can be trained on: columns, dtype, values."""
+        """Raise an error unless x has the columns, dtype and values to train on."""
         checks.rows(self._name, x, self.sizes[0], self.dtype)
         if self.bounded:
             checks.unit_interval(self._name, x, "output='linear'")

@@ -1,18 +1,18 @@
-"""The denoising autoencoder by hand: the autoencoder, reading what is corrupted.
+"""The denoising autoencoder by hand: an autoencoder whose input is corrupted.
 
 Read autoencoder.py first. With x̃ for the corrupted samples (Vincent et al. 2008),
 
     z = encoder(x̃),  a = decoder(z)               in place of (7)
 
-and the rest is as it was: the error (8) and the losses (9, 9') compare with the clean
-x, which nothing before (8) has seen. In the gradient (10 to 12) x̃ occurs once, as the
+The rest does not change: the error (8) and the losses (9, 9') compare with the clean x,
+which the networks do not get. In the gradient (10 to 12) x̃ occurs once, as the
 encoder's h_0 in (3).
 
 
 The step in plain NumPy
 
 No hidden layers, and the squared error; the encoder has W1, b1, the decoder W2, b2. The
-corruption sets the entries of x to 0 where keep (n, d) is 0; elsewhere keep is 1.
+corruption multiplies x by keep (n, d), whose entries are 0 or 1.
 
     x_tilde = x * keep                                         # for the encoder alone
     z = x_tilde @ W1 + b1                                      # in place of (7)
@@ -37,16 +37,16 @@ class DenoisingAutoencoder(twins.Denoising, Autoencoder):
 
     Args:
         sizes: as for `Autoencoder`.
-        corruption: called as corruption(x, rng) for each batch, or with what else
-            belongs to the samples: corruption(x, depth, rng). See data/corruption.py.
+        corruption: called as corruption(x, rng) for each batch, or with further arrays
+            of the samples: corruption(x, depth, rng). See data/corruption.py.
         **options: as for `Autoencoder`.
 
     """
 
     def forward(self, x: Array, corrupted: Array | None = None) -> Array:
-        """Compute the loss of clean x (n, d) against what is made of `corrupted`.
+        """Compute the loss of the reconstruction of `corrupted` against clean x (n, d).
 
-        Without `corrupted`, of x itself: that is the plain autoencoder.
+        Without `corrupted` it reconstructs x itself, as the plain autoencoder does.
         """
         if corrupted is None:
             corrupted = x

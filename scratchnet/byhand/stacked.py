@@ -1,23 +1,23 @@
 """The stacked autoencoder by hand: several layers, each an autoencoder of its own.
 
-Read autoencoder.py first: end to end, the stack is that system, with the same gradient.
+Read autoencoder.py first. Trained end to end, the stack is that system, with the same
+gradient.
 
-Trained greedily (Bengio et al. 2007), layer k = 1, ..., C sees as its data the codes
-h_{k-1} of the layers below, which stay as they are, and goes down its own loss,
+In greedy training (Bengio et al. 2007) layer k = 1, ..., C is trained alone. Its data
+are the codes h_{k-1} of the layers below, which do not change, and it minimises
 
     Loss_k = 1/n Σ_i ‖h_{k-1} - f(f(h_{k-1} W_k + b_k) W'_k + b'_k)‖²
 
-with W_k from the encoder and W'_k, b'_k from the decoder's layer that mirrors it: the
-autoencoder with sizes (d_{k-1}, d_k) and s = f. Two layers differ, as they do in the
-stack: what the first reconstructs are the data, so that its s and its loss are those of
-the stack, and the code of the last one has f only if the stack's has. Nothing is
-propagated to the layers below, and nothing comes from those above, so the gradient is
-(10 to 12) of that small system. Then the whole stack is trained end to end from there.
+with W_k from the encoder and W'_k, b'_k from the decoder's layer that mirrors it. This
+is the autoencoder with sizes (d_{k-1}, d_k) and s = f. Two layers differ: layer 1
+reconstructs the data, so it has the stack's s and loss; layer C has f on its code only
+if the stack has. Other layers take no part, so the gradient is (10 to 12) of this small
+autoencoder. Afterwards the whole stack is trained end to end, from these weights.
 
 
 The step in plain NumPy
 
-Layer 2 of three, with f = relu. W1, b1 are layer 1's, trained before; V2, c2 stand for
+Layer 2 of three, with f = relu. W1, b1 belong to layer 1, trained before; V2, c2 are
 W'_2, b'_2.
 
     h1 = np.maximum(x @ W1 + b1, 0)                            # the data of layer 2
@@ -44,9 +44,9 @@ from scratchnet.kernels import buffers
 
 
 class StackedAutoencoder(twins.Stacked, Autoencoder):
-    """An autoencoder of several layers, each of which can be trained on its own.
+    """An autoencoder of several layers that can be trained one by one.
 
-    `layer(k)` takes one out, `set_layer(k, layer)` puts it back: see `twins.Stacked`.
+    `layer(k)` returns one, `set_layer(k, layer)` puts it back; see `twins.Stacked`.
 
     Args:
         sizes: as for `Autoencoder`: columns of the data, hidden layers, code.

@@ -1,4 +1,4 @@
-"""What the systems by hand share: flat parameters, the step, and their state."""
+"""Base classes of the systems by hand: flat parameters, the step, and the state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,14 +12,14 @@ from scratchnet.kernels import buffers, updates
 
 
 class System:
-    """A model over flat memory that was allocated once.
+    """A model whose parameters are views of flat memory, allocated once.
 
     Attributes:
-        batch_size: the most rows that one step can take.
+        batch_size: the largest number of rows in one step.
         dtype: of the parameters, and of the data that the model accepts.
         parameters, gradients: views of flat arrays, by name.
-        recordable: that a step does the same to the same arrays each time, so that
-            `backend.capture` can take it up.
+        recordable: whether each step calls the same functions on the same arrays, so
+            that `backend.capture` can record it.
 
     """
 
@@ -37,10 +37,10 @@ class System:
         return type(self).__name__
 
     def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, Array]:
-        """Make room for parameters and gradients, and name the views of both.
+        """Allocate parameters and gradients, and name the views of both.
 
         Returns:
-            All of these parameters, and all gradients, each as one flat array.
+            All these parameters, and all their gradients, each as one flat array.
 
         """
         theta, parameters = buffers.flat(shapes, self.dtype)
@@ -55,7 +55,7 @@ class System:
         checks.on_backend(self._name, x)
         if len(x) > self.batch_size:
             raise ValueError(
-                f"{self._name}: {len(x)} rows at once, and memory for batch_size="
+                f"{self._name}: {len(x)} rows at once, but memory for batch_size="
                 f"{self.batch_size}"
             )
         return x
@@ -63,7 +63,7 @@ class System:
     def _in_batches(self, f: Callable[[Array], Array], x: Array, columns: int) -> Array:
         """Return f of the rows x (n, ...) for any n, an array (n, columns).
 
-        It is where x is: on the host, or on the device if the backend has one.
+        The result is on the host or on the device, as x is.
         """
         host = isinstance(x, np.ndarray)
         out = (np.empty if host else backend.empty)((len(x), columns), self.dtype)
@@ -79,33 +79,33 @@ class System:
         return self.parameters
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the parameters to the host, by the names of the engine's model."""
+        """Copy the parameters to the host, under the names of the engine's model."""
         return buffers.copy_state(self.parameters)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set all parameters, or none and say what differs (ValueError)."""
+        """Set all parameters, or raise ValueError that names what differs."""
         buffers.load_state(f"{self._name}.load_state_dict", self.parameters, state)
 
     def __reduce__(self) -> Any:
-        """Refuse copies: the parts of theta would no longer be parts of it."""
+        """Refuse copies: their parameters would no longer be views of theta."""
         raise TypeError(
-            f"{self._name} (by hand) cannot be copied or pickled, its arrays share "
+            f"{self._name} (by hand) cannot be copied or pickled: its arrays share "
             "memory; make another one and load_state_dict(model.state_dict())"
         )
 
 
 class Minimizer(System):
-    """A system that goes down the gradient of one loss.
+    """A system that minimises one loss.
 
-    A subclass writes `forward`, which leaves the loss in `_loss`, and `backward`, which
-    leaves its gradients in `gradients`. A batch is what both need: the samples, and
-    noise where the system wants some.
+    A subclass defines `forward`, which writes the loss to `_loss`, and `backward`,
+    which writes its gradients to `gradients`. A batch is the arguments of `forward`:
+    the samples, and noise if the system needs it.
 
     Attributes:
         theta, d_theta: all parameters, all gradients, each a flat array.
-        sums: the gradients and the loss behind them, in one piece: what is summed over
-            the processes that train the model together.
-        group: those processes (`distributed.Group`), or None.
+        sums: one array of all gradients and then the loss, to sum over the processes
+            that train the model together.
+        group: these processes (`distributed.Group`), or None.
         optimizer: the update, with its moments.
 
     """
@@ -118,7 +118,7 @@ class Minimizer(System):
     def __init__(self, batch_size: int, dtype: DTypeLike) -> None:
         super().__init__(batch_size, dtype)
         self.group: Any = None
-        self._total_rows: int | None = None  # of the minibatch that this is a part of
+        self._total_rows: int | None = None  # of the minibatch, over all processes
 
     def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, Array]:
         theta, parameters = buffers.flat(shapes, self.dtype)
@@ -133,22 +133,22 @@ class Minimizer(System):
         raise NotImplementedError  # each subclass has its own
 
     def backward(self) -> None:
-        """Compute the gradients at what `forward` left, and use that up."""
+        """Compute the gradients after `forward`, and overwrite what it computed."""
         raise NotImplementedError  # each subclass has its own
 
     def step(self, *batch: Array, total_rows: int | None = None) -> Array:
-        """Take one step down the gradient of the loss of a batch.
+        """Take one step that lowers the loss of a batch.
 
         Args:
-            batch: what `forward` needs.
-            total_rows: the rows of the whole minibatch, where `group` has the others
-                and `batch` is this process's part, which may have none.
+            batch: the arguments of `forward`.
+            total_rows: the rows of the whole minibatch if `batch` is only this
+                process's part of it; the part may have no rows.
 
         Returns:
             The loss before the step, a 0-d array that the next step overwrites.
 
         Raises:
-            TypeError, ValueError: a shape or dtype of the batch, or more than
+            TypeError, ValueError: the batch has a wrong shape or dtype, or more than
                 `batch_size` rows.
 
         """
@@ -167,7 +167,7 @@ class Minimizer(System):
         return self._loss
 
     def _whole(self, n: int) -> int:
-        """Return how many rows the minibatch has of which these n are a part."""
+        """Return the rows of the whole minibatch; n of them are in this process."""
         return n if self._total_rows is None else self._total_rows
 
     def loss(self, *batch: Array) -> Array:
@@ -177,21 +177,22 @@ class Minimizer(System):
             if not backend.is_array(a) or a.ndim == 0:
                 raise TypeError(
                     f"{self._name}: argument {i} is a {type(a).__name__}, an array "
-                    "expected, a row for each sample"
+                    "expected, with a row for each sample"
                 )
         n = len(batch[0])
         if n == 0:
             raise ValueError(f"{self._name}: x has no rows")
         total = backend.zeros((), np.float64)
         for i in range(0, n, self.batch_size):
-            # The last part takes all that is left: `forward` refuses rows too many.
+            # The last part takes all remaining rows, so that `forward` refuses an
+            # argument with more rows than the first.
             end = i + self.batch_size if i + self.batch_size < n else None
             part = [backend.asarray(a[i:end]) for a in batch]
             total += self.forward(*part) * len(part[0])
         return total / n
 
     def loss_and_gradients(self, *batch: Array) -> tuple[float, dict[str, np.ndarray]]:
-        """Return the loss and copies of its gradients by name; change nothing."""
+        """Return the loss and copies of its gradients by name; change no parameter."""
         self.forward(*batch)
         self.backward()
         return float(backend.to_numpy(self._loss)), buffers.copy_state(self.gradients)

@@ -435,7 +435,7 @@ def test_wrong_arguments_by_hand():
         hand(activation="gelu")
     model = hand(batch_size=8)
     theta = model.theta.copy()
-    with pytest.raises(ValueError, match="9 rows at once, and memory for batch_size=8"):
+    with pytest.raises(ValueError, match="9 rows at once, but memory for batch_size=8"):
         model.step(samples(9))
     with pytest.raises(ValueError, match=r"Autoencoder.load_state_dict: nothing was"):
         model.load_state_dict({"encoder.0.W": np.zeros((7, 6))})
