@@ -1,4 +1,4 @@
-"""The systems, written as their forward pass; the engine differentiates them."""
+"""The systems, each written as its forward pass; the engine differentiates it."""
 
 from scratchnet.models.autoencoder import Autoencoder
 from scratchnet.models.denoising import DenoisingAutoencoder

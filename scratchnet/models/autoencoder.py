@@ -1,9 +1,9 @@
-"""The autoencoder: squeeze the data through a short code, and get them back.
+"""The autoencoder: compress the data to a short code, and reconstruct them from it.
 
     z = encoder(x),  x̂ = s(decoder(z)),  loss = mean over samples of ‖x̂ − x‖²
 
-With no hidden layers and everything linear, the best code spans what PCA finds
-(Baldi & Hornik 1989); the hidden layers make it more (Hinton & Salakhutdinov 2006).
+A linear autoencoder without hidden layers finds the subspace of PCA (Baldi & Hornik
+1989); with hidden layers it does better (Hinton & Salakhutdinov 2006).
 byhand/autoencoder.py is the same system with its gradient derived on paper.
 """
 
@@ -26,21 +26,21 @@ class Autoencoder(Module):
 
     Args:
         sizes: columns of the data, hidden layers, length of the code: (784, 256, 16)
-            decodes by 16 -> 256 -> 784. The code itself has no activation, so that it
-            may take any value.
+            decodes by 16 -> 256 -> 784. The code has no activation, so it may take any
+            value.
         rng: draws the initial weights, layer by layer.
         activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
             "linear".
         slope: of leaky_relu.
         active_code: whether the code has the activation too.
-        output: "sigmoid"; "linear" for data that are not in [0, 1]; or "activation",
-            that of the hidden layers, for data that are such a layer's.
+        output: "sigmoid"; "linear" for data outside [0, 1]; or "activation", that of
+            the hidden layers, for data that such a layer computed.
         loss: "squared", or "cross_entropy" for data in [0, 1].
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -77,10 +77,10 @@ class Autoencoder(Module):
         return self.decoder(self.encoder(x))
 
     def loss(self, x: Any) -> Tensor:
-        """Return the loss of the samples x (n, d), summed over d, mean over n.
+        """Return the loss of the samples x (n, d), summed over d, averaged over n.
 
         Raises:
-            TypeError, ValueError: the shape or the dtype of x.
+            TypeError, ValueError: x has a wrong shape or dtype.
 
         """
         x = self._check(x)
@@ -88,7 +88,7 @@ class Autoencoder(Module):
         return self._loss(x, x)
 
     def _loss(self, x: Any, x_in: Any) -> Tensor:
-        """Return the loss of x (n, d) against what is made of x_in (n, d)."""
+        """Return the loss of the reconstruction of x_in (n, d) against x (n, d)."""
         logits = self.forward(x_in)
         loss: Tensor = (
             binary_cross_entropy_with_logits(logits, x)
@@ -100,8 +100,8 @@ class Autoencoder(Module):
     def encode(self, x: Any) -> Any:
         """Return the codes (n, c) of the samples x (n, d).
 
-        A plain array gives a plain array, and nothing is recorded; a Tensor gives a
-        Tensor. So do `decode` and `reconstruct`.
+        A plain array gives a plain array without a graph; a Tensor gives a Tensor. The
+        same holds for `decode` and `reconstruct`.
         """
         x = self._check(x)
         return evaluate(self.encoder, x)
@@ -117,7 +117,7 @@ class Autoencoder(Module):
         return evaluate(lambda x: self.s(self.forward(x)), x)
 
     def check(self, x: Array) -> None:
-        """Raise an error unless x can be trained on: columns, dtype, values."""
+        """Raise an error unless x has the columns, dtype and values to train on."""
         self._check(x)
         if self.bounded:
             checks.unit_interval(type(self).__name__, x, "output='linear'")

@@ -1,8 +1,9 @@
-"""The denoising autoencoder: it reads corrupted data and gives back clean ones.
+"""The denoising autoencoder: corrupted data in, clean data out.
 
     loss = mean over samples of ‖s(decoder(encoder(x̃))) − x‖²,  x̃ = x corrupted
 
-To undo the noise it has to know what the data are like (Vincent et al. 2008, 2010).
+To remove the noise it has to learn the structure of the data (Vincent et al. 2008,
+2010).
 byhand/denoising.py is the same system with its gradient derived on paper.
 """
 
@@ -18,17 +19,17 @@ class DenoisingAutoencoder(twins.Denoising, Autoencoder):
 
     Args:
         sizes: as for `Autoencoder`.
-        corruption: called as corruption(x, rng) for each batch, or with what else
-            belongs to the samples: corruption(x, depth, rng). See data/corruption.py.
+        corruption: called as corruption(x, rng) for each batch, or with further arrays
+            of the samples: corruption(x, depth, rng). See data/corruption.py.
         **options: as for `Autoencoder`.
 
     """
 
     def loss(self, x: Any, corrupted: Any = None) -> Tensor:
-        """Return the loss of clean x (n, d) against what is made of `corrupted`.
+        """Return the loss of the reconstruction of `corrupted` against clean x (n, d).
 
         Raises:
-            TypeError, ValueError: a shape or a dtype.
+            TypeError, ValueError: a wrong shape or dtype.
 
         """
         if corrupted is None:

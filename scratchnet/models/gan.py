@@ -1,17 +1,17 @@
-"""The generative adversarial network: two networks against each other.
+"""The generative adversarial network: two networks compete.
 
     V(D, G) = mean log D(x) + mean log(1 − D(G(z)))
 
-The discriminator D goes up V, the generator G down (Goodfellow et al. 2014, equation
-1). Each has its own optimiser and its own step:
+The discriminator D maximises V, the generator G minimises it (Goodfellow et al. 2014,
+equation 1). Each has its own optimiser and its own step:
 
     d = optim.Adam(gan.discriminator.parameters())
     d.zero_grad(); gan.discriminator_loss(x, z).backward(); d.step()
     g = optim.Adam(gan.generator.parameters())
     g.zero_grad(); gan.generator_loss(z, x).backward(); g.step()
 
-`training.fit_gan` is that loop. byhand/gan.py is the same system with both gradients
-derived on paper.
+`training.fit_gan` is that loop. byhand/gan.py is the same system with both gradients,
+and the best D, derived on paper.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from scratchnet.tensor import grad
 
 
 class GAN(Module):
-    """A generator of samples from noise, and a discriminator of real from generated.
+    """A generator of samples, and a discriminator between real and generated ones.
 
     Args:
         generator: columns of the noise, hidden layers, columns of a sample.
@@ -40,20 +40,20 @@ class GAN(Module):
             "linear".
         slope: of leaky_relu.
         output: of the generator: "linear", "sigmoid" or "tanh".
-        objective: what G goes down. "saturating": log(1 − D(G(z))), as V says it.
+        objective: the generator's loss. "saturating": log(1 − D(G(z))), as in V.
             "non_saturating": −log D(G(z)), with the same fixed point and a gradient
-            that is largest where G is worst. "relativistic": D says which of a pair is
-            the real one, softplus(a_r − a_f) for G and softplus(a_f − a_r) for D
+            that is largest where G is worst. "relativistic": D compares a real and a
+            generated sample, softplus(a_r − a_f) for G and softplus(a_f − a_r) for D
             (Jolicoeur-Martineau 2019; Huang et al. 2024, equation 2).
-        r1: γ of the penalty γ/2 · mean ‖∇_x a(x)‖² on real samples, a being D's logit
+        r1: γ of the penalty γ/2 · mean ‖∇_x a(x)‖² on real samples, with D's logit a
             (Mescheder et al. 2018, equation 9).
         r2: the same on generated samples.
-        packing: how many samples D sees at once, side by side (Lin et al. 2018).
+        packing: how many samples D gets at once, side by side (Lin et al. 2018).
         init: draws each W; every b starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -88,20 +88,20 @@ class GAN(Module):
 
     @property
     def paired(self) -> bool:
-        """Whether the generator's step needs real samples too."""
+        """Whether the generator's step needs real samples."""
         return self.objective == "relativistic"
 
     # Training
 
     def discriminator_loss(self, x: Any, z: Any) -> Any:
-        """Return −V(D, G), or D's loss over pairs, and the penalties.
+        """Return −V(D, G), or D's loss over pairs, plus the penalties.
 
         Args:
             x: real samples (n, d).
-            z: noise (n, k). What G makes of it is a constant here: G is not trained.
+            z: noise (n, k). G(z) is a constant here: this loss does not train G.
 
         Raises:
-            TypeError, ValueError: a shape or a dtype.
+            TypeError, ValueError: a wrong shape or dtype.
 
         """
         x, z = self._check_pair(x, z)
@@ -121,14 +121,14 @@ class GAN(Module):
         return loss
 
     def generator_loss(self, z: Any, x: Any = None) -> Any:
-        """Return what G goes down.
+        """Return the generator's loss.
 
         Args:
             z: noise (n, k).
-            x: real samples (n, d); only pairs need them.
+            x: real samples (n, d); only "relativistic" needs them.
 
         Raises:
-            TypeError, ValueError: a shape or a dtype; x is missing.
+            TypeError, ValueError: a wrong shape or dtype; x is missing.
 
         """
         if self.paired:
@@ -145,10 +145,10 @@ class GAN(Module):
         return np.mean(softplus(-a_f))
 
     def _squared_gradient(self, x: Any) -> Any:
-        """Return mean ‖∇_x a‖² over the rows that D sees: a Tensor by its parameters.
+        """Return mean ‖∇_x a‖² over the rows that D gets: a Tensor of D's parameters.
 
-        The logit of a row depends on that row alone, so the gradient of their sum has
-        each row's own gradient in its place.
+        The logit of a row depends on that row alone. So each row of the gradient of
+        their sum is the gradient of its own logit.
         """
         rows = x.reshape(-1, self.discriminator_sizes[0])
         slope = grad(lambda x: np.sum(self.discriminator(x)))(rows)
@@ -168,8 +168,8 @@ class GAN(Module):
     def generate(self, z: Any) -> Any:
         """Return the samples (n, d) of the noise z (n, k).
 
-        A plain array gives a plain array, and nothing is recorded; a Tensor gives a
-        Tensor. So does `discriminate`.
+        A plain array gives a plain array without a graph; a Tensor gives a Tensor. The
+        same holds for `discriminate`.
         """
         z = checks.rows("GAN", z, self.generator_sizes[0], self.dtype, "z")
         return evaluate(self._generate, z)
@@ -187,7 +187,7 @@ class GAN(Module):
     # Checks
 
     def check(self, x: Array) -> None:
-        """Raise an error unless x can be trained on: columns and dtype."""
+        """Raise an error unless x has the columns and the dtype to train on."""
         checks.rows("GAN", x, self.generator_sizes[-1], self.dtype)
 
     def _check_noise(self, z: Any) -> Any:

@@ -24,23 +24,23 @@ class IWAE(twins.ImportanceWeighted, VAE):
 
     Args:
         sizes: as for `VAE`.
-        k: how many draws there are of each code.
-        **options: as for `VAE`; β has no place in this bound.
+        k: the number of draws of each code.
+        **options: as for `VAE`; this bound has no β.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
     def loss(self, x: Any, eps: Any) -> Tensor:
-        """Return −log 1/k Σ_j w_j, mean over the samples x (n, d), in nats.
+        """Return −log 1/k Σ_j w_j, averaged over the samples x (n, d), in nats.
 
         Args:
             x: the samples (n, d).
-            eps: the noise (n, k, c), from N(0, 1), of which the k draws are made.
+            eps: the noise (n, k, c) of the k draws, from N(0, 1).
 
         Raises:
-            TypeError, ValueError: a shape or a dtype.
+            TypeError, ValueError: a wrong shape or dtype.
 
         """
         x = checks.rows("IWAE", x, self.sizes[0], self.dtype)
@@ -54,7 +54,7 @@ class IWAE(twins.ImportanceWeighted, VAE):
             terms = gaussian_terms(a, self.log_var_x, x[:, None])
         else:
             terms = bernoulli_terms(a, x[:, None])
-        # The (2π)s of the prior and of q cancel, and (z − mu) / σ is ε.
+        # The factors of 2π in the prior and in q cancel, and (z − mu) / σ is ε.
         ratio = np.square(eps) - np.square(z) + log_var[:, None]
         log_w = np.sum(ratio, axis=2) / 2 - np.sum(terms, axis=2)  # (n, k)
         bound = logsumexp(log_w, axis=1) - math.log(self.k)

@@ -1,9 +1,9 @@
 """The stacked autoencoder: several layers, trained one by one and then together.
 
-Each layer is first an autoencoder of its own, for the codes of the layer below
-(Bengio et al. 2007; Hinton & Salakhutdinov 2006, who used other machines for it). What
-it has learned is where the training of the whole stack starts. `training.pretrain` is
-that loop; without it the stack is trained end to end, from its random weights.
+Each layer is first trained as an autoencoder of the codes of the layer below (Bengio et
+al. 2007; Hinton & Salakhutdinov 2006, who used restricted Boltzmann machines). Training
+of the whole stack starts from these weights. `training.pretrain` is that loop; without
+it the stack is trained end to end from random weights.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ from scratchnet.models.autoencoder import Autoencoder
 
 
 class StackedAutoencoder(twins.Stacked, Autoencoder):
-    """An autoencoder of several layers, each of which can be trained on its own.
+    """An autoencoder of several layers that can be trained one by one.
 
-    `layer(k)` takes one out, `set_layer(k, layer)` puts it back: see `twins.Stacked`.
+    `layer(k)` returns one, `set_layer(k, layer)` puts it back; see `twins.Stacked`.
 
     Args:
         sizes: as for `Autoencoder`: columns of the data, hidden layers, code.

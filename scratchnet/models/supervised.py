@@ -1,7 +1,7 @@
-"""Networks with a teacher: what measures the other systems' results.
+"""Supervised networks, which measure the results of the other systems.
 
-A classifier says which digit a generated picture shows, a regressor how thick its line
-is. They are no systems of the lecture, and have no twins by hand.
+A classifier predicts which digit a generated picture shows, a regressor how thick its
+line is. They are not systems of the lecture and have no twins by hand.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from scratchnet.nn import Module, evaluate, mlp
 
 
 class _Supervised(Module):
-    """A dense network from samples (n, d) to what a teacher says of each."""
+    """A dense network from samples (n, d) to the target of each."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class _Supervised(Module):
 
 
 class Classifier(_Supervised):
-    """A network that says to which class a sample belongs.
+    """A network that predicts the class of a sample.
 
     Args:
         sizes: columns of the data, hidden layers, number of classes.
@@ -57,12 +57,12 @@ class Classifier(_Supervised):
         dtype: of the parameters, and of the data that the model accepts.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
     def loss(self, x: Any, label: Array) -> Any:
-        """Return the mean of −log p(label) over the samples x (n, d), in nats."""
+        """Return −log p(label), averaged over the samples x (n, d), in nats."""
         return softmax_cross_entropy(self.forward(x), label)
 
     def probabilities(self, x: Any) -> Any:
@@ -70,14 +70,14 @@ class Classifier(_Supervised):
         return evaluate(lambda x: softmax(self.forward(x)), x)
 
     def predict(self, x: Any) -> Array:
-        """Return the likeliest class of each sample (n,)."""
+        """Return the most likely class of each sample (n,)."""
         return np.argmax(evaluate(self.forward, x), axis=1)
 
     def accuracy(self, x: Array, label: Array) -> float:
-        """Return the fraction of samples whose class is predicted, from 0 to 1.
+        """Return the fraction of samples whose prediction is right, from 0 to 1.
 
         Raises:
-            ValueError: the label is not (n,).
+            ValueError: label does not have the shape (n,).
 
         """
         x = checks.rows("Classifier", x, self.sizes[0], self.dtype)
@@ -91,14 +91,14 @@ class Classifier(_Supervised):
 
 
 class Regressor(_Supervised):
-    """A network that says numbers of a sample, learned by squared error.
+    """A network that predicts numbers for a sample, trained by squared error.
 
     Args:
         sizes: columns of the data, hidden layers, number of targets.
         rng, activation, slope, init, dtype: as for `Classifier`.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 

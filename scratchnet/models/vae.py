@@ -1,10 +1,10 @@
-"""The variational autoencoder: a code that is a distribution, and a model to draw from.
+"""The variational autoencoder: its code is a distribution, and it generates samples.
 
     [mu, log_var] = encoder(x),  z = mu + exp(log_var / 2) · ε,  ε from N(0, 1)
     loss = mean over samples of −log p(x | z) + β KL(N(mu, exp(log_var)) ‖ N(0, 1))
 
 Kingma & Welling 2014. byhand/vae.py is the same system with its gradient derived on
-paper.
+paper; it also derives why the loss is a bound, and why z is computed from noise.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from scratchnet.twins import LatentVariableModel, check_vae, log_bernoulli, log_
 
 
 class VAE(Module, LatentVariableModel):
-    """An encoder to a Gaussian, and a decoder from a draw of it.
+    """An encoder to a Gaussian, and a decoder of draws from it.
 
     Args:
         sizes: columns of the data, hidden layers, length of the code: (784, 512, 20)
@@ -38,15 +38,15 @@ class VAE(Module, LatentVariableModel):
         activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
             "linear".
         slope: of leaky_relu.
-        decoder: "bernoulli" for data in [0, 1], whose logits it gives, or "gaussian",
-            whose means it gives; the logarithm of their one variance is a parameter.
+        decoder: "bernoulli" for data in [0, 1]; it returns logits. Or "gaussian"; it
+            returns means, and the logarithm of their one variance is a parameter.
         beta: the weight β of the KL divergence (Higgins et al. 2017); with 1 the loss
             is a bound on −log p(x).
         init: draws each W; every b, and the logarithm of the variance, starts at zero.
         dtype: of the parameters, and of the data that the model accepts.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -79,14 +79,14 @@ class VAE(Module, LatentVariableModel):
     # Training
 
     def loss(self, x: Any, eps: Any) -> Tensor:
-        """Return −log p(x | z) + β KL, mean over the samples x (n, d), in nats.
+        """Return −log p(x | z) + β KL, averaged over the samples x (n, d), in nats.
 
         Args:
             x: the samples (n, d).
-            eps: the noise (n, c), from N(0, 1), of which z is made.
+            eps: the noise (n, c) in z, from N(0, 1).
 
         Raises:
-            TypeError, ValueError: a shape or a dtype.
+            TypeError, ValueError: a wrong shape or dtype.
 
         """
         x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
@@ -107,7 +107,7 @@ class VAE(Module, LatentVariableModel):
         c = self.sizes[-1]
         return h[:, :c], h[:, c:]
 
-    # Use: an array gives an array and records nothing, a Tensor gives a Tensor.
+    # Use: an array gives an array without a graph, a Tensor gives a Tensor.
 
     def posterior(self, x: Any) -> tuple[Any, Any]:
         """Return mu and log_var of q(z | x), (n, c) each, of the samples x (n, d)."""
@@ -141,7 +141,7 @@ class VAE(Module, LatentVariableModel):
         return evaluate(self.decoder, z)
 
     def check(self, x: Array) -> None:
-        """Raise an error unless x can be trained on: columns, dtype, values."""
+        """Raise an error unless x has the columns, dtype and values to train on."""
         checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         if not self.gaussian:
             checks.unit_interval(type(self).__name__, x, "decoder='gaussian'")
