@@ -25,7 +25,7 @@ def parameter(*values, dtype=np.float64, **kwargs):
 
 
 def test_adam_is_three_steps_worked_by_hand():
-    # The same steps as in test_kernels.py.
+    # The same steps as in kernels/test_updates.py.
     p = parameter(1.0, 1.0)
     adam = Adam([p], lr=0.1)
     for g, value in [

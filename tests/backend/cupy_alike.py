@@ -1,4 +1,4 @@
-"""A module that looks like CuPy to backend.py, with arrays of NumPy's on the host.
+"""A module that looks like CuPy to backend/cupy.py, with arrays of NumPy's on the host.
 
 What is asked of its streams and graphs, and of cuBLAS, is noted in `calls`, in order;
 cuBLAS's product is computed as cuBLAS does, by columns and from addresses.

@@ -285,7 +285,7 @@ def _key(key: Any) -> Any:
 
 
 class StandIn:
-    """What backend.py asks of a library of arrays."""
+    """What backend/ asks of a library of arrays."""
 
     name = "stand-in"
     array = Device

@@ -1,4 +1,4 @@
-"""What backend.py asks of CuPy and cuBLAS, by a module that looks like CuPy."""
+"""What backend/ asks of CuPy and cuBLAS, by a module that looks like CuPy."""
 
 import ctypes
 import sys
