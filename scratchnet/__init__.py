@@ -115,4 +115,4 @@ else:
 
 def __dir__() -> list[str]:
     """List what can be asked for, loaded or not."""
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

@@ -285,7 +285,7 @@ class GAN(System):
         self.generator.initialize(rng, init)
         self.discriminator.initialize(rng, init)
         self.optimizer, self.discriminator_optimizer = (
-            make_update(self._name, [theta], **options_of(net, options))
+            make_update(f"GAN: {net}", [theta], **options_of(net, options))
             for net, theta in zip(NETWORKS, (self.theta_g, self.theta_d), strict=True)
         )
 

@@ -543,3 +543,32 @@ def test_a_penalty_given_as_a_numpy_number_promotes_nothing():
     gan = models.GAN((2, 4, 3), (3, 4, 1), rng=rng(), r1=np.float64(1.0))
     x = np.random.default_rng(1).random((8, 3), np.float32)
     assert gan.discriminator_loss(x, z).dtype == np.float32
+
+
+def test_options_of_the_updates_are_for_both_networks_or_for_one():
+    gan = hand(lr=0.1, betas=(0.5, 0.9), discriminator_lr=0.2, generator_eps=1e-3)
+    g, d = gan.optimizer, gan.discriminator_optimizer
+    assert (g.lr, d.lr) == (0.1, 0.2)
+    assert (g.eps, d.eps) == (1e-3, 1e-8)
+    assert g.betas == d.betas == (0.5, 0.9)
+    gan = hand(discriminator_update="sgd", discriminator_lr=0.3)
+    assert list(gan.discriminator_optimizer.state_dict()) == ["lr", "t"]
+    assert "m.0" in gan.optimizer.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"update": "sgd"}, TypeError, "GAN: generator: update='sgd' needs lr"),
+        ({"update": "rmsprop"}, ValueError, "update is 'rmsprop'; one of 'adam', 'ad"),
+        ({"generator_momentum": 0.9}, TypeError,
+         "GAN: generator: 'momentum' is not an argument; update='adam' takes lr, be"),
+        ({"discriminator_update": "sgd", "discriminator_betas": (0, 0)}, TypeError,
+         "GAN: discriminator: 'betas' is not an argument; update='sgd' takes lr, mom"),
+        ({"critic_lr": 0.1}, TypeError, "'critic_lr' is not an argument"),
+        ({"lr": -1}, ValueError, "lr is -1; a positive number expected"),
+    ],
+)  # fmt: skip
+def test_wrong_options_of_the_updates_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        hand(**options)
