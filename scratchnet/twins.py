@@ -1,8 +1,7 @@
-"""What both twins of a system share, besides the gradient that tells them apart.
+"""Code that both twins of a system share: everything except the gradient.
 
-The rules of a system's options, what a trained VAE is asked for, the layers of a stack,
-and where a corruption enters. The twin with the engine and the one by hand both answer
-through this, on plain arrays.
+It checks a system's options, evaluates a trained VAE, splits a stack into layers and
+applies a corruption. Both twins, with the engine and by hand, use it on plain arrays.
 """
 
 import math
@@ -20,7 +19,7 @@ OBJECTIVES = ("saturating", "non_saturating", "relativistic")
 
 
 def check_autoencoder(owner: str, given: Any, output: str, loss: str) -> None:
-    """Raise an error unless an autoencoder can be made of sizes, output and loss."""
+    """Raise an error unless the arguments of an autoencoder are valid."""
     checks.sizes(owner, given)
     checks.choice(owner, "output", output, ("sigmoid", "linear", "activation"))
     checks.choice(owner, "loss", loss, ("squared", "cross_entropy"))
@@ -32,7 +31,7 @@ def check_autoencoder(owner: str, given: Any, output: str, loss: str) -> None:
 
 
 def check_vae(owner: str, given: Any, decoder: str, beta: float) -> None:
-    """Raise an error unless a VAE can be made of sizes, decoder and beta."""
+    """Raise an error unless the arguments of a VAE are valid."""
     checks.sizes(owner, given)
     checks.choice(owner, "decoder", decoder, ("bernoulli", "gaussian"))
     checks.number(owner, "beta", beta, "[0, inf)")
@@ -47,7 +46,7 @@ def check_gan(
     r2: float,
     packing: int,
 ) -> None:
-    """Raise an error unless a GAN can be made of these."""
+    """Raise an error unless the arguments of a GAN are valid."""
     checks.count("GAN", "packing", packing)
     checks.sizes("GAN", generator, "generator")
     checks.sizes("GAN", discriminator, "discriminator")
@@ -57,8 +56,8 @@ def check_gan(
     if discriminator[0] != columns or discriminator[-1] != 1:
         raise ValueError(
             f"GAN: the discriminator takes {discriminator[0]} columns to "
-            f"{discriminator[-1]}; {columns} to 1 expected, the generator making "
-            f"{generator[-1]} and packing being {packing}"
+            f"{discriminator[-1]}; {columns} to 1 expected, since the generator makes "
+            f"{generator[-1]} and packing is {packing}"
         )
     for name, gamma in (("r1", r1), ("r2", r2)):
         if checks.number("GAN", name, gamma, "[0, inf)") and len(discriminator) < 3:
@@ -68,10 +67,10 @@ def check_gan(
 def check_packs(n: int, packing: int) -> None:
     """Raise ValueError unless n rows are a whole number of packs."""
     if n % packing:
-        raise ValueError(f"GAN: {n} rows are no multiple of packing={packing}")
+        raise ValueError(f"GAN: {n} rows are not a multiple of packing={packing}")
 
 
-# --- What a trained VAE is asked for ------------------------------------------------
+# --- The use of a trained VAE -------------------------------------------------------
 
 ROWS = 4096  # of z at once, so that memory stays bounded
 
@@ -79,7 +78,7 @@ ROWS = 4096  # of z at once, so that memory stays bounded
 class LatentVariableModel:
     """p(x, z) = p(x | z) N(z; 0, 1) with an approximate posterior q(z | x).
 
-    A subclass has `sizes`, `dtype`, and the three methods that come first.
+    A subclass has `sizes` and `dtype`, and defines `posterior`, `decode` and `log_p_x`.
     """
 
     sizes: tuple[int, ...]
@@ -87,13 +86,13 @@ class LatentVariableModel:
 
     @property
     def draws(self) -> tuple[int, ...]:
-        """The axis of several draws of z for each sample: () for one, or (k,)."""
+        """The shape of the draws of z for one sample: () for one draw, (k,) for k."""
         return ()
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return what a training step takes: x (n, d), and fresh noise ε (n, c).
+        """Return the batch of a training step: x (n, d), and new noise ε (n, c).
 
-        With k draws of z for each sample ε is (n, k, c).
+        With k draws of z for each sample, ε is (n, k, c).
         """
         x = checks.rows(type(self).__name__, x, self.sizes[0], self.dtype)
         return x, self._normal((len(x), *self.draws, self.sizes[-1]), rng)
@@ -111,10 +110,10 @@ class LatentVariableModel:
         raise NotImplementedError  # each subclass has its own
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """Draw n codes from N(0, 1) and return the mean of p(x | z) of each (n, d).
+        """Draw n codes from N(0, 1) and return the mean of p(x | z) for each, (n, d).
 
-        The mean and not a draw from p(x | z), as is usual for pictures: of a Bernoulli
-        decoder that would be a picture of black and white specks.
+        For pictures the mean is usual, not a draw from p(x | z): draws from a Bernoulli
+        decoder are black and white specks.
         """
         checks.count("sample", "n", n)
         return self.decode(self._normal((n, self.sizes[-1]), rng))
@@ -133,17 +132,17 @@ class LatentVariableModel:
     def elbo(self, x: Array, rng: np.random.Generator) -> Array:
         """Return log p(x | z) − KL for each sample of x (n, d): (n,), in nats.
 
-        Its mean is a lower bound on the mean of log p(x), whatever β was in training.
+        Its mean is a lower bound on the mean of log p(x), for any β in training.
         """
         log_p_x, kl = self.elbo_terms(x, rng)
         return log_p_x - kl
 
     def log_likelihood(self, x: Array, rng: np.random.Generator, k: int) -> Array:
-        """Estimate log p(x) for each sample of x (n, d) by k draws: (n,), in nats.
+        """Estimate log p(x) for each sample of x (n, d) from k draws: (n,), in nats.
 
-        log 1/k Σ_i p(x, z_i) / q(z_i | x) with z_i from q: a lower bound in
-        expectation, which rises with k to log p(x) (Burda et al. 2016, equation 8).
-        With k = 1 it is the bound itself, its KL estimated rather than computed.
+        log 1/k Σ_i p(x, z_i) / q(z_i | x) with z_i from q. Its expectation is a lower
+        bound, which rises with k to log p(x) (Burda et al. 2016, equation 8). With
+        k = 1 it is the ELBO, with an estimate of the KL divergence.
         """
         checks.count("log_likelihood", "k", k)
         x = checks.plain_array(type(self).__name__, "x", x)
@@ -159,7 +158,7 @@ class LatentVariableModel:
                 part = mu[rows, None]
                 eps = self._normal((len(part), draws, c), rng, part)
                 z = part + sigma[rows, None] * eps
-                # log N(z; 0, 1) − log N(z; mu, σ²); the (2π)s cancel.
+                # log N(z; 0, 1) − log N(z; mu, σ²); the factors of 2π cancel.
                 log_ratio = np.sum(np.square(eps) - np.square(z), axis=2) / 2
                 log_ratio = log_ratio + np.sum(log_var[rows], axis=1)[:, None] / 2
                 repeated = np.repeat(x[rows], draws, axis=0)
@@ -174,7 +173,7 @@ class LatentVariableModel:
     def _normal(
         self, shape: tuple[int, ...], rng: np.random.Generator, like: Any = None
     ) -> Array:
-        """Draw from N(0, 1): an array of the backend, or where `like` is."""
+        """Draw from N(0, 1): an array of the backend, or one where `like` is."""
         checks.rng(type(self).__name__, rng)
         drawn = rng.standard_normal(shape, self.dtype.type)
         return backend.asarray(drawn) if like is None else backend.bring(drawn, like)
@@ -214,8 +213,8 @@ def layer_names(sizes: Sequence[int], k: int) -> dict[str, str]:
 
 
 def layer_options(sizes: Sequence[int], k: int) -> dict[str, Any]:
-    """Return in which options of an autoencoder layer k differs from its stack."""
-    # A generator of its own: the weights that it draws are not the stack's.
+    """Return the options of the autoencoder of layer k that differ from the stack's."""
+    # Any generator: the weights that it draws are replaced by the stack's.
     options: dict[str, Any] = {"rng": np.random.default_rng(0)}
     if k < len(sizes) - 1:
         options |= {"active_code": True}
@@ -225,9 +224,9 @@ def layer_options(sizes: Sequence[int], k: int) -> dict[str, Any]:
 
 
 class Stacked:
-    """An autoencoder of several layers, each of which can be trained on its own.
+    """An autoencoder of several layers that can be trained one by one.
 
-    A subclass is an autoencoder too; it has `kind` and `_write`.
+    A subclass is an autoencoder too, and defines `kind` and `_write`.
 
     Args:
         sizes: columns of the data, hidden layers, length of the code.
@@ -235,7 +234,7 @@ class Stacked:
 
     """
 
-    kind: type[Any]  # the autoencoder that a layer is
+    kind: type[Any]  # the class of one layer
     state_dict: Any  # the autoencoder's
     sizes: tuple[int, ...]
 
@@ -249,9 +248,9 @@ class Stacked:
     def layer(self, k: int) -> Any:
         """Return layer k = 1, 2, ... as an autoencoder, with this stack's weights.
 
-        It takes the codes of layer k - 1 to those of layer k and back, through the
-        activations that are there in the stack. The first has the stack's own output
-        and loss; the others, squared error.
+        It maps the codes of layer k - 1 to those of layer k and back, with the stack's
+        activations. The first layer has the stack's output and loss; the others have
+        the squared error.
 
         Raises:
             ValueError: there is no layer k.
@@ -265,10 +264,10 @@ class Stacked:
         return made
 
     def set_layer(self, k: int, layer: Any) -> None:
-        """Take over the weights of what `layer(k)` returned.
+        """Copy the weights of an autoencoder that `layer(k)` returned to the stack.
 
         Raises:
-            TypeError, ValueError: there is no layer k, or it is another one.
+            TypeError, ValueError: there is no layer k, or `layer` is not one like it.
 
         """
         if not isinstance(layer, self.kind):
@@ -285,7 +284,7 @@ class Stacked:
         raise NotImplementedError  # each subclass has its own
 
 
-# --- Where a corruption enters ------------------------------------------------------
+# --- Denoising ----------------------------------------------------------------------
 
 
 class Denoising:
@@ -295,8 +294,8 @@ class Denoising:
 
     Args:
         sizes: as for the autoencoder.
-        corruption: called as corruption(x, rng) for each batch, or with what else
-            belongs to the samples: corruption(x, depth, rng). See data/corruption.py.
+        corruption: called as corruption(x, rng) for each batch, or with further arrays
+            of the samples: corruption(x, depth, rng). See data/corruption.py.
         **options: as for the autoencoder.
 
     """
@@ -314,12 +313,12 @@ class Denoising:
     def with_noise(
         self, x: Array, *given: Array, rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Return what a training step takes: x (n, d), and x corrupted afresh."""
+        """Return the batch of a training step: x (n, d), and x newly corrupted."""
         x, *more = checks.plain_arrays(type(self).__name__, "x", (x, *given))
         return x, self.corruption(x, *more, rng)
 
     def check(self, x: Array, *given: Array) -> None:
-        """Raise an error unless x, and what the corruption is given, will do."""
+        """Raise an error unless x and the arguments of the corruption are valid."""
         super().check(x)  # type: ignore[misc]  # the autoencoder's
         if hasattr(self.corruption, "check"):
             self.corruption.check(x, *given)
@@ -335,8 +334,8 @@ class ImportanceWeighted:
 
     Args:
         sizes: as for the VAE.
-        k: how many draws there are of each code.
-        **options: as for the VAE; β has no place in this bound.
+        k: the number of draws of each code.
+        **options: as for the VAE; this bound has no β.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type or value.
@@ -356,5 +355,5 @@ class ImportanceWeighted:
 
     @property
     def draws(self) -> tuple[int, ...]:
-        """The axis of the k draws of z for each sample."""
+        """The shape of the draws of z for one sample."""
         return (self.k,)

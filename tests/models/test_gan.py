@@ -430,10 +430,10 @@ def test_wrong_data_are_named(made_by):
     x, z = data()
     for call, message in [
         (lambda: d(x, z[:9]), "x has 12 rows, z has 9"),
-        (lambda: d(x[:10], z[:10]), "10 rows are no multiple of packing=3"),
+        (lambda: d(x[:10], z[:10]), "10 rows are not a multiple of packing=3"),
         (lambda: d(x[:, :1], z), "x has 1 columns, 2 expected"),
         (lambda: g(z), "an array expected|real samples x"),
-        (lambda: gan.discriminate(x[:10]), "10 rows are no multiple of packing=3"),
+        (lambda: gan.discriminate(x[:10]), "10 rows are not a multiple of packing=3"),
         (lambda: gan.generate(x), "z has 2 columns, 3 expected"),
     ]:
         with pytest.raises((ValueError, TypeError), match=message):
