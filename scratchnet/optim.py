@@ -1,4 +1,4 @@
-"""Optimisers: what changes the parameters once their gradients are there.
+"""Optimisers: they update the parameters from their gradients.
 
 >>> w = Tensor([3.0, -4.0], requires_grad=True)  # or model.parameters()
 >>> optimizer = SGD([w], lr=0.25)
@@ -9,7 +9,7 @@
 >>> print(w.data)
 [ 1.5 -2. ]
 
-The arithmetic is in kernels/updates.py, which the steps by hand share.
+The arithmetic is in kernels/updates.py, which the systems by hand use too.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class _OverParameters:
-    """What holds on to a list of parameters, and to their arrays."""
+    """Base class: a list of parameters, and their arrays."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         name = type(self).__name__
@@ -59,10 +59,15 @@ class _OverParameters:
                     f"{name}: parameters[{i}] is a {type(p).__name__}, "
                     "a Tensor expected"
                 )
-            if p._node is not None or p.dtype.kind != "f":
+            if p._node is not None:
                 raise ValueError(
-                    f"{name}: {self._label(i)} is no parameter, but "
-                    + ("a result" if p._node is not None else f"made of {p.dtype}")
+                    f"{name}: {self._label(i)} is not a leaf tensor but the result of "
+                    "a function; pass parameters"
+                )
+            if p.dtype.kind != "f":
+                raise ValueError(
+                    f"{name}: {self._label(i)} has dtype {p.dtype}; a parameter needs "
+                    "float32 or float64"
                 )
             if id(p) in seen:
                 raise ValueError(
@@ -82,12 +87,12 @@ class _OverParameters:
         self._arrays = [p.data for p in self.parameters]
 
     def _check_array(self, method: str, i: int) -> None:
-        """Raise ValueError if parameter i has another array than in the beginning."""
+        """Raise ValueError if the array of parameter i was replaced."""
         if self.parameters[i].data is not self._arrays[i]:
             name = type(self).__name__
             raise ValueError(
-                f"{name}.{method}: {self._label(i)} has another array than when this "
-                f"{name} was made; write p.data[...] = values, or make a new {name}"
+                f"{name}.{method}: {self._label(i)} got a new array after this {name} "
+                f"was made; write p.data[...] = values, or make a new {name}"
             )
 
     def _label(self, i: int) -> str:
@@ -95,20 +100,20 @@ class _OverParameters:
         return f"{p.name or f'parameters[{i}]'} of shape {p.shape}"
 
     def _named(self, method: str, error: buffers.ArrayError) -> buffers.ArrayError:
-        """Return the error with the names of parameters in it."""
+        """Return the error with the names of the parameters."""
         owner = f"{type(self).__name__}.{method}"
         return buffers.ArrayError(owner, error.faults, self._label)
 
 
 class Optimizer(_OverParameters):
-    """What all optimisers share; `SGD` and `Adam` say which update it is.
+    """Base class of all optimisers; `SGD`, `Adam` and `AdamW` define the update.
 
-    A parameter whose `requires_grad` is switched off is frozen: `step()` leaves it.
+    A parameter with requires_grad=False is frozen: `step()` does not change it.
 
-    Copy it together with its model, `copy.deepcopy((model, optimizer))`, and the copy
-    moves the copied model from where this one is; so does a pickle of both. A copy of
-    the optimiser alone moves copies of the parameters, its own `parameters`. The same
-    holds for an `EMA`.
+    To copy a model with its optimiser, copy both at once:
+    `copy.deepcopy((model, optimizer))`. The copied optimiser then updates the copied
+    model, and continues from this state. The same holds for pickle. A copy of the
+    optimiser alone updates its own copies of the parameters. `EMA` is copied likewise.
     """
 
     _update: updates.Update
@@ -130,20 +135,21 @@ class Optimizer(_OverParameters):
         self._update.lr = lr
 
     def zero_grad(self) -> None:
-        """Forget the gradients: `.grad` of every parameter becomes None."""
+        """Set `.grad` of every parameter to None."""
         for p in self.parameters:
             p.grad = None
 
     def step(self) -> None:
-        """Move every parameter once, by its `.grad`; or none, if one has no gradient.
+        """Update every parameter once from its `.grad`.
+
+        The errors below are raised before any parameter changes.
 
         Raises:
-            TypeError: a gradient is not an array, or has a mask. Nothing was changed.
-            ValueError: a parameter has no gradient (PyTorch passes over it in silence,
-                and a layer that was forgotten in forward() stays as it was), or one of
-                another shape or dtype; a parameter is read-only, or has another array
-                than in the beginning; or the learning rate of this step is not
-                positive. Nothing was changed.
+            TypeError: a gradient is not an array, or has a mask.
+            ValueError: a parameter has no gradient (PyTorch skips it without a message,
+                so a layer that forward() forgot is never trained), or one of another
+                shape or dtype; a parameter is read-only, or its array was replaced; or
+                the learning rate of this step is not positive.
 
         """
         gradients = []
@@ -178,8 +184,8 @@ class Optimizer(_OverParameters):
             )
         if not backend.is_array(g):
             raise TypeError(
-                f"{owner}: {self._label(i)} has a {type(g).__name__} for its "
-                "gradient; an array expected"
+                f"{owner}: the gradient of {self._label(i)} is a "
+                f"{type(g).__name__}; an array expected"
             )
         return checks.plain_array(owner, f"the gradient of {self._label(i)}", g)
 
@@ -189,27 +195,27 @@ class Optimizer(_OverParameters):
                 mark_modified(p)
 
     def _look(self, gradients: Iterable[Any]) -> None:
-        """Have `anomaly` look at what the step made of the parameters."""
+        """Let `anomaly` check the new values of the parameters."""
         for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
             if g is not None:
                 what = f"{type(self).__name__}.step on {self._label(i)}"
                 anomaly.look(what, p.data, [("gradient", g), ("lr after it", self.lr)])
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the learning rate, the moments and the count of steps themselves."""
+        """Return the arrays of the learning rate, the moments and the step count."""
         return self._update.state_arrays()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the learning rate, the moments and the count of steps to the host."""
+        """Copy the learning rate, the moments and the step count to the host."""
         return self._update.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a copy that `state_dict` made.
 
-        A learning rate that is a function stays, and goes on from the count of steps.
+        A learning rate that is a function stays; it continues from the step count.
 
         Raises:
-            ValueError: a name, shape or dtype differs, or a number is out of its range;
+            ValueError: a name, shape or dtype differs, or a number is out of range;
                 nothing was changed.
 
         """
@@ -219,18 +225,18 @@ class Optimizer(_OverParameters):
 class SGD(Optimizer):
     """Gradient descent with momentum: v ← momentum·v + g, p ← p − lr·v.
 
-    The form of Sutskever et al. (2013) with the learning rate taken out of v, as in
-    PyTorch: the same steps while lr is constant.
+    The form of Sutskever et al. (2013), but with the learning rate outside v, as in
+    PyTorch. The steps are the same while lr is constant.
 
     Args:
         parameters: Tensors that require a gradient; any iterable.
         lr: the learning rate, positive: a number, or a function of the number of steps
             taken so far, like `cosine_decay(1e-3, steps)`.
-        momentum: how much of the velocity v stays from step to step, in [0, 1).
+        momentum: the fraction of the velocity v that the next step keeps, in [0, 1).
 
     Raises:
-        TypeError, ValueError: a parameter is no Tensor, a result, given twice; there
-            are none; or a number is out of its range.
+        TypeError, ValueError: no parameters; a parameter is not a Tensor, is not a
+            leaf, or is given twice; or a number is out of range.
 
     """
 
@@ -273,7 +279,7 @@ class Adam(Optimizer):
 class AdamW(Optimizer):
     """AdamW (Loshchilov & Hutter 2019, Algorithm 2): Adam with decoupled weight decay.
 
-        p ← p − lr · λ · p    next to each step of `Adam`
+        p ← p − lr · λ · p    in addition to each step of `Adam`
 
     Args:
         parameters, lr, betas, eps: as for `Adam`.
@@ -304,7 +310,7 @@ class EMA(_OverParameters):
 
     Args:
         parameters: Tensors; any iterable.
-        decay: in [0, 1); about 1 / (1 − decay) steps are remembered.
+        decay: in [0, 1); the average covers about 1 / (1 − decay) steps.
 
     Raises:
         TypeError, ValueError: as for `SGD`.
@@ -320,11 +326,11 @@ class EMA(_OverParameters):
         self._ema.take_from(self._arrays)
 
     def update(self) -> None:
-        """Take the parameters as they are now into the average.
+        """Add the current parameters to the average.
 
         Raises:
-            ValueError: a parameter has another array than when this EMA was made, or
-                an average is read-only; nothing was changed.
+            ValueError: the array of a parameter was replaced after this EMA was made,
+                or an average is read-only; nothing was changed.
 
         """
         self._check("update")
@@ -332,15 +338,16 @@ class EMA(_OverParameters):
 
     @contextlib.contextmanager
     def average(self) -> Iterator[None]:
-        """Put the averages in the place of the parameters, until the block ends.
+        """Replace the parameters by the averages until the block ends.
 
-        A graph recorded with the ones is not to be walked with the others: that is an
-        error, as after a step of an optimiser. When the outermost block ends, however
-        it ends, the parameters have the values and the arrays that they had.
+        A graph recorded before the block cannot be used inside it, nor one recorded
+        inside it afterwards: that is an error, as after a step of an optimiser. When
+        the outermost block ends, also by an exception, the parameters have their former
+        values and arrays again.
 
         Raises:
             ValueError: as for `update`; or a parameter is read-only. At the end: some
-                could not be written any more, and all others are back.
+                parameters have become read-only; all others are restored.
 
         """
         self._check("average")
@@ -372,7 +379,7 @@ class EMA(_OverParameters):
             mark_modified(p)
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the averages themselves."""
+        """Return the arrays of the averages."""
         return self._ema.state_arrays()
 
     def state_dict(self) -> dict[str, np.ndarray]:

@@ -136,7 +136,7 @@ def test_a_step_is_all_or_nothing(make):
             optimizer.step()
     q.grad = np.ones(2)
     q.data = np.ones(3)
-    with pytest.raises(ValueError, match=r"q of shape \(3,\) has another array"):
+    with pytest.raises(ValueError, match=r"q of shape \(3,\) got a new array"):
         optimizer.step()
     assert p.data == 1
     for name, value in optimizer.state_dict().items():
@@ -199,8 +199,8 @@ def test_loading_another_optimisers_state_changes_nothing():
         (lambda: Adam(Dense(1, 1, rng=np.random.default_rng(0)).named_parameters()),
          TypeError, "Adam: parameters[0] is a tuple, a Tensor expected"),
         (lambda: Adam([parameter(1.0) * 2]), ValueError,
-         "parameters[0] of shape (1,) is no parameter, but a result"),
-        (lambda: Adam([Tensor([1, 2])]), ValueError, "is no parameter, but made of"),
+         "parameters[0] of shape (1,) is not a leaf tensor"),
+        (lambda: Adam([Tensor([1, 2])]), ValueError, "has dtype int64"),
         (lambda: Adam([p := parameter(1.0, name="W"), p]), ValueError,
          "W of shape (1,) is given twice, as parameters[0] and [1]"),
         (lambda: Adam([parameter(1.0)], lr=0), ValueError, "lr is 0; a positive"),
@@ -393,7 +393,7 @@ def test_ema_takes_what_an_optimiser_takes():
     w = parameter(1.0, name="W")
     ema = EMA([w], decay=0.5)
     w.data = np.zeros(1)  # of which the average would know nothing
-    with pytest.raises(ValueError, match=r"EMA.update: W of shape \(1,\) has another"):
+    with pytest.raises(ValueError, match=r"EMA.update: W of shape \(1,\) got a new"):
         ema.update()
     with pytest.raises(ValueError, match=r"EMA.average: W"), ema.average():
         pass
@@ -451,8 +451,8 @@ def test_a_step_that_is_refused_changes_nothing_and_names_the_parameter(make):
     loss = np.sum(np.square(q))
     for how, error, message in [
         ({"data": False}, ValueError, r"b of shape \(2,\) is read-only; use a co"),
-        ({"grad": 1.0}, TypeError, r"b of shape \(2,\) has a float for its gradi"),
-        ({"grad": [1.0, 1.0]}, TypeError, r"b of shape \(2,\) has a list for its grad"),
+        ({"grad": 1.0}, TypeError, r"the gradient of b of shape \(2,\) is a float"),
+        ({"grad": [1.0, 1.0]}, TypeError, r"the gradient of b of shape \(2,\) is a"),
         ({"grad": np.ones(2, object)}, ValueError, r"b of .* its gradient object of"),
         ({"grad": np.ones(2, ">f8")}, ValueError, r"b of .* its gradient >f8 of shape"),
         ({"grad": np.ones((2, 1))}, ValueError, r"b of .* float64 of shape \(2, 1\)"),
@@ -631,5 +631,5 @@ def test_an_optimiser_copied_alone_has_parameters_of_its_own(way):
     descend(adam)
     assert bits(twin.parameters, twin) == bits(parameters, adam)
     parameters[1].data = np.ones(2)  # which adam does not know of, nor would a copy
-    with pytest.raises(ValueError, match=r"Adam.copy: b of .* has another array than"):
+    with pytest.raises(ValueError, match=r"Adam.copy: b of .* got a new array"):
         way(adam)
