@@ -1,6 +1,6 @@
-"""Layers: what holds parameters, finds them by name, and says what it is.
+"""Layers: Modules that hold parameters, name them, and print as a tree.
 
-A layer is a `Module`: parameters as attributes, and `forward`, which is plain NumPy.
+A `Module` has parameters as attributes, and `forward`, which is plain NumPy.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,14 +53,14 @@ _inference: ContextVar[bool] = ContextVar("scratchnet_inference", default=False)
 
 
 class _Buffer(NamedTuple):
-    """Where a buffer is found; its array may be replaced at any time."""
+    """The place of a buffer, whose array may be replaced at any time."""
 
     module: "Module"
     name: str
 
     @property
     def data(self) -> Array:
-        """Return the array that it is now."""
+        """Return the current array."""
         return getattr(self.module, self.name)
 
 
@@ -68,18 +68,17 @@ class Module:
     """A function with parameters.
 
     Assign parameters (`Tensor(array, requires_grad=True)`), other Modules, or lists of
-    either, as attributes; they are found again in the order of assignment, under dotted
-    names: "encoder.0.W". Every Tensor that no function made counts as a parameter. One
-    whose `requires_grad` was switched off is frozen: it is still saved and loaded, and
-    no optimiser moves it.
+    either, as attributes. They get dotted names, "encoder.0.W", and keep the order of
+    assignment. Every leaf Tensor is a parameter. With requires_grad=False it is frozen:
+    it is still saved and loaded, but no optimiser changes it.
 
-    Keep what is not a parameter as a plain array. `state_dict` leaves plain arrays out:
-    a model that is loaded, or a run that is resumed, has them as its constructor makes
-    them. If an array changes in training and the results depend on it, like the running
-    mean of a BatchNorm, register it with `register_buffer`, and it is saved too.
+    Keep other arrays as plain arrays. `state_dict` does not save these: a model that is
+    loaded, or a run that is resumed, has the arrays that its constructor makes. If an
+    array changes during training and the results depend on it, like the running mean of
+    a BatchNorm, register it with `register_buffer`; then it is saved too.
 
-    A parameter or Module that is reached by two ways (shared weights) counts once,
-    under the name found first.
+    A parameter or Module with two names (shared weights) counts once, under the name
+    found first.
     """
 
     _training = True
@@ -91,28 +90,28 @@ class Module:
         return result
 
     def forward(self, *args: Any) -> Any:
-        """Compute the function; subclasses write it."""
+        """Compute the function; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} has no forward()")  # abstract
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Return the parameters with their dotted names, in the order of assignment.
 
-        A parameter without a name is given this one, for the engine's errors.
+        A parameter without a name of its own gets this one, for error messages.
         """
         return self._named(Tensor)
 
     def named_generators(self) -> list[tuple[str, np.random.Generator]]:
-        """Return the random generators that are attributes, as those of `Dropout`.
+        """Return the random generators among the attributes, like that of `Dropout`.
 
-        Under dotted names, in the order of assignment. `training.fit` keeps their
+        They have dotted names and the order of assignment. `training.fit` saves their
         states in its checkpoints.
         """
         return self._named(np.random.Generator)
 
     def _named(self, *kinds: type) -> list[tuple[str, Any]]:
-        """Find what is of those kinds in this Module and its parts, by dotted names.
+        """Find the objects of these types in this Module and its parts, with names.
 
-        Buffers come after all else that their Module holds.
+        The buffers of a Module come last.
         """
         found: list[tuple[str, Any]] = []
         seen = {id(self)}
@@ -140,7 +139,7 @@ class Module:
         return [p for _, p in self.named_parameters()]
 
     def register_buffer(self, name: str, array: Array) -> None:
-        """Keep an array that is not a parameter, but belongs to the state.
+        """Add an array to the state that is not a parameter.
 
             def __init__(self, d):
                 self.scale = Tensor(np.ones(d, np.float32), requires_grad=True)
@@ -152,18 +151,18 @@ class Module:
                     self.mean = 0.9 * self.mean + 0.1 * mean.detach()
                 ...
 
-        It is the attribute `name`. `state_dict` holds it, `load_state_dict` sets it, no
-        optimiser moves it. Write into it, or assign another array of the same shape and
-        dtype: `state_dict` takes the array that the attribute holds then. A Tensor that
-        requires no gradient gives its values. Registering the name again replaces the
-        buffer, by an array of any shape and dtype.
+        It becomes the attribute `name`. `state_dict` saves it, `load_state_dict` sets
+        it, no optimiser changes it. You may write into it, or assign another array of
+        the same shape and dtype; `state_dict` uses the current array. Of a Tensor that
+        requires no gradient the values are copied. Registering the name again replaces
+        the buffer, by an array of any shape and dtype.
 
         Args:
-            name: a Python name that the Module does not use for anything else.
-            array: of floats, integers or booleans; kept, not copied.
+            name: a Python name that the Module does not use otherwise.
+            array: of floats, integers or booleans; not copied.
 
         Raises:
-            TypeError: `name` is not a str, or `array` not such an array, or it has
+            TypeError: `name` is not a str, or `array` is not such an array, or it has
                 masked entries.
             ValueError: `name` is not a Python name, or is taken.
 
@@ -188,14 +187,14 @@ class Module:
         vars(self)[name] = array
 
     def _checked_buffer(self, owner: str, name: str, array: Any) -> Array:
-        """Return what may be a buffer as an array of the backend."""
+        """Return a valid buffer as an array of the backend."""
         if isinstance(array, Tensor) and not array.requires_grad:
-            array = array.data.copy()  # no later write goes to what a graph has read
+            array = array.data.copy()  # so that no later write changes a graph's input
         if not backend.is_array(array) or array.dtype.kind not in "biuf":
             kind = getattr(array, "dtype", "")
             what = f"a {type(array).__name__}{f' of {kind}' if kind else ''}"
             if isinstance(array, Tensor):
-                what += " that requires a gradient; its value is .detach()"
+                what += " that requires a gradient; pass its value, .detach()"
             raise TypeError(
                 f"{owner}: {name} is {what}; an array of floats, integers or booleans "
                 "expected"
@@ -210,7 +209,7 @@ class Module:
             if value.shape != now.shape or value.dtype != now.dtype:
                 raise ValueError(
                     f"{owner}: the buffer {name!r} is {now.dtype} of shape {now.shape},"
-                    f" {value.dtype} of shape {value.shape} was assigned; cast or "
+                    f" but {value.dtype} of shape {value.shape} was assigned; cast or "
                     "reshape it, or call register_buffer again"
                 )
         super().__setattr__(name, value)
@@ -224,7 +223,7 @@ class Module:
     def named_buffers(self) -> list[tuple[str, Array]]:
         """Return the buffers with their dotted names: see `register_buffer`.
 
-        Module by Module, each Module's in the order in which they were registered.
+        They come Module by Module, in the order of registration.
         """
         return [(name, b.data) for name, b in self._named(_Buffer)]
 
@@ -234,10 +233,10 @@ class Module:
 
     @property
     def training(self) -> bool:
-        """Whether to behave as in training; what `Dropout` asks.
+        """Whether to behave as in training; `Dropout` reads it.
 
-        So it is until `eval()`, and again after `train()`; inside `inference()`, and
-        thus in `evaluate` of a plain array, it is not.
+        True until `eval()`, and again after `train()`. False inside `inference()`, and
+        so in `evaluate` of a plain array.
         """
         return self._training and not _inference.get()
 
@@ -259,26 +258,26 @@ class Module:
         return self.train(False)
 
     def zero_grad(self) -> None:
-        """Forget the gradients: `.grad` of every parameter becomes None."""
+        """Set `.grad` of every parameter to None."""
         for p in self.parameters():
             p.grad = None
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the arrays of the parameters and buffers themselves, by name.
+        """Return the arrays of the parameters and buffers by name, not copied.
 
-        In the order of assignment; the buffers of a Module come after its parameters
-        and parts, in the order in which they were registered.
+        The order is that of assignment; the buffers of a Module come after its
+        parameters and parts, in the order of registration.
         """
         return {name: x.data for name, x in self._named(Tensor, _Buffer)}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the values of parameters and buffers, by name, to arrays on the host."""
+        """Copy the values of parameters and buffers to the host, by name."""
         return buffers.copy_state(self.state_arrays())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the values of all parameters and buffers, or of none.
 
-        Parameters are written in place; each buffer becomes an array of its own.
+        Parameters are written in place; each buffer becomes a new array.
 
         Raises:
             TypeError: `state` is not a mapping.
@@ -292,12 +291,12 @@ class Module:
     def _load(
         self, owner: str, state: Mapping[str, Any], names: Iterable[str] | None = None
     ) -> None:
-        """Set the values of those names, of all by default, or of none."""
+        """Set all values of these names (default: of all names), or none."""
         held = dict(self._named(Tensor, _Buffer))
         if names is not None:
             held = {name: held[name] for name in names}
         parameters = {k: x for k, x in held.items() if isinstance(x, Tensor)}
-        # New arrays for buffers, as forward() may have bound one to any memory.
+        # New arrays for buffers, because forward() may share one with other code.
         arrays = {
             name: x.data if name in parameters else np.empty_like(x.data)
             for name, x in held.items()
@@ -313,9 +312,9 @@ class Module:
                 vars(x.module)[x.name] = arrays[name]
 
     def __repr__(self) -> str:
-        """Draw the tree of Modules, each with the parameters that it holds itself.
+        """Draw the tree of Modules, each with its own parameters.
 
-        Its buffers are shown too, and not counted.
+        Buffers are shown too, but not counted.
         """
         lines = []
         total = 0
@@ -347,11 +346,11 @@ class Module:
         return "\n".join([*lines, f"{total:,} parameters"])
 
     def _items(self) -> Iterable[tuple[Any, Any]]:
-        """Return the names and values among which the members are found."""
+        """Return the names and values to search for members."""
         return vars(self).items()
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        """Find the parameters, Modules and generators that this Module holds itself."""
+        """Find the parameters, Modules and generators that are attributes."""
         waiting = [(str(name), value) for name, value in self._items()]
         while waiting:
             name, value = waiting.pop(0)
@@ -367,15 +366,15 @@ class Module:
                 yield name, value
 
     def _label(self) -> str:
-        """Return what stands for this Module in a repr and in errors."""
+        """Return the text for this Module in a repr and in errors."""
         return f"{type(self).__name__}()"
 
 
 def evaluate(function: Callable[[Any], Any], x: Any) -> Any:
-    """Return function(x) as what x is: a Tensor for a Tensor, an array for an array.
+    """Return function(x): a Tensor for a Tensor, an array for an array.
 
-    An array asks for values and not for gradients: that is `inference`. One that is on
-    the host goes to the device and back, if the backend has one.
+    For an array no graph is recorded: this is `inference`. An array on the host goes to
+    the device and back, if the backend has a device.
     """
     checks.function("evaluate", "function", function, "model.encoder")
     if isinstance(x, Tensor):
@@ -388,9 +387,9 @@ def evaluate(function: Callable[[Any], Any], x: Any) -> Any:
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """Record nothing and drop nothing inside `with inference():`, in this thread.
+    """Record no graph and drop no entries inside `with inference():`, in this thread.
 
-    All Modules behave as after `eval()`, and keep their own mode for afterwards.
+    All Modules behave as after `eval()`; afterwards they have their own mode again.
     """
     token = _inference.set(True)
     try:
@@ -411,12 +410,12 @@ class Dense(Module):
         d_out: columns of y (..., d_out).
         rng: draws W.
         init: `(rng, (d_in, d_out), dtype) -> W`; b starts at zero.
-        dtype: of W and b, and of the x that is accepted.
+        dtype: of W, b and x.
         bias: whether there is a b.
 
     Raises:
-        TypeError: `rng` is no generator, `dtype` neither float32 nor float64, or x
-            of another dtype.
+        TypeError: `rng` is not a generator, `dtype` is neither float32 nor float64, or
+            x has another dtype.
         ValueError: a size is not positive, or x has another number of columns.
 
     """
@@ -505,15 +504,15 @@ class Tanh(Module):
 class Maxout(Module):
     """The largest of several affine maps, entry by entry: y_j = max_i (x W_i + b_i)_j.
 
-    A convex activation that is learned (Goodfellow et al. 2013). Maps that tie share
-    the gradient.
+    It is a learned convex activation (Goodfellow et al. 2013). Maps with equal values
+    share the gradient.
 
     Args:
         d_in: columns of x (..., d_in).
         d_out: columns of y (..., d_out).
-        pieces: how many maps there are. Side by side they are one Dense, with W
+        pieces: the number of maps. Side by side they are one Dense, with W
             (d_in, pieces * d_out): W_0 first.
-        rng, init, dtype: as for `Dense`; `init` draws each map by itself.
+        rng, init, dtype: as for `Dense`; `init` draws each map separately.
 
     Raises:
         TypeError, ValueError: as for `Dense`; pieces is not positive.
@@ -548,7 +547,7 @@ class Maxout(Module):
         y = self.maps(x)
         *rows, columns = y.shape
         y = y.reshape(*rows, self.pieces, columns // self.pieces)
-        return np.max(y, axis=-2)  # far faster than over a short last axis
+        return np.max(y, axis=-2)  # much faster than over a short last axis
 
     def _label(self) -> str:
         d_in, columns = self.maps.W.shape
@@ -556,18 +555,18 @@ class Maxout(Module):
 
 
 class Dropout(Module):
-    """In training, zeros in random places, and the rest made up for it.
+    """Set random entries to zero during training, and scale the others.
 
-    An entry is dropped with probability p, else divided by 1 − p, so that its mean is
-    what it was (Srivastava et al. 2014, where p is what is kept). After `eval()`, and
-    in `inference()`, it changes nothing.
+    An entry becomes 0 with probability p and is divided by 1 − p otherwise, so its mean
+    does not change (Srivastava et al. 2014, where p is the probability to keep an
+    entry). After `eval()`, and in `inference()`, x is returned unchanged.
 
     Args:
         p: the probability, in [0, 1).
-        rng: draws what is dropped.
+        rng: draws the entries to drop.
 
     Raises:
-        TypeError, ValueError: an argument is not what is said above.
+        TypeError, ValueError: an argument has a wrong type or value.
 
     """
 
@@ -589,13 +588,13 @@ class Dropout(Module):
 
 
 class Sequential(Module):
-    """Modules one after another: each takes what the one before returned.
+    """Modules in sequence: the output of each is the input of the next.
 
-    It can be indexed (a slice is a Sequential over the same Modules), counted with
-    `len`, and iterated over. Its parameters are named by position: "0.W", "2.W".
+    It supports indexing (a slice is a Sequential of the same Modules), `len` and
+    iteration. Its parameters are named by position: "0.W", "2.W".
 
     Raises:
-        TypeError: an argument is no Module.
+        TypeError: an argument is not a Module.
 
     """
 
@@ -632,10 +631,10 @@ class Sequential(Module):
 def activation(name: str, slope: float = 0.2) -> Module:
     """Return the layer of an activation: "relu", "leaky_relu", "sigmoid", "tanh".
 
-    "linear" stands for none. `slope` is leaky_relu's, in [0, 1).
+    "linear" is the identity. `slope` is that of leaky_relu, in [0, 1).
 
     Raises:
-        ValueError: there is no activation of that name, or `slope` is out of range.
+        ValueError: no activation has that name, or `slope` is out of range.
 
     """
     checks.choice("activation", "name", name, ACTIVATIONS)
@@ -649,7 +648,7 @@ def activation(name: str, slope: float = 0.2) -> Module:
 
 
 def _maker(given: str | Callable[[], Module], slope: float) -> Callable[[], Module]:
-    """Return what makes the activation after each layer of `mlp`."""
+    """Return a function that makes one activation of `mlp`."""
     if isinstance(given, str):
         return partial(activation, given, slope)
     checks.function("mlp", "activation", given, "nn.ReLU")
@@ -665,12 +664,12 @@ def mlp(
     init: Initializer = glorot_uniform,
     dtype: DTypeLike = np.float32,
 ) -> Sequential:
-    """Make Dense layers with an activation between them, and none after the last.
+    """Make Dense layers with an activation after each but the last.
 
     Args:
         sizes: columns of the input, of each hidden layer, of the output.
-        activation: a name that `nn.activation` knows; or what is called once for each
-            hidden layer and returns a Module.
+        activation: a name for `nn.activation`, or a function without arguments that
+            returns a new Module for each hidden layer.
         slope: of leaky_relu.
         rng, init, dtype: as for `Dense`.
 

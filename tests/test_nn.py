@@ -643,7 +643,7 @@ def test_two_buffers_bound_to_one_array_are_loaded_apart():
         (lambda n: n.register_buffer("x", None), TypeError, "x is a NoneType; an arra"),
         (lambda n: n.register_buffer("x", np.array("a")), TypeError, "ndarray of <U1"),
         (lambda n: n.register_buffer("x", parameter(2)), TypeError,
-         "x is a Tensor of float64 that requires a gradient; its value is .detach()"),
+         "Tensor of float64 that requires a gradient; pass its value, .detach()"),
         (lambda n: n.register_buffer("x", np.ma.array([1, 2], mask=[0, 1])), TypeError,
          "x is a masked array of shape (2,), 1 of 2 entries masked"),
         (lambda n: setattr(n, "seen", parameter(2) * 2), TypeError,
@@ -651,9 +651,9 @@ def test_two_buffers_bound_to_one_array_are_loaded_apart():
         (lambda n: setattr(n, "seen", True), TypeError,
          "the buffer 'seen' is a bool; an array of floats, integers or booleans"),
         (lambda n: setattr(n, "seen", np.zeros(3, bool)), ValueError,
-         "Normed: the buffer 'seen' is bool of shape (2,), bool of shape (3,) was ass"),
+         "Normed: the buffer 'seen' is bool of shape (2,), but bool of shape (3,)"),
         (lambda n: setattr(n.layers[1], "mean", np.zeros(5)), ValueError,
-         "BatchNorm1d: the buffer 'mean' is float32 of shape (5,), float64 of shape"),
+         "BatchNorm1d: the buffer 'mean' is float32 of shape (5,), but float64 of"),
     ],
 )  # fmt: skip
 def test_buffers_that_cannot_be(call, error, message):
