@@ -1,7 +1,7 @@
-"""The few functions that NumPy lacks, each beside its derivative.
+"""The few functions that NumPy lacks, each followed by its derivative.
 
-All of them are finite, forward and backward, for inputs of any size. They take plain
-arrays as well as Tensors, as does any function of yours that is marked the same way.
+All are finite, forward and backward, for inputs of any size. They take plain arrays and
+Tensors. So does a function of your own with the decorator @primitive.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ __all__ = [
 
 @primitive
 def relu(x: Array) -> Array:
-    """Return max(x, 0); its derivative at 0 is taken as 0."""
+    """Return max(x, 0); its derivative at 0 is defined as 0."""
     return np.maximum(x, 0)
 
 
@@ -49,7 +49,7 @@ def leaky_relu(x: Array, slope: ArrayLike | Tensor = 0.2) -> Array:
 
 
 def _leaky_relu(g: Any, y: Any, x: Any, slope: Any = 0.2) -> Any:
-    if _usual(slope):  # rounded up, a positive x is at least 1, any other at most 0
+    if _usual(slope):  # ceil of a positive x is at least 1, of any other at most 0
         return g * np.clip(np.ceil(x), slope, 1)
     return where_or_zero(g, x > 0) + slope * where_or_zero(g, x <= 0)
 
@@ -89,9 +89,9 @@ def log_sigmoid(x: ArrayOrTensor) -> ArrayOrTensor:
 
 
 def _gaps(x: Array, axis: Axis) -> tuple[Array, Array]:
-    """Return x less the largest along the axis, and the largest.
+    """Return x minus its largest value along the axis, and that largest value.
 
-    The gap of the largest is 0, also where it is infinite.
+    The gap of the largest is 0, also if it is infinite.
     """
     largest = np.max(x, axis=axis, keepdims=True)
     top = x == largest
@@ -100,10 +100,10 @@ def _gaps(x: Array, axis: Axis) -> tuple[Array, Array]:
 
 @primitive
 def logsumexp(x: Array, axis: Axis = -1, keepdims: bool = False) -> Array:
-    """Return log(sum(exp(x))) along the axis, the largest x taken out first.
+    """Return log(sum(exp(x))) along the axis, with the largest x taken out first.
 
-    An x of -inf counts as nothing beside others, in the value and in the gradient.
-    Where the sum is infinite, or all are -inf, the largest share the gradient.
+    An x of -inf adds nothing to the value and gets the gradient 0. Where the sum is
+    infinite, or all x are -inf, the largest share the gradient.
     """
     gaps, largest = _gaps(x, axis)
     total = np.log(np.sum(np.exp(gaps), axis=axis, keepdims=True)) + largest
@@ -127,7 +127,7 @@ def softmax(x: Array, axis: Axis = -1) -> Array:
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
-# dy_j/dx_i = y_j ([i = j] - y_i): the sum is what the off-diagonal terms come to.
+# dy_j/dx_i = y_j ([i = j] - y_i): the term -y_i gives the sum over all j.
 rule(
     softmax,
     lambda g, y, x, axis=-1: y * (g - np.sum(g * y, axis=axis, keepdims=True)),
@@ -138,8 +138,8 @@ rule(
 def log_softmax(x: Array, axis: Axis = -1) -> Array:
     """Return log(softmax(x)) = x - logsumexp(x).
 
-    Only the gaps between the x matter. The largest is taken out first, so that small
-    gaps between large x keep their digits.
+    It depends only on the gaps between the x. The largest is taken out first, so that
+    small gaps between large x keep their digits.
     """
     gaps = _gaps(x, axis)[0]
     return gaps - np.log(np.sum(np.exp(gaps), axis=axis, keepdims=True))

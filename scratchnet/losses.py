@@ -1,8 +1,8 @@
-"""Losses: one number per sample, summed over its features; then the batch's mean.
+"""Losses: a sum over the features of each sample, then the mean over the batch.
 
-All follow that one rule, so that a reconstruction in nats and a KL divergence add up
-to a bound on log p(x). Predictions and targets are (n, ...), a row for each sample;
-shapes must be equal, as broadcasting (n, 1) against (n,) would compare each sample
+All losses follow this rule, so that a reconstruction in nats and a KL divergence add
+up to a bound on log p(x). Predictions and targets are (n, ...), a row for each sample.
+Their shapes must be equal: broadcasting (n, 1) against (n,) would compare each sample
 with all others.
 """
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def squared_error(prediction: ArrayOrTensor, target: Array | Tensor) -> ArrayOrTensor:
-    """Return 1/n Σ_i Σ_j (prediction_ij − target_ij)², with no factor 1/2.
+    """Return 1/n Σ_i Σ_j (prediction_ij − target_ij)², without a factor 1/2.
 
     Args:
         prediction: (n, ...), a Tensor or an array.
@@ -49,12 +49,12 @@ def squared_error(prediction: ArrayOrTensor, target: Array | Tensor) -> ArrayOrT
 
 @primitive
 def _cross_entropy(logits: Array, target: Array) -> Array:
-    # −x·log σ(a) − (1 − x)·log(1 − σ(a)), in a form that no logit a overflows.
+    # −x·log σ(a) − (1 − x)·log(1 − σ(a)), in a form that overflows for no logit a.
     return np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))
 
 
-# The parts of the formula have kinks at a = 0 that cancel in the sum; and the whole
-# derivative is one difference. (A confident mistake keeps its full gradient.)
+# The parts of the formula have kinks at a = 0 that cancel in the sum, so the rule is
+# that of the whole. (A confident mistake keeps its full gradient.)
 rule(
     _cross_entropy,
     lambda g, y, a, x: g * (sigmoid(a) - x),
@@ -67,12 +67,13 @@ def binary_cross_entropy_with_logits(
 ) -> ArrayOrTensor:
     """Return 1/n Σ_i Σ_j −x·log σ(a) − (1 − x)·log(1 − σ(a)): a logits, x target.
 
-    The negative log-likelihood of the target under independent Bernoulli variables
-    (Kingma & Welling 2014, appendix C.1). Finite for any logits: nothing is clipped.
+    σ is the sigmoid. This is the negative log-likelihood of the target under
+    independent Bernoulli variables (Kingma & Welling 2014, appendix C.1). It is finite
+    for any logits, without clipping.
 
     Args:
         logits: (n, ...), a Tensor or an array.
-        target: of the same shape, in [0, 1] (not checked: that would read the values).
+        target: of the same shape, in [0, 1] (not checked, to avoid reading it).
 
     Returns:
         A single number, in nats.
@@ -98,7 +99,7 @@ def gaussian_kl(mu: ArrayOrTensor, log_var: ArrayOrTensor) -> ArrayOrTensor:
         log_var: of the same shape.
 
     Returns:
-        A single number, in nats, zero where mu = 0 and log_var = 0.
+        A single number, in nats; it is 0 for mu = 0 and log_var = 0.
 
     Raises:
         ValueError: the shapes differ, or there are no samples.
@@ -125,7 +126,7 @@ def _samples(owner: str, **arrays: Any) -> list[Any]:
 
 
 def _real(owner: str, name: str, a: Any) -> Any:
-    """Return an array of real numbers, or a Tensor, without a subclass of ndarray."""
+    """Return an array of real numbers or a Tensor, never a subclass of ndarray."""
     a = checks.plain_array(owner, name, a)
     kind = getattr(getattr(a, "dtype", None), "kind", "")
     if kind not in "biuf" or not kind:
@@ -168,7 +169,7 @@ def gaussian_nll(
 
     Args:
         mean: (n, ...), a Tensor or an array.
-        log_var: log σ², of a shape that broadcasts to it.
+        log_var: log σ², of a shape that broadcasts to that of mean.
         x: of the shape of mean.
 
     Returns:
@@ -189,7 +190,7 @@ def gaussian_nll(
     if wider:
         raise ValueError(
             f"gaussian_nll: log_var has shape {log_var.shape}, which does not "
-            f"broadcast to {mean.shape}, that of mean"
+            f"broadcast to the shape of mean, {mean.shape}"
         )
     loss: ArrayOrTensor = np.sum(gaussian_terms(mean, log_var, x)) / len(x)
     return loss
@@ -197,14 +198,14 @@ def gaussian_nll(
 
 @primitive
 def _softmax_cross_entropy(logits: Array, label: Array) -> Array:
-    # −log softmax(a)_label, row by row. Only the gaps below the largest logit matter:
-    # no exponential of theirs overflows, and small ones keep their digits.
+    # −log softmax(a)_label, row by row. It depends only on the gaps to the largest
+    # logit: their exponentials do not overflow, and small gaps keep their digits.
     gaps = logits - np.max(logits, axis=1, keepdims=True)
     chosen = np.take_along_axis(gaps, label[:, None], axis=1)[:, 0]
     return np.log(np.sum(np.exp(gaps), axis=1)) - chosen
 
 
-# The label's one-hot row is subtracted.
+# softmax minus the one-hot row of the label.
 rule(
     _softmax_cross_entropy,
     lambda g, y, a, label: g[:, None] * (
@@ -216,9 +217,9 @@ rule(
 def softmax_cross_entropy(logits: ArrayOrTensor, label: Array) -> ArrayOrTensor:
     """Return 1/n Σ_i −log softmax(logits_i)[label_i], in nats.
 
-    The negative log-likelihood of the labels under a categorical distribution; finite
-    for any logits. Its gradient is (softmax(logits) − one-hot label) / n. The labels
-    are checked on the host.
+    This is the negative log-likelihood of the labels under a categorical distribution.
+    It is finite for any logits. Its gradient is (softmax(logits) − one-hot label) / n.
+    Labels are checked on the host.
 
     Args:
         logits: (n, k), a Tensor or an array.
@@ -226,7 +227,7 @@ def softmax_cross_entropy(logits: ArrayOrTensor, label: Array) -> ArrayOrTensor:
 
     Raises:
         TypeError: label is not an array of integers.
-        ValueError: a shape, or a label that is out of range.
+        ValueError: a wrong shape, or a label out of range.
 
     """
     logits = _real("softmax_cross_entropy", "logits", logits)
