@@ -1,10 +1,10 @@
-"""The arithmetic that a step by the engine and a step by hand share, to the last bit.
+"""Arithmetic that the engine and the systems by hand share, equal to the last bit.
 
-- initializers: how weights are drawn
-- buffers: flat memory, and the state in it
-- schedules: learning rates that change from step to step
+- initializers: initial weights
+- buffers: flat memory, and its state
+- schedules: learning rates as functions of the step
 - updates: SGD, Adam, AdamW, the running average
 - activations: activations and the cross-entropy, in place
 
-`scratchnet.optim` and `scratchnet.nn` have the public names.
+The public names are in `scratchnet.optim` and `scratchnet.nn`.
 """

@@ -1,7 +1,7 @@
 """Activations and the cross-entropy, in place: nothing is allocated.
 
-Where a GPU gains by it, a chain of calls is one kernel in C too, and the NumPy calls
-follow it.
+Where it is faster on a GPU, a chain of calls also exists as one kernel in C; the same
+chain in NumPy calls follows it.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ ADD_ROW = Kernel("add_row", "raw T b, uint32 d", "T a", "a += b[(unsigned int)i 
 
 def add_row(a: Array, b: Array) -> None:
     """Add the row b (d,) to every row of a (n, d)."""
-    # On a GPU np.add counts rows and columns, which makes it slower than a copy.
+    # On a GPU np.add computes row and column of each entry, and is slower than a copy.
     if not backend.run_kernel(ADD_ROW, b, len(b), a):
         np.add(a, b, out=a)
 
@@ -29,7 +29,7 @@ class Activation(NamedTuple):
     """An activation h = f(a) and its derivative, both without new memory.
 
     `forward(a, scratch)` overwrites a with h. `backward(delta, h)` overwrites delta
-    with delta ⊙ f'(a), f' being written through h alone, and uses up h.
+    with delta ⊙ f'(a), where f'(a) is computed from h; it overwrites h too.
     """
 
     forward: Callable[[Array, Array], None]
@@ -60,7 +60,7 @@ def _leaky_relu(slope: float) -> Callable[[Array, Array], None]:
         if backend.run_kernel(LEAKY_RELU, slope, a):
             return
         np.multiply(a, slope, out=scratch)
-        np.maximum(a, scratch, out=a)  # right while slope < 1
+        np.maximum(a, scratch, out=a)  # right for slope < 1
 
     return forward
 
@@ -69,8 +69,8 @@ def _steps(slope: float) -> Callable[[Array, Array], None]:
     def backward(delta: Array, h: Array) -> None:
         if backend.run_kernel(STEPS, slope, delta, h):
             return
-        # f' = 1 where h > 0, else slope: rounded up, h > 0 is at least 1. (np.sign
-        # takes ten times as long: the processor cannot guess where it branches.)
+        # f' = 1 where h > 0, else slope: for h > 0, ceil(h) is at least 1. (np.sign
+        # takes ten times as long: its branches are unpredictable.) h becomes f'.
         np.ceil(h, out=h)
         np.clip(h, slope, 1, out=h)
         np.multiply(delta, h, out=delta)
@@ -123,10 +123,10 @@ ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
 
 
 def activation(name: str, slope: float = 0.2) -> Activation:
-    """Return the activation of that name; `slope` is leaky_relu's, in [0, 1).
+    """Return the activation of that name; `slope` is that of leaky_relu, in [0, 1).
 
     Raises:
-        ValueError: there is no activation of that name, or `slope` is out of range.
+        ValueError: no activation has that name, or `slope` is out of range.
 
     """
     checks.choice("activation", "name", name, ACTIVATIONS)
@@ -153,21 +153,21 @@ CROSS_ENTROPY = Kernel(
 def cross_entropy(
     a: Array, x: Array, loss: Array, delta: Array, scratch: Array
 ) -> None:
-    """Compute the cross-entropy of logits, and its derivative, which comes along.
+    """Compute the cross-entropy of logits and its derivative.
 
         loss  = Σ −x·log σ(a) − (1 − x)·log(1 − σ(a)), over the last axis
               = Σ max(a, 0) − a·x − log σ(|a|)
         delta = σ(a) − x
 
-    The second form is the first with log(1 − σ(a)) = log σ(a) − a; no logit makes it
-    overflow. σ(|a|) is the larger of σ(a) and 1 − σ(a). Each term is right to the
-    digits of 1/2: in float32, to 6e-8 nats.
+    σ is the sigmoid. The second form is the first with log(1 − σ(a)) = log σ(a) − a; it
+    overflows for no logit. σ(|a|) is the larger of σ(a) and 1 − σ(a). Each term has the
+    absolute rounding error of numbers near 1/2: 6e-8 nats in float32.
 
     Args:
-        a: the logits (n, ..., d), which become σ(a).
+        a: the logits (n, ..., d); σ(a) overwrites them.
         x: the target, in [0, 1], of a shape (n, ...) that broadcasts to theirs.
-        loss: memory (n, ...), one axis less.
-        delta: memory of the shape of a.
+        loss: memory for the loss, of the shape of a without its last axis.
+        delta: memory for delta, of the shape of a.
         scratch: more memory of that shape.
 
     """

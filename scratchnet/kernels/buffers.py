@@ -1,6 +1,6 @@
-"""Flat memory, the state in it, and the errors of writing to it.
+"""Flat memory, its state, and the errors of writing to it.
 
-A step works in blocks of a buffer, which stay in the processor's cache.
+A step works through a buffer in blocks that fit into the processor's cache.
 """
 
 import math
@@ -19,11 +19,11 @@ from scratchnet.backend import Array
 def flat(
     shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike = np.float32
 ) -> tuple[Array, dict[str, Array]]:
-    """Lay out named arrays one after another in a single buffer of zeros.
+    """Lay out named arrays one after another in one buffer of zeros.
 
-    One update of the buffer is then an update of every array in it. Each begins at a
-    multiple of four entries, 16 bytes of float32, as a GPU's fast products want their
-    matrices; what is between them stays zero.
+    One update of the buffer then updates every array in it. Each array begins at a
+    multiple of four entries, 16 bytes of float32, because fast matrix products on a GPU
+    need that; the gaps stay zero.
 
     Returns:
         The buffer, and for each name its view of that shape.
@@ -53,7 +53,7 @@ def load_state(
     """Write the values of `state` into `arrays`, all of them or none.
 
     Args:
-        owner: who is asking, for the error.
+        owner: the caller, for the error.
         arrays: the named arrays to write into.
         state: for each name an array of the same shape and dtype.
 
@@ -67,14 +67,14 @@ def load_state(
 def check_state(
     owner: str, arrays: Mapping[str, Array], state: Mapping[str, Any]
 ) -> dict[str, Array]:
-    """Return the values that `write_state` is to write into `arrays`.
+    """Return the values for `write_state`, after checking them against `arrays`.
 
-    They are copies: an array of `state` may be one of `arrays`, under another name.
+    They are copies, because an array of `state` may be one of `arrays`.
 
     Raises:
         TypeError: `state` is not a mapping.
         ValueError: names are missing or unexpected, a shape or dtype differs, an array
-            to write into is read-only, or a value has masked entries; every fault is
+            of `arrays` is read-only, or a value has masked entries; every fault is
             listed.
 
     """
@@ -93,7 +93,7 @@ def check_state(
 
 
 def _state_fault(a: Array, value: Any) -> str | None:
-    """Say why `value` cannot be written into `a`; None if it can."""
+    """Return why `value` cannot be written into `a`; None if it can."""
     if not backend.is_array(value):
         return f"a {type(value).__name__} given, an array expected"
     if value.shape != a.shape:
@@ -101,27 +101,27 @@ def _state_fault(a: Array, value: Any) -> str | None:
     if value.dtype != a.dtype:
         return f"{value.dtype} given, {a.dtype} expected"
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        return "masked entries given; pass what .filled(value) returns"
+        return "masked entries given; pass x.filled(value)"
     return READ_ONLY if checks.read_only(a) else None
 
 
 def write_state(arrays: Mapping[str, Array], values: Mapping[str, Array]) -> None:
-    """Write what `check_state` returned."""
+    """Write the values that `check_state` returned."""
     for name, a in arrays.items():
         a[...] = values[name]
 
 
-# --- What stops a write -------------------------------------------------------------
+# --- Arrays that cannot be written --------------------------------------------------
 
 READ_ONLY = "is read-only; use a copy, or set its flags.writeable to True"
 
 
 class ArrayError(ValueError):
-    """Something is wrong with some of a list of arrays.
+    """Some arrays of a list are not valid.
 
     Attributes:
-        faults: for each of them its position in the list, and what is wrong. None is
-            the position of what belongs to no single array.
+        faults: for each of them its position in the list, and what is wrong. The
+            position is None for a fault of no single array.
 
     """
 
@@ -150,24 +150,24 @@ def refuse_read_only(owner: str, arrays: Sequence[Array], before: str = "") -> N
 
 # --- Updates ------------------------------------------------------------------------
 
-# What is passed over several times is worked on in blocks of about this many elements,
-# which stay in the core's cache from one pass to the next. A device takes it at once.
+# A computation that reads its arrays several times works in blocks of about this many
+# elements, which stay in the core's cache between passes. A device uses one block.
 BLOCK = 1 << 16
 
 
 def rows_in_block(a: Array) -> int:
-    """Return how many rows of `a` make a block."""
+    """Return the number of rows of `a` in a block."""
     if not backend.on_host():
         return max(1, len(a))
     return max(1, BLOCK * len(a) // max(1, int(a.size)))
 
 
 def blocks(a: Array) -> Iterator[slice]:
-    """Cut the rows of `a` into blocks."""
+    """Split the rows of `a` into blocks."""
     rows = rows_in_block(a)
     return (slice(i, i + rows) for i in range(0, len(a), rows))
 
 
 def at_least_1d(a: Array) -> Array:
-    """Return a view of `a` that has rows."""
+    """Return `a`, or a view with one row if it is 0-d."""
     return a if a.ndim else a.reshape(1)

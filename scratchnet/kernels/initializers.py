@@ -1,4 +1,4 @@
-"""Initializers: how the weights of a layer are drawn.
+"""Initializers draw the initial weights of a layer.
 
 Each is called as `(rng, (d_in, d_out), dtype) -> W`. It draws in float64 and then
 casts, so a float32 and a float64 model of one seed start from the same numbers.
@@ -17,19 +17,13 @@ from scratchnet.backend import Array
 Initializer = Callable[..., Array]
 
 
-# --- Initialisers -------------------------------------------------------------------
-#
-# `(rng, (d_in, d_out), dtype) -> W`. Each is drawn in float64 and then cast, so a
-# float32 and a float64 model of one seed start from the same numbers.
-
-
 def glorot_uniform(
     rng: np.random.Generator, shape: tuple[int, int], dtype: DTypeLike = np.float32
 ) -> Array:
     """Draw W from U(-r, r), r = √(6 / (d_in + d_out)).
 
-    The variance 2 / (d_in + d_out) is a compromise that keeps the size of values on
-    the way forward, and of gradients on the way back, about the same in all layers
+    The variance 2 / (d_in + d_out) is a compromise: it keeps the size of values in the
+    forward pass, and of gradients in the backward pass, about the same in all layers
     (Glorot & Bengio 2010, equation 16).
     """
     d_in, d_out = _check_arguments("glorot_uniform", rng, shape, dtype)
@@ -60,7 +54,7 @@ def he_normal(
 ) -> Array:
     """Draw W from N(0, 2 / d_in), for layers followed by ReLU.
 
-    ReLU halves the mean square of its input, and the 2 makes up for it (He et al.
+    ReLU halves the mean square of its input; the 2 compensates for this (He et al.
     2015, equation 10).
     """
     d_in, _ = _check_arguments("he_normal", rng, shape, dtype)

@@ -15,19 +15,19 @@ Rate = float | Callable[[int], float]
 def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], float]:
     """Return the rate that falls from `lr` to `final` as half a cosine.
 
-    final + (lr − final) · (1 + cos(π t / steps)) / 2 in step t = 0, 1, ... (Loshchilov
-    & Hutter 2017, equation 5, without restarts). From t = steps on it stays where the
-    last step had it, which is above `final`: a rate is positive.
+    In step t = 0, 1, ... it is final + (lr − final) · (1 + cos(π t / steps)) / 2
+    (Loshchilov & Hutter 2017, equation 5, without restarts). From t = steps on it keeps
+    the value of step steps − 1, which is above `final` and so positive.
 
     Raises:
-        TypeError, ValueError: lr or steps is not positive, or final not in [0, lr].
+        TypeError, ValueError: lr or steps is not positive, or final is not in [0, lr].
 
     """
     _check_decay("cosine_decay", lr, steps, final)
     return partial(_cosine, lr=lr, steps=steps, final=final)
 
 
-# The rates are functions of the module, so that they can be pickled.
+# The rates are functions of this module, so that they can be pickled.
 
 
 def _cosine(t: int, *, lr: float, steps: int, final: float) -> float:
@@ -39,18 +39,18 @@ def _cosine(t: int, *, lr: float, steps: int, final: float) -> float:
 def hold_then_decay(
     lr: float, steps: int, hold: float = 0.5, final: float = 0.0
 ) -> Callable[[int], float]:
-    """Return the rate that is `lr` for a while, then falls to `final` in a line.
+    """Return the rate that is `lr` at first, then falls linearly to `final`.
 
-    So GANs are often trained (Zhu et al. 2017, section 4).
+    GANs are often trained with it (Zhu et al. 2017, section 4).
 
     Args:
         lr: the rate of the first hold · steps steps.
-        steps: from t = steps on it stays where the last step had it, above `final`.
-        hold: the fraction of the steps that come before the fall, in [0, 1).
-        final: where it would be in step t = steps, in [0, lr].
+        steps: from t = steps on, the rate keeps the value of step steps − 1.
+        hold: the fraction of the steps before the decay, in [0, 1).
+        final: the end of the line, at t = steps, in [0, lr]; no step reaches it.
 
     Raises:
-        TypeError, ValueError: a number is out of its range.
+        TypeError, ValueError: a number is out of range.
 
     """
     _check_decay("hold_then_decay", lr, steps, final)

@@ -1,10 +1,10 @@
-"""Updates: SGD, Adam, AdamW and the running average, each written once for both sides.
+"""Updates: SGD, Adam, AdamW and the running average, each written once for both twins.
 
-The engine's optimizers and the steps by hand use the same code, so that they agree to
-the last bit. Everything writes into arrays that exist already, in plain NumPy calls
-with `out=`. What changes from step to step (Adam's t, the learning rate) is kept in
-arrays too, so that a recorded step can be replayed. Where a GPU gains by it, a chain of
-calls is one kernel in C too, and the NumPy calls follow it.
+The engine's optimizers and the systems by hand use the same code, so they agree to the
+last bit. It writes into existing arrays, by plain NumPy calls with `out=`. Numbers that
+change from step to step (Adam's t, the learning rate) are in arrays too, so that a
+recorded step can be replayed. Where it is faster on a GPU, a chain of calls also exists
+as one kernel in C; the same chain in NumPy calls follows it.
 """
 
 import contextlib
@@ -46,12 +46,12 @@ def sgd_update(
         p        ← p − lr · velocity
 
     Args:
-        p: the parameters, of any shape but a 0-d one.
+        p: the parameters, of any shape except 0-d.
         g: dL/dp, of the same shape; only read.
-        velocity: of the same shape; None stands for no momentum.
+        velocity: of the same shape; None means no momentum.
         scratch: at least one block of rows of `p`.
         lr: the learning rate, a 0-d array of the dtype of `p`.
-        momentum: how much of the velocity stays, in [0, 1).
+        momentum: the fraction of the velocity that is kept, in [0, 1).
 
     """
     for block in blocks(p):
@@ -89,23 +89,22 @@ def adam_update(
 ) -> None:
     """Take one step of Adam, in place (Kingma & Ba 2015, Algorithm 1).
 
-    The paper's moments are running means, of the gradient and of its square:
+    The paper's moments are running means of the gradient and of its square:
 
         m ← β1·m + (1 − β1)·g
         v ← β2·v + (1 − β2)·g²
         p ← p − lr · m̂ / (√v̂ + ε)              m̂ = m/c1, v̂ = v/c2, ci = 1 − βi^t
 
-    What is a number and the same for all entries needs no pass over the arrays. Kept
-    are m / (1 − β1) and v / (1 − β2), here called m and v:
+    To save passes over the arrays, factors that are the same for all entries are moved
+    into two numbers, lr_t and eps_t (see `adam_scalars`). With m / (1 − β1) called m
+    and v / (1 − β2) called v, these lines are mathematically the same:
 
         m ← β1·m + g
         v ← β2·v + g²
         p ← p − lr_t · m / (√v + eps_t)
 
-    is the same, exactly, if lr_t and eps_t take the factors over: see `adam_scalars`.
-
     Args:
-        p: the parameters, of any shape but a 0-d one.
+        p: the parameters, of any shape except 0-d.
         g: dL/dp, of the same shape; only read.
         m: the first moment, of the same shape.
         v: the second moment, of the same shape.
@@ -114,9 +113,9 @@ def adam_update(
         eps_t: a 0-d array of the dtype of `p`.
         beta1: the decay of m.
         beta2: the decay of v.
-        keep: what p is multiplied by before, a 0-d array of its dtype: 1 − lr·λ for a
+        keep: a factor for p before the step, a 0-d array of its dtype: 1 − lr·λ for a
             decoupled weight decay λ (Loshchilov & Hutter 2019, Algorithm 2). None
-            stands for 1.
+            means 1.
 
     """
     kept = 1.0 if keep is None else keep
@@ -157,13 +156,13 @@ def adam_scalars(
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """Count one step in `t`, and write what `adam_update` needs of it.
+    """Add 1 to `t`, and compute lr_t and eps_t of `adam_update`.
 
-        m̂ = (1 − β1)/c1 · m,   v̂ = (1 − β2)/c2 · v,   m and v as they are kept
+        m̂ = (1 − β1)/c1 · m,   v̂ = (1 − β2)/c2 · v,   ci = 1 − βi^t
         lr · m̂ / (√v̂ + ε) = lr_t · m / (√v + eps_t)
 
-    with r = √(c2 / (1 − β2)), lr_t = lr · r · (1 − β1)/c1 and eps_t = r · ε. All are
-    0-d float64 arrays, written in place; ci = 1 − βi^t.
+    with r = √(c2 / (1 − β2)), lr_t = lr · r · (1 − β1)/c1 and eps_t = r · ε; m and v
+    are those of `adam_update`. All are 0-d float64 arrays, written in place.
     """
     if backend.run_kernel(ADAM_SCALARS, lr, *betas, eps, t, lr_t, eps_t):
         return
@@ -184,7 +183,7 @@ def adam_scalars(
 
 
 class Update(Protocol):
-    """What changes parameters: `SGDUpdate`, `AdamUpdate`, or one of your own."""
+    """An update of parameters: `SGDUpdate`, `AdamUpdate`, or one of your own."""
 
     @property
     def lr(self) -> float:
@@ -194,20 +193,20 @@ class Update(Protocol):
     def lr(self, lr: Rate) -> None: ...
 
     def apply(self, arrays: Sequence[Array], gradients: Sequence[Array | None]) -> None:
-        """Take one step, in place; an array whose gradient is None stays."""
+        """Take one step, in place; an array whose gradient is None does not change."""
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return what a resumed run needs, itself."""
+        """Return the arrays that a resumed run needs."""
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy what a resumed run needs to the host."""
+        """Copy the arrays that a resumed run needs to the host."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from such a copy, or change nothing and say what differs."""
+        """Continue from such a copy, or change nothing and name what differs."""
 
 
 class _Update:
-    """What both updates keep: a learning rate, the count of steps, scratch, state."""
+    """Base class: the learning rate, the step count, scratch memory and the state."""
 
     _name: str  # in errors
 
@@ -219,14 +218,14 @@ class _Update:
             "lr": backend.zeros((), np.float64),
             "t": backend.zeros((), np.float64),
         }
-        # The same on the host, where a rate that is a function is called.
+        # The step count on the host, the argument of a rate that is a function.
         self._steps = 0
         self._rate: Rate
         self.lr = lr
         self._scratch = []
         buffers: dict[Any, Array] = {}
-        # The rate and what Adam makes of it, in the dtype of the arrays: a float64
-        # number in an array would pull a float32 computation up to float64.
+        # The rate and Adam's scalars in the dtype of the arrays: a float64 number in an
+        # array would promote a float32 computation to float64.
         self._scalars: dict[Any, list[Array]] = {}
         for dtype in dict.fromkeys(a.dtype for a in arrays):
             same = [at_least_1d(a) for a in arrays if a.dtype == dtype]
@@ -253,7 +252,7 @@ class _Update:
         self._rate = lr
 
     def _next(self, rate: Rate) -> float:
-        """Return what `rate` is in the next step; ValueError unless it is positive."""
+        """Return the rate of the next step; ValueError unless it is positive."""
         if callable(rate):
             owner = f"{self._name}, step {self._steps}"
             return checks.number(owner, "lr", rate(self._steps), checks.POSITIVE)
@@ -262,12 +261,12 @@ class _Update:
     def _checked(
         self, arrays: Sequence[Array], gradients: Sequence[Array | None]
     ) -> Sequence[Array | None]:
-        """Return the gradients as plain arrays if a step can be taken as a whole.
+        """Return the gradients as plain arrays, after checking the whole step.
 
         Raises:
-            ValueError: there are more arrays or fewer than this was made for.
-            ArrayError: an array or its gradient is not what this was made for, or an
-                array, or what is kept for it, is read-only.
+            ValueError: the number of arrays is not that of the constructor.
+            ArrayError: an array or its gradient has another shape or dtype than in the
+                constructor, or an array or its state is read-only.
 
         """
         if self._ready(arrays, gradients):
@@ -298,7 +297,7 @@ class _Update:
     def _ready(
         self, arrays: Sequence[Array], gradients: Sequence[Array | None]
     ) -> bool:
-        """Return whether all is as it should be, of arrays on the host: a fast look."""
+        """Return whether a quick check finds all arrays valid; they are on the host."""
         if not (
             self._on_host
             and len(arrays) == len(gradients) == len(self._made_for)
@@ -316,33 +315,33 @@ class _Update:
         return all(fine)
 
     def _begin(self) -> None:
-        """Set the rate of this step, and count it; `t` is counted by the caller."""
+        """Set the rate of this step, and count it; the caller adds 1 to `t`."""
         if callable(self._rate):
             self._state["lr"][...] = self.lr
         self._steps += 1
 
     def _moments(self, name: str, arrays: Sequence[Array]) -> list[Array]:
-        """Make zeros like each array, and keep them as state."""
+        """Make zeros like each array, and add them to the state."""
         made = [backend.zeros(a.shape, a.dtype) for a in arrays]
         self._state.update({f"{name}.{i}": a for i, a in enumerate(made)})
-        return made  # and no views of them, which a copy would tear from the state
+        return made  # not views: in a deep copy they would lose their link to the state
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the learning rate, the moments and the count of steps themselves."""
+        """Return the arrays of the learning rate, the moments and the step count."""
         return self._state
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the learning rate, the moments and the count of steps to the host."""
+        """Copy the learning rate, the moments and the step count to the host."""
         return copy_state(self._state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a copy that `state_dict` made.
 
-        A learning rate that is a function stays, and goes on from the count of steps.
+        A learning rate that is a function stays; it continues from the step count.
 
         Raises:
             ValueError: a name, shape or dtype differs, an array is read-only, or a
-                number is out of its range; nothing was changed.
+                number is out of range; nothing was changed.
 
         """
         owner = f"{self._name}.load_state_dict"
@@ -357,11 +356,11 @@ class _Update:
             self._rate = lr
 
     def _check_loaded(self, owner: str, values: Mapping[str, Array]) -> None:
-        """Raise ValueError if numbers in a state are not what they may be."""
+        """Raise ValueError if a number in a state is out of range."""
 
 
 def _step_fault(a: Array, g: Any, shape: tuple[int, ...], dtype: Any) -> str | None:
-    """Say why `a`, once of that shape and dtype, cannot be moved by the gradient g."""
+    """Return why `a` cannot be updated by g, given its former shape and dtype."""
     if a.shape != shape or a.dtype != dtype:
         return f"is {a.dtype} of shape {a.shape}; {dtype} of shape {shape} expected"
     if type(g) is not type(a):
@@ -391,15 +390,15 @@ class SGDUpdate(_Update):
     """Gradient descent with momentum, over a list of arrays (see `sgd_update`).
 
     Args:
-        arrays: what will be updated; only shapes and dtypes are read here.
+        arrays: the arrays to update; the constructor reads only shapes and dtypes.
         lr: the learning rate, positive: a number, or a function of the number of steps
             taken so far.
-        momentum: how much of the velocity stays from step to step, in [0, 1).
+        momentum: the fraction of the velocity that the next step keeps, in [0, 1).
 
     Raises:
-        ValueError: a number is out of its range. If it is the rate of a later step,
-            that step changes nothing; nor does one that finds an array read-only, or
-            of another shape or dtype (`ArrayError`).
+        ValueError: a number is out of range. A later step raises it for its rate, and
+            `ArrayError` for an array that is read-only or has another shape or dtype;
+            such a step changes nothing.
 
     """
 
@@ -437,7 +436,7 @@ class AdamUpdate(_Update):
     """Adam, over a list of arrays (see `adam_update`).
 
     Args:
-        arrays: what will be updated; only shapes and dtypes are read here.
+        arrays: the arrays to update; the constructor reads only shapes and dtypes.
         lr: the learning rate, positive: a number, or a function of the number of steps
             taken so far.
         betas: the decays of the two moments, each in [0, 1).
@@ -468,7 +467,7 @@ class AdamUpdate(_Update):
             checks.number(self._name, "betas[0]", beta1, "[0, 1)"),
             checks.number(self._name, "betas[1]", beta2, "[0, 1)"),
         )
-        # What m and v are kept without depends on them (see `adam_update`).
+        # They belong to the state: the scale of m and v depends on them.
         self._state["betas"] = backend.asarray(self.betas, np.float64)
         self.eps = checks.number(self._name, "eps", eps, checks.POSITIVE)
         self.weight_decay = 0.0  # AdamW's
@@ -479,7 +478,7 @@ class AdamUpdate(_Update):
         self._v = self._moments("v", arrays)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a copy that `state_dict` made, with its betas; as for SGD."""
+        """Continue from a copy that `state_dict` made, with the betas in it."""
         super().load_state_dict(state)
         beta1, beta2 = backend.to_numpy(self._state["betas"])
         self.betas = float(beta1), float(beta2)
@@ -522,7 +521,7 @@ class AdamUpdate(_Update):
 class AdamWUpdate(AdamUpdate):
     """AdamW, over a list of arrays: Adam with decoupled weight decay.
 
-    p ← p − lr·λ·p next to each step of Adam (Loshchilov & Hutter 2019, Algorithm 2).
+    Each step of Adam also does p ← p − lr·λ·p (Loshchilov & Hutter 2019, Algorithm 2).
 
     Args:
         arrays, lr, betas, eps: as for `AdamUpdate`.
@@ -559,7 +558,7 @@ UPDATES: dict[str, type[SGDUpdate] | type[AdamUpdate]] = {
 
 
 class UpdateOptions(TypedDict, total=False):
-    """The options of the updates: those that the chosen one has may be given."""
+    """The options of the updates; each update takes some of them."""
 
     lr: Rate
     betas: tuple[float, float]  # adam, adamw
@@ -569,7 +568,7 @@ class UpdateOptions(TypedDict, total=False):
 
 
 class GANUpdateOptions(UpdateOptions, total=False):
-    """The options of a GAN's updates: of both networks, or of one alone."""
+    """The options of a GAN's updates, for both networks or for one."""
 
     generator_update: str
     generator_lr: Rate
@@ -589,7 +588,7 @@ NETWORKS = ("generator", "discriminator")
 
 
 def options_of(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of one network of a GAN: its own, and those of both."""
+    """Return the options of one network of a GAN: those for both, and its own."""
     both = {k: x for k, x in options.items() if k.partition("_")[0] not in NETWORKS}
     begin = f"{network}_"
     own = {k.removeprefix(begin): x for k, x in options.items() if k.startswith(begin)}
@@ -602,14 +601,14 @@ def make_update(
     """Return the update of that name for the arrays.
 
     Args:
-        owner: who is asking, for the error.
-        arrays: what will be updated.
+        owner: the caller, for the error.
+        arrays: the arrays to update.
         update: "adam", "adamw" or "sgd".
-        **options: what it takes besides the arrays: lr, betas, ...
+        **options: the other arguments of the update: lr, betas, ...
 
     Raises:
-        TypeError: it has no such option, or one that it needs is missing.
-        ValueError: there is no update of that name, or a number is out of its range.
+        TypeError: the update has no such option, or a required one is missing.
+        ValueError: no update has that name, or a number is out of range.
 
     """
     checks.choice(owner, "update", update, tuple(UPDATES))
@@ -634,16 +633,16 @@ def make_update(
 class AverageUpdate:
     """An exponential moving average (EMA): p̄ ← decay · p̄ + (1 − decay) · p.
 
-    It starts at the parameters as they are. Averaged weights end nearer to the middle
-    of what training wanders about (Polyak & Juditsky 1992), which helps the generator
-    of a GAN most (Yazıcı et al. 2019).
+    It starts from the current parameters. Averaging removes much of the noise of the
+    steps (Polyak & Juditsky 1992); it helps most for the generator of a GAN (Yazıcı et
+    al. 2019).
 
     Args:
-        arrays: the parameters, which are averaged in their own dtype.
-        decay: in [0, 1); about 1 / (1 − decay) steps are remembered.
+        arrays: the parameters; each average has the dtype of its parameter.
+        decay: in [0, 1); the average covers about 1 / (1 − decay) steps.
 
     Raises:
-        ValueError: decay is out of its range.
+        ValueError: decay is out of range.
 
     """
 
@@ -654,11 +653,11 @@ class AverageUpdate:
         self._scratch = [
             a[: rows_in_block(a)].copy() for a in map(at_least_1d, self._arrays)
         ]
-        self._depth = 0  # of the `with average():` that are open
-        self._kept: list[Array] = []  # the parameters, while there are any
+        self._depth = 0  # the number of open `with average():` blocks
+        self._kept: list[Array] = []  # copies of the parameters, inside such a block
 
     def update(self) -> None:
-        """Take the parameters as they are now into the average; nothing is allocated.
+        """Add the current parameters to the average; nothing is allocated.
 
         Raises:
             ValueError: inside `with average():`, where the parameters are the average.
@@ -675,20 +674,21 @@ class AverageUpdate:
             for block in blocks(p):
                 p_, m_ = p[block], m[block]
                 s = scratch[: len(p_)]
-                # p̄ + (1 − decay)·(p − p̄): at rest, p is its average to the last bit.
+                # p̄ + (1 − decay)·(p − p̄): where p = p̄, nothing is rounded.
                 np.subtract(p_, m_, out=s)
                 np.multiply(s, 1 - self.decay, out=s)
                 np.add(m_, s, out=m_)
 
     @contextlib.contextmanager
     def average(self) -> Iterator[None]:
-        """Put the averages in the place of the parameters: `with ema.average():`.
+        """Replace the parameters by the averages inside `with ema.average():`.
 
-        The parameters come back when the outermost block ends, whatever happened in it.
+        When the outermost block ends, also by an exception, the parameters have their
+        former values again.
 
         Raises:
             ArrayError: a parameter is read-only, and nothing was changed; or, at the
-                end, some could not be written, and all others are back.
+                end, some could not be written, and all others are restored.
 
         """
         self.put()
@@ -698,7 +698,7 @@ class AverageUpdate:
             self.give_back()
 
     def put(self) -> None:
-        """Put the averages in the place of the parameters; `give_back` must follow."""
+        """Replace the parameters by the averages; `give_back` must follow."""
         if not self._depth:
             refuse_read_only("EMA.average", self._arrays)
             self._kept = [a.copy() for a in self._arrays]
@@ -712,7 +712,7 @@ class AverageUpdate:
                 raise
 
     def give_back(self) -> None:
-        """Put the parameters back, if this ends the outermost block."""
+        """Restore the parameters, if this ends the outermost block."""
         self._depth -= 1
         if self._depth:
             return
@@ -729,7 +729,7 @@ class AverageUpdate:
         for i, (a, kept) in enumerate(zip(self._arrays, self._kept, strict=True)):
             try:
                 locked = checks.read_only(a)
-                if locked:  # since the block began
+                if locked:  # it became read-only inside the block
                     a.flags.writeable = True
                 a[...] = kept
                 if locked:
@@ -740,7 +740,7 @@ class AverageUpdate:
             raise ArrayError("EMA.average", faults)
 
     def take_from(self, arrays: Sequence[Array]) -> None:
-        """Average these arrays from now on, of the same shapes: a copied model's."""
+        """Average these arrays from now on, of the same shapes: those of a copy."""
         self._arrays = list(arrays)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -749,7 +749,7 @@ class AverageUpdate:
         return vars(self)
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the averages themselves."""
+        """Return the arrays of the averages."""
         return {f"average.{i}": a for i, a in enumerate(self._averages)}
 
     def state_dict(self) -> dict[str, np.ndarray]:

@@ -63,7 +63,7 @@ def test_states_are_loaded_whole_or_not_at_all():
     for wrong, message in [
         (
             np.ma.array(np.zeros(3), mask=[0, 1, 0]),
-            "b: masked entries given; pass what",
+            "b: masked entries given; pass x.filled",
         ),
         (np.full(3, None), "b: object given, float64 expected"),
         (np.zeros(3, ">f8"), "b: >f8 given, float64 expected"),
