@@ -1,16 +1,16 @@
-"""Where arrays are made, and the one door by which they come back to the host.
+"""The backend: it makes arrays, and `to_numpy` copies them back to the host.
 
-Functions of arrays need no backend: NumPy's dispatch protocols find the right
-implementation from the array itself, `np.exp(x)` of a CuPy array runs on the GPU. What
-has no array to go by is kept here: making arrays, copying them to the host, adding into
-repeated positions, and random streams. So is what a GPU has and NumPy has not: steps
-that are recorded once and then replayed (`capture`), chains of functions as one kernel
-(`run_kernel`), matrix products of fewer digits. And on a CPU, how many threads the
-products use. No other room names an array library beside NumPy.
+Functions of arrays need no backend: NumPy's dispatch protocols choose the right
+implementation, so `np.exp(x)` of a CuPy array runs on the GPU. This package has the
+rest: making arrays, copying them to the host, adding into repeated positions, and
+random streams. On a GPU it also records steps to replay them (`capture`), runs chains
+of functions as one kernel (`run_kernel`), and computes matrix products with fewer
+digits. On a CPU it sets how many threads the products use. Only this package imports
+CuPy.
 
     scratchnet.backend.use("cupy")      # or SCRATCHNET_BACKEND=cupy, or --backend cupy
 
-Call `use` before models are made: what was made with one library stays with it.
+Call `use` before you make models: existing arrays stay with their library.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ _LIBRARIES: dict[str, Callable[[], Library]] = {
 
 
 def use(name: str) -> None:
-    """Have arrays made by NumPy ("numpy") or, on a GPU, by CuPy ("cupy").
+    """Make arrays with NumPy ("numpy") or, on a GPU, with CuPy ("cupy").
 
-    With "cupy-tf32" products of float32 matrices are computed from factors rounded to
-    11 digits instead of 24 (NVIDIA's TensorFloat-32): faster, and less exact.
+    With "cupy-tf32", factors of float32 matrix products are rounded to 11 binary digits
+    instead of 24 (NVIDIA's TensorFloat-32): faster, but less exact.
 
     Raises:
-        ValueError: there is no backend of that name.
-        BackendError: it cannot be used on this machine; the one before stays in use.
+        ValueError: no backend has that name.
+        BackendError: it cannot be used on this machine; the backend does not change.
 
     """
     global _library
@@ -99,7 +99,7 @@ def name() -> str:
 
 
 def on_host() -> bool:
-    """Say whether arrays are where Python is, and not on a device."""
+    """Return whether the backend's arrays are on the host, not on a device."""
     return _library.host
 
 
@@ -112,15 +112,15 @@ _made: dict[str, Library] = {"numpy": _library}
 
 
 def is_array(x: object) -> bool:
-    """Say whether `x` is an array, of the backend or NumPy's, or a scalar of those."""
+    """Return whether `x` is an array of the backend or of NumPy, or a NumPy scalar."""
     return isinstance(x, (_library.array, np.ndarray, np.generic))
 
 
 def asarray(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
-    """Make `x` an array of the backend, without a copy where it already is one.
+    """Make `x` an array of the backend, without a copy if it already is one.
 
     Raises:
-        TypeError: `x` is, or a list in it holds, an array of which entries are masked.
+        TypeError: `x`, or an array in a list in it, has masked entries.
 
     """
     x = x if isinstance(x, np.generic) or type(x) is np.ndarray else bare(x)
@@ -128,13 +128,14 @@ def asarray(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
 
 
 def bare(x: Any) -> Any:
-    """Return NumPy's own kind of array for an array of a subclass; all else as it is.
+    """Return a plain np.ndarray for an array of a subclass; anything else unchanged.
 
     A subclass may give operators another meaning (`*` of np.matrix multiplies
-    matrices). What only can be made an array, such as a column of a table, becomes one.
+    matrices). An object that converts to an array, such as a column of a table, is
+    converted.
 
     Raises:
-        TypeError: `x` is, or a list in it holds, an array of which entries are masked.
+        TypeError: `x`, or an array in a list in it, has masked entries.
 
     """
     kind = type(x)
@@ -146,11 +147,11 @@ def bare(x: Any) -> Any:
                 bare(item)
         return x
     if not isinstance(x, np.ndarray):
-        # An array of another library computes by functions of its own.
+        # An array of another library has its own functions.
         if not hasattr(kind, "__array__") or hasattr(kind, "__array_function__"):
             return x
         x = np.asanyarray(x)
-    # Who has a masked array has loaded the module.
+    # A masked array exists only if this module is loaded.
     if (ma := sys.modules.get("numpy.ma")) and isinstance(x, ma.MaskedArray):
         if masked := ma.count_masked(x):
             raise TypeError(
@@ -170,42 +171,43 @@ def zeros(shape: Shape, dtype: DTypeLike = np.float32) -> Array:
 
 
 def empty(shape: Shape, dtype: DTypeLike = np.float32) -> Array:
-    """Make an array whose values are whatever the memory held."""
+    """Make an array with arbitrary values."""
     return _library.empty(shape, dtype)
 
 
 def keep_freed_memory() -> None:
-    """Have the memory of freed arrays kept for the next ones; call before training.
+    """Keep the memory of freed arrays for the next ones; call before training.
 
     A step makes and frees the same large arrays again and again. The C library (glibc)
-    gives what is free above some bound back to the system, which then has to clear it
-    and map it in anew: a fourth of a step with a minibatch of 512. The bound follows
-    the largest block that was ever freed, up to 32 MiB (man mallopt, M_MMAP_THRESHOLD).
-    So one is freed, without being written to; other C libraries do not mind.
+    returns blocks above a threshold to the system, which then clears and maps memory
+    for the next ones: a quarter of a step with a minibatch of 512. The threshold rises
+    to the largest block freed so far, up to 32 MiB (man mallopt, M_MMAP_THRESHOLD). So
+    this function frees one such block, without writing to it. With other C libraries it
+    has no effect.
     """
     np.empty(31 << 20, np.uint8)
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """Return `x` as a NumPy array: the one explicit way back to the host.
+    """Return `x` as a NumPy array: the only way back to the host.
 
     Raises:
-        TypeError: `x` is an array of which entries are masked.
+        TypeError: `x` has masked entries.
 
     """
     return _library.to_numpy(bare(x))
 
 
 def bring(a: Array, to: Array) -> Array:
-    """Return `a` on the host if `to` is NumPy's, else as an array of the backend."""
+    """Return `a` on the host if `to` is a NumPy array, else as the backend's array."""
     return to_numpy(a) if isinstance(to, np.ndarray) else asarray(a)
 
 
 def scatter_add(target: Array, index: Any, values: Array) -> None:
-    """Add `values` into `target[index]` in place, once for each time it is named.
+    """Add `values` into `target[index]` in place, also at repeated positions.
 
-    `target[index] += values` would add to a repeated position only once. Where none
-    can be repeated, it is many times faster.
+    `target[index] += values` would add to a repeated position only once. If `index`
+    cannot repeat a position, that faster way is used.
     """
     parts = index if isinstance(index, tuple) else (index,)
     if all(map(_names_once, parts)):
@@ -215,7 +217,7 @@ def scatter_add(target: Array, index: Any, values: Array) -> None:
 
 
 def _names_once(part: Any) -> bool:
-    """Say whether a part of an index is a slice, an integer, a mask, None or `...`."""
+    """Return whether a part of an index cannot repeat a position: no integer array."""
     if isinstance(part, (slice, int, np.integer, type(None), type(...))):
         return True
     return getattr(part, "dtype", None) == np.bool_
@@ -225,16 +227,16 @@ def _names_once(part: Any) -> bool:
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:
-    """Write the product of two matrices to `out`, in a way that can be recorded."""
+    """Write the product of two matrices to `out`; `capture` can record it."""
     return _library.matmul(a, b, out)
 
 
 def run_kernel(kernel: Kernel, *arguments: Any) -> bool:
-    """Run a kernel, its inputs and then its outputs given, where there are kernels.
+    """Run a kernel on its inputs and then its outputs, if the backend has kernels.
 
     Returns:
-        Whether there are: if not, or if it is the host's arrays that are to be written,
-        the caller does the same with NumPy's functions.
+        Whether it ran. If the backend has no kernels, or the output is on the host, it
+        did not; the caller then computes the same with NumPy's functions.
 
     """
     if not isinstance(arguments[-1], _library.array):
@@ -243,45 +245,45 @@ def run_kernel(kernel: Kernel, *arguments: Any) -> bool:
 
 
 def capture(f: Callable[[], object]) -> Callable[[], object]:
-    """Return what does the same as `f()`, on a GPU by a recording that is replayed.
+    """Return a function that does the same as `f()`; on a GPU it replays a recording.
 
-    A recording costs the host one call where the step costs it a hundred. `f` must do
-    the same with the same arrays each time; what it computes on the host is computed
-    once, but for what it hands to `each_time`.
+    A replay costs the host one call instead of about a hundred. `f` must do the same
+    with the same arrays each time. Its computations on the host run only once, except
+    for functions that it passes to `each_time`.
 
     Raises:
-        BackendError: by the second call, if `f` does what cannot be recorded.
+        BackendError: in the second call, if `f` cannot be recorded.
 
     """
     return _library.capture(f)
 
 
 def each_time(f: Callable[[], object]) -> None:
-    """Call `f`, and if a step is being recorded, before each replay of it.
+    """Call `f`; if a step is being recorded, call it before each replay instead.
 
-    It may write to arrays of the step, like a learning rate. All of these calls come
-    before the recording as a whole, so it must hold only one use of what each writes:
-    one step of one optimizer.
+    `f` may write to arrays of the step, like a learning rate. All these calls come
+    before the whole recording. So a recording may use what `f` writes only once: it
+    must hold one step of each optimizer.
     """
     _library.each_time(f)
 
 
 def seconds(f: Callable[[], object]) -> float:
-    """Return how long a call takes until all is computed, on a GPU by its own clock."""
+    """Return the seconds until all of f() is computed, on a GPU by the GPU's clock."""
     return _library.seconds(f)
 
 
 def machine() -> str:
-    """Name what computes, and the versions that it depends on."""
+    """Name the library, its version and, on a GPU, the device and the driver."""
     return _library.machine()
 
 
 def choose_gpu(number: int) -> None:
-    """Compute on that GPU of the machine's from here on, one of a group of processes.
+    """Use this GPU from now on; each process of a group chooses its own.
 
     Raises:
-        BackendError: the backend in use has none, the machine has not so many, or there
-            is no NCCL.
+        BackendError: the backend uses no GPU, the machine has too few, or NCCL is
+            missing.
 
     """
     if not isinstance(_library, CuPy):
@@ -290,9 +292,9 @@ def choose_gpu(number: int) -> None:
 
 
 def sum_over_gpus(rank: int, size: int) -> Callable[[Array], None]:
-    """Return what sums an array in place, by NCCL, over the GPUs of an MPI job.
+    """Return a function that sums an array in place over the GPUs of an MPI job (NCCL).
 
-    All processes call it, after `choose_gpu`.
+    All processes must call this function, after `choose_gpu`.
     """
     assert isinstance(_library, CuPy)
     return _library.sum_over_gpus(rank, size)
@@ -304,8 +306,8 @@ def sum_over_gpus(rank: int, size: int) -> Callable[[Array], None]:
 def streams(seed: int, n: int) -> list[np.random.Generator]:
     """Spawn `n` independent random generators from one seed.
 
-    Give initialisation, shuffling and noise one each: drawing more from one of
-    them then leaves the others as they were (`numpy.random.SeedSequence.spawn`).
+    Use one each for initialisation, shuffling and noise: drawing more from one then
+    does not change the others (`numpy.random.SeedSequence.spawn`).
     """
     return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n)]
 

@@ -1,4 +1,4 @@
-"""CuPy as the library of arrays: a GPU's, with cuBLAS and recorded steps."""
+"""CuPy as the array library, on a GPU, with cuBLAS and recorded steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scratchnet.backend.library import Array, BackendError, Kernel, Shape
 
 
 class CuPy:
-    """The arrays of a GPU."""
+    """Arrays on a GPU."""
 
     host = False
 
@@ -28,11 +28,11 @@ class CuPy:
         self.tf32 = tf32
         self.cublas = _Cublas(self.cupy, tf32)
         self.kernels: dict[Kernel, Any] = {}
-        # While a step is recorded: what of it is Python's, to be called each time.
+        # While a step is recorded: its Python functions, to call before each replay.
         self.hooks: list[Callable[[], object]] | None = None
 
     def chosen(self) -> None:
-        # The same precision for CuPy's own products, whatever its environment says.
+        # The same precision for CuPy's own products, for any CUPY_TF32 setting.
         linalg = importlib.import_module("cupy._core._routines_linalg")
         of = linalg.COMPUTE_TYPE_TF32 if self.tf32 else linalg.COMPUTE_TYPE_FP32
         linalg.set_compute_type(np.float32, of)
@@ -75,7 +75,7 @@ class CuPy:
         if number >= runtime.getDeviceCount():
             raise BackendError(
                 f"backend 'cupy': {number + 1} processes or more on a machine with "
-                f"{runtime.getDeviceCount()} GPUs; start one for each"
+                f"{runtime.getDeviceCount()} GPUs; start one process for each GPU"
             )
         if not self.cupy.cuda.nccl.available:
             raise BackendError(
@@ -116,13 +116,13 @@ class CuPy:
 
 
 class _Cublas:
-    """Matrix products by cuBLAS itself.
+    """Matrix products by direct calls of cuBLAS.
 
-    CuPy refuses to call cuBLAS while a stream is recorded (its `cublas.setStream`),
-    though cuBLAS can: it then only must not allocate, so it is given its workspace.
+    While a stream is recorded, CuPy refuses to call cuBLAS (its `cublas.setStream`).
+    cuBLAS itself allows it if it need not allocate, so we give it a workspace.
     """
 
-    WORKSPACE = 32 << 20  # bytes; what NVIDIA advises for this generation
+    WORKSPACE = 32 << 20  # bytes, NVIDIA's advice for this generation
 
     def __init__(self, cupy: Any, tf32: bool) -> None:
         self.cupy = cupy
@@ -130,7 +130,7 @@ class _Cublas:
         self.real = {"f": 0, "d": 1}
         # CUBLAS_COMPUTE_32F or its FAST_TF32, CUBLAS_COMPUTE_64F
         self.compute = {"f": 77 if tf32 else 68, "d": 70}
-        self.handle: Any = None  # cuBLAS is started by the first product
+        self.handle: Any = None  # the first product starts cuBLAS
         self.stream: int | None = None
         self.numbers = {
             "f": (ctypes.c_float(1), ctypes.c_float(0)),
@@ -138,7 +138,7 @@ class _Cublas:
         }
 
     def _start(self) -> None:
-        self.cupy.cuda.device.get_cublas_handle()  # has CuPy find and load it
+        self.cupy.cuda.device.get_cublas_handle()  # CuPy finds and loads it
         major = self.cupy.cuda.runtime.runtimeGetVersion() // 1000
         name = f"libcublas.so.{major}" if os.name == "posix" else f"cublas64_{major}"
         try:
@@ -153,13 +153,13 @@ class _Cublas:
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self.library, function)(*arguments)
         if status:
-            raise BackendError(f"backend 'cupy': {function} answers {status}")
+            raise BackendError(f"backend 'cupy': {function} failed, status {status}")
 
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
         """Write a b to `out`; rows of all three contiguous, or columns of a and b.
 
-        cuBLAS reads and writes by columns. What is C by rows is Cᵀ by columns, and Cᵀ
-        is Bᵀ Aᵀ: with the factors exchanged nothing has to be transposed.
+        cuBLAS reads and writes by columns. C stored by rows is Cᵀ stored by columns,
+        and Cᵀ = Bᵀ Aᵀ: with the factors exchanged, nothing needs to be transposed.
         """
         kind = out.dtype.char
         if kind not in self.real or not a.dtype == b.dtype == out.dtype:
@@ -178,7 +178,7 @@ class _Cublas:
         stream = self.cupy.cuda.get_current_stream().ptr
         if stream != self.stream:
             self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
-            # Setting the stream took it away.
+            # Setting the stream resets the workspace.
             self._call(
                 "cublasSetWorkspace_v2", self.handle,
                 ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(self.WORKSPACE),
@@ -199,7 +199,7 @@ class _Cublas:
 
 
 def _layout(a: Array) -> tuple[bool, int]:
-    """Return whether a matrix lies by columns, and how far one is from the next."""
+    """Return whether a matrix is stored by columns, and the leading dimension."""
     (m, n), (by_row, by_column) = a.shape, (s // a.itemsize for s in a.strides)
     if (by_column == 1 or n == 1) and (by_row >= n or m == 1):
         return False, max(by_row if m > 1 else n, 1)
@@ -212,15 +212,14 @@ def _layout(a: Array) -> tuple[bool, int]:
 
 
 class _Graph:
-    """What a function does on the GPU, recorded once (a CUDA graph) and then replayed.
+    """The work of a function on the GPU, recorded once (a CUDA graph) and replayed.
 
-    The function must do the same on the same arrays each time; what it reads from
-    Python stays as it was when it was recorded, unless it is `each_time`. It is called
-    twice, ever: the first time as it is, which makes CuPy compile and load what it
-    needs; the second time to be recorded. Each time it counts as one call.
+    The function must do the same on the same arrays each time. Python values that it
+    reads keep the value of the recording, except in `each_time`. It is called only
+    twice: the first call runs normally, so that CuPy compiles and loads its kernels;
+    the second is recorded. Each of them counts as one step.
 
-    What it allocates comes from a pool of its own, which lives as long as the recording
-    and which nothing else takes memory from.
+    Its memory comes from a separate pool that lives as long as the recording.
     """
 
     def __init__(self, library: CuPy, f: Callable[[], object]) -> None:
@@ -244,11 +243,11 @@ class _Graph:
                 self.graph = self._recorded()
         for hook in self.hooks:
             hook()
-        self.graph.launch()  # on the stream of all else
+        self.graph.launch()  # on the current stream
 
     @contextlib.contextmanager
     def _aside(self) -> Iterator[None]:
-        """Work on a stream and with memory of its own, after all else and before it."""
+        """Work on a separate stream and pool, in order with all other work."""
         cuda = self.library.cupy.cuda
         cuda.get_current_stream().synchronize()
         with cuda.using_allocator(self.pool.malloc), self.stream:
@@ -264,19 +263,22 @@ class _Graph:
         except BaseException as error:
             self.hooks.clear()
             with contextlib.suppress(Exception):
-                self.stream.end_capture()  # or the stream could not be used again
+                self.stream.end_capture()  # without it the stream cannot be used again
             if not isinstance(error, Exception):
                 raise
             raise BackendError(
                 f"backend 'cupy': the step cannot be recorded ({error!r}); it must not "
-                "wait for the GPU, nor bring arrays from the host"
+                "wait for the GPU or copy arrays from the host"
             ) from error
         finally:
             self.library.hooks = None
 
 
 def _import_cupy() -> Any:
-    """Return the module, or say which of the three is missing: CuPy, driver, GPU."""
+    """Return the module, or raise an error that names the missing part.
+
+    This is CuPy, the driver or the GPU.
+    """
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
@@ -290,11 +292,12 @@ def _import_cupy() -> Any:
         devices = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         raise BackendError(
-            f"backend 'cupy': CuPy {cupy.__version__} is there, but CUDA does not "
-            f"answer ({error}); install NVIDIA's driver, or a newer one, or use 'numpy'"
+            f"backend 'cupy': CuPy {cupy.__version__} is installed, but CUDA does not "
+            f"work ({error}); install or update NVIDIA's driver, or use 'numpy'"
         ) from error
     if not devices:
         raise BackendError(
-            f"backend 'cupy': CuPy {cupy.__version__} is there, but no GPU; use 'numpy'"
+            f"backend 'cupy': CuPy {cupy.__version__} is installed, but there is no "
+            "GPU; use 'numpy'"
         )
     return cupy

@@ -1,4 +1,4 @@
-"""What the backend asks of a library of arrays, beyond NumPy's own functions."""
+"""The interface of an array library, beyond NumPy's own functions."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-# An array of the backend in use. NumPy's ndarray type would promise too much: a
-# device array answers the same calls without being one.
+# An array of the backend in use. np.ndarray would be too narrow: a device array takes
+# the same calls, but is not one.
 Array = Any
 
 Shape = int | Sequence[int]
 
 
 class BackendError(RuntimeError):
-    """A backend cannot be used here; says what is missing, and what to install."""
+    """A backend cannot be used here; the message says what is missing or to install."""
 
 
 class Kernel(NamedTuple):
     """A chain of elementwise functions as one kernel of a GPU.
 
-    Beside each stands the same in NumPy's functions, for where there is none.
+    The same chain in NumPy's functions is in the code that calls it, for the host.
 
     Attributes:
         name: of the kernel.
-        inputs, outputs: what it reads; what it reads and writes. Declarations in C,
-            `T` standing for a dtype that is found at the call, as CuPy has them; of
-            what is `raw`, the body says which entry.
-        body: C, for entry i of what its arguments broadcast to.
-        preamble: C, functions that the body calls.
+        inputs: C declarations of what it reads, in CuPy's form: the dtype `T` is found
+            in the call, and the body indexes a `raw` input itself.
+        outputs: C declarations of what it reads and writes.
+        body: C code for entry i of the broadcast arguments.
+        preamble: C functions that the body calls.
 
     """
 
@@ -45,26 +45,26 @@ class Kernel(NamedTuple):
 
 
 class Library(Protocol):
-    """What is asked of a library of arrays beside NumPy's own functions."""
+    """The functions of an array library that are not NumPy's own."""
 
     name: str
     array: Any  # the type of its arrays
-    host: bool  # whether they are where Python is
+    host: bool  # whether they are on the host
 
     def chosen(self) -> None:
-        """Do what is to be done whenever it comes into use."""
+        """Prepare the library each time it becomes the backend."""
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
-        """Make `x` an array, without a copy where it already is one."""
+        """Make `x` an array, without a copy if it already is one."""
 
     def zeros(self, shape: Shape, dtype: DTypeLike) -> Array:
         """Make an array of zeros."""
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
-        """Make an array of whatever the memory held."""
+        """Make an array with arbitrary values."""
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        """Return `x`, an array of its own or NumPy's, on the host."""
+        """Return `x`, an array of this library or of NumPy, on the host."""
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         """Add into repeated positions."""
@@ -73,16 +73,16 @@ class Library(Protocol):
         """Write the product of two matrices to `out`, and return it."""
 
     def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
-        """Run a kernel, or say that there are none here."""
+        """Run a kernel and return True, or return False if there are no kernels."""
 
     def capture(self, f: Callable[[], object]) -> Callable[[], object]:
-        """Return what does the same as `f`, by a recording if there is such a thing."""
+        """Return a function that does the same as `f`, by a recording if possible."""
 
     def each_time(self, f: Callable[[], object]) -> None:
-        """Call `f`, now and whenever what is being recorded is replayed."""
+        """Call `f`; during a recording, call it before each replay instead."""
 
     def seconds(self, f: Callable[[], object]) -> float:
-        """Return how long a call takes, until all is computed."""
+        """Return the seconds until all of f() is computed."""
 
     def machine(self) -> str:
-        """Name what computes, and the versions that it depends on."""
+        """Name the library, its version and the device."""

@@ -1,4 +1,4 @@
-"""NumPy as the library of arrays: the host's."""
+"""NumPy as the array library, on the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scratchnet.backend.library import Array, Kernel, Shape
 
 
 class NumPy:
-    """The arrays of the host. It has no kernels, and nothing to record."""
+    """Arrays on the host, without kernels or recordings."""
 
     name = "numpy"
     array: Any = np.ndarray

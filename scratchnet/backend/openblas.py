@@ -1,4 +1,4 @@
-"""How many threads NumPy's products use: OpenBLAS's own switch."""
+"""The number of threads for NumPy's products, set in OpenBLAS."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import numpy as np
 
 # --- Threads ------------------------------------------------------------------------
 
-# What makes a second thread worth having: so many multiply-adds of one product for each
-# thread, about 6 ms of work. Threads that meet more often than that wait for each other
-# as soon as another program holds a core, ten times as long as they compute.
+# A further thread pays from this many multiply-adds of one product, about 6 ms of work.
+# With less, threads wait for each other too often: as soon as another program uses a
+# core, ten times as long as they compute.
 WORK = 500_000_000
 
-# What OpenBLAS reads when it is loaded; another BLAS has its own.
+# The variables that OpenBLAS reads when it is loaded; another BLAS has its own.
 _THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS", "OPENBLAS_DEFAULT_NUM_THREADS", "GOTO_NUM_THREADS",
     "OMP_NUM_THREADS",
@@ -29,22 +29,22 @@ _THREAD_VARIABLES = (
 
 
 def threads() -> int | None:
-    """Return how many threads a product of NumPy uses at most.
+    """Return the largest number of threads for a NumPy product.
 
-    None if NumPy's BLAS is not OpenBLAS, which alone can be asked.
+    None if NumPy's BLAS is not OpenBLAS: only OpenBLAS can be asked.
     """
     blas = _openblas()
     return None if blas is None else int(blas.get())
 
 
 def use_threads(n: int) -> int | None:
-    """Have NumPy's products use at most n threads from here on, in the whole process.
+    """Use at most n threads for NumPy's products from now on, in the whole process.
 
-    No more than the cores that this process may use. Another BLAS than OpenBLAS stays
-    as it is.
+    The number is limited to the cores that this process may use. It has no effect on a
+    BLAS other than OpenBLAS.
 
     Returns:
-        How many are in effect; None for another BLAS.
+        The number now in effect; None for another BLAS.
 
     Raises:
         TypeError, ValueError: n is not a positive int.
@@ -60,11 +60,11 @@ def use_threads(n: int) -> int | None:
 
 
 def threads_for(multiply_adds: int) -> int:
-    """Return how many threads suit the largest products of a computation.
+    """Return the best number of threads for the largest products of a computation.
 
-    One for each `WORK` multiply-adds of a product, at least one, and no more than the
+    It is one for each `WORK` multiply-adds of a product, at least one, and at most the
     cores that this process may use. If the user set a number (OPENBLAS_NUM_THREADS,
-    GOTO_NUM_THREADS or OMP_NUM_THREADS), what is in effect.
+    GOTO_NUM_THREADS or OMP_NUM_THREADS), it is the number in effect.
 
     Args:
         multiply_adds: m · k · n of the largest product of an (m, k) and a (k, n).
@@ -76,13 +76,13 @@ def threads_for(multiply_adds: int) -> int:
 
 
 def _positive(text: str) -> bool:
-    """Return whether OpenBLAS takes this for a number of threads, as C's atoi does."""
+    """Return whether OpenBLAS reads this as a number of threads, by C's atoi."""
     found = re.match(r"\s*\+?(\d+)", text)
     return found is not None and int(found[1]) > 0
 
 
 def _cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS or Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -97,7 +97,7 @@ class _OpenBLAS(NamedTuple):
 def _openblas() -> _OpenBLAS | None:
     """Return OpenBLAS's own functions for its threads; None if it is another BLAS."""
     for library in _libraries_of_numpy():
-        # NumPy's wheels have names of their own; 64_ is the build with long integers.
+        # NumPy's wheels use other names; 64_ is the build with long integers.
         for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_",
                      "openblas_{}"):  # fmt: skip
             get, put = (
@@ -112,9 +112,9 @@ def _openblas() -> _OpenBLAS | None:
 
 
 def _libraries_of_numpy() -> Iterator[ctypes.CDLL]:
-    """Yield the libraries in which NumPy's BLAS may be, which are loaded already."""
-    # Its own extension module first: a name is looked for in all that it was linked
-    # with, and nowhere else. Windows does not look there, but has them in one folder.
+    """Yield the loaded libraries that may contain NumPy's BLAS."""
+    # NumPy's extension module first: a name is searched in the libraries linked to it,
+    # and nowhere else. Windows does not search these, but has them in one folder.
     beside = Path(np.__file__).parent.parent / "numpy.libs"
     umath = str(importlib.import_module("numpy._core._multiarray_umath").__file__)
     for path in (umath, *map(str, sorted(beside.glob("*openblas*")))):

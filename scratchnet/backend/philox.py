@@ -1,16 +1,17 @@
-"""Random numbers that are a function of their place: Philox4x32-10.
+"""Random numbers computed from a counter: Philox4x32-10 (Salmon et al. 2011).
 
-Salmon et al. 2011. A number depends on a key, a step and where in the step it is drawn,
-and on nothing that was drawn before it. So any backend draws the same ones, and a step
-that was recorded on a GPU draws anew each time that its count of steps is moved on.
+A number depends only on a key, the step and its position within the step, not on the
+numbers drawn before. So all backends draw the same numbers, and a step recorded on a
+GPU draws new ones after its step count was increased.
 
 The counter is 128 bits wide, four words of 32, the key two. Ten rounds of
 
     (hi0, lo0) = M0 · c0,   (hi1, lo1) = M1 · c2           64 bits each
     c ← (hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0),   k ← k + W
 
-make of a counter four words that nothing is known to tell from chance. Here its words
-are: which four numbers of a draw, which draw of the step, and, in two, which step.
+turn a counter into four words; no known test distinguishes them from random ones. The
+words of the counter are here: the group of four numbers within a draw, the draw within
+the step, and two words for the step.
 """
 
 import math
@@ -24,9 +25,9 @@ from scratchnet import backend
 from scratchnet.backend import Array, Kernel
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
-W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by: of the golden ratio, of √3
+W0, W1 = 0x9E3779B9, 0xBB67AE85  # added to the key: from the golden ratio, from √3
 ROUNDS = 10
-_LOW = 0xFFFFFFFF  # of a 64-bit number, the lower half
+_LOW = 0xFFFFFFFF  # mask of the lower half of a 64-bit number
 _HALF = np.uint64(32)
 
 Words = tuple[Array, ...]  # of 32 bits, in arrays of 64
@@ -52,7 +53,7 @@ def philox(counter: Words, key: Words) -> Words:
     return c0, c1, c2, c3
 
 
-# The same in C, for one counter, and what is made of its words.
+# The same in C for one counter, and the conversion of its words.
 _PREAMBLE = f"""
 __device__ unsigned int philox(
     unsigned long long key, unsigned long long step, unsigned int draw,
@@ -97,19 +98,19 @@ INTEGERS = Kernel(
 
 
 class Stream:
-    """A source of random numbers that draws them where arrays are.
+    """A random generator that draws arrays of the backend.
 
-    It has those methods of NumPy's Generator that training has a use for, and returns
-    arrays of the backend. A run draws its noise from one on a GPU.
+    It has the methods of NumPy's Generator that training needs. A run on a GPU draws
+    its noise from one.
 
     Args:
-        key: in [0, 2⁶⁴): streams with different keys have nothing in common.
+        key: in [0, 2⁶⁴): streams with different keys are independent.
 
     """
 
     def __init__(self, key: int) -> None:
         if not 0 <= key < 2**64:
-            raise ValueError(f"Stream: key is {key}; a whole number in [0, 2⁶⁴)")
+            raise ValueError(f"Stream: key is {key}; an integer in [0, 2⁶⁴) expected")
         self._state = {
             "key": backend.asarray(np.array(key, np.uint64)),
             "step": backend.zeros((), np.uint64),
@@ -117,16 +118,16 @@ class Stream:
         self._draws = 0  # in this step
 
     def begin(self) -> None:
-        """Go on to the numbers of the next step."""
+        """Begin the next step, with new numbers."""
         np.add(self._state["step"], np.uint64(1), out=self._state["step"])
         self._draws = 0
 
     def random(self, shape: Any = (), dtype: DTypeLike = np.float64) -> Array:
-        """Return numbers from U(0, 1), 23 bits and a half each: never 0 or 1."""
+        """Return numbers from U(0, 1): (k + ½) / 2²³, k an integer; never 0 or 1."""
         return self._drawn(UNIFORM, shape, dtype, self._fractions)
 
     def standard_normal(self, shape: Any = (), dtype: DTypeLike = np.float64) -> Array:
-        """Return numbers from N(0, 1), each made of two words (Box & Muller 1958)."""
+        """Return numbers from N(0, 1), each from two words (Box & Muller 1958)."""
 
         def numbers(n: int) -> Array:
             pairs = self._fractions(2 * n)
@@ -140,9 +141,9 @@ class Stream:
         return low + (high - low) * self.random(shape)
 
     def integers(self, n: int, size: Any = ()) -> Array:
-        """Return whole numbers from 0 to n - 1, for n < 2³².
+        """Return integers from 0 to n - 1, for n < 2³².
 
-        Those that are most likely are so by less than one part in 2³² / n.
+        Their probabilities are 1/n up to a relative error of n / 2³².
         """
         if not 0 < n <= _LOW:
             raise ValueError(f"Stream: integers below {n}; n in [1, 2³²) expected")
@@ -153,16 +154,16 @@ class Stream:
         return self._drawn(INTEGERS, size, np.int64, numbers, n)
 
     def __getattr__(self, name: str) -> Any:
-        """Say what there is instead."""
+        """Name the methods that exist instead."""
         raise AttributeError(
-            f"Stream: no {name}; on a device noise is drawn by random, uniform, "
-            "standard_normal and integers"
+            f"Stream: no {name}; on a device, use random, uniform, standard_normal or "
+            "integers"
         )
 
     def _drawn(
         self, kernel: Kernel, shape: Any, dtype: DTypeLike, numbers: Any, *more: Any
     ) -> Array:
-        """Return an array of so many numbers, and count the draw."""
+        """Return an array of numbers of that shape, and count the draw."""
         out = backend.empty(shape, dtype)
         key, step = self._state["key"], self._state["step"]
         if not backend.run_kernel(kernel, key, step, self._draws, *more, out):
@@ -188,15 +189,15 @@ class Stream:
     # State
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the key and the count of steps themselves."""
+        """Return the arrays of the key and the step count."""
         return self._state
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copy the key and the count of steps to the host."""
+        """Copy the key and the step count to the host."""
         return {name: np.array(backend.to_numpy(a)) for name, a in self._state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a copy (ValueError if it is none, and nothing changes)."""
+        """Continue from such a copy (ValueError if it is not one; nothing changes)."""
         for name, a in self._state.items():
             given: Any = state.get(name)
             if getattr(given, "dtype", None) != a.dtype or given.shape != ():
@@ -207,9 +208,9 @@ class Stream:
 
 
 def stream_for(rng: Any) -> Any:
-    """Return what draws in place of a generator where the arrays are.
+    """Return a generator for the backend's arrays.
 
-    The generator itself (or None) on the host, else a Stream of a key that it draws.
+    On the host it is `rng` itself (or None), else a Stream with a key drawn from `rng`.
     """
     if rng is None or backend.on_host():
         return rng

@@ -24,8 +24,11 @@ def numpy_again():
     ("module", "message"),
     [
         (None, r"CuPy cannot be imported .*pip install 'scratchnet\[cuda12\]' or"),
-        (fake(None), r"CuPy 14\.2 is there, but CUDA does not answer .*driver version"),
-        (fake(0), r"CuPy 14\.2 is there, but no GPU; use 'numpy'"),
+        (
+            fake(None),
+            r"CuPy 14\.2 is installed, but CUDA does not work .*driver version",
+        ),
+        (fake(0), r"CuPy 14\.2 is installed, but there is no GPU; use 'numpy'"),
     ],
 )
 def test_what_is_missing_is_said_and_numpy_stays(monkeypatch, capsys, module, message):
