@@ -1,7 +1,7 @@
-"""Looks at what comes in: says whose argument it is, what is wrong, what was expected.
+"""Argument checks: each error names the argument, what is wrong and what is expected.
 
 `owner` is the function or class that was called, `name` its argument; both begin the
-message. What is of a wrong type is a TypeError, a wrong value a ValueError.
+message. A wrong type raises TypeError, a wrong value ValueError.
 """
 
 import os
@@ -26,7 +26,8 @@ _IN_WORDS = {POSITIVE: "a positive number", "[0, inf)": "at least 0"}
 def number(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> float:
     """Return `value` as a float if it is a real number in the interval.
 
-    It is written as in a book: `[0, 1)` holds 0 and does not hold 1. NaN is in none.
+    The interval has the usual notation: `[0, 1)` contains 0 but not 1. No interval
+    contains NaN.
     """
     expected = f"{_IN_WORDS.get(interval, f'a number in {interval}')} expected"
     if not isinstance(value, Real):
@@ -74,13 +75,13 @@ def path(owner: str, value: Any) -> Path:
 
 
 def mapping(owner: str, name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is a dict or the like."""
+    """Raise TypeError unless `value` is a mapping, like a dict."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{owner}: {name} is a {type(value).__name__}, a dict expected")
 
 
 def dtype(owner: str, dtype: DTypeLike) -> np.dtype:
-    """Return `dtype` as NumPy knows it; TypeError unless it is float32 or float64."""
+    """Return `dtype` as an np.dtype; TypeError unless it is float32 or float64."""
     try:
         known = np.dtype(dtype)
     except TypeError:
@@ -121,7 +122,7 @@ def plain_array(owner: str, name: str, x: Any) -> Any:
 
 
 def plain_arrays(owner: str, name: str, arrays: Sequence[Any]) -> list[Any]:
-    """Return `plain_array` of each; `name` is the first's, the others are numbered."""
+    """Return `plain_array` of each; `name` names the first, numbers name the others."""
     names = (name, *(f"argument {i}" for i in range(1, len(arrays))))
     return [plain_array(owner, k, a) for k, a in zip(names, arrays, strict=True)]
 
@@ -137,14 +138,14 @@ def array(owner: str, name: str, x: Any) -> np.ndarray:
     try:
         host = backend.to_numpy(x)
     except ValueError as error:  # lists of unequal lengths
-        raise ValueError(f"{owner}: {name} is no array: {error}") from None
+        raise ValueError(f"{owner}: {name} is not an array: {error}") from None
     if host.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: {name} is {_kind(x)}; real numbers expected")
     return host
 
 
 def _without_subclasses(owner: str, name: str, x: Any) -> Any:
-    """Return `x` with a plain array for each array in it, also inside lists."""
+    """Return `x` with each array in it, also inside lists, as a plain array."""
     if not isinstance(x, list | tuple):
         return plain_array(owner, name, x)
     return [
@@ -156,7 +157,7 @@ def _without_subclasses(owner: str, name: str, x: Any) -> Any:
 
 
 def real(owner: str, name: str, x: Any) -> Any:
-    """Return `x`, a real number or an array of them, anywhere, as a plain array.
+    """Return `x`, a real number or an array of them, never a subclass of ndarray.
 
     Raises:
         TypeError: it is something else; as for `plain_array`.
@@ -170,15 +171,15 @@ def real(owner: str, name: str, x: Any) -> Any:
 
 
 def _kind(x: Any) -> str:
-    """Say in an error what x is: the dtype of an array, else the type."""
+    """Return what x is, for an error: the dtype of an array, else the type."""
     return str(getattr(x, "dtype", f"a {type(x).__name__}"))
 
 
 def rows(owner: str, x: Any, columns: int, dtype: DTypeLike, name: str = "x") -> Any:
     """Return `x` as a plain array, of shape (n, columns), n ≥ 1, and of that dtype.
 
-    No cast is made in passing: of float64 data it would cost a pass over them at
-    every step, and of integers it would hide that they are not scaled.
+    It does not cast: casting float64 data would cost time in every step, and casting
+    integers would hide that they are not scaled.
 
     Raises:
         TypeError, ValueError: it is something else; as for `plain_array`.
@@ -214,12 +215,12 @@ def rows(owner: str, x: Any, columns: int, dtype: DTypeLike, name: str = "x") ->
 def on_backend(owner: str, x: Any) -> None:
     """Raise TypeError if x is on the host and the backend's arrays are not.
 
-    A step brings nothing over in passing: that would cost more than the step.
+    A step does not copy its data to the device: that would cost more than the step.
     """
     if isinstance(x, np.ndarray) and backend.name() != "numpy":
         raise TypeError(
-            f"{owner}: x is NumPy's, and the backend {backend.name()!r}; pass "
-            "backend.asarray(x), once for a data set"
+            f"{owner}: x is a NumPy array, but the backend is {backend.name()!r}; pass "
+            "backend.asarray(x), made once for a data set"
         )
 
 
@@ -231,7 +232,7 @@ def equal_rows(owner: str, **arrays: Array) -> None:
 
 
 def noise(owner: str, eps: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-    """Return the noise as a plain array; an error unless of that shape and dtype."""
+    """Return the noise as a plain array; raise unless it has that shape and dtype."""
     eps = plain_array(owner, "eps", eps)
     given, kind = getattr(eps, "shape", None), getattr(eps, "dtype", None)
     if given != shape:
@@ -262,10 +263,10 @@ def labels(owner: str, label: Any, n: int, k: int) -> Any:
 
 
 def unit_interval(owner: str, x: Array, instead: str) -> None:
-    """Raise ValueError unless every value is in [0, 1], naming the first that is not.
+    """Raise ValueError unless every value is in [0, 1]; it names the first other value.
 
-    The only check that reads values: once for a data set, never in a step. `instead` is
-    what takes data that are not.
+    This is the only check that reads values: once for a data set, never in a step.
+    `instead` is the option for other data.
     """
     x = backend.to_numpy(x)
     bad = ~((x >= 0) & (x <= 1))
@@ -277,11 +278,11 @@ def unit_interval(owner: str, x: Array, instead: str) -> None:
         )
 
 
-# --- What a system is made of -------------------------------------------------------
+# --- Sizes of networks --------------------------------------------------------------
 
 
 def sizes(owner: str, sizes: Any, name: str = "sizes") -> None:
-    """Raise an error unless `sizes` are two or more positive ints."""
+    """Raise an error unless `sizes` is a sequence of two or more positive ints."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str):
         raise TypeError(
             f"{owner}: {name} is {sizes!r}, a {type(sizes).__name__}; a sequence of "

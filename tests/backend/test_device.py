@@ -209,7 +209,7 @@ def test_a_step_takes_nothing_from_the_host(name, kind):
             if hasattr(model, "with_noise"):
                 batch = model.with_noise(X[:8], rng=rng(1))
         with pytest.raises(
-            TypeError, match=r"the backend 'stand-in'; pass backend\.as"
+            TypeError, match=r"the backend is 'stand-in'; pass backend\.as"
         ):
             step(*batch)
 
