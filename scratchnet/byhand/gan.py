@@ -32,7 +32,8 @@ its derivative is zero:
 
     p/D - q/(1 - D) = 0,   that is   D* = p/(p + q)
 
-With m = (p + q)/2, D* = p/2m and 1 - D* = q/2m. The two factors 1/2 give -2 log 2:
+With m = (p + q)/2, D* = p/2m and 1 - D* = q/2m. The two factors 1/2 give -2 log 2, that
+is -log 4:
 
     V(D*, G) = ∫ p log(p/2m) + q log(q/2m) dx
              = -log 4 + KL(p ‖ m) + KL(q ‖ m)

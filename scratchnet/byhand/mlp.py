@@ -27,8 +27,8 @@ these places:
     dLoss/db_c  = Σ_i δ_ic         that is   dLoss/db_k = 1ᵀ δ_k         (4)
     dLoss/dh_ij = Σ_c δ_ic W_jc    that is   dLoss/dh_{k-1} = δ_k W_kᵀ   (5)
 
-This is why one δ_k is enough. The Jacobian of a_k by W_k has n d_k rows and
-d_{k-1} d_k columns, nearly all of its entries 0. But the Loss is one number, so the
+One δ_k is enough for all three. The Jacobian of a_k by W_k has n d_k rows and
+d_{k-1} d_k columns; nearly all of its entries are 0. But the Loss is one number, so the
 chain rule needs only the vector δ_k times this Jacobian: the vector-Jacobian product.
 (3) to (5) are such products, and no Jacobian is built.
 

@@ -20,27 +20,29 @@ no parameter (the reparameterisation, section 2.4): with σ = exp(log_var / 2),
     z = mu + σ ⊙ ε                                (n, c)                 (8)
     a = decoder(z)                                (n, d)                 (9)
 
-Of a Bernoulli decoder, a are logits. With x in [0, 1] and the sigmoid s,
+A Bernoulli decoder returns logits a. With x in [0, 1] and the sigmoid s,
 
     -log p(x | z) = Σ_j -x_j log s(a_j) - (1 - x_j) log(1 - s(a_j))      (10)
 
-Of a Gaussian decoder, a are means. All columns have the variance e^λ; λ is a parameter.
+A Gaussian decoder returns means a. All columns have the variance e^λ; λ is a parameter:
 
     -log p(x | z) = 1/2 Σ_j (e_j² e^-λ + λ + log 2π),   e = a - x        (10')
 
 
 The loss is a bound
 
-log p(x) is the logarithm of an integral over all z. Write it as a mean over q, and move
-the logarithm inside the mean: it is concave, so that makes it smaller (Jensen).
+log p(x) is the logarithm of an integral over all z. Write the integral as a mean over
+q, and move the logarithm inside the mean. It is concave, so the result is not larger
+(Jensen's inequality):
 
     log p(x) = log ∫ p(x | z) p(z) dz = log E_q[p(x | z) p(z) / q(z | x)]
              ≥ E_q[log p(x | z) + log p(z) - log q(z | x)]
              = E_q[log p(x | z)] - KL(q(z | x) ‖ p(z))
 
-The last line is the evidence lower bound (ELBO). It is below log p(x) by
-KL(q(z | x) ‖ p(z | x)), so it is tight where q is the posterior. Its KL divergence has
-a closed form; for one column, with E_q[z²] = mu² + σ² and E_q[(z - mu)²] = σ²,
+The last line is the evidence lower bound (ELBO). The gap to log p(x) is
+KL(q(z | x) ‖ p(z | x)), so the bound is tight where q is the posterior. The KL
+divergence to the prior has a closed form; for one column, with E_q[z²] = mu² + σ² and
+E_q[(z - mu)²] = σ²,
 
     KL = E_q[log q(z | x) - log p(z)]
        = E_q[-1/2 log σ² - (z - mu)² / 2σ² + z² / 2]       the log 2π cancel
@@ -58,8 +60,7 @@ ELBO (equation 10 there), averaged over the samples:
 
 The gradient
 
-The first term is derived as the autoencoder's cross-entropy is; with e^-λ for a
-Gaussian decoder:
+By (10), as for the cross-entropy in autoencoder.py, and by (10'):
 
     dLoss/da = 1/n (s(a) - x)                                            (13)
     dLoss/da = 1/n e^-λ e                                                (13')
