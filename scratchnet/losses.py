@@ -49,7 +49,7 @@ def squared_error(prediction: ArrayOrTensor, target: Array | Tensor) -> ArrayOrT
 
 @primitive
 def _cross_entropy(logits: Array, target: Array) -> Array:
-    # −x·log σ(a) − (1 − x)·log(1 − σ(a)), in a form that overflows for no logit a.
+    # −x·log s(a) − (1 − x)·log(1 − s(a)), in a form that overflows for no logit a.
     return np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))
 
 
@@ -65,9 +65,9 @@ rule(
 def binary_cross_entropy_with_logits(
     logits: ArrayOrTensor, target: Array | Tensor
 ) -> ArrayOrTensor:
-    """Return 1/n Σ_i Σ_j −x·log σ(a) − (1 − x)·log(1 − σ(a)): a logits, x target.
+    """Return 1/n Σ_i Σ_j −x·log s(a) − (1 − x)·log(1 − s(a)): a logits, x target.
 
-    σ is the sigmoid. This is the negative log-likelihood of the target under
+    s is the sigmoid. This is the negative log-likelihood of the target under
     independent Bernoulli variables (Kingma & Welling 2014, appendix C.1). It is finite
     for any logits, without clipping.
 
