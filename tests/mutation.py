@@ -39,25 +39,27 @@ TIMEOUT = 150  # seconds; no killed mutant comes near
 # By file: the tests that are to see a change in it, those first that see most.
 TESTS = {
     "functions.py": ["functions", "derivatives"],
-    "losses.py": ["losses", "misuse", "derivatives", "vae"],
+    "losses.py": ["losses", "misuse", "derivatives", "models/vae"],
     "optim.py": ["optim", "anomaly", "gan"],
-    "kernels/activations.py": ["activations", "autoencoder", "gan", "vae", "fused"],
+    "kernels/activations.py": [
+        "activations", "autoencoder", "gan", "models/vae", "fused",
+    ],
     "kernels/buffers.py": ["buffers", "optim", "autoencoder", "misuse"],
     "kernels/initializers.py": ["initializers", "nn", "misuse"],
     "kernels/schedules.py": ["schedules", "optim"],
     "kernels/updates.py": ["updates", "averages", "optim", "gan", "fused", "misuse"],
-    "twins.py": ["vae", "stacked", "training"],
-    "byhand/mlp.py": ["autoencoder", "vae", "gan"],
-    "byhand/system.py": ["autoencoder", "vae", "gan", "training", "device"],
+    "twins.py": ["models/vae", "stacked", "training"],
+    "byhand/mlp.py": ["autoencoder", "models/vae", "gan"],
+    "byhand/system.py": ["autoencoder", "models/vae", "gan", "training", "device"],
     "byhand/autoencoder.py": ["autoencoder", "stacked"],
     "byhand/denoising.py": ["stacked", "misuse"],
     "byhand/stacked.py": ["stacked", "training"],
-    "byhand/vae.py": ["vae"],
-    "byhand/iwae.py": ["vae"],
+    "byhand/vae.py": ["models/vae"],
+    "byhand/iwae.py": ["models/vae"],
     "byhand/gan.py": ["gan"],
     "derivatives.py": ["derivatives"],
     "compositions.py": ["derivatives", "axes"],
-}
+}  # fmt: skip
 
 # The files whose rows are entered anew; these come last.
 TABLES = ("derivatives.py", "compositions.py")
@@ -345,6 +347,13 @@ class Watch:
             self.failed = report.nodeid
 
 
+def tests_of(name: str) -> str:
+    """Return the path of the only file of tests of that name, or folder/name."""
+    folder, _, last = name.rpartition("/")
+    (found,) = (ROOT / "tests" / folder).rglob(f"test_{last}.py")
+    return str(found)
+
+
 def run(
     path: Path, code: Any, first: list[str], rows: set[Any] | None
 ) -> tuple[int, str]:
@@ -356,8 +365,7 @@ def run(
 
     name = ".".join(["scratchnet", *path.relative_to(PACKAGE).with_suffix("").parts])
     sys.meta_path.insert(0, Finder(name, path, code))
-    names = [f"test_{t}.py" for t in TESTS[str(path.relative_to(PACKAGE))]]
-    files = [str(next((ROOT / "tests").rglob(name))) for name in names]
+    files = [tests_of(name) for name in TESTS[str(path.relative_to(PACKAGE))]]
     watch = Watch(rows)
     try:
         for tests in (first, files) if first else (files,):
