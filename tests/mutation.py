@@ -57,7 +57,7 @@ TESTS = {
     "byhand/vae.py": ["models/vae"],
     "byhand/iwae.py": ["models/vae"],
     "byhand/gan.py": ["gan"],
-    "derivatives.py": ["derivatives"],
+    "derivatives.py": ["derivatives", "axes"],
     "compositions.py": ["derivatives", "axes"],
 }  # fmt: skip
 
