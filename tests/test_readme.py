@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [
     "README.md",
+    "README.ko.md",
     "demos/README.md",
     "demos/speed.md",
     "demos/gpu.md",
@@ -65,6 +66,20 @@ def test_every_link_of_a_page_leads_somewhere(page):
         assert there.exists(), link
         if anchor:
             assert anchor in anchors(there), link
+
+
+def test_the_korean_readme_shows_what_the_english_one_shows():
+    korean = (ROOT / "README.ko.md").read_text()
+    first = README.partition("## The idea")[0]
+    blocks = re.findall(r"```.*?```", korean, re.DOTALL)
+    assert [block for block in blocks if block not in README] == []
+    assert [
+        b for b in re.findall(r"```.*?```", first, re.DOTALL) if b not in blocks
+    ] == []
+    picture = r"!\[.*\]\((.*)\)"
+    assert re.findall(picture, korean) == re.findall(picture, first)
+    commands = r"`(python -m scratchnet train [^`]*)`"
+    assert re.findall(commands, korean) == re.findall(commands, README)
 
 
 def test_the_readme_can_be_read_in_one_sitting():
