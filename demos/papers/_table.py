@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from demos.papers import autoencoder, denoising, gan, mixtures, vae
+from demos.papers import _page, autoencoder, denoising, gan, mixtures, vae
 from demos.papers._jobs import Row, computed_by, load, run
 from scratchnet import plots
 from scratchnet.training import checkpoint
@@ -102,91 +102,6 @@ def settings(found: list[dict[str, Any]]) -> str:
     return computed_by(found[0]["settings"], where)
 
 
-def table(rows: list[dict[str, Any]], brief: bool = False) -> list[str]:
-    """Return the lines of a table; if it is to be brief, without what is beside."""
-    lines = [
-        "| what | metric | paper | aim | ours | seeds | CPU min |",
-        "|---|---|---|---|---|---:|---:|",
-    ]
-    for one in rows:
-        aims = one["aims"].items()
-        aim = ", ".join(f"{a}: {'met' if met else 'missed'}" for a, met in aims)
-        ours = "; ".join(
-            value if i == 0 else f"{name} {value}"
-            for i, (name, value) in enumerate(one["ours"].items())
-            if i == 0
-            or not brief
-            or name.startswith(("below ", "above "))
-            or any(a.startswith(f"{name} ") for a in one["aims"])
-        )
-        lines.append(
-            f"| {one['about']} | {one['metric']} | {one['paper']} | {aim} | {ours} | "
-            f"{one['seeds']} | {one['CPU minutes']} |"
-        )
-    return lines
-
-
-INTRODUCTION = """\
-# The papers' numbers
-
-```sh
-python -m demos.papers --data DIR    # about twelve hours of one core
-```
-
-trains on MNIST, whose four files are in DIR, what the papers trained, and evaluates
-it by their protocols. One training takes between some minutes and an hour and a half.
-`--only NAME`, `--seeds N`, `--jobs N` and `--hours H` do a part. Results are kept, an
-interrupted training resumes, and commands that run at the same time share the work.
-`--only iwae-50 --backend cupy` needs a GPU.
-
-Hyperparameters were selected on validation images, with two exceptions: ring and
-grid, which have none, by their score on one seed; and the regularisation of the deep
-autoencoder, first by a trial on test images.
-
-![The papers' numbers, and each training of ours](table.png)
-
-- ± is the standard error over trainings, where there are several. Over test images it
-  is 0.23 nats for the VAE and the IWAE, and 2.1 nats for the GAN.
-- A row is below another if the 95 % interval of the differences of their seeds is, by
-  Student's t.
-- CPU minutes were measured next to other work and on several machines: in the kept
-  curves, an epoch of the classifier on mnist takes from 13.6 s (SDAE) to 44.2 s
-  (SAE).
-- Random one-pixel shifts regularise the deep autoencoder. They reduce the error of
-  held-out images from 3.65 to 2.95 in 60 epochs; weight decay reduces it to 3.56,
-  both together to 2.97.
-- A Parzen window alone can be gamed, as the centroids show. So the table also has the
-  Fréchet distance from the test images (0.6 for the GAN, 0.9 for real images by other
-  writers, 60 for a Gaussian) and the distance of samples from training images.
-  [Samples next to the nearest training images](gan.png).
-- The recipe for the [ring](ring.png) and the [grid](grid.png) is the plain game with
-  R1, without momentum, and with a learning rate that falls.
-  [mixtures.py](../papers/mixtures.py) says why it works; the ablation below shows
-  what each part does.
-
-![−log p(x) of validation images against CPU time](curves.png)
-
-"""
-SAID = {"departures": "Otherwise", "tried": "Tried too"}
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the tables, and below them the settings and departures."""
-    lines: list[str] = []
-    for title in dict.fromkeys(one["table"] for one in rows):
-        mine = [one for one in rows if one["table"] == title]
-        lines += [f"## {title}", "", *table(mine), ""]
-    lines += ["## Settings, and what is otherwise than in the papers", ""]
-    for one in rows:
-        if one["settings"] in one["about"]:
-            continue
-        line = f"- {one['about']}: {one['settings']}."
-        for said in SAID:
-            line += f" {SAID[said]}: {one[said]}." if one[said] else ""
-        lines.append(line)
-    return INTRODUCTION + "\n".join(lines) + "\n"
-
-
 @plots.styled
 def curves(results: Path) -> Any | None:
     """Draw −log p(x) of validation images against CPU time, for VAE and IWAE."""
@@ -255,7 +170,7 @@ def write(results: Path) -> str:
         for row in ROWS.values()
         if (found := load(results, row.name))
     ]
-    text = markdown(rows)
+    text = _page.markdown(rows)
     checkpoint.write_whole(results / "table.md", text.encode())
     content = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     checkpoint.write_whole(results / "table.json", content.encode())

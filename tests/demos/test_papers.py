@@ -508,12 +508,15 @@ def test_the_table_says_what_was_met(results, monkeypatch):
             machine = {"backend": backends[seed]}
             keep(results, name, seed, {"loss": value, "more": 2}, machine=machine)
     text = _table.write(results)
-    assert "| 1.5 (Nobody 2000) | ≤ 1: met | 0.900 ± 0.058; more 2 ± 0 |" in text
-    aims = "≥ 1: missed, more ≥ 2: met, CPU min ≤ 1: met"
+    assert "| a small one | loss | 1.5 | 0.900 | 0.058 | ≤ 1 | met | 3 |" in text
+    assert "| a small one | more | 2 | 0 |" in text
     assert "## Large\n\n| what |" in text
-    assert "- a small one: s; computed by cupy-tf32. Otherwise: all.\n" in text
-    assert "cupy-tf32. Otherwise: all. Tried too: more of it.\n" in text
-    assert f"| large | loss | 1.5 (Nobody 2000) | {aims} | 0.900 ± 0.058" in text
+    assert "| a small one | s; computed by cupy-tf32 |\n" in text
+    assert "- a small one; large: all.\n" in text
+    assert "- large: more of it.\n" in text
+    assert "| large | loss | 1.5 | 0.900 | 0.058 | ≥ 1 | missed | 3 | 1.0 |" in text
+    assert "|  | more |  | 2 | 0 | ≥ 2 | met |" in text
+    assert "|  | CPU minutes |  | 1.0 |  | ≤ 1 | met |" in text
     assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
 
 
@@ -530,20 +533,40 @@ def test_the_table_says_how_far_a_row_is_below_another_seed_by_seed(
         for seed, value in enumerate(values):
             keep(results, name, seed, {"loss": value})
     # Less by 1, 2 and -0.5; the fourth has no partner.
-    said = "below small by 0.83 ± 0.73, in 2 of 3 pairs"
-    assert f"| below small ≥ 0: missed | 4.6 ± 1.5; {said} |" in _table.write(results)
+    text = _table.write(results)
+    assert "| less | loss | 1.5 | 4.6 | 1.5 |" in text
+    assert "| below small, in 2 of 3 pairs |  | 0.83 | 0.73 | ≥ 0 | missed |" in text
     keep(results, "less", 2, {"loss": 2.0})  # by 1.67 ± 0.33; 4.3 times that is less
-    assert "below small ≥ 0: met" in _table.write(results)
+    assert " | ≥ 0 | met |" in _table.write(results)
     (results / "small-2.json").unlink()  # by 1.5 ± 0.5, but it takes 12.7 times that
-    assert "below small ≥ 0: missed" in _table.write(results)
+    assert " | ≥ 0 | missed |" in _table.write(results)
     (results / "small-1.json").unlink()  # of one pair nothing is known
     text = _table.write(results)
-    assert "; below small by 1, in 1 of 1 pairs" in text
-    assert "below small ≥ 0" not in text
+    assert "| below small, in 1 of 1 pairs |  | 1 |  |  |  |" in text
+    assert "≥ 0 |" not in text
     keep(results, "small", 0, {"loss": 1.5})
-    assert "; above small by 0.5000, in 1 of 1 pairs" in _table.write(results)
+    text = _table.write(results)
+    assert "| above small, in 1 of 1 pairs |  | 0.5000 |" in text
     (results / "small-0.json").unlink()
-    assert " small by " not in _table.write(results)
+    assert " small, in " not in _table.write(results)
+
+
+def test_an_ablation_has_a_column_for_each_measure(results, monkeypatch):
+    nothing = {"aims": (), "paper": "", "departures": "", "table": "Parts"}
+    made = {
+        "whole": row(None, "whole", aims=(), about="all of it"),
+        "a": row(None, "a", about="without a", below="whole", **nothing),
+        "b": row(None, "b", about="without b", below="whole", **nothing),
+    }
+    monkeypatch.setattr(_table, "ROWS", made)
+    losses = {"whole": [1.0, 2.0], "a": [1.5, 3.0], "b": [0.75, 1.25]}
+    for name, values in losses.items():
+        for seed, value in enumerate(values):
+            keep(results, name, seed, {"loss": value, "KL": 2})
+    text = _table.write(results)
+    assert "### Parts\n\n| what | loss | ± | KL | ± | difference from whole |" in text
+    assert "| without a | 2.25 | 0.75 | 2 | 0 | +0.75 | 0.25 | 2 of 2 | 2 |" in text
+    assert "| without b | 1.00 | 0.25 | 2 | 0 | −0.50 | 0.25 | 2 of 2 | 2 |" in text
 
 
 def test_an_aim_at_what_is_not_measured_is_an_error(results, monkeypatch):
