@@ -114,10 +114,10 @@ def settings(epochs: int, regularised: str) -> str:
 SETTINGS = settings(EPOCHS, f"{BY_SHIFTS} and {BY_DECAY}")
 SHORT = 60  # epochs, of the ablation
 DEPARTURES = (
-    "ReLU for logistic units, trained by squared error for cross-entropy and by Adam "
-    "for conjugate gradients, no RBMs, shifted images; "
-    "no images held out: shifts and decay as in a first trial, judged by test images; "
-    "images held out, below, choose the shifts too, and see no use in the decay"
+    "ReLU instead of logistic units, squared error instead of cross-entropy, Adam "
+    "instead of conjugate gradients, no RBMs, shifted images; no validation images: "
+    "shifts and decay were selected by a first trial on test images (with held-out "
+    "images, in the ablation, the shifts help and the decay adds nothing to them)"
 )
 DEEP = f"deep autoencoder {'-'.join(map(str, SIZES))}"
 METRIC = "squared error per test image"
@@ -134,14 +134,14 @@ ROWS = [
         DEPARTURES, train),
     Row("autoencoder-pretrained", f"{DEEP}, each layer first by itself", METRIC, PAPER,
         AIMS, 3, f"{SETTINGS}; before that, {PRETRAINING} epochs for each layer by "
-        "itself", f"{DEPARTURES}; layers as autoencoders, "
-        f"by Adam at 0.001, batch {BATCH}, on images as they are",
+        "itself", f"{DEPARTURES}; layers trained as autoencoders, "
+        f"by Adam at 0.001, batch {BATCH}, on images without shifts",
         partial(train, pretrained=True)),
     *(Row(f"autoencoder-{name}", f"regularised by {about}",
-          "squared error per image held out", "", (), 1,
+          "squared error per held-out image", "", (), 1,
           f"{settings(SHORT, about)}; without the last {VALIDATION:,} images, by which "
           "it is judged", "",
           partial(train, epochs=SHORT, validation=VALIDATION, **changed),
-          "What regularises the deep autoencoder: by images held out of training")
+          "Regularisation of the deep autoencoder, by the error of held-out images")
       for name, (about, changed) in ABLATION.items()),
 ]  # fmt: skip

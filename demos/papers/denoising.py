@@ -185,10 +185,10 @@ PAPER = {
 # By the validation error of one to three trainings, which differ by 0.09 among
 # themselves.
 TRIED = (
-    "for the classifier rates of 0.2, 0.4, 0.45 after an epoch of warming up, and 0.5 "
-    "with momentum 0.8 and batches of 10; 24 epochs; averaged weights; weight decay of "
-    "3e-5 and 1e-4; masked images; for all, layers of 2000. On validation images none "
-    "is better by more than trainings differ"
+    "for the classifier: learning rates of 0.2, 0.4, 0.45 after a warm-up of one "
+    "epoch, and 0.5 with momentum 0.8 and batches of 10; 24 epochs; averaged weights; "
+    "weight decay of 3e-5 and 1e-4; masked images; for all: layers of 2000. On "
+    "validation images no gain is larger than the differences between trainings"
 )
 
 
@@ -208,12 +208,12 @@ def row(name: str, kind: str) -> Row:
         )
     paper = PAPER.get((name, kind))
     departures = (
-        "minibatches, momentum; but for the classifier's rate, of three the best for "
-        "its kind on validation images of basic and of rot, one setting for a search; "
-        "each entry masked by chance; a last layer that starts at zero"
+        "minibatches, momentum; one setting instead of a search, except for the "
+        "classifier's learning rate, the best of three on validation images of basic "
+        "and rot; each entry is masked at random; the last layer starts at zero"
     )
     if name != "mnist":
-        departures += "; images regenerated, so another test set"
+        departures += "; the images are generated anew, so the test set differs"
     return Row(
         f"{kind.lower()}-{name}", f"{kind}, 784-1000-1000-1000-10 sigmoid, {name}",
         "test error, %", f"{paper} (Vincent et al. 2010)" if paper else "",

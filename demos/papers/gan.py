@@ -182,8 +182,8 @@ SETTINGS = (
     f"β = (0, 0.99), batch {BATCH}, {STEPS} steps, averaged G"
 )
 DEPARTURES = (
-    "leaky ReLU and R1 for maxout and dropout, other sizes, normal noise for uniform, "
-    "Adam for SGD, averaged weights"
+    "leaky ReLU and R1 instead of maxout and dropout, other sizes, normal instead of "
+    "uniform noise, Adam instead of SGD, averaged weights"
 )
 CONTROLS = {
     "training": "10,000 training images",

@@ -112,9 +112,9 @@ SETTINGS = (
     f" batch {BATCH}, {BEST.steps} steps, averaged G"
 )
 DEPARTURES = (
-    "R1 for packing, other networks and another optimiser, data divided by their "
-    "deviation, averaged weights; found by this very score on one seed, "
-    "which may be among the ten"
+    "R1 instead of packing, other networks and another optimiser, data divided by "
+    "their standard deviation, averaged weights; the settings were selected by this "
+    "score on one seed, which may be among the ten"
 )
 METRIC = "samples within 3 σ of a mode, %"
 PACGAN = "(PacGAN4, Lin et al. 2018)"
@@ -122,17 +122,17 @@ PAIRS, ALONE = {"objective": "relativistic"}, {"r1": 0.0}
 ABLATION: dict[str, tuple[str, dict[str, Any]]] = {
     "no-r1": ("without R1", ALONE),
     "strong-r1": ("R1 = 1", {"r1": 1.0}),
-    "r2": ("R2 for R1", ALONE | {"r2": 0.1}),
-    "both": ("R2 beside R1", {"r2": 0.1}),
+    "r2": ("R2 instead of R1", ALONE | {"r2": 0.1}),
+    "both": ("R1 and R2", {"r2": 0.1}),
     "pairs": ("D judges pairs", PAIRS),
-    "pairs-alone": ("pairs for R1", PAIRS | ALONE),
-    "pairs-both": ("D judges pairs, R2 beside R1", PAIRS | {"r2": 0.1}),
-    "packs": ("packs of 2 for R1", ALONE | {"packing": 2}),
+    "pairs-alone": ("D judges pairs, without R1", PAIRS | ALONE),
+    "pairs-both": ("D judges pairs, R1 and R2", PAIRS | {"r2": 0.1}),
+    "packs": ("packs of 2 instead of R1", ALONE | {"packing": 2}),
     "slope": ("leaky ReLU of slope 0.2", {"slope": 0.2}),
     "shallow": ("G with 3 hidden layers", {"generator": 3}),
     "noise": ("noise of 16", {"noise": 16}),
     "momentum": ("β1 = 0.5", {"beta1": 0.5}),
-    "no-fall": ("a rate that does not fall", {"falls": False}),
+    "no-fall": ("constant learning rate", {"falls": False}),
     "no-average": ("G's weights not averaged", {"averaged": False}),
 }
 
@@ -151,6 +151,6 @@ ROWS = [
         DEPARTURES, partial(train, mixture="grid", recipe=BEST)),
     *(Row(f"grid-{name}", about, METRIC, "", (), 3, settings(changed), "",
           partial(train, mixture="grid", recipe=BEST._replace(**changed)),
-          "The grid of 25 Gaussians, one part of its recipe changed", below="grid")
+          "The grid of 25 Gaussians, with one part of its recipe changed", below="grid")
       for name, (about, changed) in ABLATION.items()),
 ]  # fmt: skip

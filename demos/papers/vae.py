@@ -142,7 +142,8 @@ def settings(epochs: int) -> str:
 
 
 DEPARTURES = (
-    f"batch {BATCH} for 20, another optimiser's settings and schedule, averaged weights"
+    f"batch {BATCH} instead of 20, other settings and schedule of the optimiser, "
+    "averaged weights"
 )
 BURDA = "(Burda et al. 2016)"
 NLL = "−log p(x), nats"
