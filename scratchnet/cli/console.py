@@ -1,4 +1,4 @@
-"""What commands print: it comes out, or goes nowhere, and is never an error."""
+"""Printing for commands: output is written or dropped, and never raises an error."""
 
 import contextlib
 import io
@@ -10,17 +10,18 @@ from typing import TextIO
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line during a training, which does not end if nobody reads it."""
+    """Print a line; a closed pipe does not stop the training."""
     with contextlib.suppress(BrokenPipeError):
         print(text, file=file, flush=True)
 
 
 @contextlib.contextmanager
 def _usable_streams() -> Iterator[None]:
-    """Have what is printed come out, or go nowhere, and never be an error.
+    """Make stdout and stderr writable, whatever they are connected to.
 
-    What a console cannot write is replaced. A stream that is not there (pythonw, cron,
-    `2>&-`) is one that leads nowhere: else the next file to be opened would be it.
+    Characters that the console cannot encode are replaced. A missing stream (pythonw,
+    cron, `2>&-`) is sent to os.devnull: otherwise the next file to be opened would get
+    its descriptor.
     """
     if sys.stdout is None or sys.stderr is None:
         for descriptor in (0, 1, 2):
@@ -43,9 +44,10 @@ def _usable_streams() -> Iterator[None]:
 
 
 def from_console(command: Callable[[], int]) -> int:
-    """Run a command whatever its output is written to; return the exit status.
+    """Run a command, wherever its output goes; return the exit status.
 
-    If the reader of the output has gone (`| head -1`), that is 141, SIGPIPE's.
+    If the reader of the output has closed it (`| head -1`), the status is 141, as for
+    SIGPIPE.
     """
     with _usable_streams():
         try:
@@ -54,7 +56,7 @@ def from_console(command: Callable[[], int]) -> int:
             finally:
                 sys.stdout.flush()
         except OSError as error:
-            # Or Python would try once more to write what is left.
+            # Otherwise Python would try again to write the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
                 return 128 + getattr(signal, "SIGPIPE", 13)

@@ -12,11 +12,11 @@ from scratchnet.training import checkpoint
 
 
 def encode(args: argparse.Namespace) -> None:
-    """Write the codes of images, of clean ones, and their labels if they have some."""
+    """Write the codes of images, without corruption, and their labels if any."""
     run = load_run(args.run, args.engine, args.command)
     suffix = Path(args.out or "codes.csv").suffix
     if suffix not in (".csv", ".npz"):
-        raise ValueError(f"{args.out}: .csv or .npz expected at the end of the name")
+        raise ValueError(f"{args.out}: the name must end in .csv or .npz")
     images, _ = run.images(args.data, args.seed)
     x = images.x
     if run.system == "denoising":

@@ -1,4 +1,4 @@
-"""What a trained system shows: how good it is, and the pictures of its run."""
+"""Measures how good a trained system is, and draws the pictures of its run."""
 
 import math
 import statistics
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LIKELIHOOD_IMAGES, LIKELIHOOD_DRAWS = 1000, 100  # draws of z for each
-FRECHET_COMPONENTS = 32  # principal ones, in which generated images are compared
+FRECHET_COMPONENTS = 32  # principal components for comparing generated images
 SAMPLES_SHOWN = 64  # on a sheet
-CODES_SHOWN = 1000  # as points in the plane
+CODES_SHOWN = 1000  # points in the plane
 PLANE_SIDE = 21  # pictures along each axis of the plane of codes
 LOSSES = {
     "squared": "squared error per image",
@@ -29,7 +29,7 @@ LOSSES = {
 }
 
 Figures: TypeAlias = "dict[str, Figure]"  # by the name of the file
-Judged: TypeAlias = tuple[Figures, str]  # the pictures, and what is said of the model
+Judged: TypeAlias = tuple[Figures, str]  # the pictures, and the result in words
 
 
 def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
@@ -40,7 +40,7 @@ def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     error = reconstruction_error(x, model.reconstruct(x))
     linear = pca.inverse_transform(pca.transform(x))
     pca_error = reconstruction_error(x, linear)
-    # What float32 leaves of x has a square of about this part of x's own.
+    # Rounding x to float32 leaves a squared error of about this fraction of x².
     exact = pca_error <= 1e-12 * np.mean(np.sum(np.square(x, dtype=float), axis=1))
     ratio = "PCA is exact" if exact else f"ratio {error / pca_error:.2f}"
     rows, _ = reconstructions(
@@ -61,7 +61,7 @@ def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
 
 
 def judge_denoising(job: Job, model: Any, record: dict[str, Any]) -> Judged:
-    """Compare images before and after they were cleaned."""
+    """Compare images before and after cleaning."""
     options, images = job.options, job.held_out
     rows, result = reconstructions(
         job.system, model, images, IMAGES_SHOWN, job.streams.judge
@@ -74,7 +74,7 @@ def judge_denoising(job: Job, model: Any, record: dict[str, Any]) -> Judged:
 
 
 def judge_vae(job: Job, model: Any, record: dict[str, Any]) -> Judged:
-    """Bound log p(x), and show what is drawn from the model."""
+    """Bound log p(x), and draw samples from the model."""
     options, images, rng = job.options, job.held_out, job.streams.judge
     name = SYSTEMS[job.system].name
     x = images.x[:LIKELIHOOD_IMAGES]
@@ -107,7 +107,7 @@ def judge_vae(job: Job, model: Any, record: dict[str, Any]) -> Judged:
 
 
 def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
-    """Say how far the game is from its balance, and the samples from the data."""
+    """Measure how far the game is from balance, and the samples from the data."""
     n = min(len(job.train.x), len(job.held_out.x)) // model.packing * model.packing
     x, others = job.held_out.x[:n], job.train.x[:n]
     generated = draw(model, n, job.streams.judge)
@@ -131,7 +131,7 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
 
 
 def beside_data(images: Images, samples: np.ndarray) -> "Figure":
-    """Draw a sheet of samples beside one of as many images."""
+    """Draw a sheet of samples next to a sheet of as many images."""
     sheets = {"data": images.x[: len(samples)], "samples": samples}
     shown = {name: images.pictures(x) for name, x in sheets.items()}
     return plots.sheets(shown, ink=images.ink)
@@ -146,7 +146,7 @@ def loss_curve(
 
 
 def codes_figure(images: Images, codes: dict[str, np.ndarray]) -> Figures:
-    """Draw codes of digits (n, k) in the plane, in their main directions if k > 2."""
+    """Draw codes of digits (n, k) in the plane, for k > 2 as principal components."""
     k = next(iter(codes.values())).shape[1]
     if not images.ink or k < 2:
         return {}
@@ -159,7 +159,7 @@ def codes_figure(images: Images, codes: dict[str, np.ndarray]) -> Figures:
     return {CODES: plots.planes(planes, label, *axes)}
 
 
-# What each system is judged by: a model, and its history as JSON can hold it.
+# The function that judges each system. It gets the model, and its history for JSON.
 JUDGES: dict[str, Callable[[Job, Any, dict[str, Any]], Judged]] = {
     "autoencoder": judge_autoencoder,
     "stacked": judge_autoencoder,

@@ -15,7 +15,7 @@ from scratchnet.cli.sample import sample
 from scratchnet.cli.train import train
 from scratchnet.training.distributed import GroupError
 
-# By their names; each returns the exit status, or None for 0.
+# Commands by name; each returns the exit status, or None for 0.
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": train,
     "sample": sample,
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _few_threads(args: argparse.Namespace) -> Iterator[None]:
     """Multiply matrices with one thread, unless the user or `train` chooses more.
 
-    Two threads that wait for each other on small matrices are many times slower than
-    one, if another program holds a core. The processes of a group keep theirs.
+    On small matrices, two threads wait for each other: if another program uses a core,
+    they are many times slower than one. The processes of a group keep their number.
     """
     before = backend.threads()
     if not getattr(args, "distributed", False):
@@ -47,7 +47,7 @@ def _few_threads(args: argparse.Namespace) -> Iterator[None]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Do what the arguments say; return the exit status."""
+    """Run the command in the arguments; return the exit status."""
     try:
         with warnings.catch_warnings(), _few_threads(args):
             warnings.showwarning = _show_warning

@@ -1,4 +1,4 @@
-"""The options of the commands: how each is read, and what `--help` says of it."""
+"""The options of the commands: how each is parsed, and its text in `--help`."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ from scratchnet.runs.images import SYNTHETIC
 from scratchnet.runs.model import CORRUPTIONS
 from scratchnet.runs.systems import SYSTEMS
 
-LARGEST = 10**9  # of the whole numbers that options take
+LARGEST = 10**9  # the largest whole number that an option accepts
 
 
 def positive(text: str) -> int:
@@ -27,7 +27,7 @@ def natural(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """Read a seed: a whole number of 64 bits."""
+    """Read a seed: a whole number from 0 to 2**64 - 1."""
     return _whole(text, 0, 2**64 - 1)
 
 
@@ -41,84 +41,101 @@ def _whole(text: str, least: int, most: int) -> int:
             f"{n} is {'not positive' if least else 'negative'}"
         )
     if n > most:
-        raise argparse.ArgumentTypeError(f"{n}: {most} at most")
+        raise argparse.ArgumentTypeError(f"{n} is too large; {most} at most")
     return n
 
 
 def name(text: str) -> str:
     """Read the name of a file or folder."""
     if not text:
-        raise argparse.ArgumentTypeError(
-            "an empty name; '.' is the folder that you are in"
-        )
+        raise argparse.ArgumentTypeError("the name is empty; '.' is the current folder")
     if "\0" in text:
-        raise argparse.ArgumentTypeError("a name with a zero byte")
+        raise argparse.ArgumentTypeError("the name has a zero byte")
     return text
 
 
-DATA = "'drawn' digits, 'deer' scenes, a folder of MNIST's files, or 'mnist': download"
-# The options of `train`, for any system that has them. Defaults are in `SYSTEMS`.
+DATA = (
+    "the images: 'drawn' digits, 'deer' scenes, a folder with MNIST's files, or "
+    "'mnist' to download them"
+)
+# The options of `train`. Which of them a system has, and the defaults, is in `SYSTEMS`.
 OPTIONS: dict[str, dict[str, Any]] = {
     "data": {"type": name, "help": DATA},
     "examples": {
         "type": positive,
-        "help": "how many images to train on (default: "
+        "help": "number of training images (default: "
         + ", ".join(f"{n} {name}" for name, (n, _) in SYNTHETIC.items())
-        + ", all of MNIST's)",
+        + ", all of MNIST)",
     },
-    "epochs": {"type": positive, "help": "how often each image is seen"},
-    "steps": {"type": positive, "help": "of the generator"},
-    "batch_size": {"type": positive, "help": "images in a step"},
+    "epochs": {"type": positive, "help": "passes over the training images"},
+    "steps": {"type": positive, "help": "steps of the generator"},
+    "batch_size": {"type": positive, "help": "images per step"},
     "lr": {
         "type": float,
-        "help": "Adam's learning rate for half of the steps; then it falls to zero",
+        "help": "Adam's learning rate: constant for half of the steps, then falls to "
+        "zero",
     },
-    "seed": {"type": seed, "help": "of everything that is random"},
+    "seed": {"type": seed, "help": "random seed"},
     "engine": {
         "choices": ["byhand", "autograd"],
-        "help": "gradients derived on paper, or by the engine",
+        "help": "gradients derived by hand, or computed by the engine",
     },
-    "code": {"type": positive, "help": "numbers in the code"},
+    "code": {"type": positive, "help": "size of the code"},
     "hidden": {
         "type": positive,
         "nargs": "*",
         "help": "widths of the hidden layers; the second network mirrors the first",
     },
-    "activation": {"choices": activations.ACTIVATIONS, "help": "of hidden layers"},
-    "output": {"choices": ["sigmoid", "linear"], "help": "of the decoder"},
-    "loss": {"choices": ["squared", "cross_entropy"]},
+    "activation": {
+        "choices": activations.ACTIVATIONS,
+        "help": "activation of the hidden layers",
+    },
+    "output": {
+        "choices": ["sigmoid", "linear"],
+        "help": "activation of the decoder's output",
+    },
+    "loss": {"choices": ["squared", "cross_entropy"], "help": "reconstruction loss"},
     "pretrain": {
         "type": natural,
         "metavar": "EPOCHS",
-        "help": "for each layer by itself; 0 trains end to end",
+        "help": "epochs of pretraining for each layer; 0: train end to end only",
     },
     "corruption": {
         "choices": list(CORRUPTIONS),
-        "help": "what to clean (default: fog for deer, else gaussian)",
+        "help": "the corruption to remove (default: fog for deer, else gaussian)",
     },
     "level": {
         "type": float,
-        "help": "of the corruption: sigma, part of the pixels, or the fog's density by "
-        "the metre (default: "
+        "help": "strength of the corruption: sigma, fraction of the pixels, or density "
+        "of the fog per metre (default: "
         + ", ".join(f"{level} {name}" for name, (_, level) in CORRUPTIONS.items())
         + ")",
     },
     "beta": {"type": float, "help": "weight of the KL divergence"},
     "decoder": {"choices": ["bernoulli", "gaussian"], "help": "p(x | z)"},
     "k": {"type": positive, "help": "draws of z in the bound"},
-    "noise": {"type": positive, "help": "numbers that an image is generated from"},
+    "noise": {"type": positive, "help": "size of the generator's noise z"},
     "objective": {
         "choices": twins.OBJECTIVES,
-        "help": "what the generator goes down",
+        "help": "the generator's loss",
     },
     "r1": {"type": float, "help": "weight of the gradient penalty on real images"},
-    "r2": {"type": float, "help": "the same on generated ones"},
-    "packing": {"type": positive, "help": "images that the discriminator sees at once"},
+    "r2": {
+        "type": float,
+        "help": "weight of the gradient penalty on generated images",
+    },
+    "packing": {
+        "type": positive,
+        "help": "images that the discriminator judges together",
+    },
     "discriminator_steps": {
         "type": positive,
-        "help": "of the discriminator, for each of the generator",
+        "help": "steps of the discriminator for each step of the generator",
     },
-    "ema": {"type": float, "help": "decay of the generator's average; 0: none"},
+    "ema": {
+        "type": float,
+        "help": "decay of the moving average of the generator's weights; 0: no average",
+    },
 }
 
 
@@ -128,9 +145,9 @@ def add_option(
     default: Any = None,
     given_only: bool = False,
 ) -> None:
-    """Add one of `OPTIONS`, and say what its default is.
+    """Add one of `OPTIONS`, with its default in the help.
 
-    With `given_only`, what is parsed has it only if it was given.
+    With `given_only`, the parsed arguments contain it only if the user gave it.
     """
     about = dict(OPTIONS[name])
     if default is not None:
@@ -141,7 +158,7 @@ def add_option(
 
 
 def add_backend(to: argparse.ArgumentParser) -> None:
-    """Add the option for where arrays are."""
+    """Add the option for the backend."""
     to.add_argument(
         "--backend",
         choices=backend.BACKENDS,
@@ -164,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `train`, and what it trains."""
+    """Add `train`, with a subcommand for each system."""
     trainer = commands.add_parser(
         "train", help="train a system and draw what it learned"
     )
@@ -179,34 +196,36 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         if system.length == "epochs":  # `fit` takes several processes
             own.add_argument(
                 "--distributed", action="store_true",
-                help="train with all processes of mpirun -n N (pip install "
+                help="train with all processes of mpirun -n N (needs pip install "
                 "'scratchnet[mpi]')",
             )  # fmt: skip
         own.add_argument(
-            "--out", type=name, help=f"folder to write (default: runs/{system_name})"
+            "--out", type=name, help=f"output folder (default: runs/{system_name})"
         )
         own.add_argument(
             "--resume", type=name, metavar="RUN",
-            help="resume the run in that folder, with the options that it had; a "
-            f"finished one needs more --{system.length}",
+            help="resume the run in this folder, with its saved options; a finished "
+            f"run needs a larger --{system.length}",
         )  # fmt: skip
         own.add_argument(
             "--overwrite", action="store_true",
-            help="replace the run that is in the folder: its files are removed",
+            help="replace the run in the folder: its files are removed",
         )  # fmt: skip
         own.add_argument(
             "--save-every", type=float, default=30.0, metavar="SECONDS",
-            help="how often to save what --resume goes on from (default: 30)",
+            help="seconds between checkpoints for --resume (default: 30)",
         )  # fmt: skip
 
 
 def _add_uses(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the commands that start from a run."""
+    """Add the commands that use a trained run."""
     from_run = argparse.ArgumentParser(add_help=False)
     from_run.add_argument(
-        "run", type=name, help="the folder that `train` wrote, or its weights"
+        "run", type=name, help="the folder of a run, or its file of weights"
     )
-    from_run.add_argument("--out", type=name, help="the file (default: in that folder)")
+    from_run.add_argument(
+        "--out", type=name, help="output file (default: in the run's folder)"
+    )
     add_option(from_run, "engine", "byhand")
     add_backend(from_run)
     of_images = argparse.ArgumentParser(add_help=False, parents=[from_run])
@@ -214,36 +233,39 @@ def _add_uses(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--data", type=name, help=f"{DATA} (default: as in training)"
     )
     of_images.add_argument(
-        "--seed", type=seed, help="of the images (default: the run's)"
+        "--seed", type=seed, help="random seed of the images (default: the run's)"
     )
     own = commands.add_parser(
         "sample", parents=[from_run], help="draw new images with a trained VAE or GAN"
     )
-    own.add_argument("--n", type=positive, default=64, help="how many (default: 64)")
+    own.add_argument(
+        "--n", type=positive, default=64, help="number of images (default: 64)"
+    )
     add_option(own, "seed", 0)
     own = commands.add_parser(
-        "reconstruct", parents=[of_images], help="reconstruct, or clean, images"
+        "reconstruct", parents=[of_images], help="reconstruct or clean images"
     )
     own.add_argument(
-        "--n", type=positive, default=IMAGES_SHOWN, help="how many to show"
-    )
+        "--n", type=positive, default=IMAGES_SHOWN,
+        help=f"number of images to show (default: {IMAGES_SHOWN})",
+    )  # fmt: skip
     commands.add_parser(
-        "encode", parents=[of_images], help="write the codes of images: .csv or .npz"
+        "encode", parents=[of_images], help="write the codes of images to .csv or .npz"
     )
 
 
 class _Refusing(argparse.ArgumentParser):
-    """A parser of options that were saved: what it refuses is no wrong usage."""
+    """A parser of saved options: it raises ValueError and does not print the usage."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
 def _check_kind(name: str, value: object, default: object) -> None:
-    """Raise ValueError unless a saved value is of the kind of an option's default."""
+    """Raise ValueError unless a saved value has the type of the option's default."""
     kinds: dict[type, type | UnionType] = {
         float: int | float,
-        type(None): int | float | str | None,  # an option that may be left out
+        type(None): int | float | str | None,  # an option without a default
     }
     right = isinstance(value, kinds.get(type(default), type(default)))
     infinite = isinstance(value, float) and not math.isfinite(value)
@@ -252,10 +274,10 @@ def _check_kind(name: str, value: object, default: object) -> None:
 
 
 def checked(system: str, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the options of a run as the command line would read them.
+    """Return the saved options of a run, parsed as on the command line.
 
     Raises:
-        ValueError: there are too few or too many, or one has a value that is refused.
+        ValueError: an option is missing or unknown, or its value is invalid.
 
     """
     defaults = SYSTEMS[system].defaults

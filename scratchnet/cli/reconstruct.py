@@ -1,4 +1,4 @@
-"""`reconstruct`: what becomes of images in a trained model, and how good that is."""
+"""`reconstruct`: reconstruct or clean images with a trained model, and measure it."""
 
 import argparse
 from typing import Any
@@ -15,7 +15,7 @@ IMAGES_SHOWN = 10  # images in a row
 
 
 def reconstruct(args: argparse.Namespace) -> None:
-    """Reconstruct images with a run, or clean them; write some of them."""
+    """Reconstruct or clean images with a run; draw some of them."""
     run = load_run(args.run, args.engine, args.command)
     images, streams = run.images(args.data, args.seed)
     rows, result = reconstructions(run.system, run.model, images, args.n, streams.judge)
@@ -27,7 +27,7 @@ def reconstruct(args: argparse.Namespace) -> None:
 def reconstructions(
     system: str, model: Any, images: Images, n: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Return n pictures and what becomes of them, row by row, and how good all are."""
+    """Return rows of n originals and their reconstructions, and the error over all."""
     x = images.x
     chosen = images.mixed(n)
     rows = {"original": images.pictures(x[chosen])}

@@ -12,12 +12,12 @@ from scratchnet.runs.trained import load_run
 
 
 def sample(args: argparse.Namespace) -> None:
-    """Draw new images from a run, and write a sheet of them."""
+    """Draw new images from a run, and save them as one picture."""
     run = load_run(args.run, args.engine, args.command)
     if run.shape is None:
         raise RunError(
-            f"{run.folder}: a run of format 1, which does not know rows and columns of "
-            "its images; train again"
+            f"{run.folder}: this run has format 1, without the shape of its images; "
+            "train again"
         )
     x = draw(run.model, args.n, np.random.default_rng(args.seed))
     figure = plots.sheets({"": x.reshape(-1, *run.shape)}, ink=run.data != "deer")

@@ -37,19 +37,19 @@ from scratchnet.training.distributed import Group
 def train(args: argparse.Namespace) -> int:
     """Train a system, and write the run: weights, history and pictures.
 
-    Of several processes the first writes, and says what there is to say.
+    With several processes, only the first one writes and prints.
 
     Returns:
-        The exit status: 0, or 128 and the number of the signal that stopped it.
+        The exit status: 0, or 128 + the number of the signal that stopped it.
 
     """
     if args.resume and args.out and Path(args.resume) != Path(args.out):
         raise RunError(
             f"--resume {args.resume} --out {args.out}: a run is resumed in its own "
-            "folder; leave --out away"
+            "folder; remove --out"
         )
     if args.resume and args.overwrite:
-        raise RunError("--resume --overwrite: a run is resumed or replaced, not both")
+        raise RunError("--resume --overwrite: choose one, to resume or to replace")
     folder = Folder(Path(args.resume or args.out or f"runs/{args.system}"))
     if not getattr(args, "distributed", False):
         with folder.locked():
@@ -61,7 +61,7 @@ def train(args: argparse.Namespace) -> int:
 
 
 def train_in(folder: Folder, args: argparse.Namespace, group: Group | None) -> int:
-    """Train in a folder that nobody else uses; return the exit status."""
+    """Train in a locked folder; return the exit status."""
     first = group is None or group.rank == 0
     job, about, checkpoints = begin(folder, args, group)
     command = resume_command(args, folder, group)
@@ -72,7 +72,7 @@ def train_in(folder: Folder, args: argparse.Namespace, group: Group | None) -> i
     except Stopped as stopped:
         if first:
             say(f"scratchnet: {stopped}; resume with\n  {command}", sys.stderr)
-        # It may have been another process that got the signal.
+        # Perhaps another process got the signal.
         return 128 + (signals[0] if signals else signal.SIGTERM)
     except OSError as error:
         if not checkpoints.files():
@@ -89,10 +89,10 @@ def train_in(folder: Folder, args: argparse.Namespace, group: Group | None) -> i
 def begin(
     folder: Folder, args: argparse.Namespace, group: Group | None
 ) -> tuple[Job, About, RunCheckpoints]:
-    """Find out what is to be trained, from the start or from a state.
+    """Prepare a training, from the start or from a saved state.
 
     Returns:
-        What is to be trained, what the run is, and what saves its states.
+        The job, the description of the run, and its checkpoints.
 
     """
     first = group is None or group.rank == 0
@@ -134,11 +134,11 @@ def begin(
 
 
 def run_there(folder: Folder, args: argparse.Namespace) -> About | None:
-    """Return the run that is in the folder, its options as they are read here.
+    """Return the run in the folder, with its options checked if it is resumed.
 
     Raises:
         RunError: see `found_there`.
-        ValueError: the options of a run that is to be resumed are damaged.
+        ValueError: the saved options of the run are damaged.
 
     """
     found = found_there(
@@ -152,7 +152,7 @@ def run_there(folder: Folder, args: argparse.Namespace) -> About | None:
 def options_of(args: argparse.Namespace, saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run: those given, else those saved, else the defaults.
 
-    A folder of images is named from the root, so that it is found from elsewhere too.
+    The path of a folder of images is made absolute: the run may be resumed elsewhere.
     """
     defaults = SYSTEMS[args.system].defaults
     chosen = {**defaults, **saved, **vars(args)}
@@ -163,19 +163,19 @@ def options_of(args: argparse.Namespace, saved: Mapping[str, Any]) -> dict[str, 
 
 
 def extension(about: About) -> str:
-    """Say what it means that a run is extended."""
+    """Return the message about a run that is extended."""
     before, after = about.extended[-1]
     return (
-        f"{SYSTEMS[about.system].length}: {before} before, {after} now; from here on "
-        f"the learning rate is that of a run of {after}"
+        f"{SYSTEMS[about.system].length}: {before} before, {after} now; the learning "
+        f"rate now follows the schedule of a run of {after}"
     )
 
 
 def descend(job: Job) -> tuple[Any, dict[str, Any]]:
-    """Go down one loss, a stack after its layers one by one.
+    """Train a model with one loss; pretrain the layers of a stack first.
 
     Returns:
-        The model, and the history as JSON can hold it.
+        The model, and the history for JSON.
 
     """
     options, streams = job.options, job.streams
@@ -214,14 +214,14 @@ def descend(job: Job) -> tuple[Any, dict[str, Any]]:
 
 
 def play(job: Job) -> tuple[Any, dict[str, Any]]:
-    """Play the game of a GAN, and leave its generator as its average was.
+    """Train a GAN, and give its generator the averaged weights.
 
     Returns:
-        The model, and the history as JSON can hold it.
+        The model, and the history for JSON.
 
     """
     options, streams = job.options, job.streams
-    # No momentum (β1 = 0): two players do not go down one hill (Mescheder et al. 2018).
+    # No momentum (β1 = 0): there is no single loss to descend (Mescheder et al. 2018).
     steps, d_steps = options["steps"], options["discriminator_steps"]
     betas = (0.0, 0.99)
     of_g, of_d = (
@@ -236,7 +236,7 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
         optimizers = optim.Adam(g, of_g, betas), optim.Adam(d, of_d, betas)
         average = optim.EMA(g, options["ema"])
     every = max(1, steps // 200)
-    if job.resume is not None:  # as it was, also if there are more steps now
+    if job.resume is not None:  # unchanged, even if the run is longer now
         every = job.resume.facts["arguments"].get("every", every)
     history = fit_gan(
         gan,
@@ -258,7 +258,7 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
     return gan, asdict(history)
 
 
-# What trains each system; returns the model, and its history as JSON can hold it.
+# The function that trains each system; it returns the model, and its history for JSON.
 TRAINERS: dict[str, Callable[[Job], tuple[Any, dict[str, Any]]]] = {
     "autoencoder": descend,
     "stacked": descend,
@@ -291,8 +291,8 @@ def threads_of(
 ) -> int | None:
     """Choose the number of threads for matrix products; return what is in effect.
 
-    A run that is resumed takes the number that it had: on it the last bits depend. The
-    processes of a group keep theirs. None stands for a BLAS that cannot be asked.
+    A resumed run keeps its number, because the last bits depend on it. The processes of
+    a group keep theirs. None means that the BLAS does not tell its number of threads.
     """
     if group is not None:
         return backend.threads()
@@ -307,7 +307,7 @@ def threads_of(
 def finish(
     job: Job, folder: Folder, about: About, model: Any, record: dict[str, Any]
 ) -> str:
-    """Write the result of a run, and mark it as finished; say how good it is."""
+    """Write the result of a run, mark it as finished; return the result in words."""
     out = folder.path
     checkpoint.save(
         out / WEIGHTS,
@@ -332,7 +332,7 @@ def finish(
 def stopped_by_signals(checkpoints: Checkpoints) -> Iterator[list[int]]:
     """Let SIGINT and SIGTERM finish the step and save; a second one stops at once.
 
-    Gives a list which the signal's number is put into.
+    Yields a list. The number of a signal that arrives is appended to it.
     """
     got: list[int] = []
 
@@ -343,7 +343,7 @@ def stopped_by_signals(checkpoints: Checkpoints) -> Iterator[list[int]]:
         checkpoints.stop = True
 
     if threading.current_thread() is not threading.main_thread():
-        yield got  # signals go to the main thread alone
+        yield got  # only the main thread receives signals
         return
     before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

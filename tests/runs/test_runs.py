@@ -249,7 +249,7 @@ def test_a_finished_run_is_extended(run, stopped):
         )
     status, out, _ = run("train vae --resume a --epochs 5")
     assert status == 0
-    assert "epochs: 2 before, 5 now; from here on the learning rate is that of" in out
+    assert "epochs: 2 before, 5 now; the learning rate now follows the schedule" in out
     (state,) = Path("a/checkpoints").glob("*.npz")
     arrays, _ = checkpoint.load(state)
     assert arrays["optimizer.t"] == 15  # 3 steps an epoch
@@ -616,7 +616,7 @@ def test_runs_of_format_1_are_protected(run, here, name):
 def test_a_finished_run_of_format_1_says_what_it_lacks(run, here):
     copied(here, "1", "finished")
     for command, said in [
-        ("sample finished", "a run of format 1, which does not know rows and columns"),
+        ("sample finished", "this run has format 1, without the shape of its images"),
         ("encode finished", "does not say where 'data' was; pass --data FOLDER"),
         ("train vae --resume finished --epochs 9", "format 1, which kept no state"),
     ]:
