@@ -218,7 +218,7 @@ def test_a_run_that_diverges_is_left_as_it_was_before(
     monkeypatch.setattr(test_resume, trainer, caught)
     with np.errstate(all="ignore"):
         text = message(lambda: run(kind, name))
-        assert "The model is as it was before that step. First not finite:\n" in text
+        assert "restored to the state before that step. First not finite:\n" in text
         where = (
             r"  (byhand/\w+|models/\w+|scratchnet/nn|training/test_resume)\.py:\d+: "
         )
@@ -294,7 +294,8 @@ def test_what_does_not_happen_again_is_said_to_and_nothing_is_trained():
     model.rng = lambda: next(values)
     text = message(lambda: run(model, X))
     assert "the loss became nan in epoch 1, step 2 of 5" in text
-    assert "It did not happen again; the model is as it was before epoch 1, st" in text
+    said = "A replay did not reproduce it; the model is restored to the state before"
+    assert f"{said} epoch 1, st" in text
     assert model.w.item() == 1.0
 
 

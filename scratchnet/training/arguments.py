@@ -1,4 +1,4 @@
-"""Checks of what `fit`, `fit_gan` and `pretrain` are given."""
+"""Checks of the arguments of `fit`, `fit_gan` and `pretrain`."""
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -16,7 +16,7 @@ from scratchnet.training.distributed import Group
 Batch = tuple[Array, ...]
 
 
-# What `fit`, `fit_gan` and `pretrain` need of a model.
+# What `fit`, `fit_gan` and `pretrain` require of a model
 
 
 class WithLoss(Protocol):
@@ -27,7 +27,7 @@ class WithLoss(Protocol):
 
 
 class WithStep(Protocol):
-    """A model by hand, as in `scratchnet.byhand`: it brings its own update."""
+    """A model by hand, as in `scratchnet.byhand`: it has its own update."""
 
     def step(self, *batch: Any, **options: Any) -> Any:
         """Take one step on a minibatch; return its mean loss before the step."""
@@ -38,7 +38,7 @@ class GAN(Protocol):
 
     @property
     def generator_sizes(self) -> Sequence[int]:
-        """Columns of z, of the layers, of a sample."""
+        """The widths of z, of each layer and of a sample."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -63,7 +63,7 @@ class Average(Protocol):
     """An average of the generator's parameters, like `optim.EMA`."""
 
     def update(self) -> object:
-        """Take the parameters into the average, after a step."""
+        """Add the parameters after a step to the average."""
 
 
 class Stack(Protocol):
@@ -71,13 +71,13 @@ class Stack(Protocol):
 
     @property
     def sizes(self) -> Sequence[int]:
-        """Columns of the data, of the hidden layers, of the code."""
+        """The widths of the data, of the hidden layers and of the code."""
 
     def layer(self, k: int) -> Any:
-        """Return layer k as an autoencoder of its own."""
+        """Return layer k as a separate autoencoder."""
 
     def set_layer(self, k: int, layer: Any) -> None:
-        """Take the parameters of layer k."""
+        """Copy the parameters of layer k into the stack."""
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return copies of the parameters, by name."""
@@ -103,11 +103,11 @@ def check_fit(
     checkpoints: Save | None,
     group: Group | None,
 ) -> tuple[Batch, Batch | None, int]:
-    """Raise an error for whatever would go wrong later, or quietly.
+    """Raise an error for any argument that would fail later, or silently.
 
     Returns:
-        The samples and those of the validation, on the backend, and how many samples
-        all processes have.
+        The training and validation samples, on the backend, and the number of training
+        samples in all processes.
 
     """
     checks.count("fit", "epochs", epochs)
@@ -128,8 +128,8 @@ def check_fit(
     if held_out is not None:
         if len(held_out) != len(data):
             raise ValueError(
-                f"fit: validation is {len(held_out)} arrays, x is {len(data)}; as "
-                "many expected"
+                f"fit: validation has {len(held_out)} arrays, x has {len(data)}; both "
+                "need the same number"
             )
         check_data("fit", model, "validation", held_out)
     n = len(data[0]) if group is None else group.total(len(data[0]))
@@ -138,7 +138,7 @@ def check_fit(
 
 
 def _check_model(model: object, optimizer: Optimizer | None) -> None:
-    """Raise TypeError unless a model can be trained, with this optimizer or without."""
+    """Raise TypeError unless this model can be trained with this optimizer."""
     name = type(model).__name__
     by_hand = hasattr(model, "step")
     if not by_hand and not hasattr(model, "loss"):
@@ -146,50 +146,51 @@ def _check_model(model: object, optimizer: Optimizer | None) -> None:
         raise TypeError(f"fit: a {name} has neither loss nor step{hint}")
     if by_hand and optimizer is not None:
         raise TypeError(
-            f"fit: {name} steps by itself; give the optimizer to its constructor"
+            f"fit: {name} has its own update; pass update= to its constructor instead "
+            "of optimizer="
         )
     if not by_hand and not isinstance(optimizer, Optimizer):
         missing = "missing" if optimizer is None else f"{optimizer!r}"
         raise TypeError(
-            f"fit: optimizer is {missing}; one expected, like "
-            "optim.Adam(model.parameters())"
+            f"fit: optimizer is {missing}; pass optim.Adam(model.parameters()), for "
+            "example"
         )
 
 
 def _check_noise(model: object, noise: np.random.Generator | None) -> None:
-    """Raise TypeError unless there is noise if, and only if, a model needs it."""
+    """Raise TypeError if a model needs noise and has none, or the reverse."""
     name = type(model).__name__
     if hasattr(model, "with_noise") and noise is None:
         raise TypeError(
-            f"fit: {name} wants noise; pass noise=np.random.default_rng(...), another "
-            "generator than the one that shuffles"
+            f"fit: {name} needs noise; pass noise=np.random.default_rng(...), a second "
+            "generator besides rng"
         )
     if noise is not None:
         checks.rng("fit: noise", noise)
         if not hasattr(model, "with_noise"):
-            raise TypeError(f"fit: {name} has no use for noise")
+            raise TypeError(f"fit: {name} takes no noise; remove noise=")
 
 
 def check_callback(owner: str, callback: object) -> None:
-    """Raise TypeError unless it is None or can be called."""
+    """Raise TypeError unless the callback is None or can be called."""
     if callback is not None:
         checks.function(owner, "callback", callback, "print")
 
 
 def check_batch_size(owner: str, model: object, batch_size: int, n: int) -> None:
-    """Raise ValueError unless the n rows and the model have room for a minibatch."""
+    """Raise ValueError if a minibatch is too large for the n rows or for the model."""
     if batch_size > n:
-        raise ValueError(f"{owner}: batch_size is {batch_size}, and x has {n} rows")
+        raise ValueError(f"{owner}: batch_size is {batch_size}, but x has {n} rows")
     most = getattr(model, "batch_size", batch_size)
     if batch_size > most:
         raise ValueError(
-            f"{owner}: batch_size is {batch_size}, and {type(model).__name__} was made "
-            f"for batch_size={most}"
+            f"{owner}: batch_size is {batch_size}, but {type(model).__name__} was made "
+            f"with batch_size={most}"
         )
 
 
 def uploaded(owner: str, name: str, data: object) -> Batch:
-    """Return data, an array or a tuple of them, as arrays of the backend."""
+    """Return data, an array or a tuple of arrays, as a tuple on the backend."""
     data = data if isinstance(data, tuple) else (data,)
     for i, a in enumerate(data):
         if not backend.is_array(a):
@@ -202,7 +203,7 @@ def uploaded(owner: str, name: str, data: object) -> Batch:
 
 
 def label_of(name: str, i: int, data: Batch) -> str:
-    """Return what errors call array i of the data."""
+    """Return the name of array i of the data, for errors."""
     return f"{name}[{i}]" if len(data) > 1 else name
 
 
@@ -214,8 +215,8 @@ def check_data(owner: str, model: object, name: str, data: Batch) -> None:
         label = label_of(name, i, data)
         if (i == 0 and a.ndim != 2) or a.ndim == 0 or a.size == 0:
             raise ValueError(
-                f"{owner}: {label} has shape {a.shape}; (n, d), a row for each sample, "
-                "expected"
+                f"{owner}: {label} has shape {a.shape}; expected (n, d), a row for "
+                "each sample"
             )
         if len(a) != len(data[0]):
             raise ValueError(
@@ -231,7 +232,8 @@ def check_data(owner: str, model: object, name: str, data: Batch) -> None:
         if not finite.all():
             raise ValueError(
                 f"{owner}: {label} has values that are not finite, in "
-                f"{np.sum(~finite)} of {len(a)} rows, row {np.argmin(finite)} first"
+                f"{np.sum(~finite)} of {len(a)} rows; the first is row "
+                f"{np.argmin(finite)}"
             )
     if hasattr(model, "check"):
         try:
@@ -259,10 +261,10 @@ def check_fit_gan(
     every: int,
     callback: object,
 ) -> Array:
-    """Raise an error for whatever would go wrong later; return x on the backend."""
+    """Raise an error for a bad argument; return x on the backend."""
     check_callback("fit_gan", callback)
     if average is not None and not hasattr(average, "update"):
-        raise TypeError(f"fit_gan: average is {average!r}; an EMA expected")
+        raise TypeError(f"fit_gan: average is {average!r}; pass an optim.EMA")
     for name, count in [("steps", steps), ("batch_size", batch_size), ("every", every),
                         ("discriminator_steps", discriminator_steps)]:  # fmt: skip
         checks.count("fit_gan", name, count)
@@ -277,17 +279,17 @@ def check_fit_gan(
 
 
 def _check_optimizers(gan: object, optimizers: object) -> None:
-    """Raise TypeError unless the engine has two optimizers, and a GAN by hand none."""
+    """Raise TypeError unless there are two optimizers, or none for a GAN by hand."""
     if hasattr(gan, "discriminator_step"):
         if optimizers is not None:
             raise TypeError(
-                "fit_gan: this GAN steps by itself; give the optimizers to its "
-                "constructor"
+                "fit_gan: this GAN has its own update; pass update= to its constructor "
+                "instead of optimizers="
             )
     elif not isinstance(optimizers, tuple) or len(optimizers) != 2:
         raise TypeError(
-            "fit_gan: two optimizers expected, like (Adam(gan.generator.parameters()), "
-            "Adam(gan.discriminator.parameters()))"
+            "fit_gan: pass two optimizers, optimizers=(Adam(gan.generator.parameters())"
+            ", Adam(gan.discriminator.parameters()))"
         )
 
 
@@ -302,11 +304,11 @@ def check_stack(stack: object, optimizer: object) -> None:
     if hasattr(stack, "step"):
         if optimizer is not None:
             raise TypeError(
-                f"pretrain: {name} steps by itself; give the optimizer to its "
-                "constructor"
+                f"pretrain: {name} has its own update; pass update= to its constructor "
+                "instead of optimizer="
             )
     elif not callable(optimizer):
         raise TypeError(
-            "pretrain: optimizer is missing; pass what makes one of a layer's "
-            "parameters, like optim.Adam"
+            "pretrain: optimizer is missing; pass a function of a layer's parameters, "
+            "like optim.Adam"
         )

@@ -45,17 +45,17 @@ _ABOUT = "about.json"  # the name of the JSON text among the arrays
 
 
 def save(path: str | Path, arrays: Mapping[str, Array], **about: Any) -> Path:
-    """Write `arrays` and the facts `about` them to `path`, whole or not at all.
+    """Write `arrays` and the facts `about` them to `path`, completely or not at all.
 
-    A file that stood there is replaced only once the new one is complete.
+    An existing file is replaced only when the new one is complete.
 
     Args:
         path: the file; its folder must exist.
-        arrays: a `state_dict`, say.
-        **about: anything that JSON can hold.
+        arrays: arrays by name, for example a `state_dict`.
+        **about: any values that JSON can hold.
 
     Raises:
-        OSError: the file cannot be written; what stood there still stands.
+        OSError: the file cannot be written; an existing file is unchanged.
         TypeError: JSON cannot hold something in `about`.
         ValueError: an array has the name kept for the facts.
 
@@ -70,7 +70,7 @@ def _save(
 ) -> None:
     _check_arrays("save", arrays)
     if _ABOUT in arrays:
-        raise ValueError(f"checkpoint: the name {_ABOUT!r} is taken")
+        raise ValueError(f"save: the name {_ABOUT!r} is reserved; rename that array")
     content = {**arrays, _ABOUT: np.array(json.dumps(about))}
     with _whole(path, temporary) as file, zipfile.ZipFile(file, "w") as archive:
         for name, a in content.items():
@@ -81,7 +81,7 @@ def _save(
 
 
 def _check_arrays(owner: str, arrays: Any) -> None:
-    """Raise TypeError unless these are arrays, of no objects, by their names."""
+    """Raise TypeError unless this maps names to arrays of numbers."""
     checks.mapping(owner, "arrays", arrays)
     for name, a in arrays.items():
         if not backend.is_array(a) or a.dtype.hasobject:
@@ -90,7 +90,7 @@ def _check_arrays(owner: str, arrays: Any) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     if not isinstance(content, bytes):
         raise TypeError(f"write_whole: a {type(content).__name__} given, not bytes")
     path = checks.path("write_whole", path)
@@ -100,10 +100,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _whole(path: Path, temporary: Path) -> Iterator[Any]:
-    """Open a file for writing that replaces `path` once it is on the disk.
+    """Open a file for writing; when it is on the disk, it replaces `path`.
 
-    `temporary` is its name until then, in the same folder: a rename is whole only
-    within one file system.
+    Until then its name is `temporary`, in the same folder, because a rename is atomic
+    only within one file system.
 
     Raises:
         OSError: it cannot be written; the error names `path`.
@@ -118,7 +118,7 @@ def _whole(path: Path, temporary: Path) -> Iterator[Any]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:  # a full disk names no file, or the temporary one
+    except OSError as error:  # on a full disk it names no file or the temporary one
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -130,10 +130,10 @@ def _whole(path: Path, temporary: Path) -> Iterator[Any]:
 def load(
     path: str | Path, *, max_bytes: int = 2**32
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `save` wrote: the arrays, and the facts about them.
+    """Read a file that `save` wrote: the arrays, and the facts about them.
 
-    Nothing is unpickled, and no more memory is taken than the file is long, whatever it
-    says of itself.
+    Nothing is unpickled. The arrays take no more memory than the length of the file,
+    whatever its headers claim.
 
     Args:
         path: a plain file, or a link to one.
@@ -141,7 +141,7 @@ def load(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not one that `save` wrote, is damaged, or is too long.
+        ValueError: `save` did not write the file, or it is damaged or too long.
 
     """
     path = checks.path("load", path)
@@ -150,7 +150,7 @@ def load(
 
 
 def load_facts(path: str | Path) -> dict[str, Any]:
-    """Read the facts alone out of a file that `save` wrote; errors as for `load`."""
+    """Read only the facts of a file that `save` wrote; errors as for `load`."""
     path = checks.path("load_facts", path)
     return _read(path, math.inf, lambda name: name == _ABOUT)[1]
 
@@ -170,30 +170,30 @@ def _read(
                     continue
                 with archive.open(entry) as content:
                     _check_header(content, entry)
-                # Opened anew: seeking back may switch the check of its sum off.
+                # Opened again, because seeking back may disable the checksum.
                 with archive.open(entry) as content:
                     array = np.lib.format.read_array(content, allow_pickle=False)
                 arrays[name] = array
         about = json.loads(str(arrays.pop(_ABOUT)))
         if not isinstance(about, dict):
-            raise ValueError("the facts are none")
+            raise ValueError(f"{_ABOUT} is not a dict")
         return arrays, about
     except FileNotFoundError:
         raise
-    except Exception as error:  # whatever zipfile, zlib, NumPy and JSON make of it
+    except Exception as error:  # of zipfile, zlib, NumPy or JSON
         raise ValueError(f"{path}: not a file of weights ({error})") from error
 
 
 @contextlib.contextmanager
 def _plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
-    """Open a file for reading. A pipe or a device, which may never end, is refused.
+    """Open a file for reading. A pipe or a device is refused: it may never end.
 
     Raises:
         OSError: it cannot be opened.
         ValueError: it is not a plain file, or is longer than `max_bytes`.
 
     """
-    # O_NONBLOCK: opening a pipe without a writer would wait for ever.
+    # O_NONBLOCK: opening a pipe without a writer would wait forever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:
@@ -201,7 +201,7 @@ def _plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is a folder, a pipe or a device; a file expected")
         if status.st_size > max_bytes:
-            raise ValueError(f"it has {status.st_size} bytes; {max_bytes} at most")
+            raise ValueError(f"it has {status.st_size} bytes; at most {max_bytes}")
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
@@ -209,11 +209,11 @@ def _plain_file(path: Path, max_bytes: float) -> Iterator[BinaryIO]:
 
 
 def read_json(path: str | Path, max_bytes: int = 2**20) -> dict[str, Any]:
-    """Read a dict out of a JSON file of UTF-8.
+    """Read a dict from a JSON file in UTF-8.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds something else, or is longer than `max_bytes`.
+        ValueError: the file is damaged, holds no dict, or is longer than `max_bytes`.
 
     """
     path = checks.path("read_json", path)
@@ -222,7 +222,7 @@ def read_json(path: str | Path, max_bytes: int = 2**20) -> dict[str, Any]:
         with _plain_file(path, max_bytes) as file:
             found = json.loads(file.read(max_bytes).decode("utf-8"))
         if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}, a dict expected")
+            raise ValueError(f"it holds a {type(found).__name__}; a dict expected")
         return found
     except (FileNotFoundError, NotADirectoryError):
         raise
@@ -231,17 +231,17 @@ def read_json(path: str | Path, max_bytes: int = 2**20) -> dict[str, Any]:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a dict to a JSON file, whole or not at all."""
+    """Write a dict to a JSON file, completely or not at all."""
     checks.mapping("write_json", "content", content)
     path = checks.path("write_json", path)
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Raise ValueError unless the entries are as `save` wrote them, in `size` bytes."""
+    """Raise ValueError unless `save` could have written these entries."""
     names = [entry.filename for entry in entries]
     if len(set(names)) < len(names):
-        raise ValueError("a name is there twice")
+        raise ValueError("two entries have the same name")
     for entry in entries:
         parts = entry.filename.replace("\\", "/").split("/")
         if ".." in parts or not parts[0]:
@@ -249,22 +249,22 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
         if entry.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"{entry.filename} is compressed")
     if sum(entry.file_size for entry in entries) > size:
-        raise ValueError("it claims to hold more than the file is long")
+        raise ValueError("its entries claim more bytes than the file has")
 
 
 def _check_header(content: IO[bytes], entry: zipfile.ZipInfo) -> None:
-    """Raise ValueError unless an array is as long as its header says."""
+    """Raise ValueError unless an array has the length in its header."""
     version = np.lib.format.read_magic(content)
     if version != (1, 0):
-        raise ValueError(f"{entry.filename} is of version {version}")
+        raise ValueError(f"{entry.filename} has version {version}")
     shape, _, dtype = np.lib.format.read_array_header_1_0(content)
     claimed = math.prod(shape) * dtype.itemsize
     if dtype.hasobject or claimed != entry.file_size - content.tell():
-        raise ValueError(f"{entry.filename} is not as long as its header says")
+        raise ValueError(f"{entry.filename} is shorter or longer than its header says")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force a rename to the disk, where the system can."""
+    """Force a rename to the disk, if the system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -275,24 +275,24 @@ def _sync_folder(folder: Path) -> None:
 
 # --- States of a run ----------------------------------------------------------------
 
-# Of states, of run.json and of the facts beside weights; each change adds 1.
-# 1: run.json in the folder of the states; no states after the end. 2: `runs.py`.
+# The format of states, of run.json and of the facts in weights; each change adds 1.
+# 1: run.json in the folder of the states; no states after the end. 2: see `runs`.
 FORMAT = 2
 
 
 class State(NamedTuple):
-    """All that a run needs to resume, to the last bit."""
+    """Everything that a run needs to resume, exact to the last bit."""
 
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]  # what JSON can hold: generators, counts, the history
 
 
-# What a run calls after each step, with what makes its state if that is wanted.
+# A run calls this after each step, with a function that makes its state.
 Save = Callable[[Callable[[], State]], None]
 
 
 def adding(save: Save, arrays: Mapping[str, Array], **facts: Any) -> Save:
-    """Return a Save that adds arrays and facts to every state before `save` has it."""
+    """Return a Save that adds arrays and facts to each state before `save` gets it."""
     checks.function("adding", "save", save, "Checkpoints(folder)")
     _check_arrays("adding", arrays)
     kept = {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
@@ -300,7 +300,7 @@ def adding(save: Save, arrays: Mapping[str, Array], **facts: Any) -> Save:
 
 
 class _Adding:
-    """A Save with more in every state, of the group of the one that it adds to."""
+    """A Save that adds to every state; its group is that of the inner Save."""
 
     def __init__(self, save: Save, more: State) -> None:
         self.save, self.more = save, more
@@ -318,7 +318,7 @@ class _Adding:
 
 
 def save_last(save: Save | None, state: Callable[[], State]) -> None:
-    """Hand over the state after the last step, if `save` keeps it (`Checkpoints`)."""
+    """Pass on the state after the last step, if `save` keeps it (`Checkpoints`)."""
     end = getattr(save, "end", None)
     if end is not None:
         end(state)
@@ -331,25 +331,25 @@ class Stopped(Exception):
 class Checkpoints:
     """The last few states of a run, in a folder of their own.
 
-    `fit(..., checkpoints=c)` hands over its state after each step, and `c` writes it
-    when it is time to. `fit(..., resume=c.last())` resumes the run. The
-    state after the last step is always written: with it a run can be extended.
+    `fit(..., checkpoints=c)` passes its state to `c` after each step; `c` writes one
+    every few seconds. `fit(..., resume=c.last())` resumes the run. The state after the
+    last step is always written, so that the run can be extended.
 
-    Every state carries the id of its run. Files of other runs, and any other file that
-    is in the folder, are never written over or removed.
+    Every state holds the id of its run. Files of other runs, and any other files in the
+    folder, are never overwritten or removed.
 
     Args:
-        folder: is made with the first state.
-        every: seconds from one state to the next; 0 writes after each step.
-        keep: how many states stay.
-        group: processes that train together (`distributed.Group`). The first writes for
-            all, and when one is asked to stop, all do after the same step.
-        run: the id of the run, a text; by default a new one, or that of a run that is
-            resumed.
+        folder: the folder; it is made with the first state.
+        every: seconds between two states; 0 writes after each step.
+        keep: the number of states to keep.
+        group: processes that train together (`distributed.Group`). The first one writes
+            for all. When one is asked to stop, all stop after the same step.
+        run: the id of the run, a string; by default a new one, or that of the resumed
+            run.
 
     Attributes:
-        stop: set it (in a signal's handler, say), and the next step is the last: its
-            state is written, and `Stopped` raised.
+        stop: set this to True, for example in a signal handler, to stop after the next
+            step: its state is written, and `Stopped` is raised.
 
     """
 
@@ -365,7 +365,7 @@ class Checkpoints:
         checks.number("Checkpoints", "every", every, "[0, inf]")
         checks.count("Checkpoints", "keep", keep)
         if not isinstance(run, str | None):
-            raise TypeError(f"Checkpoints: run is {run!r}; a text expected")
+            raise TypeError(f"Checkpoints: run is {run!r}; a string expected")
         self.folder = checks.path("Checkpoints", folder)
         self.every = every
         self.keep = keep
@@ -373,14 +373,14 @@ class Checkpoints:
         self.stop = False
         self.run = secrets.token_hex(8) if run is None else run
         self._chosen = run is not None
-        self._runs: dict[Path, str | None] = {}  # of the files, once they were read
+        self._runs: dict[Path, str | None] = {}  # the runs of the files read so far
         self._written = time.monotonic()
 
     def __call__(self, state: Callable[[], State]) -> None:
-        """Write what `state` returns, if it is time to.
+        """Write the state that `state` returns, if it is time to.
 
         Raises:
-            OSError: it cannot be written; the states before it are still there.
+            OSError: it cannot be written; the earlier states still exist.
             Stopped: the run was asked to stop, and its state is written.
 
         """
@@ -399,26 +399,26 @@ class Checkpoints:
         self._write_by_one(state)
 
     def _write_by_one(self, state: Callable[[], State]) -> Path | None:
-        """Have the first of all processes write the state; return its file there."""
+        """Let the first process write the state; return the file in that process."""
         path = None
-        found = state()  # by all processes: it may raise an error
+        found = state()  # in all processes, because it may raise an error
         if self.group is None or self.group.rank == 0:
             path = self.write(found)
         self._written = time.monotonic()
         return path
 
     def write(self, state: State) -> Path:
-        """Write a state, remove this run's that are too many; return its file."""
+        """Write a state, remove the oldest ones beyond `keep`; return its file."""
         if not isinstance(state, State):
             raise TypeError(f"Checkpoints: {state!r} given, a State expected")
         if not self._chosen:
-            self.run = state.facts.get("run", self.run)  # of a run that is resumed
+            self.run = state.facts.get("run", self.run)  # if the run is resumed
         self.folder.mkdir(parents=True, exist_ok=True)
         own = self.files()
         number = int(own[-1].stem) + 1 if own else 0
         while (path := self.folder / f"{number:08}.npz").exists():
             number += 1
-        # One name for all: what a process that was killed left is written over.
+        # One name for all, so that the rest of a killed process is overwritten.
         temporary = self.folder / f".{self.run or 'state'}.part"
         _save(path, state.arrays, {**state.facts, "run": self.run}, temporary)
         self._runs[path] = self.run
@@ -426,21 +426,21 @@ class Checkpoints:
         return path
 
     def prune(self, keep: int) -> None:
-        """Remove this run's states but for the newest `keep`."""
+        """Remove this run's states except the newest `keep`."""
         checks.count("Checkpoints.prune", "keep", keep, 0)
         files = self.files()
         for path in files[: max(0, len(files) - keep)]:
             path.unlink(missing_ok=True)
 
     def files(self) -> list[Path]:
-        """Return the files of this run's states, the oldest first."""
+        """Return the files of this run's states, oldest first."""
         return [path for path in self._all() if self._run_of(path) == self.run]
 
     def newest(self) -> tuple[Path, State] | None:
-        """Return the newest state that can be read, with its file; None: there is none.
+        """Return the newest readable state and its file; None if there are no files.
 
         Raises:
-            ValueError: there are files, and none of them can be read.
+            ValueError: there are files, but none of them can be read.
 
         """
         errors = []
@@ -457,17 +457,17 @@ class Checkpoints:
         return None
 
     def last(self) -> State | None:
-        """Return the newest state that can be read; None if there is none.
+        """Return the newest readable state; None if there are no files.
 
         Raises:
-            ValueError: there are files, and none of them can be read.
+            ValueError: there are files, but none of them can be read.
 
         """
         found = self.newest()
         return found and found[1]
 
     def _run_of(self, path: Path) -> str | None:
-        """Return the id of the run that wrote a state; None if it cannot be read."""
+        """Return the id of the run that wrote a state; None if it is unreadable."""
         if path not in self._runs:
             try:
                 self._runs[path] = _run_in(load_facts(path))
@@ -507,14 +507,14 @@ def _host() -> dict[str, str]:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")  # Linux, where platform does not know it
+    info = Path("/proc/cpuinfo")  # on Linux, where platform has no name for it
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1] for line in lines if line.startswith("model name")]
     return names[0].strip() if names else platform.processor()
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
-    """Return the state of a generator as JSON can hold it."""
+    """Return the state of a generator, for JSON."""
     checks.rng("generator_state", rng)
 
     def plain(value: Any) -> Any:
@@ -527,18 +527,18 @@ def generator_state(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def set_generator_state(rng: np.random.Generator, state: Any) -> None:
-    """Set a generator to such a state.
+    """Set a generator to a state from `generator_state`.
 
     Raises:
-        ValueError: it is not a state of that kind of generator.
+        ValueError: it is a state of another kind of generator.
 
     """
     checks.rng("set_generator_state", rng)
     kind = type(rng.bit_generator).__name__
     found = state.get("bit_generator") if isinstance(state, dict) else None
     if found != kind:
-        raise ValueError(f"a generator {found!r} was saved; this one is {kind!r}")
+        raise ValueError(f"the saved generator is {found!r}; this one is {kind!r}")
     try:
         rng.bit_generator.state = state
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"no state of a {kind}: {error}") from error
+        raise ValueError(f"not a state of a {kind}: {error}") from error

@@ -1,4 +1,4 @@
-"""A run of `fit`: what stands around its loop, epoch by epoch."""
+"""A run of `fit`: the work around its loop, epoch by epoch."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from scratchnet.training.minibatches import Minibatches, Validation
 from scratchnet.training.run import Run, operation, recordable
 from scratchnet.training.state import NotFinite, RunState
 
-Step = Callable[[Any, Any], Array]  # of the number of a step, and a model: the loss
+Step = Callable[[Any, Any], Array]  # (number of the step, model) -> loss
 
 
 class Descent(Run):
@@ -24,16 +24,15 @@ class Descent(Run):
 
     Args:
         model, state, checkpoints, progress: as for `Run`.
-        minibatches: of the data.
-        history: where to note each epoch.
-        epochs: of the whole run.
-        validation: its loss is noted too; None: there is none.
+        minibatches: the minibatches of the data.
+        history: records each epoch.
+        epochs: the number of epochs of the whole run.
+        validation: its loss is recorded too; or None.
         callback: called with the history after each epoch.
-        group: other processes, which take each step together.
+        group: the processes that take each step together.
 
     Attributes:
-        losses: of the minibatches of this epoch; they stay on the device until its
-            end.
+        losses: the loss of each minibatch of this epoch, on the device until its end.
 
     """
 
@@ -60,10 +59,10 @@ class Descent(Run):
         self.callback = callback
         self.group = group
         self.losses = backend.zeros(len(minibatches), minibatches.data[0].dtype)
-        self.done = 0  # steps of the epoch that were taken before the run was resumed
+        self.done = 0  # steps of this epoch taken before the run was resumed
 
     def resume(self, state: State) -> None:
-        """Go back to a state, or change nothing and say what differs."""
+        """Restore a state; if it does not fit, raise ValueError and change nothing."""
         batches = self.minibatches
         self.state.check_facts(state.facts)
         _check_order(state, len(batches.order), len(batches))
@@ -75,7 +74,7 @@ class Descent(Run):
 
     def __enter__(self) -> Self:
         if self.group is not None:
-            self.model.group = self.group  # its steps sum over the processes
+            self.model.group = self.group  # a step sums over the processes
         return super().__enter__()
 
     def __exit__(self, *error: object) -> None:
@@ -86,7 +85,7 @@ class Descent(Run):
     # For the loop
 
     def epochs(self) -> Iterator[int]:
-        """Yield the epochs that are left; after each, note its losses."""
+        """Yield the remaining epochs; after each, record its losses."""
         history = self.history
         for epoch in range(len(history.losses), self.epochs_in_all):
             began = time.perf_counter()
@@ -101,14 +100,14 @@ class Descent(Run):
                 self.callback(history)
 
     def steps(self) -> Iterator[int]:
-        """Yield the steps of an epoch that are left."""
+        """Yield the remaining steps of an epoch."""
         return self.stretch(range(self.done, len(self.minibatches)))
 
     def around(self, step: Step) -> Callable[[int], None]:
-        """Return a function that takes step i and notes its loss.
+        """Return a function that takes step i and records its loss.
 
-        It calls `step`, or has several processes share the step. On a GPU a step by
-        hand is recorded and then replayed; a smaller last minibatch is not.
+        It calls `step`, or shares the step among several processes. On a GPU a step by
+        hand is recorded and then replayed, except for a smaller last minibatch.
         """
         if self.group is not None:
             step = partial(self._shared_step, self.group)
@@ -120,7 +119,7 @@ class Descent(Run):
 
         if self.group is not None or not recordable(model):
             return take
-        position = backend.zeros(1, np.int64)  # tells a recording which step it is
+        position = backend.zeros(1, np.int64)  # the number of the step, for a recording
 
         def next_step() -> None:
             losses[position] = step(position, model)
@@ -159,43 +158,43 @@ class Descent(Run):
     # For `stretch`
 
     def take(self, i: int, model: Any) -> Array:
-        """Take step i of a model, never by a replay; return its loss."""
+        """Take step i of a model without a replay; return its loss."""
         return self._step(i, model)
 
     def look(self) -> None:
-        """Raise NotFinite if a loss of the epoch, or a weight now, is not finite."""
+        """Raise NotFinite if a loss of the epoch or a weight is not finite."""
         losses = backend.to_numpy(self.losses).astype(np.float64)
         finite = np.isfinite(losses)
         if not finite.all():
             i = int(np.argmin(finite))
             raise NotFinite(f"the loss became {losses[i]} in {self.name(i)}")
-        self.state.check()  # the last update has no loss to show itself in
+        self.state.check()  # no loss shows the last update
         if self.group is not None:
             self.group.agree("fit", {"the weights": self.model.theta})
         self._mean_loss = float(np.average(losses, weights=self.minibatches.sizes))
 
     def name(self, i: int) -> str:
-        """Return what errors call step i."""
+        """Return the name of step i, for errors."""
         epoch = len(self.history.losses) + 1
         return f"epoch {epoch}, step {i + 1} of {len(self.minibatches)}"
 
     def taken(self) -> int:
-        """Return how many steps of the run were taken before this loop."""
+        """Return the number of steps of the run before this loop."""
         return len(self.history.losses) * len(self.minibatches) + self.done
 
     def arrays(self) -> dict[str, Array]:
-        """Return what a state holds besides the parts, by name."""
+        """Return the arrays that a state holds besides the parts, by name."""
         return {"losses": self.losses, "order": self.minibatches.order}
 
 
 def _check_order(state: State, n: int, steps: int) -> None:
-    """Raise ValueError unless a state visits each of n samples once, in so many steps.
+    """Raise ValueError unless a state visits each of n samples once in the given steps.
 
-    An order of another length is left to `RunState.restore`, which says more.
+    `RunState.restore` checks the length of the order, with a better message.
     """
     order = state.arrays.get("order")
     wrong = state.facts["step"] > steps
     if order is not None and order.shape == (n,):
         wrong = wrong or not np.array_equal(np.sort(order), np.arange(n))
     if wrong:
-        raise ValueError(f"fit: resume: the state is damaged, or not of {n} samples")
+        raise ValueError(f"fit: resume: the state is damaged, or not for {n} samples")

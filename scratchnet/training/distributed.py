@@ -1,14 +1,14 @@
-"""Several processes that train one model: each a part of every minibatch.
+"""Several processes that train one model: each takes a part of every minibatch.
 
     mpirun -n 4 python -m scratchnet train vae --distributed
 
 All processes hold the same parameters and draw the same numbers. Each takes its own
-rows of every minibatch, and computes the gradient of their part of the loss, which is
-their sum over the number of all rows. Summed over the processes, in place and in one
-piece, that is the gradient of the minibatch, and each takes the same step. So N
-processes compute what one would, but for rounding.
+rows of every minibatch and computes the gradient of its part of the loss: the sum over
+its rows, divided by the number of all rows. The sum over the processes is the gradient
+of the minibatch; it is computed in place, on one array. Then every process takes the
+same step. So N processes compute what one would, except for rounding.
 
-The messages go through MPI (mpi4py), or on GPUs, a process for each, through NCCL.
+Messages go through MPI (mpi4py); on GPUs, with a process for each, through NCCL.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ from scratchnet.backend import Array
 
 __all__ = ["Group", "GroupError"]
 
-# The message of these is enough; of other errors the traceback is shown too.
+# For these errors the message is enough; for others the traceback is shown too.
 EXPECTED = (
     ValueError, TypeError, OSError, FloatingPointError, MemoryError, KeyboardInterrupt,
     backend.BackendError,
 )  # fmt: skip
 
-# Seconds in which all processes must come to a Group, if the variable is not set.
+# Within so many seconds all processes must make a Group, if the variable is not set.
 TIMEOUT = 60.0
 TIMEOUT_VARIABLE = "SCRATCHNET_MPI_TIMEOUT"
 
@@ -46,31 +46,31 @@ T = TypeVar("T")
 
 
 class GroupError(RuntimeError):
-    """Processes cannot work together here; says what is missing."""
+    """Processes cannot work together here; the message names what is missing."""
 
 
 class Group:
     """The processes of an MPI job.
 
-    Make it before the model: on a machine with several GPUs it chooses this process's.
-    As `with Group() as group:` it ends the whole job if this process fails, as the
-    others would wait for it for ever.
+    Make it before the model: on a machine with several GPUs it chooses the GPU of this
+    process. `with Group() as group:` ends the whole job if this process fails, because
+    the others would wait for it forever.
 
-    All processes must make it within 60 s of each other, or those that wait say so and
-    end: one that does not come may be training alone. SCRATCHNET_MPI_TIMEOUT sets
-    another number of seconds.
+    All processes must make it within 60 s of each other. After that the waiting ones
+    end with a message: a missing process may be training alone. SCRATCHNET_MPI_TIMEOUT
+    sets another number of seconds.
 
     Args:
-        sharded: that each process holds its own rows of the training data, one after
-            another in the order of the ranks, and not all of them; see
-            `data.idx.load_mnist(shard=)`. Of each minibatch it takes those that it has.
+        sharded: whether each process holds only its own rows of the training data, in
+            the order of the ranks; see `data.idx.load_mnist(shard=)`. It takes the rows
+            of each minibatch that it holds.
 
     Attributes:
-        rank: which process this is, 0, 1, ...
-        size: how many there are.
+        rank: the number of this process, 0, 1, ...
+        size: the number of processes.
 
     Raises:
-        GroupError: there is no mpi4py, or no MPI that it could use.
+        GroupError: there is no mpi4py, or no MPI that it can use.
         ValueError: the processes differ in `sharded`, backend or versions, or
             SCRATCHNET_MPI_TIMEOUT is not a number of seconds.
 
@@ -94,8 +94,8 @@ class Group:
         started = _launched()
         if self.size == 1 and started is not None and started[1] > 1:
             raise GroupError(
-                f"Group: this is one of {started[1]} processes, and MPI knows of it "
-                "alone; use the mpirun of the MPI that mpi4py was installed for"
+                f"Group: mpirun started {started[1]} processes, but MPI sees only this "
+                "one; use the mpirun of the MPI that mpi4py was installed for"
             )
         self.agree("Group", {
             "sharded": self.sharded, "backend": backend.name(),
@@ -111,7 +111,7 @@ class Group:
                 backend.choose_gpu(here)
             except backend.BackendError as error:
                 missing = str(error)
-            # Said by all, or those that could go on would wait for the others.
+            # All raise it: otherwise the others would wait for the one that failed.
             if found := [one for one in self.gathered(missing) if one]:
                 raise GroupError(f"Group: {found[0]}")
             self._add = backend.sum_over_gpus(self.rank, self.size)
@@ -126,16 +126,16 @@ class Group:
         self._comm.Allreduce(self._mpi.IN_PLACE, np.asarray(a))
 
     def any(self, flag: bool) -> bool:
-        """Return whether `flag` is true in any process, once all have come here."""
+        """Wait for all processes; return whether `flag` is true in any of them."""
         return bool(self._comm.allreduce(bool(flag), self._mpi.LOR))
 
     def from_first(self, x: T) -> T:
-        """Return what process 0 gave."""
+        """Return the value of process 0."""
         found: T = self._comm.bcast(x)
         return found
 
     def gathered(self, x: T) -> list[T]:
-        """Return what each process gave, by rank."""
+        """Return the values of all processes, by rank."""
         found: list[T] = self._comm.allgather(x)
         return found
 
@@ -143,8 +143,8 @@ class Group:
         """Raise ValueError unless all processes have the same facts.
 
         Args:
-            owner: who asks, for the error.
-            facts: by name; arrays are compared by what they hold.
+            owner: the name of the caller, for the error.
+            facts: values by name; arrays are compared by dtype, shape and values.
 
         """
         mine = {name: _digest(value) for name, value in facts.items()}
@@ -165,7 +165,7 @@ class Group:
     # Shares
 
     def total(self, n: int) -> int:
-        """Return how many rows the training data has, of which this process holds n."""
+        """Return the number of training rows in all processes; this one holds n."""
         if not self.sharded:
             return n
         lengths = self.gathered(n)
@@ -182,10 +182,10 @@ class Group:
         """Return this process's rows of a minibatch.
 
         Args:
-            data: arrays of the rows that it holds.
-            rows: the minibatch, by rows of the whole data, (n,) on the host.
-            draw: adds noise to arrays of a whole minibatch; None: there is no noise. So
-                that all processes draw alike, it is given all n rows; those that a
+            data: arrays of the rows that this process holds.
+            rows: row numbers of the minibatch in the whole data, (n,) on the host.
+            draw: adds noise to the arrays of a minibatch; None for no noise. It gets
+                all n rows, so that all processes draw the same numbers; rows that a
                 sharded process does not hold are zeros.
 
         """
@@ -221,7 +221,7 @@ class Group:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the job if this process failed: say so, and have MPI stop the others."""
+        """If this process failed, print the error and let MPI stop the others."""
         if error is None or (isinstance(error, SystemExit) and not error.code):
             return
         if not isinstance(error, EXPECTED):
@@ -229,15 +229,15 @@ class Group:
         what = str(error) or repr(error)
         here = f"scratchnet: process {self.rank} of {self.size}"
         print(f"{here}: {what}; this ends the job", file=sys.stderr, flush=True)
-        time.sleep(0.5)  # or Abort is there first, and the launcher drops what was said
+        time.sleep(0.5)  # Abort could otherwise arrive first, and the message is lost
         self._comm.Abort(1)
 
 
 # --- The first meeting --------------------------------------------------------------
 
-# MPI waits for all processes as it starts, inside of C: no thread of Python runs then.
-# So another process looks at the clock. Its input ends when all have come, or when the
-# one that waits has ended.
+# When MPI starts, it waits for all processes inside C code, and no Python thread runs.
+# So another process watches the clock. Its input ends when all processes have started,
+# or when the waiting one has ended.
 _WATCH = """
 import os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -247,7 +247,7 @@ over.start()
 over.join(seconds)
 if over.is_alive():
     print(message, file=sys.stderr, flush=True)
-    time.sleep(1)  # all that wait speak before the first one ends the job
+    time.sleep(1)  # every waiting process prints before the first one ends the job
     os.kill(waiting, getattr(signal, "SIGKILL", signal.SIGTERM))
 os._exit(0)
 """
@@ -255,13 +255,13 @@ os._exit(0)
 
 @contextlib.contextmanager
 def _in_time() -> Iterator[None]:
-    """End this process, and say why, unless what follows is over in time."""
+    """End this process with a message, unless the block ends in time."""
     seconds = _timeout()
     started = _launched()
     who = "one process" if started is None else f"process {started[0]} of {started[1]}"
     message = (
-        f"scratchnet: {who} has waited {seconds:g} s for the others, and not all came; "
-        "start all of them under one mpirun, each with --distributed (in Python, each "
+        f"scratchnet: {who} has waited {seconds:g} s for the others, and some are "
+        "missing; start all under one mpirun, each with --distributed (in Python, each "
         f"with Group()), or set {TIMEOUT_VARIABLE} to more seconds; this ends the job"
     )
     command = [sys.executable, "-I", "-S", "-c", _WATCH, f"{seconds}", f"{os.getpid()}"]
@@ -273,10 +273,10 @@ def _in_time() -> Iterator[None]:
 
 
 def _timeout() -> float:
-    """Return in how many seconds all processes must come.
+    """Return the number of seconds within which all processes must start.
 
     Raises:
-        ValueError: the variable holds something else.
+        ValueError: the variable is not a positive number.
 
     """
     text = os.environ.get(TIMEOUT_VARIABLE, f"{TIMEOUT}")
@@ -293,7 +293,7 @@ def _timeout() -> float:
 
 
 def _launched() -> tuple[int, int] | None:
-    """Return which of how many processes this is, if mpirun says it."""
+    """Return the rank and the number of processes, if mpirun sets them."""
     for rank, size in (
         ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -307,7 +307,7 @@ def _launched() -> tuple[int, int] | None:
 
 
 def digest(a: Array) -> str:
-    """Return a digest of an array: of its dtype, its shape and its values."""
+    """Return a digest of an array's dtype, shape and values."""
     host = np.ascontiguousarray(backend.to_numpy(a))
     found = hashlib.sha256(f"{host.dtype.str} {a.shape}".encode())
     found.update(host.reshape(-1).view(np.uint8).data)
@@ -321,12 +321,12 @@ def _digest(value: object) -> str:
 
 
 def facts_of(name: str, data: Sequence[Array], sharded: bool) -> dict[str, object]:
-    """Return what all processes must have in common of data, by what to call it.
+    """Return the facts about the data that all processes must share, by name.
 
     Args:
-        name: of the data, for errors.
+        name: the name of the data, for errors.
         data: arrays of the rows that this process holds.
-        sharded: that the others hold other rows.
+        sharded: whether the other processes hold other rows.
 
     """
     found: dict[str, object] = {f"the number of arrays of {name}": len(data)}
@@ -343,7 +343,7 @@ def facts_of(name: str, data: Sequence[Array], sharded: bool) -> dict[str, objec
 
 
 def check(owner: str, group: object, model: object) -> None:
-    """Raise TypeError unless this is a Group, and the model can be trained by one."""
+    """Raise TypeError unless this is a Group that can train the model."""
     if not isinstance(group, Group):
         raise TypeError(f"{owner}: group is {group!r}; a distributed.Group expected")
     if not hasattr(model, "sums"):

@@ -1,8 +1,9 @@
-"""Describes the parts of a run by facts: the options of a model, of its optimizer.
+"""Describes the parts of a run by facts: the options of a model and its optimizer.
 
-Two models are made alike if their facts are equal, in this process or in another.
-Arrays are state, or memory for a step, and no facts. But those in a function are, and
-those in what is called like one: a learning rate's table, a corruption's mask.
+If the facts of two models are equal, both were made in the same way, even in different
+processes. Arrays are usually not facts: they are state, or memory for a step. Arrays in
+a function or a callable object are facts: the table of a learning rate, the mask of a
+corruption.
 """
 
 import functools
@@ -31,29 +32,29 @@ from scratchnet.training.distributed import Group, digest
 Fact = str | int | float
 Facts = Iterator[tuple[str, Any]]  # names and facts; a generator counts as one
 
-# Left out of what has a state: a count that is in it, where it is, and who trains it.
+# Attributes of a part with a state that are not facts.
 _IN_STATE = ("_steps", "_on_host", "group")
-# Modules of the standard library whose values a repr describes in full.
+# Modules of the standard library whose objects have a complete repr.
 _VALUES = ("builtins", "collections", "datetime", "decimal", "fractions", "operator")
 
 
 def described(**parts: object) -> dict[str, Fact]:
-    """Return all options of some parts of a run, and of what they hold, by name.
+    """Return all options of some parts of a run and of the objects in them, by name.
 
         described(model=model, optimizer=model.optimizer)
         {"model": "scratchnet.byhand.vae.VAE", "model.batch_size": 128, ...,
          "model.beta": 1.0, ..., "optimizer.eps": 1e-08, ...}
 
     Attributes are followed through objects, tuples, lists and dicts. A function is
-    described by its name and the values that it holds (of its closure, its defaults, of
-    `partial`). One that is not scratchnet's or NumPy's is described also by a digest of
-    its code, "NAME (code)", and by the globals that it reads. Nothing depends on the
-    process: no address, and no order of a set. The digest of code depends on the
-    version of Python.
+    described by its name and the values that it holds (closure, defaults, arguments of
+    `partial`). A function of the user is also described by a digest of its code,
+    "NAME (code)", and by the globals that it reads. No fact depends on the process, as
+    an address or the order of a set would. The digest of code depends on the version of
+    Python.
 
     Args:
-        **parts: what to describe, by the names with which the facts begin. What comes
-            again is described once, and "as NAME" then.
+        **parts: the parts to describe, by the names with which their facts begin. An
+            object that occurs again is described as "as NAME".
 
     """
     found: dict[str, Fact] = {}
@@ -65,7 +66,7 @@ def described(**parts: object) -> dict[str, Fact]:
 
 
 def generators_of(**parts: object) -> dict[str, np.random.Generator]:
-    """Return the random generators that some parts of a run hold, by such names."""
+    """Return the random generators in some parts of a run, by the same names."""
     return {
         name: value
         for name, value in _Walk(parts).facts()
@@ -74,7 +75,7 @@ def generators_of(**parts: object) -> dict[str, np.random.Generator]:
 
 
 class _Walk:
-    """A walk through some parts of a run, and all that they hold."""
+    """A walk through some parts of a run and all objects in them."""
 
     def __init__(self, parts: Mapping[str, Any]) -> None:
         self.parts = {name: part for name, part in parts.items() if part is not None}
@@ -85,7 +86,7 @@ class _Walk:
         for name, part in self.parts.items():
             yield from self._once(name, part, False)
 
-    # `arrays` says whether arrays are facts here.
+    # `arrays`: whether arrays are facts here.
 
     def _any(self, name: str, value: Any, arrays: bool) -> Facts:
         if isinstance(value, np.generic):
@@ -98,7 +99,7 @@ class _Walk:
         elif backend.is_array(value) or hasattr(type(value), "__array_function__"):
             if arrays and backend.is_array(value) and not value.dtype.hasobject:
                 yield name, digest(value)
-        elif isinstance(value, tuple):  # never noted: Python shares equal ones
+        elif isinstance(value, tuple):  # not in `seen`: Python shares equal ones
             yield from self._items(name, value, arrays)
         elif id(value) in self.seen:
             yield name, f"as {self.seen[id(value)]}"
@@ -173,7 +174,7 @@ class _Walk:
         for free, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
             try:
                 held[free] = cell.cell_contents
-            except ValueError:  # it has no value yet
+            except ValueError:  # no value yet
                 continue
         if not _is_from(f, "scratchnet", "numpy", *sys.stdlib_module_names):
             text = "\n".join(map(_text, _codes(code)))
@@ -184,7 +185,7 @@ class _Walk:
 
 
 def _plain(value: Any) -> Fact | None:
-    """Return the one fact that a value is; None if there is more to it."""
+    """Return a simple value as a fact; None if it is not simple."""
     if isinstance(value, Enum):
         return f"{_name(type(value))}.{value.name}"
     if isinstance(value, float):
@@ -222,7 +223,7 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield code, and that of the functions in it."""
+    """Yield a code object, and those of the functions in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -230,7 +231,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _text(code: CodeType) -> str:
-    """Return what code does; not where it stands."""
+    """Return the instructions of code as text, without its file and lines."""
     constants = [
         repr(sorted(map(repr, c)) if isinstance(c, frozenset) else c)
         for c in code.co_consts

@@ -20,7 +20,7 @@ from scratchnet.training.state import NotFinite, RunState, Source, streams
 
 __all__ = ["fit_gan"]
 
-Move = Callable[[Any], Array]  # one network's step, of a GAN; returns its loss
+Move = Callable[[Any], Array]  # takes one network's step in a GAN; returns its loss
 
 
 def play(
@@ -30,7 +30,7 @@ def play(
 ) -> None:
     """Play the game of a GAN, with the engine or by hand.
 
-    What else a training needs is around this loop, in `run`, as in `loop.train`.
+    All else that a training needs is in `run`, as in `loop.train`.
     """
 
     def move_discriminator(gan: Any) -> Array:
@@ -80,24 +80,24 @@ def fit_gan(
     Args:
         gan: a GAN, with the engine or by hand.
         x: real samples (n, d).
-        steps: of the generator.
+        steps: the number of steps of the generator.
         batch_size: real samples, and rows of noise, in each step.
-        rng: chooses the real samples, each time anew.
-        noise: draws z. On a GPU both only give keys to streams there, and a step by
-            hand is recorded and replayed, as for `fit`.
-        discriminator_steps: of the discriminator before each step of the generator.
-        optimizers: for the engine, of the generator and of the discriminator.
+        rng: chooses new real samples for each step.
+        noise: draws z. On a GPU, `rng` and `noise` only draw keys for streams on the
+            device, and a step by hand is recorded and replayed, as for `fit`.
+        discriminator_steps: steps of the discriminator before each of the generator.
+        optimizers: for the engine, those of the generator and the discriminator.
         average: an `EMA` of the generator's parameters, updated after its steps.
-        every: how often to note V, D(x) and D(G(z)), in steps of the generator.
+        every: steps of the generator between two records of V, D(x) and D(G(z)).
         progress: show a progress bar, if stderr is a terminal.
-        callback: called with the history each time that it has grown.
+        callback: called with the history after each record.
         checkpoints, resume: as for `fit`.
 
     Raises:
-        TypeError, ValueError: an argument has a wrong type or value, or `resume` is of
-            a game with other arguments; nothing was trained then.
-        FloatingPointError: V is no longer finite, as for `fit`; checked whenever it is
-            noted.
+        TypeError, ValueError: an argument has a wrong type or value, or `resume` is
+            from a game with other arguments. Nothing was trained then.
+        FloatingPointError: V is no longer finite, as for `fit`; checked with each
+            record.
         Stopped, OSError: from `checkpoints`.
 
     """
@@ -136,18 +136,18 @@ def fit_gan(
 
 
 class Game(Run):
-    """A run of `fit_gan`: what stands around its loop, and the minibatches.
+    """A run of `fit_gan`: the work around its loop, and the minibatches.
 
     Args:
         gan, state, steps, checkpoints, progress: as for `Run`.
         x: real samples.
         batch_size: samples, and rows of noise, in each move.
-        discriminator_steps: of the discriminator before each step of the generator.
+        discriminator_steps: steps of the discriminator before each of the generator.
         chosen: chooses the samples.
         drawn: draws the noise.
-        every: how often to note V, D(x) and D(G(z)), in steps.
-        history: where to note them.
-        callback: called with the history each time that it has grown.
+        every: steps between two records of V, D(x) and D(G(z)).
+        history: holds the records.
+        callback: called with the history after each record.
 
     """
 
@@ -173,14 +173,14 @@ class Game(Run):
         self.discriminator_steps = discriminator_steps
         self.chosen, self.drawn = chosen, drawn
         self.every, self.history, self.callback = every, history, callback
-        self.done = 0  # steps that were taken
+        self.done = 0  # steps taken
 
     def resume(self, state: State) -> None:
-        """Go back to a state, or change nothing and say what differs."""
+        """Restore a state; if it does not fit, raise ValueError and change nothing."""
         self.state.restore(state)
         self.done = state.facts["step"]
         if self.callback is not None and self.history.steps[-1:] == [self.done]:
-            self.callback(self.history)  # it was to come after the state was saved
+            self.callback(self.history)  # the stop came between saving and this call
 
     # For the loop
 
@@ -195,7 +195,7 @@ class Game(Run):
         return backend.asarray(self.drawn.standard_normal(shape, self.model.dtype.type))
 
     def steps(self) -> Iterator[int]:
-        """Yield the steps that are left; after each `every` of them, note V."""
+        """Yield the remaining steps; record V after each `every` of them."""
         while self.done < self.total:
             end = min(self.done + self.every - self.done % self.every, self.total)
             steps = range(self.done, end)
@@ -223,7 +223,7 @@ class Game(Run):
     # For `stretch`
 
     def take(self, i: int, model: Any) -> Array:
-        """Take step i of a GAN, never by a replay; return the sum of its losses."""
+        """Take step i of a GAN without a replay; return the sum of its losses."""
         losses = backend.zeros((), model.dtype)
         discriminator, generator = self._moves
         for move in [discriminator] * self.discriminator_steps + [generator]:
@@ -231,7 +231,7 @@ class Game(Run):
         return losses
 
     def look(self) -> None:
-        """Note V, D(x) and D(G(z)); raise NotFinite if V is not finite."""
+        """Record V, D(x) and D(G(z)); raise NotFinite if V is not finite."""
         begin(self.chosen, self.drawn)
         gan, step = self.model, self.done
         logits = gan.logits(self.draw_x()), gan.logits(gan.generate(self.draw_z()))
@@ -246,9 +246,9 @@ class Game(Run):
         self.history.generated.append(float(np.exp(log_fake).mean()))
 
     def name(self, i: int) -> str:
-        """Return what errors call step i."""
+        """Return the name of step i, for errors."""
         return f"step {i + 1} of {self.total}"
 
     def taken(self) -> int:
-        """Return how many steps of the run were taken before this loop."""
+        """Return the number of steps of the run before this loop."""
         return self.done

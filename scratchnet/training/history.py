@@ -1,4 +1,4 @@
-"""What a training was like: the curves that `fit` and `fit_gan` return."""
+"""The history of a training: the curves that `fit` and `fit_gan` return."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ class History:
     """The curves of a training, one entry for each epoch.
 
     Attributes:
-        losses: mean loss of the samples, each as it was when its minibatch came.
+        losses: mean loss of the samples, each computed just before its step.
         validation_losses: mean loss of the validation samples after the epoch; empty
             if there are none.
         seconds: time that the epoch took, validation included.
@@ -27,10 +27,10 @@ class GANHistory:
     """The curves of a game, one entry for each time that V was computed.
 
     Attributes:
-        steps: how many steps the generator had taken.
+        steps: steps of the generator until then.
         v: V(D, G) on a minibatch.
-        real: mean D(x) there, the probability given to real samples of being real.
-        generated: mean D(G(z)) there, that given to generated ones.
+        real: mean D(x) there, the probability that real samples are real.
+        generated: mean D(G(z)) there, the probability that generated ones are real.
 
     """
 

@@ -1,4 +1,4 @@
-"""The loop of a training: epochs of shuffled minibatches, down one loss."""
+"""The training loop: epochs of shuffled minibatches, with one loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +22,12 @@ __all__ = ["fit"]
 def train(run: Descent, optimizer: Optimizer | None) -> None:
     """Train a model, with the engine or by hand: the loop of every training.
 
-    What else a training needs is around this loop, in `run`: a progress bar, states to
-    resume from, the hunt for a NaN, other processes, and on a GPU a recording.
+    All else is in `run`: the progress bar, checkpoints, the search for a NaN, several
+    processes, and recording on a GPU.
     """
 
     def step(i: int, model: Any) -> Array:
-        """Take one step down the loss of minibatch i; return that loss."""
+        """Take one step on minibatch i; return its loss before the step."""
         batch = run.minibatches.draw(i)
         if optimizer is None:  # by hand: the loss and all of `descend` in one method
             return model.step(*batch)
@@ -41,7 +41,7 @@ def train(run: Descent, optimizer: Optimizer | None) -> None:
 
 
 def descend(loss: Any, optimizer: Optimizer) -> Array:
-    """Take one step down a loss; return its value, still on the device."""
+    """Take one step of gradient descent; return the loss, still on the device."""
     optimizer.zero_grad()
     loss.backward(inputs=optimizer.parameters)
     optimizer.step()
@@ -67,49 +67,49 @@ def fit(
     """Train a model on the samples x; return the curves of its loss.
 
     Every epoch visits all samples once, in a new order, `batch_size` at a time; the
-    last minibatch holds those that are left. If the model needs noise (a VAE's ε, a
-    corruption), it has a method `with_noise`, and each minibatch gets new noise.
+    last minibatch may be smaller. A model that needs noise (a VAE's ε, a corruption)
+    has a method `with_noise`, and each minibatch gets new noise.
 
-    On a GPU the noise is drawn there, by a `philox.Stream` with a key that `noise`
-    draws. A step by hand is recorded there and then replayed (`backend.capture`); only
-    a smaller last minibatch is computed anew. Of the changes that a callback makes, a
-    recording sees only a new learning rate.
+    On a GPU the noise is drawn by a `philox.Stream`, whose key comes from `noise`. A
+    step by hand is recorded once and then replayed (`backend.capture`), except for a
+    smaller last minibatch. A recording sees a new learning rate; it does not see any
+    other change that a callback makes.
 
     Args:
-        model: with the engine, anything with `loss(*batch)`, trained by `optimizer`; or
-            by hand, anything with `step(*batch)`, which brings its own update.
+        model: with the engine, an object with `loss(*batch)`, trained by `optimizer`;
+            or by hand, an object with `step(*batch)`, which has its own update.
         x: the samples (n, d), in the dtype of the model: nothing is cast silently. Or
-            a tuple of arrays with n rows each, (x, label), that belong together.
+            a tuple of arrays with n rows each, like (x, label).
         epochs: how many times to visit all samples.
         batch_size: samples in a minibatch, at most n.
-        rng: shuffles; only the order of the samples comes from it.
+        rng: shuffles the samples, and draws nothing else.
         optimizer: for a model with the engine.
         noise: draws the noise, for a model that needs it.
-        validation: like x; its loss is computed after each epoch, every time under the
-            same noise.
+        validation: like x; its loss is computed after each epoch, always with the same
+            noise.
         progress: show a progress bar, if stderr is a terminal.
         callback: called after each epoch with the history so far.
-        checkpoints: a `Checkpoints`. It is offered the state after each step, which it
-            writes now and then, and gets the state after the last step.
-        resume: a state of such a run, `checkpoints.last()`. With the same arguments as
-            in that run, and generators made from the same seeds, the run ends as it
-            would have ended without a break, to the last bit. `epochs` may differ: more
-            of them extend a run, even one that has ended.
-        group: other processes, which call `fit` with the same arguments (but x, if the
-            group is `sharded`), to train the same model by hand together. `batch_size`
-            counts the rows of all. Process 0 has the progress bar, and its state
-            counts. Before the first step they compare all that makes the run, the data
-            too.
+        checkpoints: a `Checkpoints`. It gets the state after each step and decides
+            whether to write it; it always writes the state after the last step.
+        resume: the state of an interrupted run, `checkpoints.last()`. With the same
+            arguments, and generators made from the same seeds, the run ends as without
+            the interruption, to the last bit. `epochs` may be larger: this extends a
+            run, even a finished one.
+        group: other processes that train the same model by hand together. They call
+            `fit` with the same arguments, except x if the group is `sharded`.
+            `batch_size` counts the rows of all processes. Process 0 shows the progress
+            bar, and its state is used. Before the first step the processes compare all
+            arguments, the data included.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type or value, x is empty or has
-            values that are not finite, or `resume` is of a run with other arguments;
-            nothing was trained then.
-        FloatingPointError: the loss is no longer finite. `fit` looks once an epoch, as
-            looking makes a GPU wait. It then goes through the epoch again, to say in
-            which step, and which operation (with the engine) or line (by hand) made the
-            first number that is not finite. Model, optimizer and generators are left as
-            they were before that step.
+            values that are not finite, or `resume` is from a run with other arguments.
+            Nothing was trained then.
+        FloatingPointError: the loss is no longer finite. `fit` checks this once an
+            epoch, because a check makes a GPU wait. It then repeats the epoch to find
+            the step, and the operation (with the engine) or line (by hand) that made
+            the first non-finite number. Model, optimizer and generators are restored to
+            the state before that step.
         Stopped, OSError: from `checkpoints`.
 
     """

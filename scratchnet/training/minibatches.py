@@ -22,15 +22,15 @@ class Minibatches:
     """The minibatches of an epoch: all rows of the data, in a new order each time.
 
     Args:
-        data: arrays of the rows; those that this process has.
-        n: how many rows there are; those of the other processes too.
-        batch_size: rows in a minibatch; the last one has those that are left.
-        rng: shuffles.
-        add_noise: adds noise to the arrays of a minibatch; None: there is no noise.
+        data: arrays of the rows that this process has.
+        n: the number of rows in all processes.
+        batch_size: rows in a minibatch; the last one may be smaller.
+        rng: shuffles the rows.
+        add_noise: adds noise to the arrays of a minibatch; None for no noise.
 
     Attributes:
         order: the rows in the order of this epoch, on the host.
-        sizes: the rows of each minibatch.
+        sizes: the number of rows of each minibatch.
 
     """
 
@@ -56,7 +56,7 @@ class Minibatches:
         return len(self.sizes)
 
     def resume(self, order: np.ndarray) -> None:
-        """Have the next epoch be one that was begun in this order."""
+        """Let the next epoch continue one that began in this order."""
         self.order = order
         self._begun = True
 
@@ -68,10 +68,10 @@ class Minibatches:
         self._indices[...] = backend.asarray(self.order)
 
     def draw(self, i: int | Array) -> Batch:
-        """Return minibatch i, with noise; i is an array in a step that is recorded.
+        """Return minibatch i, with noise; in a recorded step, i is an array.
 
-        The arrays are fresh each time: the graph of the last loss may still read the
-        last ones.
+        The arrays are new each time, because the graph of the last loss may still read
+        the old ones.
         """
         if isinstance(i, int):
             start = i * self.batch_size
@@ -82,12 +82,12 @@ class Minibatches:
         return batch if self.add_noise is None else self.add_noise(*batch)
 
     def rows(self, i: int) -> np.ndarray:
-        """Return which rows minibatch i has, on the host."""
+        """Return the row numbers of minibatch i, on the host."""
         return self.order[i * self.batch_size : (i + 1) * self.batch_size]
 
 
 def noise_of(model: Any, source: Source | None) -> Draw | None:
-    """Return what adds noise from a source to a minibatch; None if there is none."""
+    """Return a function that adds noise to a minibatch; None if there is no source."""
     if source is None:
         return None
 
@@ -100,20 +100,20 @@ def noise_of(model: Any, source: Source | None) -> Draw | None:
 
 
 def begin(*sources: Source) -> None:
-    """Have the streams among these go on to the next step."""
+    """Move the streams among these sources to the next step."""
     for source in sources:
         if isinstance(source, Stream):
             source.begin()
 
 
 class Validation:
-    """The mean loss of samples that are held out, every time under the same noise.
+    """The mean loss of held-out samples, always with the same noise.
 
     Args:
         data: arrays of the samples.
-        batch_size: samples at once.
-        noise: its copies draw the noise; None: there is none.
-        group: processes among which the minibatches are dealt out.
+        batch_size: samples in a minibatch.
+        noise: copies of it draw the noise; None for no noise.
+        group: the processes that share the minibatches.
 
     """
 

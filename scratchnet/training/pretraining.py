@@ -1,4 +1,4 @@
-"""Greedy pretraining: a stack of autoencoders, one layer after another."""
+"""Greedy pretraining of a stack of autoencoders, one layer after another."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,19 +32,19 @@ def pretrain(
     resume: State | None = None,
     group: distributed.Group | None = None,
 ) -> list[History]:
-    """Train a stacked autoencoder greedily, one layer after another, from the data up.
+    """Train the layers of a stacked autoencoder greedily, from the first to the last.
 
-    Each layer is an autoencoder for the codes of the layers below, which stay as they
-    are (Bengio et al. 2007). `fit` then trains the whole stack from there.
+    Each layer is an autoencoder for the codes of the layers below, which do not change
+    (Bengio et al. 2007). `fit` can then train the whole stack.
 
     Args:
         stack: a StackedAutoencoder, with the engine or by hand.
         x: the samples (n, d).
         epochs: how many times each layer visits all samples.
         batch_size: samples in a minibatch.
-        rng: shuffles.
-        optimizer: for the engine, makes a layer's optimiser of its parameters, like
-            `optim.Adam`.
+        rng: shuffles the samples.
+        optimizer: for the engine, a function that makes an optimiser from a layer's
+            parameters, like `optim.Adam`.
         progress: show progress bars, if stderr is a terminal.
         checkpoints, resume, group: as for `fit`.
 
@@ -52,7 +52,7 @@ def pretrain(
         A History for each layer.
 
     Raises:
-        As `fit`; what the layers below the failing one have learned is kept.
+        As `fit`; the layers below the failing one stay trained.
 
     """
     check_stack(stack, optimizer)
@@ -65,7 +65,7 @@ def pretrain(
             batch_size=batch_size, epochs=epochs,
         )  # fmt: skip
         resume = state.shared(group, resume, checkpoints, x=(h,))
-    # A mark tells the data from others; a shard is not what the state's writer had.
+    # The mark identifies the data; a shard has none, as each process holds another.
     sharded = group is not None and group.sharded
     kept = checkpoints is not None or resume is not None
     mark = digest(h) if kept and not sharded else ""
@@ -94,22 +94,22 @@ def pretrain(
 
 
 def _resumed(stack: Stack, state: State, mark: str) -> list[History]:
-    """Give a stack the layers of a state; return the history of each one before.
+    """Restore the layers of a stack; return the histories of the finished layers.
 
     Raises:
-        ValueError: the state is of another run, or damaged.
+        ValueError: the state is from another run, or damaged.
 
     """
     facts = state.facts
     if "layer" not in facts:
-        raise ValueError("pretrain: resume: the state is not of a pretraining")
+        raise ValueError("pretrain: resume: the state is not from a pretraining")
     if mark and facts.get("x", mark) not in ("", mark):
-        raise ValueError("pretrain: resume: the state is of another run: x is another")
+        raise ValueError("pretrain: resume: the state is from another run: x differs")
     try:
         histories = [History(**made) for made in facts["layers"]]
         if not len(histories) == facts["layer"] - 1 < len(stack.sizes) - 1:
             layer = facts["layer"]
-            raise ValueError(f"layer {layer}, and {len(histories)} before it")
+            raise ValueError(f"layer {layer}, but {len(histories)} finished layers")
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"pretrain: resume: the state is damaged ({error})") from error
     stack.load_state_dict(part_of("stack", state.arrays))

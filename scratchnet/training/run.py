@@ -1,4 +1,4 @@
-"""What stands around the loop of a training: progress, states, the hunt for a NaN."""
+"""The work around a training loop: progress, checkpoints, the search for a NaN."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -16,18 +16,18 @@ from scratchnet.training.state import NotFinite, RunState
 
 
 class Run(ABC):
-    """What a training needs, but for its loop.
+    """Everything that a training needs except its loop.
 
-    The loop asks `stretch` for the numbers of its steps and takes each one. In between,
-    `stretch` moves the progress bar and offers states to the checkpoints; at the end it
-    calls `look`. If a number is not finite, it goes back and takes the steps again
-    (`take`), to say which one made it.
+    The loop gets the numbers of its steps from `stretch` and takes each step. In
+    between, `stretch` moves the progress bar and passes states to the checkpoints; at
+    the end it calls `look`. If a number is not finite, it goes back and takes the steps
+    again (`take`), to find the step that made it.
 
     Args:
-        model: what is trained.
-        state: what the states of the run are made of.
-        total: steps of the whole run.
-        checkpoints: is offered a state after each step; None: there are none.
+        model: the model to train.
+        state: makes and restores the states of the run.
+        total: the number of steps of the whole run.
+        checkpoints: gets a state after each step; or None.
         progress: whether to show a progress bar, if stderr is a terminal.
 
     """
@@ -46,11 +46,11 @@ class Run(ABC):
         self.checkpoints = checkpoints
         self.progress = progress
 
-    # What each kind of run has of its own
+    # Each kind of run defines these
 
     @abstractmethod
     def take(self, i: int, model: Any) -> Array:
-        """Take step i of a model, never by a replay; return its loss."""
+        """Take step i of a model without a replay; return its loss."""
 
     @abstractmethod
     def look(self) -> None:
@@ -58,23 +58,23 @@ class Run(ABC):
 
     @abstractmethod
     def name(self, i: int) -> str:
-        """Return what errors call step i."""
+        """Return the name of step i, for errors."""
 
     @abstractmethod
     def taken(self) -> int:
-        """Return how many steps of the run were taken before this loop."""
+        """Return the number of steps of the run before this loop."""
 
     def arrays(self) -> dict[str, Array]:
-        """Return what a state holds besides the parts, by name."""
+        """Return the arrays that a state holds besides the parts, by name."""
         return {}
 
-    # What surrounds the steps
+    # Around the steps
 
     def __enter__(self) -> Self:
         # Here, so that importing this module stays fast.
         from tqdm import tqdm
 
-        # None is tqdm's word for "unless stderr is a terminal".
+        # For tqdm, None means "hidden unless stderr is a terminal".
         hidden = None if self.progress and sys.stderr is not None else True
         self.bar = tqdm(
             total=self.total, initial=self.taken(), unit="step", disable=hidden
@@ -85,11 +85,11 @@ class Run(ABC):
         self.bar.close()
 
     def stretch(self, steps: range) -> Iterator[int]:
-        """Yield the numbers of some steps, each to be taken before the next is asked.
+        """Yield the numbers of some steps; the caller takes each before the next.
 
         Raises:
             FloatingPointError: a number is not finite. The message names the step and
-                the operation; the run is as it was before that step.
+                the operation; the run is restored to the state before that step.
             Stopped, OSError: from the checkpoints.
 
         """
@@ -109,24 +109,23 @@ class Run(ABC):
             raise self.diagnosis(error, good, again) from None
 
     def saved(self, step: int) -> Callable[[], State]:
-        """Return what makes the state after so many steps."""
+        """Return a function that makes the state after this number of steps."""
         return partial(self.state.after, step, **self.arrays())
 
-    # The hunt for a NaN
+    # The search for a NaN
 
     def diagnosis(
         self, error: NotFinite, good: State | None, steps: range
     ) -> FloatingPointError:
-        """Find what made numbers that are not finite, and go back to before it.
+        """Find the step that made a non-finite number; restore the state before it.
 
         Args:
-            error: what was noticed.
+            error: the error to explain.
             good: the last snapshot; None if the parts have no state.
-            steps: those since then, to be taken again.
+            steps: the steps since then, to be taken again.
 
         Returns:
-            The error to raise. The run is as it was before the step that it names; or
-            as it is, where there is no snapshot.
+            The error to raise. Without a snapshot nothing is restored.
 
         """
         state, hint = self.state, "a smaller learning rate may help"
@@ -145,30 +144,30 @@ class Run(ABC):
                     state.restore(before)
                     return FloatingPointError(
                         f"{state.owner}: {bad} in {self.name(i)}; {hint}. The model is "
-                        f"as it was before that step. {made}"
+                        f"restored to the state before that step. {made}"
                     )
         state.restore(good)
         return FloatingPointError(
-            f"{state.owner}: {error}; {hint}. It did not happen again; the model is as "
-            f"it was before {self.name(steps.start)}"
+            f"{state.owner}: {error}; {hint}. A replay did not reproduce it; the model "
+            f"is restored to the state before {self.name(steps.start)}"
         )
 
 
 def operation(f: Callable[[Any], object], model: Any) -> str:
-    """Call f(model); return which operation first made a number that is not finite."""
+    """Call f(model); return the operation that first made a non-finite number."""
     if getattr(model, "group", None) is not None:
-        return "One process alone finds out which operation made it."
+        return "To find the operation, train with one process."
     by_hand = hasattr(model, "step") or hasattr(model, "discriminator_step")
     try:
         with detect_anomaly():
             f(watched(model) if by_hand else model)
     except FloatingPointError as error:
         return f"First not finite:\n  {error}"
-    except Exception as error:  # of a model that cannot be watched
+    except Exception as error:  # from a model that cannot be watched
         return f"(No operation was found: {error!r})"
     return "No single operation made it."
 
 
 def recordable(model: Any) -> bool:
-    """Return whether a recording of this model's step can be replayed, and gains."""
+    """Return whether to record and replay this model's step."""
     return getattr(model, "recordable", False) and not backend.on_host()

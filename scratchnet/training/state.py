@@ -1,4 +1,4 @@
-"""The state of a run: what it consists of, and how it is restored."""
+"""The state of a run: its parts, and how they are restored."""
 
 import contextlib
 import re
@@ -26,7 +26,7 @@ from scratchnet.training.facts import described, generators_of
 
 
 def part_of(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays that are called NAME.something, as `something`."""
+    """Return the arrays with names NAME.something, under the names `something`."""
     begin = f"{name}."
     return {k.removeprefix(begin): a for k, a in arrays.items() if k.startswith(begin)}
 
@@ -39,19 +39,19 @@ class Stateful(Protocol):
         """Return copies of its arrays on the host, by name."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set all arrays, or none and raise an error."""
+        """Set all arrays; on an error, set none."""
 
 
 class NotFinite(Exception):
-    """A number in a run is not finite; says where."""
+    """A number in a run is not finite; the message says where."""
 
 
 def not_finite(arrays: Mapping[str, Array]) -> str | None:
-    """Return the first array with a value that is not finite, in words, or None."""
+    """Return a message about the first array with a non-finite value, or None."""
     floats = {name: a for name, a in arrays.items() if a.dtype.kind == "f"}
     if not floats:
         return None
-    # One transfer from a device says that all is well.
+    # If all is finite, one transfer from the device is enough.
     fine = backend.to_numpy(np.stack([np.isfinite(a).all() for a in floats.values()]))
     for (name, a), right in zip(floats.items(), fine, strict=True):
         if not right:
@@ -61,25 +61,24 @@ def not_finite(arrays: Mapping[str, Array]) -> str | None:
 
 
 def _shown(part: Stateful) -> dict[str, Array]:
-    """Return the arrays of a part, or copies on the host if it shows only those."""
+    """Return the arrays of a part, or copies on the host if it gives no others."""
     found: dict[str, Array] = getattr(part, "state_arrays", part.state_dict)()
     return found
 
 
-# Arguments that say how long to train: they may differ in a run that is resumed.
+# The length of a training; it may differ when a run is resumed.
 LENGTHS = ("epochs", "steps")
 
 
 class RunState:
-    """What the state of a run consists of, and how it is restored.
+    """The parts of a run, and how its state is made and restored.
 
     Args:
-        owner: "fit", ... in errors.
-        parts: by name, what has `state_dict` and `load_state_dict`.
-        generators: by name; None where there is none. Those that the parts hold
-            themselves (`Dropout`) are found.
+        owner: the function to name in errors: "fit", ...
+        parts: by name, objects with `state_dict` and `load_state_dict`.
+        generators: by name, or None. Generators inside the parts (`Dropout`) are added.
         history: a dataclass of lists.
-        **arguments: of the run, which a resumed one must have in common with it.
+        **arguments: arguments of the run that must not change when it is resumed.
 
     """
 
@@ -99,16 +98,16 @@ class RunState:
                 own = part.named_generators()
                 self.generators |= {f"{name}.{k}": g for k, g in own}
         self.history = history
-        self.run: dict[str, str] = {}  # the id of a run that is resumed
-        self.made: dict[str, Any] = {}  # what `describe` found
+        self.run: dict[str, str] = {}  # the id of the resumed run
+        self.made: dict[str, Any] = {}  # facts that `describe` found
         self.arguments = {"run": owner, **arguments, "generators": [*self.generators]}
 
     def describe(self, data: Batch) -> None:
-        """Describe the parts and the data, for the states to carry.
+        """Describe the parts and the data; the description is saved in the states.
 
-        A model of the user's own may hold what changes from run to run. A learning rate
-        that is a function may be another in a run that is extended, and code is not the
-        same in each version of Python.
+        Left out are a model of the user, which may hold values that change between
+        runs; the learning rate, which may change when a run is extended; and code,
+        which depends on the version of Python.
         """
         own = {
             name: part
@@ -125,10 +124,10 @@ class RunState:
         self.made |= {label_of("x", i, data): digest(a) for i, a in enumerate(data)}
 
     def after(self, step: int, **arrays: Array) -> State:
-        """Return the state after so many steps, with more arrays of the run.
+        """Return the state after this number of steps, with more arrays of the run.
 
         Raises:
-            NotFinite: no run could resume from it.
+            NotFinite: a number is not finite, so no run could resume from this state.
 
         """
         self.check(**arrays)
@@ -142,7 +141,7 @@ class RunState:
         model = self.parts["model"]
         if isinstance(model, Stateful):
             buffers = dict(model.named_buffers()) if isinstance(model, Module) else {}
-            # A buffer may well be infinite: a mask of scores, say.
+            # A buffer may be infinite, such as a mask of scores.
             arrays |= {k: a for k, a in _shown(model).items() if k not in buffers}
         if found := not_finite(arrays):
             raise NotFinite(found)
@@ -153,7 +152,7 @@ class RunState:
         return all(isinstance(part, Stateful) for part in self.parts.values())
 
     def snapshot(self, step: int) -> State:
-        """Return the state after so many steps, its arrays where they are."""
+        """Return the state after this number of steps; device arrays stay there."""
         found = {
             f"{name}.{k}": a.copy()
             for name, part in self._checked_parts()
@@ -180,10 +179,10 @@ class RunState:
         checkpoints: Save | None,
         **data: Batch,
     ) -> State | None:
-        """Compare this run with that of the other processes; return process 0's state.
+        """Compare this run in all processes; return the state of process 0.
 
         Raises:
-            ValueError: they differ.
+            ValueError: the runs differ.
 
         """
         if group is None:
@@ -196,7 +195,7 @@ class RunState:
         return resume
 
     def everything(self) -> dict[str, Any]:
-        """Return all facts that processes that train together must share."""
+        """Return all facts that processes of a group must share."""
         found = described(**self.parts) | self.arguments
         for name, part in self._checked_parts():
             found |= {f"{name}.{k}": a for k, a in part.state_dict().items()}
@@ -206,7 +205,7 @@ class RunState:
         return found | self.random() | {k: generator_state(g) for k, g in held.items()}
 
     def _rates(self, rate: Callable[[int], float]) -> np.ndarray:
-        """Return a learning rate that is a function, at all steps or at 10,000."""
+        """Return the values of a rate function at all steps, at most 10,000 of them."""
         a = self.arguments
         steps = a["epochs"] * -(-a["rows"] // a["batch_size"])
         found = []
@@ -220,10 +219,10 @@ class RunState:
         return {k: generator_state(g) for k, g in self.generators.items()}
 
     def restore(self, state: State, **arrays: Array) -> dict[str, np.ndarray]:
-        """Go back to a state, or change nothing and say what differs.
+        """Restore a state; if it does not fit, raise ValueError and change nothing.
 
         Returns:
-            The arrays of the run that have the names of `arrays`.
+            The saved arrays with the names of `arrays`.
 
         """
         facts = state.facts
@@ -232,8 +231,8 @@ class RunState:
             there = state.arrays.get(name)
             if there is None or there.shape != a.shape or there.dtype != a.dtype:
                 raise ValueError(
-                    f"{self.owner}: resume: the state is of another run: the array "
-                    f"{name!r} is missing or another"
+                    f"{self.owner}: resume: the state is from another run: the array "
+                    f"{name!r} is missing or differs"
                 )
         parts = self._checked_parts()
         streams = {name for name, part in parts if isinstance(part, Stream)}
@@ -241,8 +240,8 @@ class RunState:
         of_generators = {f"{k}_stream" for k in self.generators}
         if of_generators & saved_parts != streams:
             warnings.warn(
-                f"{self.owner}: noise was drawn on a device there and is drawn on the "
-                "host here, or the other way: it is another from here on",
+                f"{self.owner}: noise was drawn on a device and is now drawn on the "
+                "host, or the reverse: the noise differs from here on",
                 stacklevel=4,  # the line that called `fit`
             )
             parts = [(name, part) for name, part in parts if name not in streams]
@@ -263,8 +262,8 @@ class RunState:
         for name, here in machine().items():
             if here != saved.get(name):
                 warnings.warn(
-                    f"{name} was {saved.get(name)} and now is {here}: the last bits "
-                    "may differ from those of a run that was not interrupted",
+                    f"{name} was {saved.get(name)} and is now {here}: the last bits "
+                    "may differ from those of an uninterrupted run",
                     stacklevel=4,  # the line that called `fit`
                 )
         for name, values in facts["history"].items():
@@ -277,9 +276,9 @@ class RunState:
         """Raise ValueError unless a run can resume from a state with these facts."""
         owner = f"{self.owner}: resume: the state"
         if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
-            raise ValueError(f"{owner} was written by a later scratchnet")
+            raise ValueError(f"{owner} was written by a later version of scratchnet")
         if wrong := self._differences(facts):
-            raise ValueError(f"{owner} is of another run: {'; '.join(wrong)}")
+            raise ValueError(f"{owner} is from another run: {'; '.join(wrong)}")
         step, history = facts.get("step"), facts.get("history")
         if not (
             isinstance(step, int)
@@ -290,18 +289,18 @@ class RunState:
             and isinstance(facts.get("generators"), dict)
         ):
             raise ValueError(
-                f"{owner} is damaged: a fact is missing, or of another type"
+                f"{owner} is damaged: a fact is missing or has a wrong type"
             )
         unit = "steps" if "steps" in self.arguments else "epochs"
         done = step if unit == "steps" else len(history["losses"]) + (step > 0)
         if done > self.arguments[unit]:
             raise ValueError(
-                f"{owner} has begun {done} {unit}; {unit} is {self.arguments[unit]}, "
-                "and a run cannot be made shorter than it is"
+                f"{owner} has begun {done} {unit}, but {unit} is "
+                f"{self.arguments[unit]}; pass {done} or more"
             )
 
     def _differences(self, facts: Mapping[str, Any]) -> list[str]:
-        """Return how the run of a state with these facts differs from this one."""
+        """Return the differences between a saved run and this one, in words."""
         saved = facts.get("arguments")
         saved = saved if isinstance(saved, dict) else {}
         wrong = [
@@ -314,11 +313,11 @@ class RunState:
             return wrong
         for k in sorted(self.made.keys() | there.keys()):
             mine, other = _unplaced(self.made.get(k)), _unplaced(there.get(k))
-            # What layers below make of the data may differ in its last bits.
+            # The codes of lower layers may differ in the last bits.
             if mine != other and not (k.startswith("x") and "layer" in facts):
                 of_data = k.startswith("x")
-                what = "another" if of_data else f"{mine!r} here, {other!r} there"
-                wrong.append(f"{k} is {what}")
+                here = f"{k} is {mine!r} here, {other!r} there"
+                wrong.append(f"{k} differs" if of_data else here)
         return wrong
 
     def _checked_parts(self) -> list[tuple[str, Stateful]]:
@@ -326,15 +325,15 @@ class RunState:
         for name, part in self.parts.items():
             if not isinstance(part, Stateful):
                 raise TypeError(
-                    f"{self.owner}: checkpoints need the {name}'s state_dict and "
-                    f"load_state_dict; {type(part).__name__} has none"
+                    f"{self.owner}: checkpoints need state_dict and load_state_dict of "
+                    f"the {name}; {type(part).__name__} lacks one of them"
                 )
             found.append((name, part))
         return found
 
 
 def _unplaced(fact: object) -> object:
-    """Return a fact without the modules of scratchnet in it: code may move."""
+    """Return a fact without scratchnet's module names, because code may move."""
     if not isinstance(fact, str):
         return fact
     return re.sub(r"\bscratchnet(\.[a-z_0-9]+)+\.", "", fact)

@@ -111,7 +111,7 @@ def test_going_on_with_other_noise_is_said(tmp_path, run, name, first):
         run("hand", name, checkpoints=StopAfter(tmp_path, 5))
     with (
         other(),
-        pytest.warns(UserWarning, match="noise was drawn on a device there"),
+        pytest.warns(UserWarning, match="noise was drawn on a device and is"),
         pytest.warns(UserWarning, match="backend was"),
     ):
         weights, _, _ = run("hand", name, resume=Checkpoints(tmp_path).last())

@@ -148,7 +148,7 @@ def stopped(tmp_path, capsys, monkeypatch):
 def test_a_resume_with_other_options_says_which(stopped, capsys):
     for options, message in [
         ("--hidden 8 8", "--hidden was [16], not [8, 8]"),
-        ("--examples 100", "its images were others"),
+        ("--examples 100", "its images were different"),
         ("--seed 4 --batch-size 50", "--seed was 3, not 4"),
         ("--lr 0.5 --k 2", None),
         ("--engine autograd", "--engine was 'byhand', not 'autograd'"),
@@ -171,7 +171,7 @@ def test_a_resume_with_other_images_is_refused(stopped, capsys, monkeypatch):
     monkeypatch.setattr(images, "SYNTHETIC", {"drawn": (200, 51)})
     status, err = run(capsys, f"train vae --resume {stopped}")
     assert status == 1
-    assert "its images were others" in err
+    assert "its images were different" in err
 
 
 def test_a_resume_elsewhere_warns(stopped, capsys, monkeypatch):
@@ -182,7 +182,7 @@ def test_a_resume_elsewhere_warns(stopped, capsys, monkeypatch):
         status, err = run(capsys, f"train vae --resume {stopped}")
     assert status == 0
     assert (
-        f"scratchnet: NumPy was {np.__version__} and now is 9.9: the last bits" in err
+        f"scratchnet: NumPy was {np.__version__} and is now 9.9: the last bits" in err
     )
 
 
@@ -190,20 +190,20 @@ def test_a_run_that_is_not_finished_is_not_overwritten(stopped, capsys):
     before = sorted(stopped.rglob("*"))
     status, err = run(capsys, f"{RUNS['vae']} {COMMON} --out {stopped}")
     assert status == 1
-    assert f"resume it, --resume {stopped}, or replace it, --overwrite" in err
+    assert f"resume it with --resume {stopped}, or replace it with --overwrite" in err
     assert sorted(stopped.rglob("*")) == before
 
 
 def test_there_must_be_a_run_and_it_must_be_whole(stopped, capsys, tmp_path):
     status, err = run(capsys, f"train vae --resume {tmp_path / 'none'}")
     assert status == 1
-    assert "no run is there" in err
+    assert "there is no run in this folder" in err
     about = stopped / "run.json"
     content = json.loads(about.read_text())
     for text, message in [
         ("{", "run.json: damaged"),
         ("[]", "run.json: damaged"),
-        (json.dumps(content | {"format": 99}), "written by a later scratchnet"),
+        (json.dumps(content | {"format": 99}), "written by a later version"),
         (json.dumps({k: v for k, v in content.items() if k != "data"}), "damaged"),
     ]:
         about.write_text(text)

@@ -457,21 +457,21 @@ def test_fit_gan_refuses_what_would_go_wrong():
         (hand(), {"steps": 0}, ValueError, "steps is 0"),
         (hand(), {"rng": 3}, TypeError, "rng is 3"),
         (hand(), {"noise": 3}, TypeError, "noise: rng is 3"),
-        (hand(), {"optimizers": optimizers}, TypeError, "steps by itself"),
-        (engine(), {}, TypeError, "two optimizers expected"),
+        (hand(), {"optimizers": optimizers}, TypeError, "has its own update"),
+        (engine(), {}, TypeError, "pass two optimizers"),
         (
             engine(),
             {"optimizers": optimizers[0]},
             TypeError,
-            "two optimizers expected",
+            "pass two optimizers",
         ),
-        (hand(), {"batch_size": 13}, ValueError, "batch_size is 13, and x has 12 rows"),
+        (hand(), {"batch_size": 13}, ValueError, "batch_size is 13, but x has 12 rows"),
     ]:
         with pytest.raises(error, match=message):
             fit_gan(gan, x, progress=False, **(options | changed))
     bad = x.copy()
     bad[3] = np.nan
-    with pytest.raises(ValueError, match="not finite, in 1 of 12 rows, row 3 first"):
+    with pytest.raises(ValueError, match="in 1 of 12 rows; the first is row 3"):
         fit_gan(hand(), bad, progress=False, **options)
 
 

@@ -138,11 +138,11 @@ def test_denoising_wrong_data_are_named(made_by):
         model.loss(x, x[:3])
     with pytest.raises(ValueError, match="DenoisingAutoencoder: corrupted has 6 co"):
         model.loss(x, x[:, :6])
-    with pytest.raises(ValueError, match="fit: validation is 1 arrays, x is 2"):
+    with pytest.raises(ValueError, match="fit: validation has 1 arrays, x has 2"):
         fit(model, (x, x), epochs=1, batch_size=2, rng=rng(), noise=rng(1),
             optimizer=None if made_by is byhand else optim.Adam(model.parameters()),
             validation=x)  # fmt: skip
-    with pytest.raises(TypeError, match="fit: DenoisingAutoencoder wants noise; pass"):
+    with pytest.raises(TypeError, match="fit: DenoisingAutoencoder needs noise; pass"):
         fit(
             model, x, epochs=1, batch_size=2, rng=rng(),
             optimizer=optim.Adam(model.parameters()) if made_by is models else None,
@@ -261,7 +261,7 @@ def test_pretraining_needs_an_optimiser_for_the_engine():
     with pytest.raises(TypeError, match=r"like optim\.Adam"):
         pretrain(stack, x, optimizer=optim.Adam(stack.parameters()), **options)
     by_hand = make(byhand, "StackedAutoencoder")
-    with pytest.raises(TypeError, match="pretrain: StackedAutoencoder steps by itself"):
+    with pytest.raises(TypeError, match="pretrain: StackedAutoencoder has its own"):
         pretrain(by_hand, x, optimizer=optim.Adam, **options)
     with pytest.raises(TypeError, match="pretrain: Autoencoder has no layers"):
         pretrain(make(byhand, "Autoencoder"), x, **options)

@@ -106,11 +106,11 @@ def header(shape, dtype="<f8"):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"a.npy": header((10**12,))}, "a.npy is not as long as its header says"),
-        ({"a.npy": header((10**30, 10**30))}, "not as long"),
-        ({"a.npy": header((-3,)) + bytes(8)}, "not as long"),
-        ({"a.npy": header((1,), "|O") + bytes(8)}, "not as long"),
-        ({"a.npy": b"\x93NUMPY\x02\x00" + bytes(50)}, r"of version \(2, 0\)"),
+        ({"a.npy": header((10**12,))}, "a.npy is shorter or longer than its header"),
+        ({"a.npy": header((10**30, 10**30))}, "shorter or longer than"),
+        ({"a.npy": header((-3,)) + bytes(8)}, "shorter or longer than"),
+        ({"a.npy": header((1,), "|O") + bytes(8)}, "shorter or longer than"),
+        ({"a.npy": b"\x93NUMPY\x02\x00" + bytes(50)}, r"has version \(2, 0\)"),
         ({"a.npy": b"\x93NUMPY\x01\x00\xff\xff"}, "EOF|header"),
         ({"../../a.npy": header((1,)) + bytes(8)}, "a.npy leads out of"),
         ({"/a.npy": header((1,)) + bytes(8)}, "/a.npy leads out of"),
@@ -141,7 +141,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, arrays):
     checkpoint.save(path, arrays)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Dup"):
         archive.writestr("step.npy", header(()) + bytes(8))
-    with pytest.raises(ValueError, match="a name is there twice"):
+    with pytest.raises(ValueError, match="two entries have the same name"):
         checkpoint.load(path)
 
 
