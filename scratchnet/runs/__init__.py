@@ -1,12 +1,13 @@
-"""A run on disk: what `python -m scratchnet train` wrote, and how to read it back.
+"""A run on disk: the files that `python -m scratchnet train` writes, and reading them.
 
-`load("runs/vae")` rebuilds the trained model, for a notebook say. From the ground up:
+`load("runs/vae")` rebuilds the trained model, in a notebook, for example. From the
+ground up:
 
     streams, images     the random numbers and the images of a run
     systems, model      the systems with their options; a model made from facts
-    identity, lock      what run.json says; one process at a time
-    files, resume       the files that are the run's own; whether it can be resumed
-    job, trained        what is to be trained; a run that was trained, read back
+    identity, lock      the content of run.json; one process at a time
+    files, resume       the files that belong to a run; whether it can be resumed
+    job, trained        a training to do; a trained run, read back
 """
 
 from scratchnet.runs.files import Folder

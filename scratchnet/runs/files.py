@@ -1,11 +1,11 @@
-"""The files of a run in its folder: which are its own, and what may be removed.
+"""The files of a run in its folder: which belong to it, and which may be removed.
 
-    runs/vae/run.json       what the run is, and the names of its files
+    runs/vae/run.json       describes the run, and lists the names of its files
     runs/vae/checkpoints/   states to resume from; after the end the last one stays
-    runs/vae/weights.npz    the result, with history.json and pictures beside it
+    runs/vae/weights.npz    the result, next to history.json and pictures
 
-Other people's files may lie in the same folder. A file is written over or removed only
-if run.json lists it, or if it is a state that carries the id of the run.
+The folder may hold other files. A file is overwritten or removed only if run.json lists
+it, or if it is a state with the id of the run.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Folder:
     """The folder of a run.
 
     Args:
-        path: it is made when something is written.
+        path: the folder; it is made when the first file is written.
 
     """
 
@@ -47,10 +47,10 @@ class Folder:
         return self.path / STATES
 
     def read(self) -> About | None:
-        """Return what the run in this folder is; None if there is none.
+        """Return the description of the run in this folder; None if there is no run.
 
         Raises:
-            RunError: a file that should say it is damaged.
+            RunError: the file with the description is damaged.
 
         """
         for path in (self.path / RUN, self.states / RUN):  # the second: format 1
@@ -60,7 +60,7 @@ class Folder:
                 continue
             except ValueError as error:
                 raise RunError(str(error)) from error
-        with contextlib.suppress(ValueError, OSError):  # or it is no file of ours
+        with contextlib.suppress(ValueError, OSError):  # none, or not from scratchnet
             facts = load_facts(self.path / WEIGHTS)
             known = {"data": "", **facts, "finished": True}
             return parsed(known, str(self.path / WEIGHTS))
@@ -71,11 +71,11 @@ class Folder:
         return Checkpoints(self.states, run=about.id)
 
     def check_free(self, names: Iterable[str], own: Iterable[str]) -> None:
-        """Raise RunError if a file of these names is there that is not the run's own.
+        """Raise RunError if a file to be written exists and is not the run's own.
 
         Args:
-            names: of the files that are to be written.
-            own: of those that may be written over.
+            names: names of the files to be written.
+            own: names of the files that may be overwritten.
 
         """
         own, places = set(own), {n: self.path / n for n in names}
@@ -85,12 +85,12 @@ class Folder:
             taken.append(STATES)
         if taken:
             raise RunError(
-                f"{self.path}: {', '.join(taken)} would be written over, and was not "
-                "written by this run; move it away, or choose another --out"
+                f"{self.path}: {', '.join(taken)} would be overwritten, but this run "
+                "did not write it; move it away, or choose another --out"
             )
 
     def write(self, about: About) -> None:
-        """Write run.json; in the place of that of format 1, if there is one."""
+        """Write run.json, and remove a file of format 1."""
         self.path.mkdir(parents=True, exist_ok=True)
         content = asdict(replace(about, format=FORMAT))
         write_json(self.path / RUN, content)
@@ -99,10 +99,10 @@ class Folder:
             old.unlink()
 
     def add(self, name: str) -> None:
-        """Add a file to those of the run, if it is not one of them already.
+        """Add a file to those of the run, unless it is one of them already.
 
         Raises:
-            RunError: the file is there and is not the run's own; the run is being
+            RunError: the file exists and is not the run's own, or the run is being
                 trained.
 
         """
@@ -122,15 +122,15 @@ class Folder:
         for path in [*(self.path / n for n in about.files), *old, self.path / RUN]:
             if path.is_file() or path.is_symlink():
                 path.unlink()
-        with contextlib.suppress(OSError):  # it holds other people's files
+        with contextlib.suppress(OSError):  # it holds other files
             self.states.rmdir()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of this folder, until the block ends.
 
-        The system releases the lock when the process dies. If nothing was written, what
-        was made for the lock is removed again.
+        The system releases the lock when the process dies. If nothing was written,
+        folders that were made for the lock are removed.
 
         Raises:
             RunError: another process holds it.
@@ -139,13 +139,13 @@ class Folder:
         """
         missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
         if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path}: a file is there; choose another --out")
+            raise RunError(f"{self.path}: this is a file; choose another --out")
         self.path.mkdir(parents=True, exist_ok=True)
         file = lock.take(self.path)
         try:
             yield
         finally:
-            # While it is held: nobody else can have taken it.
+            # Remove it before it is released, so that no other process holds it.
             with contextlib.suppress(OSError):
                 (self.path / lock.LOCK).unlink()
             file.close()
@@ -155,9 +155,9 @@ class Folder:
 
 
 class RunCheckpoints(Checkpoints):
-    """The states of a run. The first of them that is written begins the run.
+    """The states of a run. Writing the first one begins the run.
 
-    Before that nothing is written, so that a command that fails leaves no trace.
+    Nothing is written before that, so a command that fails early leaves no files.
     """
 
     def __init__(
@@ -176,9 +176,9 @@ class RunCheckpoints(Checkpoints):
         folder.check_free(about.files, own)
 
     def write(self, state: State) -> Path:
-        """Write a state; before the first, what the run is."""
+        """Write a state; before the first one, write run.json."""
         if not self.begun:
-            if self.found and self.found.id != self.about.id:  # the one before
+            if self.found and self.found.id != self.about.id:  # the old run
                 self.of.remove(self.found)
             self.of.write(self.about)
             self.begun = True

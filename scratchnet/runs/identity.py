@@ -1,4 +1,4 @@
-"""What a run is: the content of its run.json, and whether a file may say that."""
+"""The description of a run: the content of its run.json, and its checks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,24 +9,24 @@ from scratchnet.training.checkpoint import FORMAT
 
 
 class RunError(ValueError):
-    """A folder cannot be used for this run; says why, and what to do."""
+    """A folder cannot be used for this run; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What a run is: the content of its run.json.
+    """The description of a run: the content of its run.json.
 
     Attributes:
-        system: which one is trained.
-        options: of `train`, by name.
+        system: the name of the system.
+        options: the options of `train`, by name.
         data: the digest of its images (see `digest`).
         shape: rows and columns of an image; None in runs of format 1.
-        id: what its states carry; "" in runs of format 1.
-        files: names of the files in its folder that are its own.
+        id: the id in all its states; "" in runs of format 1.
+        files: names of the files in its folder that belong to it.
         finished: whether the result is written.
-        threads: of the BLAS; None if they are not known.
-        extended: for each time that it was extended: [from, to], in epochs or steps.
-        format: which version of this file it was read from.
+        threads: the number of threads of the BLAS; None if unknown.
+        extended: (from, to) in epochs or steps, for each extension.
+        format: the version of the file that it was read from.
 
     """
 
@@ -42,13 +42,13 @@ class About:
     format: int = FORMAT
 
     def command(self) -> dict[str, Any]:
-        """Return the part of it that every state carries."""
+        """Return the part that is saved in every state."""
         found = asdict(self)
         return {k: found[k] for k in ("format", "system", "options", "data", "shape")}
 
 
 def parsed(found: Mapping[str, Any], where: str) -> About:
-    """Return what a run.json, or the facts of a state, say of the run.
+    """Return the description in a run.json or in the facts of a state.
 
     Raises:
         RunError: it is damaged, or was written by a later version.
@@ -84,8 +84,8 @@ def parsed(found: Mapping[str, Any], where: str) -> About:
             raise RunError(f"{where}: damaged ({name} is {shown})")
     if given["format"] > FORMAT:
         raise RunError(
-            f"{where}: format {given['format']}, written by a later scratchnet than "
-            f"{__version__}; install that one"
+            f"{where}: format {given['format']}, written by a later version than this "
+            f"scratchnet {__version__}; install the later one"
         )
     for name in ("shape", "files", "extended"):
         if given.get(name) is not None:
@@ -95,15 +95,15 @@ def parsed(found: Mapping[str, Any], where: str) -> About:
 
 
 def is_text(x: object) -> TypeGuard[str]:
-    """Return whether x is a string of a length that a file may name."""
+    """Return whether x is a string that is short enough for a path."""
     return isinstance(x, str) and len(x) <= 4096
 
 
 def is_size(x: object) -> TypeGuard[int]:
-    """Return whether x is a positive int that fits into 63 bits."""
+    """Return whether x is a positive int below 2**63."""
     return isinstance(x, int) and not isinstance(x, bool) and 0 < x < 2**63
 
 
 def is_name(x: object) -> TypeGuard[str]:
-    """Return whether x is the name of a file, and not a path to elsewhere."""
+    """Return whether x is the plain name of a file, without a path."""
     return is_text(x) and x not in ("", ".", "..") and not set(x) & set("/\\:\0")

@@ -1,4 +1,4 @@
-"""The images that a run is trained on and judged by: drawn, or read from files."""
+"""The images that train and judge a run: drawn, or read from files."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,43 +12,43 @@ from scratchnet.data.digits import draw_digits
 from scratchnet.data.idx import download_mnist, load_mnist
 from scratchnet.runs.streams import Streams
 
-# The data sets that are drawn: how many images to train on, how many held out.
+# The drawn data sets: the numbers of training images and of held-out images.
 SYNTHETIC = {"drawn": (20_000, 2_000), "deer": (16_000, 1_000)}
 
 
 class Images(NamedTuple):
-    """Images to train on, or to judge by."""
+    """Images for training or for judging."""
 
     x: np.ndarray  # (n, d) float32 in [0, 1]
     shape: tuple[int, int]  # rows and columns of each
     label: np.ndarray | None  # (n,) the class; or whether there is a deer
-    depth: np.ndarray | None = None  # (n, d), of scenes
+    depth: np.ndarray | None = None  # (n, d), only for scenes
 
     @property
     def ink(self) -> bool:
-        """Whether 1 is ink on paper, and not light."""
+        """Whether 1 means ink on paper; otherwise 1 means light."""
         return self.depth is None
 
     @property
     def arrays(self) -> list[np.ndarray | None]:
-        """What `digest` is taken of."""
+        """The arrays that `digest` covers."""
         return [self.x, self.label, self.depth]
 
     @property
     def digest(self) -> str:
-        """What tells these images from any others."""
+        """A digest that identifies these images."""
         return digest(self.arrays)
 
     def batch(self, model: Any) -> tuple[np.ndarray, ...]:
-        """Return what the model is trained on: x, and the depth that fog needs."""
+        """Return the arrays that train the model: x, and the depth if there is fog."""
         if not hasattr(model, "corruption") or not model.corruption.foggy:
             return (self.x,)
         if self.depth is None:
-            raise ValueError("fog: these images have no depth; --data deer has")
+            raise ValueError("fog: these images have no depth; pass --data deer")
         return self.x, self.depth
 
     def mixed(self, n: int) -> np.ndarray:
-        """Choose n rows of all labels: the first of each, then the second, ..."""
+        """Choose n rows with mixed labels: the first of each, then the second, ..."""
         if self.label is None:
             return np.arange(min(n, len(self.x)))
         turn = np.empty(len(self.label), int)
@@ -58,7 +58,7 @@ class Images(NamedTuple):
         return np.lexsort((self.label, turn))[:n]
 
     def pictures(self, x: np.ndarray) -> np.ndarray:
-        """Return rows x (n, d) as pictures of the shape of these (n, rows, columns)."""
+        """Return rows x (n, d) as pictures (n, rows, columns) of this shape."""
         return x.reshape(-1, *self.shape)
 
 
@@ -68,13 +68,13 @@ def load_images(
     """Draw n digits ("drawn") or scenes ("deer"), or read MNIST from a folder.
 
     Args:
-        where: "mnist" downloads it; else it is the folder.
-        n: how many; by default what `SYNTHETIC` says, or all of MNIST's.
-        rng: draws them.
-        held_out: of MNIST, take the images for testing.
+        where: "drawn", "deer", a folder with MNIST's files, or "mnist" to download.
+        n: the number of images; by default as in `SYNTHETIC`, or all of MNIST.
+        rng: draws the images.
+        held_out: whether to take the held-out images; of MNIST, the test images.
 
     Raises:
-        ValueError, OSError: the files are not there, or are not what they should be.
+        ValueError, OSError: the files are missing or damaged.
 
     """
     if where in SYNTHETIC:
@@ -93,11 +93,11 @@ def load_images(
 
 
 def load_both(where: str, n: int | None, streams: Streams) -> tuple[Images, Images]:
-    """Return the images to train on, and those that are held out.
+    """Return the training images and the held-out images.
 
     Raises:
-        ValueError, OSError: as for `load_images`; those held out have other rows or
-            columns.
+        ValueError, OSError: as for `load_images`; or the held-out images have another
+            shape.
 
     """
     images = load_images(where, n, streams.train, held_out=False)
@@ -107,14 +107,14 @@ def load_both(where: str, n: int | None, streams: Streams) -> tuple[Images, Imag
 
 
 def check_shape(what: str, images: Images, shape: tuple[int, int]) -> None:
-    """Raise ValueError unless the images have these rows and columns."""
+    """Raise ValueError unless the images have this shape."""
     if images.shape != shape:
         (m, n), (rows, columns) = images.shape, shape
         raise ValueError(f"{what} are {m} x {n}; {rows} x {columns} expected")
 
 
 def digest(arrays: Iterable[np.ndarray | None]) -> str:
-    """Return what tells these arrays, of which some may be None, from any others."""
+    """Return a digest of arrays; None is skipped."""
     found = hashlib.sha256()
     for a in arrays:
         if a is not None:

@@ -1,4 +1,4 @@
-"""What is to be trained, and on what."""
+"""A job: a system to train, its options and its data."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,20 +11,20 @@ from scratchnet.training.distributed import Group
 
 
 class Job(NamedTuple):
-    """What is to be trained, and on what."""
+    """A system to train, its options and its data."""
 
     system: str  # a name in `SYSTEMS`
-    options: Mapping[str, Any]  # the run's
+    options: Mapping[str, Any]  # of the run
     facts: dict[str, Any]  # the arguments of its model
     train: Images
     held_out: Images
     streams: Streams
     checkpoints: Save
-    resume: State | None  # what to go on from
+    resume: State | None  # the state to resume from
     group: Group | None = None  # the processes that train it
 
     def build(self, **update: Any) -> Any:
-        """Make the model; by hand, with these options of its update."""
+        """Make the model; a model by hand gets these options of its update."""
         engine = self.options["engine"]
         memory = {"batch_size": self.options["batch_size"], **update}
         return build(self.system, self.facts, engine, self.streams.init, **memory)

@@ -30,11 +30,11 @@ def take(folder: Path) -> BinaryIO:
             holder = file.read(200).decode("utf-8", "replace").strip()
             file.close()
             raise RunError(
-                f"{folder}: {holder or 'another process'} trains there; wait for its "
-                "end, or choose another --out"
+                f"{folder}: {holder or 'another process'} is training here; wait until "
+                "it ends, or choose another --out"
             )
         with contextlib.suppress(FileNotFoundError):
-            # Another process may have ended, and removed the file, in between.
+            # In between, another process may have ended and removed the file.
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 break
         file.close()
@@ -47,25 +47,25 @@ def take(folder: Path) -> BinaryIO:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open the file of a lock, and make it if need be."""
+    """Open the file of a lock, and make it if it is missing."""
     flags = os.O_RDWR | os.O_CREAT
     for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):
         flags |= getattr(os, name, 0)
     descriptor = os.open(path, flags, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise RunError(f"{path}: not a file; remove it")
+        raise RunError(f"{path}: this is not a plain file; remove it")
     return open(descriptor, "r+b")
 
 
 def _lock(file: BinaryIO) -> bool:
     """Lock a file for this process alone; return whether that succeeded.
 
-    Where the system has no locks (some network drives) there is a warning.
+    On a system without locks (some network drives) it warns and returns True.
     """
     try:
         if sys.platform == "win32":
-            file.seek(2**30)  # behind the text, which others may then read
+            file.seek(2**30)  # far behind the text, so that others can read it
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,8 +73,8 @@ def _lock(file: BinaryIO) -> bool:
         return False
     except OSError as error:
         warnings.warn(
-            f"{file.name}: no lock ({error.strerror}); make sure that no other process "
-            "trains there",
+            f"{file.name}: cannot be locked ({error.strerror}); make sure that no "
+            "other process trains in this folder",
             stacklevel=2,
         )
     return True

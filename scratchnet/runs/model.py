@@ -13,12 +13,12 @@ Corrupting = Gaussian | Masking | SaltAndPepper | Fog
 
 
 class Corruption(NamedTuple):
-    """What happens to clean images on their way into a denoiser."""
+    """Corrupts clean images and prepares them for a denoiser."""
 
     corrupt: Corrupting  # of data/corruption.py
 
     def __call__(self, *batch: Any) -> np.ndarray:
-        """Return what the denoiser sees of a batch (x, rng), or (x, depth, rng)."""
+        """Return the input of the denoiser for a batch (x, rng) or (x, depth, rng)."""
         return self.preprocess(self.corrupt(*batch))
 
     def check(self, *batch: Any) -> None:
@@ -26,10 +26,10 @@ class Corruption(NamedTuple):
         self.corrupt.check(*batch)
 
     def preprocess(self, x: np.ndarray) -> np.ndarray:
-        """Return the rows x as the denoiser sees them.
+        """Return the rows x as the input of the denoiser.
 
-        In fog, with the mean of each at 0 and the standard deviation at 1, as an eye
-        adapts: how thick the fog is then matters less than what is in it.
+        In fog, each row gets mean 0 and standard deviation 1, as an eye adapts: the
+        density of the fog then matters less.
         """
         if not self.foggy:
             return x
@@ -39,11 +39,11 @@ class Corruption(NamedTuple):
 
     @property
     def foggy(self) -> bool:
-        """Whether it needs the depth of what is shown."""
+        """Whether it needs the depth of each pixel."""
         return isinstance(self.corrupt, Fog)
 
 
-# How each is made of its level, and the level that it has by default.
+# For each corruption: a function that makes it from its level, and the default level.
 CORRUPTIONS: dict[str, tuple[Callable[[float], Corrupting], float]] = {
     "gaussian": (Gaussian, 0.5),
     "masking": (Masking, 0.5),
@@ -63,13 +63,13 @@ def build(
 
     Args:
         system: a name in `SYSTEMS`.
-        facts: its arguments, see `facts_of`.
+        facts: the arguments of the model, see `facts_of`.
         engine: "byhand" or "autograd".
         rng: draws the weights.
-        **memory: what only the model by hand is made for: batch_size, lr, ...
+        **memory: arguments of the model by hand only: batch_size, lr, ...
 
     Raises:
-        LookupError, TypeError, ValueError: the facts are not those of such a model.
+        LookupError, TypeError, ValueError: the facts do not fit the model.
 
     """
     name = SYSTEMS[system].model
@@ -83,10 +83,7 @@ def build(
 
 
 def facts_of(system: str, options: Mapping[str, Any], columns: int) -> dict[str, Any]:
-    """Return the arguments of the model for images of so many pixels.
-
-    JSON can hold them.
-    """
+    """Return the arguments of the model, for JSON; an image has `columns` pixels."""
     facts = {name: options[name] for name in SYSTEMS[system].passed}
     hidden = options["hidden"]
     if system == "gan":
@@ -103,20 +100,24 @@ def facts_of(system: str, options: Mapping[str, Any], columns: int) -> dict[str,
 
 
 def check_images(system: str, options: Mapping[str, Any], x: np.ndarray) -> None:
-    """Raise ValueError unless the images x (n, d) are enough for these options.
+    """Raise ValueError unless there are enough images x (n, d) for these options.
 
-    A PCA, with which autoencoders are compared, has no longer code than there are
-    images or pixels. A GAN is judged by images as it sees them, some at once.
+    PCA, the reference for autoencoders, needs at least as many images and pixels as
+    numbers in the code. A GAN is judged by packs of images.
     """
     n, columns = x.shape
     code, batch_size = options.get("code"), options["batch_size"]
     if SYSTEMS[system].against_pca and code > min(n, columns):
         raise ValueError(
-            f"--code {code}: {n} images of {columns} pixels; a shorter code expected"
+            f"--code {code}: there are {n} images of {columns} pixels; pass "
+            f"{min(n, columns)} or less"
         )
     if batch_size > n:
-        raise ValueError(f"--batch-size {batch_size}: {n} images; no more than that")
+        raise ValueError(
+            f"--batch-size {batch_size}: there are {n} images; pass {n} or less"
+        )
     if system == "gan" and n < (least := max(2, options["packing"])):
         raise ValueError(
-            f"--packing {options['packing']}: {n} images; at least {least} expected"
+            f"--packing {options['packing']}: there are {n} images; at least {least} "
+            "are needed"
         )

@@ -1,4 +1,4 @@
-"""Which run is in a folder, and whether it can be resumed or replaced, or why not."""
+"""Checks which run is in a folder, and whether it can be resumed or replaced."""
 
 import shlex
 from dataclasses import replace
@@ -10,33 +10,33 @@ from scratchnet.runs.identity import About, RunError, parsed
 from scratchnet.runs.systems import CODES, PLANE, SYSTEMS
 from scratchnet.training.checkpoint import State
 
-# Options that a run may change when it is resumed, or that its images stand for.
+# Options that may change when a run is resumed. Images are compared by their digest.
 MAY_CHANGE = frozenset({"epochs", "steps", "data", "examples"})
 
 
 def found_there(
     folder: Folder, system: str, *, resume: str | None, overwrite: bool
 ) -> About | None:
-    """Return the run that is in the folder; None if there is none.
+    """Return the run in the folder; None if there is none.
 
     Args:
-        folder: of the run that is to be trained.
-        system: which one is to be trained.
+        folder: the folder of the run to train.
+        system: the system to train.
         resume: the folder as the user named it, if the run is to be resumed.
-        overwrite: whether it may be replaced.
+        overwrite: whether the run may be replaced.
 
     Raises:
-        RunError: one is there, and neither --resume nor --overwrite says what to do
-            with it; --resume, and there is none, or it is another one.
+        RunError: there is a run, but neither --resume nor --overwrite; or with
+            --resume, there is no run, or one of another system.
 
     """
     found = folder.read()
     if found is None:
         if resume:
-            raise RunError(f"--resume {resume}: no run is there")
+            raise RunError(f"--resume {resume}: there is no run in this folder")
         return None
     if found.system not in SYSTEMS:
-        raise RunError(f"{folder.path}: a run of {found.system!r}, which is unknown")
+        raise RunError(f"{folder.path}: its run has an unknown system {found.system!r}")
     if not found.files:  # format 1
         names = (WEIGHTS, HISTORY, *SYSTEMS[found.system].pictures, PLANE, CODES)
         found = replace(found, files=tuple(dict.fromkeys(names)))
@@ -48,30 +48,30 @@ def found_there(
     if overwrite or not (found.finished or has_states):
         return found
     path, length = folder.path, SYSTEMS[found.system].length
-    what = "a finished run" if found.finished else "a run that was not finished"
-    more = f" --{length} N, more than it had" if found.finished else ""
+    what = "a finished run" if found.finished else "an unfinished run"
+    more = f" --{length} N (more than before)" if found.finished else ""
     raise RunError(
-        f"{path}: {what} is there; resume it, --resume {shlex.quote(str(path))}"
-        f"{more}, or replace it, --overwrite"
+        f"{path}: {what} is in this folder; resume it with --resume "
+        f"{shlex.quote(str(path))}{more}, or replace it with --overwrite"
     )
 
 
 def resumed(found: About, now: About, resume: str) -> About:
-    """Return what the resumed run is.
+    """Return the description of the resumed run.
 
     Args:
-        found: what it was.
-        now: what it would be, if it were begun with the options that it has now.
+        found: the saved description.
+        now: the description of a new run with the options of today.
         resume: its folder as the user named it.
 
     Raises:
-        RunError: it is another one, or nothing is left to do.
+        RunError: the two runs differ, or nothing is left to do.
 
     """
     if found.finished and found.format == 1:
         raise RunError(
-            f"--resume {resume}: a finished run of format 1, which kept no state "
-            "to resume from; train again, into another --out"
+            f"--resume {resume}: a finished run of format 1 has no state to resume "
+            "from; train again, into another --out"
         )
     if wrong := differences(now, found):
         raise RunError(f"--resume {resume}: {'; '.join(wrong)}")
@@ -79,8 +79,8 @@ def resumed(found: About, now: About, resume: str) -> About:
     before, after = found.options[length], now.options[length]
     if found.finished and after <= before:
         raise RunError(
-            f"--resume {resume}: it is finished, with {before} {length}; to "
-            f"extend it pass --{length} N, more than that"
+            f"--resume {resume}: the run is finished, with {before} {length}; to "
+            f"extend it, pass --{length} N with N > {before}"
         )
     extended = (*found.extended, *([(before, after)] if after != before else []))
     files = tuple(dict.fromkeys((*found.files, *now.files)))
@@ -90,7 +90,7 @@ def resumed(found: About, now: About, resume: str) -> About:
 
 
 def differences(run: About, other: About) -> list[str]:
-    """Say in what a run differs from `other`, which a file says that it is."""
+    """Return the differences between a run and the saved one, `other`, in words."""
     if run.system != other.system:
         return [f"it trains {other.system}, not {run.system}"]
     wrong = [
@@ -102,7 +102,7 @@ def differences(run: About, other: About) -> list[str]:
         (m, n), (rows, columns) = run.shape, other.shape
         wrong.append(f"its images were {rows} x {columns}, not {m} x {n}")
     elif run.data != other.data:
-        wrong.append("its images were others")
+        wrong.append("its images were different")
     return wrong
 
 
@@ -110,7 +110,7 @@ def last_state(checkpoints: RunCheckpoints) -> State | None:
     """Return the newest state of a run; None if it has none yet.
 
     Raises:
-        RunError: the newest state in its folder is of another run.
+        RunError: the newest state in its folder is from another run.
         ValueError: no state can be read.
 
     """
@@ -121,7 +121,7 @@ def last_state(checkpoints: RunCheckpoints) -> State | None:
     about = parsed(state.facts.get("command") or {}, str(path))
     if wrong := differences(checkpoints.about, about):
         raise RunError(
-            f"{path}: a state of another run: {'; '.join(wrong)}; move it away"
+            f"{path}: this state is from another run: {'; '.join(wrong)}; move it away"
         )
     for name, a in state.arrays.items():
         if a.dtype.kind == "f" and not np.isfinite(a).all():

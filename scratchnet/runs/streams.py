@@ -19,5 +19,5 @@ class Streams(NamedTuple):
 
     @classmethod
     def of(cls, seed: int) -> "Streams":
-        """Spawn them."""
+        """Spawn the streams from a seed."""
         return cls(*backend.streams(seed, len(cls._fields)))

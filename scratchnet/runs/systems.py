@@ -8,16 +8,16 @@ PLANE, CODES = "plane.png", "codes.png"
 
 
 class System(NamedTuple):
-    """A system of the lecture, as a run and the command line know it."""
+    """A system of the lecture, for runs and the command line."""
 
     name: str  # in pictures
     about: str
     model: str  # the class, in byhand and in models
-    length: str  # the option that says how long it is trained
-    pictures: tuple[str, ...]  # that may be drawn; see `drawn`
-    defaults: dict[str, Any]  # of its options
-    cannot: dict[str, str]  # commands, and why
-    against_pca: bool = False  # whether it is compared with a PCA of as many numbers
+    length: str  # the option for the length of training: "epochs" or "steps"
+    pictures: tuple[str, ...]  # all pictures that a run may have; see `drawn`
+    defaults: dict[str, Any]  # the defaults of its options
+    cannot: dict[str, str]  # commands that it does not support, and why
+    against_pca: bool = False  # whether it is compared with PCA
 
     @property
     def passed(self) -> list[str]:
@@ -28,8 +28,8 @@ class System(NamedTuple):
         """Return the names of the pictures of a run.
 
         Args:
-            options: the run's.
-            ink: whether the images are ink on paper, as digits are.
+            options: the options of the run.
+            ink: whether the images are ink on paper, like digits.
 
         """
         code = options.get("code", 0)
@@ -41,7 +41,7 @@ class System(NamedTuple):
         return [name for name in self.pictures if name not in left_out]
 
 
-ARGUMENTS = {  # of models, by their own names
+ARGUMENTS = {  # options that are arguments of a model, under the same name
     "activation", "output", "loss", "decoder", "beta", "k",
     "objective", "r1", "r2", "packing",
 }  # fmt: skip
@@ -51,15 +51,15 @@ AUTOENCODER = {"activation": "relu", "output": "sigmoid", "loss": "squared", **C
 VAE = {"code": 10, "hidden": [256, 256], "activation": "relu", "decoder": "bernoulli",
        "lr": 2e-3, **COMMON}  # fmt: skip
 NO_PRIOR = {
-    "sample": "an autoencoder says nothing of how its codes are distributed, so there "
-    "is nothing to draw one from; train vae, iwae or gan"
+    "sample": "an autoencoder has no distribution of codes to draw from; train vae, "
+    "iwae or gan"
 }
-NO_ENCODER = "a GAN has no encoder, and so no code of a given image; train vae"
+NO_ENCODER = "a GAN has no encoder, so it gives no code for an image; train vae"
 
 SYSTEMS = {
     "autoencoder": System(
         name="autoencoder",
-        about="squeeze images through a short code, beside PCA",
+        about="compress images to a short code; compared with PCA",
         model="Autoencoder",
         length="epochs",
         pictures=("reconstructions.png", "loss.png", CODES),
@@ -69,7 +69,7 @@ SYSTEMS = {
     ),
     "stacked": System(
         name="stacked autoencoder",
-        about="squeeze them through several layers, first trained one by one",
+        about="an autoencoder with several layers, pretrained one by one",
         model="StackedAutoencoder",
         length="epochs",
         pictures=("reconstructions.png", "loss.png", CODES),
@@ -86,7 +86,7 @@ SYSTEMS = {
     ),
     "denoising": System(
         name="denoising autoencoder",
-        about="take the noise off images, or the fog off a water deer",
+        about="remove noise from images, or fog from a water deer",
         model="DenoisingAutoencoder",
         length="epochs",
         pictures=("reconstructions.png", "loss.png"),
@@ -103,7 +103,7 @@ SYSTEMS = {
     ),
     "vae": System(
         name="VAE",
-        about="learn a distribution of codes, and draw new images from it",
+        about="learn a distribution of codes, and draw new images",
         model="VAE",
         length="epochs",
         pictures=("reconstructions.png", "samples.png", "loss.png", PLANE, CODES),
@@ -112,7 +112,7 @@ SYSTEMS = {
     ),
     "iwae": System(
         name="IWAE",
-        about="the VAE with a tighter bound, of several draws",
+        about="a VAE with a tighter bound, from several draws",
         model="IWAE",
         length="epochs",
         pictures=("reconstructions.png", "samples.png", "loss.png", PLANE, CODES),
@@ -121,7 +121,7 @@ SYSTEMS = {
     ),
     "gan": System(
         name="GAN",
-        about="play a generator of images against a discriminator",
+        about="train a generator of images against a discriminator",
         model="GAN",
         length="steps",
         pictures=("samples.png", "game.png"),

@@ -1,4 +1,4 @@
-"""A trained run, read back: its model, and what it was trained on."""
+"""A trained run, read back: its model and its data."""
 
 import math
 import os
@@ -19,68 +19,70 @@ from scratchnet.runs.systems import SYSTEMS
 from scratchnet.training import checkpoint
 from scratchnet.training.checkpoint import FORMAT
 
-MAX_DRAWS = 10_000  # of z in the bound of an IWAE
-# Rows and columns of an image in runs of format 1, which do not say.
+MAX_DRAWS = 10_000  # the most draws of z in the bound of an IWAE
+# Rows and columns of an image in runs of format 1, where they are not saved.
 FORMAT_1_SHAPES = {"drawn": (28, 28), "deer": (48, 48), "mnist": (28, 28)}
 
 
 class Run(NamedTuple):
-    """What `train` wrote, read back."""
+    """A run that `train` wrote, read back."""
 
     folder: Path
     system: str
     model: Any
-    data: str  # what it was trained on
+    data: str  # the option --data of its training
     seed: int
     columns: int  # pixels of an image
     shape: tuple[int, int] | None  # its rows and columns; None in format 1
-    held_out: str | None  # the digest of the images that were; None in format 1
+    held_out: str | None  # the digest of the held-out images; None in format 1
 
     def images(self, data: str | None, seed: int | None) -> tuple[Images, Streams]:
-        """Return the images that were held out, or others.
+        """Return the held-out images of the run, or other images.
 
         Args:
-            data: where others are, as `load_images` takes it.
-            seed: of what draws them; by default the run's.
+            data: where to find other images, as for `load_images`.
+            seed: the random seed for drawing them; by default the run's.
 
         Raises:
-            ValueError: they have another shape; the run's own data are not what they
-                were.
+            ValueError: the images have another shape, or the data of the run have
+                changed.
 
         """
         where = data or self.data
         known = where in FORMAT_1_SHAPES or Path(where).is_absolute()
         if not data and not known:
             raise RunError(
-                f"{self.folder}: a run of format 1, which does not say where {where!r} "
-                "was; pass --data FOLDER"
+                f"{self.folder}: this run has format 1, without the full path of "
+                f"{where!r}; pass --data FOLDER"
             )
         streams = Streams.of(self.seed if seed is None else seed)
         images = load_images(where, None, streams.held_out, held_out=True)
         if self.shape or math.prod(images.shape) != self.columns:
             expected = self.shape or (1, self.columns)
             check_shape(f"--data {where}: its images", images, expected)
-        # What is drawn may differ in its last bits from machine to machine.
+        # Drawn images may differ in the last bits between machines.
         own = not data and where not in SYNTHETIC
         if own and self.held_out and images.digest != self.held_out:
             raise ValueError(
-                f"{where}: has other images than when {self.folder} was trained; pass "
-                "--data FOLDER to take them nevertheless, or others"
+                f"{where}: the images have changed since {self.folder} was trained; "
+                "pass --data FOLDER to use them, or others"
             )
         return images, streams
 
     def file(self, out: str | None, name: str) -> Path:
-        """Return the file of a result: `out`, else the run's own of that name.
+        """Return the file for a result: `out`, or `name` in the run's folder.
 
         Raises:
-            RunError: the file is one that training wrote; or it is in the run's folder,
-                and is not the run's own.
+            RunError: training wrote that file; or it is in the run's folder, and does
+                not belong to the run.
 
         """
         path = Path(out) if out else self.folder / name
         kept = [self.folder / n for n in (WEIGHTS, HISTORY, RUN)]
         if any(path.exists() and one.exists() and path.samefile(one) for one in kept):
-            raise RunError(f"{path}: is part of the run; choose another --out")
+            raise RunError(
+                f"{path}: this file is part of the run; choose another --out"
+            )
         if not out:
             Folder(self.folder).add(name)
         return path
@@ -97,9 +99,9 @@ def load(run: str | os.PathLike[str], engine: str = "byhand") -> Any:
         engine: "byhand" gives a model of `byhand`, "autograd" one of `models`.
 
     Raises:
-        FileNotFoundError: there is no run there.
-        ValueError: it is damaged, or comes from a later version; or there is no such
-            engine.
+        FileNotFoundError: there is no run in the folder.
+        ValueError: it is damaged or comes from a later version, or the engine is
+            unknown.
 
     """
     return load_run(run, engine).model
@@ -112,13 +114,13 @@ def load_run(
 
     Args:
         run: its folder, or the weights in it.
-        engine: of the model, "byhand" or "autograd".
-        command: what is to be done with it.
+        engine: "byhand" or "autograd".
+        command: the command that uses the run.
 
     Raises:
-        FileNotFoundError: there is no run there.
-        ValueError: the file is damaged, comes from a later version, or its system
-            cannot do what the command needs.
+        FileNotFoundError: there is no run in the folder.
+        ValueError: the file is damaged or comes from a later version, or its system
+            does not support the command.
 
     """
     if engine not in ("byhand", "autograd"):
@@ -132,12 +134,12 @@ def load_run(
         raise ValueError(f"{path}: these weights were not written by `train`")
     if facts["format"] > FORMAT:
         raise ValueError(
-            f"{path}: written by a later scratchnet than this, {__version__}; "
-            "install that one"
+            f"{path}: written by a later version than this scratchnet {__version__}; "
+            "install the later one"
         )
     name = facts.get("system")
     if name not in list(SYSTEMS):
-        raise ValueError(f"{path}: of {name!r}, not one of {', '.join(SYSTEMS)}")
+        raise ValueError(f"{path}: unknown system {name!r}; use {', '.join(SYSTEMS)}")
     if command in SYSTEMS[name].cannot:
         raise ValueError(f"{path}: {SYSTEMS[name].cannot[command]}")
     for key, a in weights.items():
@@ -153,16 +155,16 @@ def load_run(
 def _rebuilt(
     folder: Path, weights: dict[str, np.ndarray], facts: dict[str, Any], engine: str
 ) -> Run:
-    """Make the model of a run, and give it these weights.
+    """Make the model of a run with these weights.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError, OverflowError: weights and
-            facts do not fit together.
+        LookupError, TypeError, ValueError, AttributeError, OverflowError: the weights
+            do not fit the facts.
 
     """
     system = facts["system"]
     check_size(system, facts["model"], sum(a.size for a in weights.values()))
-    rng = np.random.default_rng(0)  # of weights that are replaced at once
+    rng = np.random.default_rng(0)  # for weights that are replaced immediately
     model = build(system, facts["model"], engine, rng)
     model.load_state_dict(weights)
     options = facts["options"]
@@ -183,10 +185,10 @@ def _rebuilt(
 
 
 def check_size(system: str, facts: Mapping[str, Any], n: int) -> None:
-    """Raise ValueError unless a model of these facts has no more than n weights.
+    """Raise ValueError if a model with these facts would have more than n weights.
 
-    Before it is built: a damaged file may claim any size. Nothing else in the facts
-    makes a model large but the draws of an IWAE.
+    This is checked before the model is built, because a damaged file may claim any
+    size. Only the sizes and an IWAE's number of draws can make a model large.
     """
     nets = ("generator", "discriminator") if system == "gan" else ("sizes",)
     for net in nets:
@@ -194,9 +196,9 @@ def check_size(system: str, facts: Mapping[str, Any], n: int) -> None:
         if not all(is_size(size) for size in sizes):
             raise ValueError(f"{net} is {str(sizes)[:60]}")
         if sum(a * b for a, b in pairwise(sizes)) > n:
-            raise ValueError(f"{net} is {str(sizes)[:60]}, and there are {n} weights")
+            raise ValueError(f"{net} is {str(sizes)[:60]}, but there are {n} weights")
     if not is_size(facts.get("k", 1)) or facts.get("k", 1) > MAX_DRAWS:
-        raise ValueError(f"k is {str(facts['k'])[:60]}; {MAX_DRAWS} at most")
+        raise ValueError(f"k is {str(facts['k'])[:60]}; at most {MAX_DRAWS}")
 
 
 def check_run(run: Run) -> None:
@@ -206,7 +208,7 @@ def check_run(run: Run) -> None:
             raise ValueError(f"shape is {str(run.shape)[:60]}")
         if math.prod(run.shape) != run.columns:
             raise ValueError(
-                f"shape is {run.shape}, and images have {run.columns} pixels"
+                f"shape is {run.shape}, but images have {run.columns} pixels"
             )
     if not is_text(run.data) or not is_seed(run.seed):
         raise ValueError(f"data is {run.data!r}, seed {run.seed!r}"[:100])
@@ -215,5 +217,5 @@ def check_run(run: Run) -> None:
 
 
 def is_seed(x: object) -> bool:
-    """Return whether x is a seed, as `--seed` takes it."""
+    """Return whether x is a valid value of `--seed`."""
     return isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**64

@@ -273,7 +273,7 @@ def test_the_deer_comes_out_of_the_fog(tmp_path, capsys):
     [
         ("autoencoder --data nowhere", "nowhere"),
         ("autoencoder --lr -1", "lr"),
-        ("autoencoder --batch-size 301", "--batch-size 301: 300 images; no more"),
+        ("autoencoder --batch-size 301", "--batch-size 301: there are 300 images"),
         ("autoencoder --code 301", "301"),
         ("stacked --code 800", "800"),
         ("autoencoder --loss cross_entropy --output linear", "sigmoid"),
@@ -431,7 +431,7 @@ def refused(capsys, command):
 @pytest.mark.parametrize("name", ["autoencoder", "stacked", "denoising"])
 def test_no_samples_of_what_has_no_distribution(runs, capsys, name):
     err = refused(capsys, f"sample {runs / name}")
-    assert "distributed" in err
+    assert "no distribution of codes" in err
     assert "vae" in err
 
 

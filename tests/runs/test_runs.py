@@ -88,7 +88,7 @@ def test_a_file_that_would_be_written_over_is_refused(run, here, name):
     before = files("p")
     status, _, err = run(f"{VAE} --out p")
     assert status == 1
-    assert f"p: {name} would be written over" in err
+    assert f"p: {name} would be overwritten" in err
     assert files("p") == before
     # A code of one number has no plane to be drawn in.
     if name == "codes.png":
@@ -170,7 +170,10 @@ def test_an_interrupted_run_is_protected_and_one_without_a_state_is_not(run, sto
     stopped(f"{VAE} --out p")
     before = files("p")
     status, _, err = run(f"{VAE} --out p --lr 1e-4")
-    assert (status, "not finished is there; resume it, --resume p" in err) == (
+    assert (
+        status,
+        "unfinished run is in this folder; resume it with --resume p" in err,
+    ) == (
         1,
         True,
     )
@@ -193,8 +196,8 @@ def test_an_interrupted_run_is_protected_and_one_without_a_state_is_not(run, sto
         ("--hidden 4", "--hidden was [4], not [3]"),
         ("--batch-size 4", "--batch-size was 4, not 5"),
         ("--engine autograd", "--engine was 'autograd', not 'byhand'"),
-        ("--examples 11", "its images were others"),
-        ("--data other", "its images were others"),
+        ("--examples 11", "its images were different"),
+        ("--data other", "its images were different"),
         ("--data wide", "its images were 2 x 8, not 4 x 4"),
     ],
 )
@@ -243,7 +246,7 @@ def test_a_finished_run_is_extended(run, stopped):
     shutil.copytree("a", "b")
     for wrong in ("", "--epochs 2", "--epochs 1"):
         status, _, err = run(f"train vae --resume a {wrong}")
-        assert (status, "it is finished, with 2 epochs; to extend it" in err) == (
+        assert (status, "the run is finished, with 2 epochs; to extend it" in err) == (
             1,
             True,
         )
@@ -475,7 +478,7 @@ def test_draws_of_an_iwae_are_bounded_too(run):
     weights, facts = checkpoint.load("p/weights.npz")
     facts["model"]["k"] = 10**9
     checkpoint.save("p/weights.npz", weights, **facts)
-    assert "damaged (k is 1000000000; 10000 at most)" in run("sample p")[2]
+    assert "damaged (k is 1000000000; at most 10000)" in run("sample p")[2]
 
 
 # --- Images and data ----------------------------------------------------------------
@@ -535,10 +538,10 @@ def test_the_data_of_a_run_are_known_from_any_folder(run, here, monkeypatch):
     shutil.copytree("data", here / "data")
     for command in ("encode ../p", "reconstruct ../p"):
         status, _, err = run(command)
-        assert (status, "has other images than when" in err) == (1, True)
+        assert (status, "the images have changed since" in err) == (1, True)
     assert run("encode ../p --data ../data")[0] == 0
     assert (
-        run("train vae --resume ../p --epochs 3")[2].count("its images were others")
+        run("train vae --resume ../p --epochs 3")[2].count("its images were different")
         == 1
     )
 
@@ -617,8 +620,8 @@ def test_a_finished_run_of_format_1_says_what_it_lacks(run, here):
     copied(here, "1", "finished")
     for command, said in [
         ("sample finished", "this run has format 1, without the shape of its images"),
-        ("encode finished", "does not say where 'data' was; pass --data FOLDER"),
-        ("train vae --resume finished --epochs 9", "format 1, which kept no state"),
+        ("encode finished", "without the full path of 'data'; pass --data"),
+        ("train vae --resume finished --epochs 9", "run of format 1 has no state"),
     ]:
         status, _, err = run(command)
         assert (status, said in err) == (1, True), err
