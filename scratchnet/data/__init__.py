@@ -1,8 +1,8 @@
-"""The data, and what spoils them.
+"""The data sets, and the corruptions for denoising.
 
-Digits drawn with known factors, scenes with a water deer, mixtures whose density is a
-formula, MNIST from its files; noise and fog, and the classic filters against them. Each
-is loaded when it is first named.
+Digits drawn with known factors, scenes with a water deer, mixtures with a known
+density, MNIST from its files; noise and fog, and the classic filters to remove them.
+Each module is loaded when it is first used.
 """
 
 from typing import TYPE_CHECKING, Any

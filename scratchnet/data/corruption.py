@@ -1,16 +1,16 @@
-"""Ways to spoil samples for a denoising autoencoder to repair, fog among them.
+"""Noise and fog that corrupt samples, for a denoising autoencoder to remove.
 
-Each is an object that is called with the samples and a source of random numbers. It
-returns new samples of the same shape and dtype, spoiled afresh at every call, and
-leaves the given ones as they are.
+Each corruption is an object. Call it with samples and a random generator: it returns
+new samples of the same shape and dtype, with new noise at every call, and does not
+change the given ones.
 
     corrupted = Masking(0.25)(x, rng)
     fogged = Fog()(x, depth, rng)
 
-`check`, with the same arguments but the random numbers, raises an error if they will
-not do; training asks it before the first step.
+`check` takes the same arguments without the generator, and raises an error if they are
+invalid; training calls it before the first step.
 
-Samples are arrays (n, ...) of float32 or float64, as a rule rows (n, d).
+Samples are arrays (n, ...) of float32 or float64, usually rows (n, d).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Array = NDArray[Any]
 class Gaussian:
     """Add normal noise to every entry: x + σ ε (Vincent et al. 2010).
 
-    The result is not clipped to [0, 1], as is usual in the literature: clipped noise
-    would make what is black brighter on average, and what is white darker.
+    The result is not clipped to [0, 1]. The literature usually does not clip either:
+    clipping would make black brighter on average, and white darker.
 
     Args:
         sigma: the standard deviation σ, at least 0.
@@ -66,8 +66,8 @@ class Gaussian:
 class Masking:
     """Set entries to 0 (Vincent et al. 2008).
 
-    The paper does this to the same number of entries in every sample. Here chance
-    decides for each entry alone, so that the number differs a little.
+    The paper changes the same number of entries in every sample. Here each entry is
+    drawn independently, so the number differs a little.
 
     Args:
         p: the probability that an entry is set to 0.
@@ -92,7 +92,7 @@ class Masking:
 
 @dataclass(frozen=True)
 class SaltAndPepper:
-    """Set entries to 0 or 1, either with equal chance (Vincent et al. 2010).
+    """Set entries to 0 or 1 with equal probability (Vincent et al. 2010).
 
     Args:
         p: the probability that an entry is set.
@@ -120,18 +120,19 @@ class SaltAndPepper:
 def koschmieder(
     clear: Array, depth: Array, beta: Array | float, airlight: Array | float
 ) -> Array:
-    """Return what is seen of a clear picture J through fog (Koschmieder 1924).
+    """Return the view of a clear picture J through fog (Koschmieder 1924).
 
         I = J t + A (1 - t),  t = exp(-β depth)
 
-    A share t of the light of what is there comes through, and the fog in between adds
-    its own. At 3.9 / β metres t is 2 %, and by custom that is where sight ends.
+    A fraction t of the light comes through, and the fog adds its own light. At 3.9 / β
+    metres t is 2 %; by convention this is the limit of sight.
 
     Args:
         clear: J.
-        depth: metres to what is seen, of the shape of J.
-        beta: the density β of the fog, per metre; a number, or what broadcasts to J.
-        airlight: the brightness A of the fog itself; likewise.
+        depth: the distance in metres for each pixel, of the shape of J.
+        beta: the density β of the fog, per metre: a number, or an array that broadcasts
+            to J.
+        airlight: the brightness A of the fog, like beta.
 
     """
     given = {"clear": clear, "depth": depth, "beta": beta, "airlight": airlight}
@@ -152,15 +153,15 @@ def koschmieder(
 
 @dataclass(frozen=True)
 class Fog:
-    """Lay fog over pictures, and add the noise of the camera: see `koschmieder`.
+    """Add fog and the noise of the camera to pictures; see `koschmieder`.
 
-    Each sample has its own fog, β and A uniform on their ranges. Without noise fog
-    could be undone exactly, however dense; with noise, what is far is truly lost. The
-    defaults hide a deer of `draw_scenes` nearly, but not wholly.
+    Each sample gets its own β and A, uniform on their ranges. Without noise, even dense
+    fog could be removed exactly; with noise, distant objects are lost. The defaults
+    hide a deer of `draw_scenes` almost completely.
 
     Args:
-        density: the least and the greatest β, per metre.
-        airlight: the least and the greatest A.
+        density: the lowest and highest β, per metre.
+        airlight: the lowest and highest A.
         noise: the standard deviation of the camera's noise.
 
     """
@@ -175,9 +176,9 @@ class Fog:
         checks.number("Fog", "noise", self.noise, "[0, inf)")
 
     def check(self, x: Array, depth: Array) -> None:
-        """Raise TypeError or ValueError unless x are samples, and depth their metres.
+        """Raise TypeError or ValueError unless x are samples and depth their distances.
 
-        Depth has the shape of x, and is nowhere negative or NaN.
+        Depth has the shape of x, and no value is negative or NaN.
         """
         _, depth = self._samples(x, depth)
         host = checks.array("Fog", "depth", depth)
@@ -200,11 +201,11 @@ class Fog:
         return x, depth
 
     def __call__(self, x: Array, depth: Array, rng: np.random.Generator) -> Array:
-        """Return the pictures x (n, ...) in fog; depth, of their shape, in metres.
+        """Return the pictures x (n, ...) in fog; depth has their shape, in metres.
 
         Raises:
-            TypeError, ValueError: as for `check`, on a host; a device is not asked for
-                values in a step.
+            TypeError, ValueError: as for `check`, but on a GPU only shapes and dtypes
+                are checked.
 
         """
         x, depth = self._samples(x, depth)
@@ -219,7 +220,7 @@ class Fog:
 
 
 def _noise(sigma: float, x: Array, rng: np.random.Generator) -> Array:
-    # Drawn on the host, and brought to where x is.
+    # Drawn on the host, then moved to the device of x.
     noise = np.asarray(rng.standard_normal(x.shape, x.dtype), like=x)
     scaled: Array = noise * x.dtype.type(sigma)
     return scaled

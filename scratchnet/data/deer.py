@@ -1,19 +1,19 @@
-"""Draws a water deer in a meadow, or none, with the distance of everything in sight.
+"""Draws meadows with or without a water deer, with the distance of each pixel.
 
 The lecture's example of a denoising autoencoder is the water deer in the fog (고라니
-안개). Fog hides what is far, so a scene is a grey picture and a depth map.
+안개). Fog hides distant things, so a scene is a grey picture and a depth map.
 
-The camera stands EYE metres above flat ground and looks at the horizon. Perspective
-draws a metre, at a distance of so many metres, as FOCAL / distance sides of the
-picture, and the ground there EYE times that below the horizon. What stands on the
-ground is a figure: a list of capsules in metres, painted one over the other. A capsule
-is what a ball sweeps that moves along a line and grows or shrinks on its way: a trunk,
-a neck, a leg; if it stays where it is, a disc. Light falls from above.
+The camera is EYE metres above flat ground and looks at the horizon. In perspective, a
+metre at some distance is FOCAL / distance sides of the picture, and the ground there is
+EYE times that below the horizon. An object on the ground is a figure: a list of
+capsules in metres, each painted over the ones before. A capsule is the area of a ball
+that moves along a line while its radius changes linearly: a trunk, a neck, a leg; if
+the ball does not move, a disc. Light falls from above.
 
 The water deer (*Hydropotes inermis*) has no antlers, but large round ears and tusks,
 slender legs, a short tail, and a back that is highest at the rump. Its joints are
 points in space, so that it can turn. A scene without a deer has a bush, a stone or a
-fallen log in its place, as large and as dark: shape alone tells a deer.
+fallen log instead, of the same size and tone: only its shape identifies a deer.
 """
 
 from __future__ import annotations
@@ -44,43 +44,43 @@ Capsule = tuple[Value, ...]
 
 EYE = 0.8  # metres, height of the camera
 FOCAL = 8.0  # sides, length of a metre at a distance of one metre
-NEAREST = 9.2  # metres, no ground is seen nearer than that
+NEAREST = 9.2  # metres, the nearest visible ground
 HILLS, SKY = 150.0, 300.0  # metres
 TREES = (70.0, 45.0, 30.0, 23.0, 18.0)  # metres: a tree between each two
 RANGE = {  # a factor is uniform on this
     "distance": (10.0, 16.0),  # metres
     "place": (-0.12, 0.12),  # sides
     "turn": (-0.4, 0.8),  # radians
-    "look": (0.6, 1.0),  # of the way to us, in one scene of two; else 0
+    "look": (0.6, 1.0),  # fraction of the turn to us, in half of the scenes; else 0
     "neck up": (0.8, 1.3),  # radians, in two scenes of three
     "neck down": (-1.1, -0.7),  # radians, in the others: the deer grazes
     "stride": (-1.0, 1.0),
 }
 LIGHT = 0.06  # how much brighter the top of a capsule is than its middle
-NUMBERS = 207  # random numbers that one scene takes
-SCENES_AT_ONCE = 64  # painted together: few, for the processor's cache
+NUMBERS = 207  # random numbers for one scene
+SCENES_AT_ONCE = 64  # painted together: few, because of the processor's cache
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes, and what can be seen in them.
+    """n scenes with their depth and factors.
 
     images:   (n, pixels, pixels) float32 in [0, 1], 1 is bright
     depth:    (n, pixels, pixels) float32, metres to what the pixel shows
     horizon:  (n,) float32, sides below the upper edge of the picture
-    deer:     (n,) bool, whether there is one
-    mask:     (n, pixels, pixels) bool, the pixels of the deer, or of grass before it
+    deer:     (n,) bool, whether there is a deer
+    mask:     (n, pixels, pixels) bool, the pixels of the deer, and of grass before it
 
-    and of the deer (if there is none, of the one that would have been there):
+    and for the deer (for a scene without a deer, the factors drawn for it):
 
-    distance: (n,) float32, metres; this and the place hold for what is there instead
+    distance: (n,) float32, metres; without a deer, of the object instead, as is place
     place:    (n,) float32, sides to the right of the middle of the picture
     facing:   (n,) float32, 1 to the right, -1 to the left
     turn:     (n,) float32, radians from the side view towards us
-    look:     (n,) float32, radians that the head turns on, towards us: π/2 - turn at
-              most
-    neck:     (n,) float32, radians above the level; negative if the deer grazes
-    stride:   (n,) float32, from -1 to 1; at 0 the legs of a pair are side by side
+    look:     (n,) float32, radians by which the head turns further towards us, at most
+              π/2 - turn
+    neck:     (n,) float32, radians above the horizontal; negative if the deer grazes
+    stride:   (n,) float32, from -1 to 1; at 0 the two legs of a pair are side by side
     """
 
     images: Floats
@@ -120,19 +120,21 @@ def draw_scenes(
 ) -> Scenes:
     """Draw n scenes of pixels x pixels, about half of them with a deer.
 
-    `deer` may be fixed: True or False for all scenes, or (n,) with one for each. The
-    same random numbers are used up whether or not it is, so the same seed with a deer
-    and without draws the same meadow. More scenes, or more pixels, from one seed begin
-    with the same scenes.
+    `deer` may be fixed: True or False for all scenes, or an array (n,) with one for
+    each. It does not change the random numbers used, so the same seed draws the same
+    meadow with and without a deer. With a larger n, or more pixels, the first scenes of
+    a seed stay the same.
 
-    Raises TypeError for an argument of a wrong type, and ValueError for a negative n,
-    fewer than 16 pixels, and a `deer` of a wrong shape.
+    Raises:
+        TypeError: an argument has a wrong type.
+        ValueError: n is negative, there are fewer than 16 pixels, or `deer` has a wrong
+            shape.
+
     """
     checks.count("draw_scenes", "n", n, 0)
     checks.count("draw_scenes", "pixels", pixels, 16)
     checks.rng("draw_scenes", rng)
-    # One row of random numbers for each scene: what scene i looks like does not depend
-    # on n.
+    # One row of random numbers for each scene, so that scene i does not depend on n.
     columns = iter(rng.random((n, NUMBERS), np.float32).T)
 
     def draw(low: float, high: float) -> Floats:
@@ -194,7 +196,7 @@ def _rows(images: Floats) -> Floats:
 
 
 def _land(draw: Draw) -> Floats:
-    """What the land of each scene looks like, (n, 17): see `_paint_land`."""
+    """Return the numbers that describe the land of each scene, (n, 17)."""
     brightness = [draw(0.84, 0.94), draw(0.62, 0.74)]
     ridge = [draw(0.04, 0.1), draw(0, 1), draw(0, 1)]
     waves = [
@@ -236,7 +238,7 @@ def _wave(cycles: Array) -> Array:
 
 
 def _figure(n: int, *capsules: Capsule) -> Floats:
-    """The capsules, each of seven numbers or (n,) of them, as (n, capsules, 7)."""
+    """Return capsules as an array (n, capsules, 7); a number may be an array (n,)."""
     columns = [np.broadcast_to(value, n) for capsule in capsules for value in capsule]
     return np.stack(columns, axis=1).astype(np.float32).reshape(n, len(capsules), 7)
 
@@ -246,11 +248,11 @@ def _disc(x: Value, y: Value, r: Value, tone: Value) -> Capsule:
 
 
 def _tree(draw: Draw, near: float, far: float) -> tuple[Floats, Floats, Floats]:
-    """A tree, its place in sides, and its distance."""
+    """Return a tree, its place in sides, and its distance."""
     away, place, tone = draw(near, far), draw(-0.55, 0.55), draw(0.3, 0.5)
     height, trunk = draw(2.5, 7), draw(0.07, 0.13)
     lean = height * draw(-0.1, 0.1)
-    if near < 30:  # too tall to see the crown, and where it does not hide the deer
+    if near < 30:  # only the trunk is visible; it is placed so as not to hide the deer
         top = (2 * lean, 2 * height, 0.7 * trunk, tone)
         place = np.copysign(0.27 + abs(place) / 2, place)
         return _figure(len(away), (0, trunk, trunk, *top)), place, away
@@ -266,7 +268,7 @@ def _tree(draw: Draw, near: float, far: float) -> tuple[Floats, Floats, Floats]:
 def _grass(
     draw: Draw, soil: Floats, near: Value, far: Value
 ) -> tuple[Floats, Floats, Floats]:
-    """A tuft of three blades, its place in sides, and its distance."""
+    """Return a tuft of three blades, its place in sides, and its distance."""
     away: Floats = (near + (far - near) * draw(0, 1)).astype(np.float32)
     place = draw(-0.5, 0.5)
     tone = soil + np.where(draw(0, 1) < 0.5, -0.13, 0.12)
@@ -332,7 +334,7 @@ def _log(draw: Draw, coat: Floats) -> Floats:
 
 
 def _deer(scenes: Scenes, coat: Floats) -> Floats:
-    """The deer. A point of it is (forward, up, to its side that is nearer to us)."""
+    """Return the deer. Its points are (forward, up, towards its side nearer to us)."""
     turn, look, neck, stride = scenes.turn, scenes.look, scenes.neck, scenes.stride
     cos, sin = np.cos(turn), np.sin(turn)
     capsules: list[Capsule] = []
@@ -340,7 +342,7 @@ def _deer(scenes: Scenes, coat: Floats) -> Floats:
     def seen(point: Point) -> tuple[Array, Array]:
         forward, up, side = point
         nearer = sin * forward + cos * side
-        # Its middle is in the middle, and what is nearer to us is lower in the picture.
+        # The deer is centred, and points nearer to us are lower in the picture.
         right = scenes.facing * (cos * (forward - 0.07) - sin * side)
         return right, up - EYE / scenes.distance * nearer
 
@@ -386,7 +388,7 @@ def _deer(scenes: Scenes, coat: Floats) -> Floats:
         inside = head(-0.02, 0.06, 0.062 * side), head(-0.04, 0.11, 0.088 * side)
         add(inside[0], 0.012, inside[1], 0.022, coat + 0.24)
 
-    # What is far from us first.
+    # The far side first.
     legs(-0.06, coat - 0.1, coat - 0.16)
     ear(-1, coat - 0.06)
     add((-0.34, 0.50, 0), 0.03, (-0.37, 0.46, 0), 0.025, coat - 0.08)  # tail
@@ -412,13 +414,13 @@ def _deer(scenes: Scenes, coat: Floats) -> Floats:
 
 
 def _centers(pixels: int) -> tuple[Floats, Floats]:
-    """Where the pixels are: sides to the right of the middle, sides from the top."""
+    """Return the pixel centres: sides right of the middle, and sides from the top."""
     down = ((np.arange(pixels) + 0.5) / pixels).astype(np.float32)
     return down - np.float32(0.5), down
 
 
 def _cover(inside: Array) -> Array:
-    """How much of a pixel is covered, if its centre is that many pixels inside."""
+    """Return the covered part of a pixel whose centre is that many pixels inside."""
     return np.clip(inside + np.float32(0.5), 0, 1)
 
 
@@ -435,13 +437,13 @@ def _paint(
     distance: Floats,
     horizon: Floats,
 ) -> Bools:
-    """Paint a figure into each picture; return the pixels that are more than half its.
+    """Paint a figure into each picture; return the pixels it covers by more than half.
 
-    With a and b the ends of a capsule, the point of its axis next to a pixel p is
+    If a and b are the ends of a capsule, the point of its axis nearest to a pixel p is
 
-        a + t (b - a),  t = (p - a)·(b - a) / |b - a|², kept in [0, 1]
+        a + t (b - a),  t = (p - a)·(b - a) / |b - a|², clipped to [0, 1]
 
-    and p is inside by r0 + t (r1 - r0), the radius there, less the distance to it.
+    and the depth of p inside is the radius there, r0 + t (r1 - r0), minus the distance.
     """
     mask = np.zeros(images.shape, np.bool_)
     if not len(images):
@@ -487,14 +489,14 @@ def _paint(
 
 
 def _window(centers: Floats, a: Floats, b: Floats, reach: Floats) -> slice:
-    """The pixels that a capsule may touch in any of the pictures, in one direction."""
+    """Return the pixels along one axis that a capsule may touch in any picture."""
     low, high = np.min(np.minimum(a, b) - reach), np.max(np.maximum(a, b) + reach)
     first, end = np.searchsorted(centers, [low, high])
     return slice(first, end)
 
 
 def _given(deer: ArrayLike | None, drawn: Bools) -> Bools:
-    """Whether there is a deer (n,): as the caller says, checked, or else as drawn."""
+    """Return whether there is a deer (n,): the given values, checked, or as drawn."""
     if deer is None:
         return drawn
     array = checks.array("draw_scenes", "deer", deer)

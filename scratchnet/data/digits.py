@@ -1,19 +1,19 @@
-"""Draws digits that look handwritten, and says which factors drew each of them.
+"""Draws digits that look handwritten, with known factors for each.
 
 A style of a digit is a few strokes; a stroke is a few points (the table `STYLES`). For
 every picture
 
-1. each point moves a little by itself: the wobble of the hand;
-2. a smooth curve, a cubic spline, is laid through the points of each stroke. A spline
-   is linear in its points, so the places where the pen touches the paper are a matrix,
-   the same for all pictures of a style, times the points;
+1. each point moves a little, independently: the wobble of the hand;
+2. a smooth curve, a cubic spline, passes through the points of each stroke. A spline
+   is linear in its points, so the touches of the pen are a matrix times the points; the
+   matrix is the same for all pictures of a style;
 3. the figure is scaled, slanted, rotated and shifted;
 4. a round pen inks the path (`_ink`).
 
-Six factors say what was drawn: label, rotation, thickness, size, slant and shift. They
-are drawn independently and uniformly (`RANGE`) and are returned beside the pictures, so
-that one can ask what a network's code knows of them. Style and wobble are the rest.
-Lengths are in sides: 1 is the side of the picture, whatever its number of pixels.
+Each picture has six factors: label, rotation, thickness, size, slant and shift. They
+are independent and uniform (`RANGE`), and are returned with the pictures, so that one
+can measure what a network's code contains of them. Style and wobble are the rest.
+Lengths are in sides: 1 is the side of the picture, for any number of pixels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RANGE = {  # a factor that the caller does not fix is uniform on this
     "slant": (-0.1, 0.25),  # sides to the right for each side of height
     "shift": (-0.03, 0.03),  # of the figure's middle to the right and down, in sides
 }
-LIMIT = {  # a caller may fix a factor within these; far outside RANGE ink is cut off
+LIMIT = {  # a caller may fix a factor within these; far outside RANGE digits are cut
     "label": (0, 9),
     "rotation": (-2 * math.pi, 2 * math.pi),
     "thickness": (0.03, 0.2),
@@ -54,12 +54,12 @@ LIMIT = {  # a caller may fix a factor within these; far outside RANGE ink is cu
     "shift": (-1.0, 1.0),
 }
 WOBBLE = 0.7  # how far a point moves at most, right or down, in the units of STYLES
-TOUCHES = 96  # how often the pen touches the paper while it draws one digit
+TOUCHES = 96  # touches of the pen on the paper for one digit
 PIXELS_AT_ONCE = 2**18  # pictures are drawn in chunks, so that memory stays bounded
 
-# One style a row, in the order of the digits: the digit, then its strokes. A point is
-# (right, down), and the figure is 10 high. Equal points are one point: strokes that
-# meet there stay joined when it moves, and a stroke that ends where it began is closed.
+# One style per row, in the order of the digits: the digit, then its strokes. A point is
+# (right, down), and the figure is 10 high. Equal points are one point: strokes joined
+# there move together. A stroke with equal first and last points is closed.
 STYLES: tuple[tuple[int, tuple[tuple[tuple[float, float], ...], ...]], ...] = (
     (0, (((3.2, 0), (0.3, 2.6), (0.4, 7.2), (3.2, 10), (6.2, 7.2), (6.2, 2.6),
           (3.2, 0)),)),
@@ -105,7 +105,7 @@ STYLES: tuple[tuple[int, tuple[tuple[tuple[float, float], ...], ...]], ...] = (
 
 @dataclass(frozen=True)
 class Digits:
-    """n pictures and the factors that drew them; lengths are in sides of the picture.
+    """n pictures and their factors; lengths are in sides of the picture.
 
     images:    (n, pixels, pixels) float32 in [0, 1], ink 1 on paper 0, as in MNIST
     label:     (n,) int64, 0 to 9
@@ -113,8 +113,8 @@ class Digits:
     thickness: (n,) float32, width of the line
     size:      (n,) float32, height of the pen's path before slant and rotation
     slant:     (n,) float32, right per height: positive leans to the right, like /
-    shift:     (n, 2) float32, where the middle of the figure's bounding box lies, right
-               of and below the middle of the picture
+    shift:     (n, 2) float32, from the middle of the picture to the middle of the
+               figure's bounding box: to the right, and down
     """
 
     images: Floats
@@ -156,20 +156,23 @@ def draw_digits(
     """Draw n digits of pixels x pixels; the factors are those of `Digits`.
 
     A factor may be fixed: one value for all digits, or an array with one for each;
-    shift is (2,) or (n, 2). The same random numbers are used up whether or not it is,
-    so the same seed with one factor changed draws the same handwriting, changed in that
-    factor alone. More digits, or more pixels, from one seed begin with the same digits.
+    shift is (2,) or (n, 2). A fixed factor uses as many random numbers as a free one:
+    the same seed draws the same handwriting, and only that factor changes. With a
+    larger n, or more pixels, the first digits of a seed stay the same.
 
-    Raises TypeError for an argument of a wrong type, and ValueError for a negative n,
-    fewer than 8 pixels, a factor of a wrong shape, and a value outside `LIMIT`.
+    Raises:
+        TypeError: an argument has a wrong type.
+        ValueError: n is negative, there are fewer than 8 pixels, or a factor has a
+            wrong shape or a value outside `LIMIT`.
+
     """
     checks.count("draw_digits", "n", n, 0)
     checks.count("draw_digits", "pixels", pixels, 8)
     checks.rng("draw_digits", rng)
     points, pen, length, digit_of = _styles()
 
-    # One row of random numbers for each picture: what picture i looks like depends
-    # neither on n nor on which factors are fixed.
+    # One row of random numbers for each picture, so that picture i depends neither on n
+    # nor on the fixed factors.
     u = rng.random((n, 8 + points[0].size))  # (n, 8 + 2 * points)
     digits = Digits(
         images=np.empty((n, pixels, pixels), np.float32),
@@ -210,19 +213,19 @@ def _ink(
 
     right, down: (m, TOUCHES); step, the distance between touches, and thickness: (m,).
 
-    A pixel is black if its distance d to the path is less than thickness / 2. To look
-    for the nearest touch of every pixel would be slow. Instead each touch leaves a
-    Gaussian of width sigma, and they add up. Beside a long straight line the sum is
+    A pixel is black if its distance d to the path is less than thickness / 2. Finding
+    the nearest touch for every pixel would be slow. Instead, each touch adds a Gaussian
+    of width sigma. Near a long straight line the sum is
 
         field = exp(-d**2 / (2 * sigma**2)) * sqrt(2 * pi) * sigma / step
 
-    which gives d. (Near a crossing it is larger: ink gathers there, as on paper.) A
-    Gaussian of (right, down) is one of right times one of down, so the sums of a
-    picture are a product of two matrices, (pixels, TOUCHES) @ (TOUCHES, pixels).
+    which gives d. (Near a crossing it is larger, like ink on paper.) A Gaussian of
+    (right, down) is a product of two Gaussians, so the sums of a picture are a matrix
+    product, (pixels, TOUCHES) @ (TOUCHES, pixels).
     """
     center = ((np.arange(pixels) + 0.5) / pixels - 0.5).astype(np.float32)
-    # Narrow against the line, or its ends would be cut short; but not narrower than a
-    # step, or the touches would show one by one.
+    # Narrower than the line, so that its ends are not cut; but not narrower than one
+    # step, so that single touches do not show.
     sigma = np.maximum(thickness / 6, step)[:, None, None]
     across = _gaussian((right[:, :, None] - center) / sigma)  # (m, TOUCHES, pixels)
     along = _gaussian((down[:, :, None] - center) / sigma)
@@ -230,15 +233,15 @@ def _ink(
     field = (along.transpose(0, 2, 1) @ across) / unit
     with np.errstate(divide="ignore"):  # far from the path: log(0), d = inf, no ink
         d = sigma * np.sqrt(np.maximum(-2 * np.log(field), 0))
-    # The edge is a ramp one pixel wide: a pixel that the edge cuts in half is grey.
+    # The edge is a ramp one pixel wide: a pixel that is half covered is grey.
     ink: Array = np.clip(0.5 + pixels * (thickness[:, None, None] / 2 - d), 0, 1)
     return ink
 
 
 def _gaussian(z: Array) -> Array:
     exponent = -0.5 * z**2
-    # Zero in the tail: the product of two tails would be a subnormal number, and a
-    # processor is slow with those.
+    # Zero in the tail: the product of two tails would be a subnormal number, which is
+    # slow to compute with.
     return np.where(exponent > -40, np.exp(exponent), 0)
 
 
@@ -249,11 +252,11 @@ def _middle(coordinate: Array) -> Array:
 
 @functools.cache
 def _styles() -> tuple[Floats, Floats, Floats, Ints]:
-    """`STYLES` as arrays, one row for each style.
+    """Return `STYLES` as arrays, one row for each style.
 
-    points (styles, p, 2); pen (styles, TOUCHES, p), so that pen @ points is where the
-    pen touches the paper, at even distances; length of the path (styles,); digit
-    (styles,). Styles of fewer than p points are filled up with zeros.
+    points (styles, p, 2); pen (styles, TOUCHES, p), where pen @ points are the touches
+    of the pen, at even distances; length of the path (styles,); digit (styles,). Styles
+    with fewer than p points are padded with zeros.
     """
     distinct = [list(dict.fromkeys(sum(strokes, ()))) for _, strokes in STYLES]
     p = max(map(len, distinct))
@@ -279,11 +282,11 @@ def _styles() -> tuple[Floats, Floats, Floats, Ints]:
 
 
 def _spline(points: Array, steps: int) -> Array:
-    """The smooth curve through (k, d) points, as (steps, d) of its points.
+    """Return `steps` points (steps, d) of the smooth curve through (k, d) points.
 
-    A cubic B-spline is steered by handles h: it passes through (h[i-1] + 4 h[i] +
-    h[i+1]) / 6 for each i. First the handles are found that make these the points. An
-    open curve is straight at its ends; a closed one (first point = last) has no end.
+    A cubic B-spline with control points h passes through (h[i-1] + 4 h[i] + h[i+1]) / 6
+    for each i. First h is solved for, so that these are the given points. An open curve
+    is straight at its ends; a closed one (first point = last) has no end.
     """
     k = len(points)
     closed = np.array_equal(points[0], points[-1])
@@ -310,14 +313,14 @@ def _spline(points: Array, steps: int) -> Array:
 
 
 def _walked(path: Array) -> Array:
-    """Distance along the path (steps, 2) from its start to each point: (steps,)."""
+    """Return the distance along a path (steps, 2) from its start, (steps,)."""
     return np.cumsum(np.hypot(*np.diff(path, axis=0, prepend=path[:1]).T))
 
 
 def _factor(name: str, given: ArrayLike | None, u: Array) -> Array:
-    """The values that the caller gave, checked; or those that u in [0, 1) stands for.
+    """Return the given values of a factor, checked; or values drawn from u in [0, 1).
 
-    u is (n,), or (n, 2) for the shift; so is the result.
+    u and the result are (n,), or (n, 2) for the shift.
     """
     dtype, kinds = (np.int64, "iu") if name == "label" else (np.float32, "iuf")
     if given is None:

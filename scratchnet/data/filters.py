@@ -1,8 +1,8 @@
-"""The classic ways to clean a picture, which a denoiser that has learned must beat.
+"""Classic filters that clean pictures: the baselines of a trained denoiser.
 
-Each takes pictures (n, height, width), or (n, height, width, channels), in [0, 1], and
-returns as many, of the same shape and dtype. What lies beyond the edge of a picture is
-its mirror image.
+Each takes pictures (n, height, width) or (n, height, width, channels) in [0, 1], and
+returns pictures of the same shape and dtype. At its edges a picture is continued by its
+mirror image.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Images = NDArray[Any]
 
 
 def gaussian_filter(images: Images, sigma: float) -> Images:
-    """Replace each pixel by the mean of those around it, with Gaussian weights.
+    """Replace each pixel by the mean of its neighbours, with Gaussian weights.
 
-    Of all linear filters the usual one against Gaussian noise. A Gaussian of two
-    coordinates is a product: the rows are filtered and then the columns.
+    This is the usual linear filter against Gaussian noise. A 2-D Gaussian is a product
+    of two, so the columns are filtered and then the rows.
 
     Args:
         images: (n, height, width) or (n, height, width, channels).
         sigma: the standard deviation of the weights in pixels; they end at 4 sigma.
 
     Raises:
-        ValueError: the shape of images; sigma is not positive.
+        ValueError: images have a wrong shape, or sigma is not positive.
 
     """
     images = _check("gaussian_filter", images)
@@ -54,21 +54,21 @@ def gaussian_filter(images: Images, sigma: float) -> Images:
 def median_filter(images: Images, size: int = 3) -> Images:
     """Replace each pixel by the median of the size x size pixels around it.
 
-    The usual filter against salt and pepper: an outlier among good pixels is gone, and
-    edges stay sharp (Tukey 1977).
+    This is the usual filter against salt-and-pepper noise: it removes outliers and
+    keeps edges sharp (Tukey 1977).
 
     Args:
         images: (n, height, width) or (n, height, width, channels).
-        size: of the square, in pixels: odd.
+        size: the side of the square in pixels, an odd number.
 
     Raises:
-        ValueError: the shape of images; size is even or less than 1.
+        ValueError: images have a wrong shape, or size is even or less than 1.
 
     """
     images = _check("median_filter", images)
     _check_size("median_filter", size)
     out = np.empty_like(images)
-    for i, image in enumerate(images):  # one at a time: size² copies of it are made
+    for i, image in enumerate(images):  # one at a time, as it is copied size² times
         square = _windows(_windows(image, size, 0), size, 1)
         values = square.reshape(*image.shape, size * size)
         out[i] = np.sort(values, axis=-1)[..., size * size // 2]
@@ -78,16 +78,16 @@ def median_filter(images: Images, size: int = 3) -> Images:
 def stretch_contrast(images: Images, percent: float = 1.0) -> Images:
     """Stretch the brightness of each picture to the whole of [0, 1].
 
-    The darkest and the brightest `percent` of its pixels become 0 and 1, the others
-    are moved linearly. It undoes a fog that is equally thick everywhere, for which
-    I = J t + A (1 - t) is linear in J. A picture of one brightness stays as it is.
+    The darkest `percent` of its pixels become 0, the brightest become 1, and the others
+    are scaled linearly. This removes a fog with the same t everywhere, because
+    I = J t + A (1 - t) is linear in J. A uniform picture does not change.
 
     Args:
         images: (n, height, width) or (n, height, width, channels).
-        percent: of the pixels at each end, from 0 to less than 50.
+        percent: the percentage of pixels at each end, from 0 to less than 50.
 
     Raises:
-        ValueError: the shape of images; percent.
+        ValueError: images have a wrong shape, or percent is out of range.
 
     """
     images = _check("stretch_contrast", images)
@@ -103,29 +103,29 @@ def stretch_contrast(images: Images, percent: float = 1.0) -> Images:
 def dehaze(
     images: Images, size: int = 5, omega: float = 0.95, least: float = 0.1
 ) -> Images:
-    """Take fog off by the dark channel prior (He, Sun & Tang 2009).
+    """Remove fog by the dark channel prior (He, Sun & Tang 2009).
 
-    In a clear picture nearly every small patch has something dark in it, so the darkest
-    value in a patch tells how much fog lies before it. Fog is I = J t + A (1 - t), and
+    In a clear picture almost every small patch contains something dark. So the darkest
+    value in a patch measures the fog in front of it. Fog is I = J t + A (1 - t), and
 
         dark(I)(p) = min over the patch around p and over the channels of I
         A = the mean of I over the pixels with the largest dark(I), one in a hundred
         t = 1 - ω dark(I / A)
         J = (I - A) / max(t, least) + A
 
-    The paper takes for A the brightest of one pixel in a thousand, of which a small
-    picture has one, and refines t along the edges of I, which is left out here. Its
-    patches find their dark pixel in one of three colours. A grey picture has only one
-    channel: the prior then holds less often, and bright ground is taken for fog.
+    The paper computes A from one pixel in a thousand, too few in a small picture. It
+    also refines t along the edges of I; this is left out here. In the paper a patch may
+    be dark in any of three colours. A grey picture has one channel: the prior holds
+    less often, and bright ground is mistaken for fog.
 
     Args:
         images: (n, height, width) or (n, height, width, channels), 1 is bright.
-        size: of the patch, in pixels: odd. The paper has 15 for photographs.
-        omega: how much of the fog is taken off; some is left for the far to look far.
-        least: the least t, which keeps noise from being blown up.
+        size: the side of the patch in pixels, an odd number; 15 in the paper.
+        omega: the fraction of the fog to remove; a rest keeps distant objects distant.
+        least: the lowest t; it limits the amplification of noise.
 
     Raises:
-        ValueError: the shape of images; size is even or less than 1.
+        ValueError: images have a wrong shape, or size is even or less than 1.
 
     """
     images = _check("dehaze", images)
@@ -146,7 +146,7 @@ def dehaze(
 
 
 def _dark(color: Images, size: int) -> Images:
-    """Return the least value over the channels and the patch: (n, height, width)."""
+    """Return the minimum over the channels and the patch, (n, height, width)."""
     dark: Images = color.min(axis=3)
     for axis in (1, 2):
         dark = _windows(dark, size, axis).min(axis=-1)
@@ -154,7 +154,7 @@ def _dark(color: Images, size: int) -> Images:
 
 
 def _windows(x: Images, size: int, axis: int) -> Images:
-    """Return for each element of x the `size` around it along an axis: (..., size)."""
+    """Return a window of `size` elements around each element of x: (..., size)."""
     reach = [(0, 0)] * x.ndim
     reach[axis] = (size // 2, size // 2)
     return sliding_window_view(np.pad(x, reach, mode="symmetric"), size, axis=axis)

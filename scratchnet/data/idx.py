@@ -3,11 +3,11 @@
 An IDX file, plain or gzip, is one array; every number in it is big-endian:
     bytes 0, 1   zero
     byte 2       dtype: 8 uint8, 9 int8, 11 int16, 12 int32, 13 float32, 14 float64
-    byte 3       the number of dimensions; then the size of each, 4 bytes a size
+    byte 3       the number of dimensions; then the size of each, in 4 bytes
     the rest     the items, last index fastest, and nothing after them
 
-A header is only a claim. It is compared with what the file can hold before anything
-is allocated, and the data are read block by block: memory grows with what is there.
+A header may be wrong. It is compared with the size of the file before memory is
+allocated, and the data are read block by block: memory grows with the data.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ __all__ = [
 DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MAX_DIMENSIONS = 64  # NumPy's own limit
 MAX_DEFLATE_RATIO = 1032  # two bits, deflate's shortest match, stand for 258 bytes
-BLOCK = 2**16  # bytes held at a time beside the result
+BLOCK = 2**16  # bytes read at a time
 
 SPLITS = {"train": "train", "test": "t10k"}
 
@@ -72,17 +72,17 @@ MNIST_FILES = {
 
 
 class IdxError(ValueError):
-    """A file, folder or download that cannot be used; names it, the fault, the fix."""
+    """A file, folder or download cannot be used; the message names fault and fix."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mnist:
-    """Images with their labels, if they have any.
+    """Images with their labels, if there are any.
 
     Attributes:
         images: float32 (n, rows, cols), 0 background, 1 full ink.
-        label: int64 (n,); None only if `load_mnist` was called with classes=None and
-            found no file of labels.
+        label: int64 (n,); None if `load_mnist` was called with classes=None and there
+            is no file of labels.
 
     """
 
@@ -103,24 +103,33 @@ def load_mnist(
     shard: tuple[int, int] = (0, 1),
     max_bytes: int = 2**30,
 ) -> Mnist:
-    """Images and labels of one split of a folder of MNIST-format files.
+    """Read images and labels of one split from a folder of MNIST-format files.
 
     The folder holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` (split
-    "train") and the same with `t10k` for `train` (split "test"), also spelt
-    `train-images.idx3-ubyte`, each plain or with `.gz`. Where a file is there in
-    several forms, they must hold the same array. Any image size is right, so that
-    Fashion-MNIST and others like it load too; labels lie in 0..classes-1. With
-    classes=None the labels do not matter: any are right, 0 to 255, and so are none at
-    all. A file of labels that is there must still be whole, and belong to the images.
+    "train") and the same with `t10k` for `train` (split "test"). The spelling
+    `train-images.idx3-ubyte` is accepted too, each plain or with `.gz`. If a file
+    exists in several forms, they must hold the same array. Images may have any size, so
+    Fashion-MNIST and similar data sets load too.
 
-    With shard=(k, m) only part k = 0, ..., m - 1 of the rows, cut into m nearly equal
-    ones, is kept in memory: one process's part of a data set too large for it. More
-    than max_bytes of pixels, a byte each, are refused.
+    Args:
+        folder: the folder with the files.
+        split: "train" or "test".
+        classes: labels must lie in 0..classes-1. With None any labels from 0 to 255 are
+            accepted, and the file of labels may be missing; if it exists, it must be
+            whole and match the images.
+        shard: (k, m) keeps only part k = 0, ..., m - 1 of m nearly equal parts of the
+            rows in memory, for a data set that is too large for one process.
+        max_bytes: the most bytes of pixels, one byte each, to accept.
 
-    Returns `Mnist`: images float32 (n, rows, cols) in [0, 1], label int64 (n,), or
-    None where there are no labels and classes=None.
-    Raises IdxError if a file is missing, damaged or of another kind, or if labels
-    and images do not match; ValueError for another split.
+    Returns:
+        `Mnist`: images float32 (n, rows, cols) in [0, 1], and label int64 (n,); or
+        label None if classes=None and there are no labels.
+
+    Raises:
+        IdxError: a file is missing, damaged or of another kind, or labels and images do
+            not match.
+        ValueError: the split is unknown.
+
     """
     if split not in SPLITS:
         raise ValueError(f'split is {split!r}: it must be "train" or "test"')
@@ -152,9 +161,9 @@ def load_mnist(
 
 
 def _files(folder: Path, stem: str, ndim: int, *, optional: bool = False) -> list[Path]:
-    """The files of a folder that have one of the names of a split's images or labels.
+    """Return the files of a folder with one of the names of a split's images or labels.
 
-    At least one; an optional one may be missing.
+    There is at least one, unless it is optional.
     """
     names = [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
     try:
@@ -165,13 +174,13 @@ def _files(folder: Path, stem: str, ndim: int, *, optional: bool = False) -> lis
             f"{folder}: not a readable folder ({error.strerror}); pass the folder that"
             f" holds the MNIST files, or let download_mnist() make one"
         ) from error
-    # What has the name and is not a file was meant to be one.
+    # A folder with that name is an error: it was probably meant to be a file.
     if found or (optional and not set(names) & set(there)):
         return found
     more = f" and {len(there) - 10} more" if len(there) > 10 else ""
     alone = ", or pass classes=None for images alone" if ndim == 1 else ""
     raise IdxError(
-        f"{folder}: none of {', '.join(names)} is a file there. The folder holds:"
+        f"{folder}: no file is named {', '.join(names)}. The folder holds:"
         f" {', '.join(map(repr, there[:10])) or 'nothing'}{more}. Put the file"
         f" there, or let download_mnist() fetch MNIST{alone}"
     )
@@ -180,8 +189,8 @@ def _files(folder: Path, stem: str, ndim: int, *, optional: bool = False) -> lis
 def _read_one(
     found: Sequence[Path], stem: str, ndim: int, how: dict[str, Any]
 ) -> tuple[Path, NDArray[np.uint8], int]:
-    """The path, array (uint8, ndim dimensions) and rows of what `_files` found."""
-    # torchvision keeps NAME beside NAME.gz: harmless, unless they differ.
+    """Return the path, the array (uint8, ndim dimensions) and its number of rows."""
+    # torchvision keeps NAME next to NAME.gz: harmless, unless they differ.
     read = [_read(path, **how) for path in found]
     arrays = [array for array, _ in read]
     for path, array in zip(found, arrays, strict=True):
@@ -191,9 +200,7 @@ def _read_one(
                 f" {ndim}-D uint8; is it another file, renamed?"
             )
         if not np.array_equal(array, arrays[0]):
-            raise IdxError(
-                f"{path}: differs from {found[0].name} beside it; remove one of them"
-            )
+            raise IdxError(f"{path}: differs from {found[0].name}; remove one of them")
     return found[0], *read[0]
 
 
@@ -203,15 +210,23 @@ def read_idx(
     max_bytes: int = 2**30,
     shard: tuple[int, int] = (0, 1),
 ) -> NDArray[Any]:
-    """The array in one IDX file, plain or gzip (told apart by content, not by name).
+    """Read the array in one IDX file, plain or gzip (detected by content, not by name).
 
-    Returns a new array with the file's shape and dtype, in the machine's byte order; of
-    its rows, with shard=(k, m), those of part k = 0, ..., m - 1 of m nearly equal ones.
-    The others are read past, since only at its end does a file show that it is whole.
-    Raises IdxError, which names the file and the fault, for anything else than one
-    whole, non-empty IDX array of which at most `max_bytes` bytes are asked for.
-    Allocates no more than about twice what the file really holds, whatever its header
-    says.
+    It allocates at most about twice the size of the data, whatever the header claims.
+
+    Args:
+        path: the file.
+        max_bytes: the most bytes to accept.
+        shard: (k, m) returns only part k = 0, ..., m - 1 of m nearly equal parts of the
+            rows. The file is still read to its end, to check that it is whole.
+
+    Returns:
+        A new array with the file's shape and dtype, in the machine's byte order.
+
+    Raises:
+        IdxError: the file is not one whole, non-empty IDX array, or is too large. The
+            message names the file and the fault.
+
     """
     return _read(path, max_bytes, shard)[0]
 
@@ -219,17 +234,17 @@ def read_idx(
 def _read(
     path: str | os.PathLike[str], max_bytes: int, shard: tuple[int, int]
 ) -> tuple[NDArray[Any], int]:
-    """What `read_idx` returns, and how many rows the whole file has."""
+    """Return the array for `read_idx`, and the number of rows of the whole file."""
     path = checks.path("read_idx", path)
     checks.number("read_idx", "max_bytes", max_bytes, checks.POSITIVE)
     if not isinstance(shard, tuple) or len(shard) != 2:
-        raise TypeError(f"read_idx: shard is {shard!r}; (k, m) expected, part k of m")
+        raise TypeError(f"read_idx: shard is {shard!r}; expected (k, m), part k of m")
     checks.count("read_idx", "shard[1]", shard[1])
     checks.count("read_idx", "shard[0]", shard[0], 0)
     if shard[0] >= shard[1]:
         raise ValueError(f"read_idx: shard is {shard}; parts are counted from 0")
     try:
-        # Asked before opening: open() waits for ever on a pipe that nobody writes.
+        # Checked before opening: open() waits forever on a pipe without a writer.
         if not path.is_file():
             fault = "is not a regular file" if path.exists() else "no such file"
             raise IdxError(f"{path}: {fault}; pass the path of one IDX file")
@@ -246,7 +261,7 @@ def _read(
 
 
 class _Content:
-    """What a file holds, unpacked and read as far as was asked for."""
+    """The content of a file, unpacked and read only as far as needed."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         zipped = file.read(2) == b"\x1f\x8b"
@@ -258,7 +273,7 @@ class _Content:
         self.data = bytearray()
 
     def filled(self, count: int) -> bool:
-        """Read on until `data` has count bytes; False if the file ends before."""
+        """Read until `data` has count bytes; return False if the file ends before."""
         while len(self.data) < count:
             block = next(self.blocks, None)
             if block is None:
@@ -271,15 +286,16 @@ class _Content:
 
 
 def _header(content: _Content) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Return the dtype and shape that the header promises, and where it ends."""
+    """Return the dtype and shape in the header, and the offset of its end."""
     damaged, data = content.damaged, content.data
     if not content.filled(4):
         raise damaged(f"ends after {len(data)} bytes, inside the header")
     code, ndim = data[2], data[3]
     if data[:2] != b"\0\0" or code not in DTYPES:
         raise IdxError(
-            f"{content.path}: begins with {bytes(data[:4])!r}, so it is no IDX file: "
-            f"those begin with two zero bytes and a dtype code, one of {list(DTYPES)}"
+            f"{content.path}: begins with {bytes(data[:4])!r}, so it is not an IDX "
+            "file, which begins with two zero bytes and a dtype code, one of "
+            f"{list(DTYPES)}"
         )
     if not 1 <= ndim <= MAX_DIMENSIONS:
         raise damaged(f"its header says {ndim} dimensions, not 1 to {MAX_DIMENSIONS}")
@@ -301,7 +317,7 @@ def _header(content: _Content) -> tuple[np.dtype[Any], tuple[int, ...], int]:
 def _parse(
     path: Path, file: BinaryIO, max_bytes: int, shard: tuple[int, int]
 ) -> tuple[NDArray[Any], int]:
-    """Return the rows of a shard, and how many rows there are in all."""
+    """Return the rows of a shard, and the number of all rows."""
     content = _Content(path, file)
     dtype, shape, start = _header(content)
     end = start + math.prod(shape) * dtype.itemsize  # Python ints do not overflow
@@ -323,8 +339,8 @@ def _parse(
             f"{path}: {promise} more than max_bytes={max_bytes}; if you trust the file,"
             f" pass a larger max_bytes"
         )
-    # All is read, to the end: a byte more than promised would be a trailing one, and
-    # only at its very end does a gzip stream hold the checksum.
+    # The file is read to its end: a trailing byte is an error, and the checksum of a
+    # gzip stream is its last part.
     seen, data = len(content.data), content.data[begin:stop]
     for block in content.blocks:
         data += block[max(0, begin - seen) : max(0, stop - seen)]
@@ -340,9 +356,9 @@ def _parse(
 
 
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:
-    """The content of a gzip file of one member, at most BLOCK bytes at a time."""
-    # zlib itself rather than the gzip module: that one walks a header's name byte by
-    # byte and takes any number of empty members, so a small file can keep it busy.
+    """Yield the content of a gzip file of one member, at most BLOCK bytes at a time."""
+    # zlib instead of the gzip module, which reads the name in a header byte by byte and
+    # accepts any number of empty members: a small file could keep it busy.
     gunzip = zlib.decompressobj(wbits=31)  # 31: gzip's header, checksum and length
     while not gunzip.eof:
         packed = gunzip.unconsumed_tail or file.read(BLOCK)
@@ -350,7 +366,7 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
             raise zlib.error("it is cut short")
         yield gunzip.decompress(packed, BLOCK)
     if gunzip.unused_data or file.read(1):
-        raise zlib.error("bytes follow its end (of several parts? unpack it first)")
+        raise zlib.error("bytes follow its end (several parts? unpack it first)")
 
 
 def download_mnist(
@@ -360,18 +376,24 @@ def download_mnist(
     files: Mapping[str, tuple[int, str]] = MNIST_FILES,
     timeout: float = 30.0,
 ) -> Path:
-    """Make sure that the four files of MNIST lie in the cache; returns the folder.
+    """Download the four files of MNIST into a cache; return the folder.
 
-    `cache` is the folder, `~/.cache/scratchnet/mnist` by default (XDG_CACHE_HOME is
-    respected). A file that is there with the right SHA-256 is kept, so a full cache
-    needs no network; any other is fetched from the first of `mirrors` that has it
-    right. `files` maps a name to (size in bytes, SHA-256); `timeout` is in seconds
-    of silence. Only http and https are spoken, and never more than the known size is
-    read. A file gets its name only when whole and verified. One that is there and is
-    not right is damaged, or another: a warning says so, and that it is fetched again.
+    A file with the right SHA-256 is kept, so a full cache needs no network. Any other
+    file is downloaded from the first of `mirrors` that has it; a warning tells if it
+    replaces a damaged file. Only http and https are used, and never more than the known
+    size is read. A file gets its name only after it is complete and verified.
 
-    Raises IdxError if no mirror gives a file (it says how to place it by hand), the
-    folder cannot be written, or there is no home directory for the default folder.
+    Args:
+        cache: the folder; by default `~/.cache/scratchnet/mnist`, or under
+            XDG_CACHE_HOME if that is set.
+        mirrors: the addresses of the servers.
+        files: maps each name to (size in bytes, SHA-256).
+        timeout: seconds without an answer before it gives up.
+
+    Raises:
+        IdxError: no mirror has a file (the message says how to place it by hand), the
+            folder cannot be written, or there is no home directory for the default.
+
     """
     folder = checks.path("download_mnist", _cache() if cache is None else cache)
     checks.mapping("download_mnist", "files", files)
@@ -388,11 +410,11 @@ def download_mnist(
                 if damage is None:
                     continue
                 warnings.warn(
-                    f"{path}: damaged ({damage}); it is fetched again", stacklevel=2
+                    f"{path}: damaged ({damage}); downloading it again", stacklevel=2
                 )
             folder.mkdir(parents=True, exist_ok=True)
             data = _fetch(path, urls, size, sha256, timeout, damage)
-            # Inside the folder, so that the move is on one disk and thus atomic.
+            # Inside the folder, so that the move is on one file system and atomic.
             with tempfile.TemporaryDirectory(dir=folder) as partial:
                 whole = Path(partial, name)
                 whole.write_bytes(data)
@@ -407,7 +429,7 @@ def download_mnist(
 
 
 def _cache() -> Path:
-    """The folder of MNIST where none is given."""
+    """Return the default folder for MNIST."""
     base = os.environ.get("XDG_CACHE_HOME")
     if base:
         if not os.path.isabs(base):
@@ -430,7 +452,7 @@ def _cache() -> Path:
 
 
 def _damage(path: Path, size: int, sha256: str) -> str | None:
-    """How a file differs from what it should be; None if it does not."""
+    """Return how a file differs from the known one, in words; None if it does not."""
     found = path.stat().st_size
     if found != size:
         return f"{found} bytes, not {size}"
@@ -447,9 +469,9 @@ def _fetch(
     timeout: float,
     damage: str | None,
 ) -> bytes:
-    """The verified bytes of the file path.name from the first mirror that has them.
+    """Return the verified bytes of the file from the first mirror that has them.
 
-    `damage` is what is wrong with the file that is there, for the error.
+    `damage` is the fault of the existing file, for the error.
     """
     failures = []
     for mirror in mirrors:
@@ -474,17 +496,17 @@ def _fetch(
         + "\n  ".join(failures or ["no mirror given"])
         + there
         + f"\nTo place it by hand, get {path.name} ({size} bytes, SHA-256 {sha256})"
-        f" from wherever you can and put it into {path.parent}, or pass load_mnist"
-        f" the folder that holds it."
+        f" from another source and put it into {path.parent}, or pass its folder to"
+        f" load_mnist."
     )
 
 
 def _get(url: str, size: int, timeout: float) -> bytes:
-    """What the URL answers, but at most size + 1 bytes; a bar on a terminal."""
-    # Imported here, so that reading files needs NumPy alone.
+    """Return the answer of a URL, at most size + 1 bytes, with a progress bar."""
+    # Imported here, so that reading files needs only NumPy.
     from tqdm import tqdm
 
-    # Not urlopen: that also speaks file: and ftp:, the latter after a redirect too.
+    # Not urlopen: it also accepts file: and ftp:, and ftp: after a redirect.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -1,8 +1,8 @@
-"""Toy data whose density or whose sheet is known: Gaussian mixtures, a roll, moons.
+"""Toy data with a known density or a known sheet: Gaussian mixtures, a roll, moons.
 
-A mixture's density is a formula, so a model of it can be compared with the truth: a
-GAN's discriminator with p / (p + q), its samples with the modes. The Swiss roll is a
-flat sheet rolled up in space, and comes with the place of each point on the sheet.
+A mixture's density is a formula, so a model can be compared with the truth: a GAN's
+discriminator with p / (p + q), its samples with the modes. The Swiss roll is a flat
+sheet rolled up in space; the position of each point on the sheet is returned too.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = [
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-ROLL_ANGLE = (1.5 * math.pi, 4.5 * math.pi)  # radians, where the roll begins and ends
+ROLL_ANGLE = (1.5 * math.pi, 4.5 * math.pi)  # radians: the ends of the roll
 ROLL_HEIGHT = 21.0
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Gaussians, all equally likely, all round, all of the same width.
+    """A mixture of Gaussians with equal weights and the same σ along each axis.
 
         p(x) = 1/k Σ_j N(x; centers_j, σ² I)
 
@@ -43,7 +43,7 @@ class Mixture:
         sigma: the standard deviation σ along each axis.
 
     Raises:
-        ValueError: centers are not (k, d) or not finite; sigma is not positive.
+        ValueError: centers are not (k, d) or not finite, or sigma is not positive.
 
     """
 
@@ -54,15 +54,15 @@ class Mixture:
         centers = checks.array("Mixture", "centers", self.centers).astype(np.float64)
         if centers.ndim != 2 or not centers.size or not np.isfinite(centers).all():
             raise ValueError(
-                f"Mixture: centers have shape {centers.shape}; finite (k, d) with k "
-                "and d at least 1 expected"
+                f"Mixture: centers have shape {centers.shape}; expected finite numbers "
+                "(k, d), k and d at least 1"
             )
         checks.number("Mixture", "sigma", self.sigma, checks.POSITIVE)
         centers.setflags(write=False)
         object.__setattr__(self, "centers", centers)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
-        """Draw n points (n, d), and the number of the Gaussian of each (n,)."""
+        """Draw n points (n, d) and the index of the Gaussian of each (n,)."""
         checks.count("Mixture.sample", "n", n, 0)
         checks.rng("Mixture.sample", rng)
         label = rng.integers(len(self.centers), size=n)
@@ -81,7 +81,7 @@ class Mixture:
         k, d = self.centers.shape
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(
-                f"Mixture: shape {x.shape} given, (n, d) = (n, {d}) expected"
+                f"Mixture: x has shape {x.shape}; expected (n, d) = (n, {d})"
             )
         squared = np.sum((x[:, None] - self.centers) ** 2, axis=2)  # (n, k)
         log_each = -squared / (2 * self.sigma**2)
@@ -91,7 +91,7 @@ class Mixture:
 
 
 def gaussian(mean: float = 0.0, sigma: float = 1.0) -> Mixture:
-    """Return one Gaussian on the line, as in figure 1 of Goodfellow et al. (2014)."""
+    """Return a 1-D Gaussian, as in figure 1 of Goodfellow et al. (2014)."""
     return Mixture(np.array([[checks.number("gaussian", "mean", mean)]]), sigma)
 
 
@@ -99,8 +99,8 @@ def ring(k: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
     """Return k Gaussians at equal angles on a circle about 0, the first at (radius, 0).
 
     The defaults are those of Srivastava et al. (2017, VEEGAN) and Lin et al. (2018,
-    PacGAN). The angle 2π is the angle 0 again: `linspace(0, 2π, 8)`, which has both,
-    makes 7 modes, one of them twice as likely.
+    PacGAN). The angles 0 and 2π are equal: `linspace(0, 2π, 8)` contains both, and
+    would make 7 modes, one of them twice as likely.
     """
     checks.count("ring", "k", k)
     checks.number("ring", "radius", radius)
@@ -122,28 +122,28 @@ def grid(side: int = 5, spacing: float = 2.0, sigma: float = 0.05) -> Mixture:
 def swiss_roll(
     n: int, rng: np.random.Generator, noise: float = 0.0
 ) -> tuple[Floats, Floats]:
-    """Draw n points of a sheet rolled up in space, as Tenenbaum et al. (2000) did.
+    """Draw n points of a sheet that is rolled up in space (Tenenbaum et al. 2000).
 
     A point is (t cos t, height, t sin t), with the angle t uniform on [3π/2, 9π/2] and
-    the height uniform on [0, 21]: the roll of Roweis & Saul (2000, their program). The
-    roll is the sheet bent but nowhere stretched. Its flat coordinates are the height
-    and the length of the spiral r = t from its beginning to t,
+    the height uniform on [0, 21], as in the program of Roweis & Saul (2000). The sheet
+    is bent but not stretched. Its flat coordinates are the height and the length of the
+    spiral r = t from its beginning to t,
 
         s(t) = F(t) - F(3π/2),  F(t) = (t √(1 + t²) + asinh t) / 2,
 
-    so that the shortest way along the roll is a straight line in (s, height). At the
-    inner end, where a radian is a shorter way, points lie three times as dense as at
-    the outer end.
+    so the shortest path along the roll is a straight line in (s, height). At the inner
+    end the density of points is three times that at the outer end, because a radian is
+    shorter there.
 
     Args:
         n: the number of points.
-        rng: draws them.
-        noise: the standard deviation of what is added to each coordinate in space. The
-            same seed draws the same sheet whatever the noise.
+        rng: draws the points.
+        noise: the standard deviation of the noise added to each coordinate in space.
+            For the same seed the sheet is the same with any noise.
 
     Returns:
-        The points (n, 3), and where they lie on the flat sheet (n, 2): length along the
-        spiral and height, both in the unit of the points.
+        The points (n, 3), and their positions on the flat sheet (n, 2): length along
+        the spiral and height, both in the unit of the points.
 
     """
     _check_draw("swiss_roll", n, rng, noise)
@@ -166,18 +166,18 @@ def _spiral(t: NDArray[np.float64]) -> NDArray[np.float64]:
 def two_moons(
     n: int, rng: np.random.Generator, noise: float = 0.0
 ) -> tuple[Floats, Ints]:
-    """Draw n points on two half circles, each reaching into the other.
+    """Draw n points on two interleaved half circles.
 
-    The first is (cos a, sin a), the second (1 - cos a, 1/2 - sin a), a uniform on
-    [0, π]: the moons of scikit-learn's `make_moons`.
+    The first is (cos a, sin a), the second (1 - cos a, 1/2 - sin a), with a uniform on
+    [0, π], as in scikit-learn's `make_moons`.
 
     Args:
         n: the number of points.
-        rng: draws them.
-        noise: the standard deviation of what is added to each coordinate.
+        rng: draws the points.
+        noise: the standard deviation of the noise added to each coordinate.
 
     Returns:
-        The points (n, 2), and the moon of each, 0 or 1, (n,).
+        The points (n, 2), and the moon of each (n,), 0 or 1.
 
     """
     _check_draw("two_moons", n, rng, noise)

@@ -127,9 +127,9 @@ def test_mixture_refuses():
             Mixture(np.zeros((1, 1)), sigma)
     with pytest.raises(ValueError, match="ring: k is 0; at least 1"):
         ring(0)
-    with pytest.raises(ValueError, match=r"shape \(5,\) given, \(n, d\) = \(n, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(5,\); expected \(n, d\) = \(n, 2\)"):
         ring().log_density(np.zeros(5))
-    with pytest.raises(ValueError, match=r"shape \(5, 1\) given"):
+    with pytest.raises(ValueError, match=r"shape \(5, 1\); expected"):
         grid().log_density(np.zeros((5, 1)))
 
 
