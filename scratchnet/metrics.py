@@ -1,9 +1,9 @@
-"""Numbers by which codes, pictures and generated samples are judged; no engine.
+"""Metrics of codes, pictures and generated samples; no engine.
 
-In the order of the file: how far a picture is from another (reconstruction_error, psnr,
-ssim); the linear code to compare with (PCA); what a code keeps of labels and factors
-(knn_accuracy, neighbor_agreement, linear_probe); how distances lose their meaning in
-many dimensions (relative_contrast); and how close generated samples are to the data
+In the order of the file: differences of pictures (reconstruction_error, psnr, ssim);
+the linear code as a reference (PCA); the information on labels and factors in a code
+(knn_accuracy, neighbor_agreement, linear_probe); the contrast of distances in many
+dimensions (relative_contrast); the distance of generated samples from the data
 (mode_coverage, ks_statistic, frechet_distance, nearest_distance). Rows are samples.
 """
 
@@ -37,18 +37,18 @@ __all__ = [
     "ssim",
 ]
 
-DISTANCES_AT_ONCE = 2**23  # neighbours are sought in blocks, so that memory is bounded
+DISTANCES_AT_ONCE = 2**23  # neighbours are found in blocks, so that memory is bounded
 
-# Of (x_i - q_i)², for one coordinate of a point x and of a query q drawn alike and
-# independently: its mean, and its variance over x, averaged over q.
+# The mean of (x_i - q_i)², and its variance over x, averaged over q, for one coordinate
+# of a point x and a query q, independent and from the same distribution.
 SQUARED_DIFFERENCE = {"normal": (2.0, 6.0), "uniform": (1 / 6, 1 / 30)}
 
 
 def reconstruction_error(x: Array, x_hat: Array) -> float:
     """Return the squared error of a reconstruction, per sample.
 
-    Summed over the columns, mean over the rows: the figure of Hinton & Salakhutdinov
-    (2006), in whose unit, pixels in [0, 1], PCA with 30 components leaves 13.87 on
+    It is the sum over the columns and the mean over the rows, as in Hinton &
+    Salakhutdinov (2006). For pixels in [0, 1], PCA with 30 components has 13.87 on
     MNIST's test images.
 
     Args:
@@ -64,13 +64,13 @@ def reconstruction_error(x: Array, x_hat: Array) -> float:
     if x.shape != x_hat.shape or x.ndim != 2 or not len(x):
         raise ValueError(
             f"reconstruction_error: shapes {x.shape} and {x_hat.shape}; "
-            "two equal shapes (n, d), n ≥ 1, expected"
+            "expected two equal shapes (n, d), n ≥ 1"
         )
     # Unsigned integers would wrap.
     kind = np.result_type(x, x_hat, np.float32)
     difference = np.subtract(x, x_hat, dtype=kind).reshape(-1)
     total = 0.0
-    # float32 data are summed in float64, a piece at a time so as not to copy them all.
+    # The sum is in float64, in pieces, so that float32 data are not copied as a whole.
     for i in range(0, difference.size, 1 << 20):
         piece = difference[i : i + (1 << 20)].astype(np.float64)
         total += float(piece @ piece)
@@ -82,11 +82,11 @@ def psnr(x: Array, y: Array) -> np.ndarray:
 
         10 log10(1 / mean squared error)
 
-    over the pixels of a picture whose range is [0, 1]. Equal pictures give inf. For a
-    set of pictures the mean of these numbers is what is usually quoted.
+    over the pixels of a picture in the range [0, 1]. Equal pictures give inf. For a set
+    of pictures, papers usually report the mean of these numbers.
 
     Args:
-        x, y: the pictures and what they should be, both (n, ...).
+        x, y: the pictures and their references, both (n, ...).
 
     Raises:
         ValueError: the shapes differ, or there are no pixels.
@@ -100,36 +100,39 @@ def psnr(x: Array, y: Array) -> np.ndarray:
 
 
 def ssim(x: Array, y: Array, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the structural similarity of each picture to the other's (n,).
+    """Return the structural similarity of each picture to its reference (n,).
 
-    It compares brightness, contrast and structure in every 11 x 11 window that fits
-    into the picture, weighted by a Gaussian of 1.5 pixels, and takes the mean:
+    It compares brightness, contrast and structure in every 11 x 11 window inside the
+    picture, weighted by a Gaussian with σ = 1.5 pixels, and takes the mean:
 
         (2 μx μy + C1) (2 σxy + C2) / ((μx² + μy² + C1) (σx² + σy² + C2))
 
     with C1 = 0.01² and C2 = 0.03² for pictures in [0, 1] (Wang, Bovik, Sheikh &
-    Simoncelli 2004, equation 13). 1 is reached by equal pictures only; 0 says that they
-    have nothing in common; negatives score below 0. Colours are averaged.
+    Simoncelli 2004, equation 13). Only equal pictures have 1; 0 means no similarity; a
+    negative image is below 0. Colours are averaged.
 
     Args:
-        x, y: the pictures and what they should be, both (n, ...).
-        shape: of one picture: (height, width) or (height, width, channels), each side
-            at least 11.
+        x, y: the pictures and their references, both (n, ...).
+        shape: the shape of one picture: (height, width) or (height, width, channels),
+            each side at least 11.
 
     Raises:
-        ValueError: the shapes differ, are not n pictures of this shape, or the pictures
-            are smaller than the window.
+        ValueError: x and y differ in shape, do not match `shape`, or are smaller than
+            the window.
 
     """
     x, y = _pairs("ssim", x, y)
     sides = isinstance(shape, tuple) and all(isinstance(side, int) for side in shape)
     if not sides or len(shape) not in (2, 3) or min(shape[:2]) < 11:
         raise ValueError(
-            f"ssim: pictures of shape {shape}; (height, width) or (height, width, "
-            "channels) with sides of at least 11 pixels expected"
+            f"ssim: shape is {shape}; expected (height, width) or (height, width, "
+            "channels), with sides of at least 11 pixels"
         )
     if x.shape[1] != math.prod(shape):
-        raise ValueError(f"ssim: {x.shape[1]} numbers are no picture of shape {shape}")
+        raise ValueError(
+            f"ssim: a picture has {x.shape[1]} numbers; that does not match shape "
+            f"{shape}"
+        )
     x, y = x.reshape(-1, *shape), y.reshape(-1, *shape)
     weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     weights /= weights.sum()
@@ -150,21 +153,22 @@ def ssim(x: Array, y: Array, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class PCA:
-    """Principal component analysis: the linear code of least squared error.
+    """Principal component analysis: the linear code with the least squared error.
 
-    It has the names of scikit-learn's.
+    The names are those of scikit-learn.
 
     Args:
         n_components: the length k of the code.
 
     Attributes:
-        mean_: of the data (d,).
-        components_: k orthonormal rows (k, d), the direction of most variance first.
+        mean_: the mean of the data (d,).
+        components_: k orthonormal rows (k, d), largest variance first.
         explained_variance_: the variance of the data along each component (k,), with
             the divisor n − 1.
 
     Raises:
-        ValueError: n_components is not in 1, ..., min(n, d); shapes; it was not fitted.
+        ValueError: n_components is not in 1, ..., min(n, d), a shape is wrong, or `fit`
+            was not called.
 
     """
 
@@ -175,17 +179,17 @@ class PCA:
         self.components_ = np.zeros((n_components, 0))
 
     def fit(self, x: Array) -> Self:
-        """Find the components of the samples x (n, d), and return self.
+        """Compute the components of the samples x (n, d), and return self.
 
         The right singular vectors of the centred data X are those of Xᵀ X, which is
-        only (d, d): for 60,000 images a hundredth of the work.
+        only (d, d). For 60,000 images this takes a hundredth of the work.
         """
         x = checks.array("PCA", "x", x)
         k = self.n_components
         if x.ndim != 2 or k > min(x.shape):
             raise ValueError(
-                f"PCA: shape {x.shape} has no {k} components; (n, d) with n and d "
-                f"at least {k} expected"
+                f"PCA: x has shape {x.shape}, too small for {k} components; expected "
+                f"(n, d) with n and d at least {k}"
             )
         if not np.isfinite(x).all():
             raise ValueError("PCA: the data have values that are not finite")
@@ -197,7 +201,7 @@ class PCA:
             centered = x[i : i + 8192] - self.mean_
             scatter += centered.T @ centered
         if not np.isfinite(scatter).all():
-            raise ValueError("PCA: the data are so large that their squares overflow")
+            raise ValueError("PCA: the squares of the data overflow; rescale x")
         _, values, rows = np.linalg.svd(scatter, hermitian=True)
         self.components_ = rows[:k]
         self.explained_variance_ = values[:k] / max(n - 1, 1)
@@ -214,9 +218,9 @@ class PCA:
         return self.fit(x).transform(x)
 
     def inverse_transform(self, z: Array) -> np.ndarray:
-        """Return the samples (n, d) of the codes z (n, k).
+        """Return the samples (n, d) for the codes z (n, k).
 
-        Of the codes of x they are the best reconstruction that is linear in k numbers.
+        For the codes of x they are the best linear reconstruction from k numbers.
         """
         z = self._checked(z, "z", "k", self.n_components)
         samples: np.ndarray = z @ self.components_ + self.mean_
@@ -230,27 +234,29 @@ class PCA:
         x = checks.array("PCA", name, given)
         if x.ndim != 2 or x.shape[1] != columns:
             raise ValueError(
-                f"PCA: shape {x.shape} given, (n, {letter}) = (n, {columns}) expected"
+                f"PCA: {name} has shape {x.shape}; expected (n, {letter}) = (n, "
+                f"{columns})"
             )
         return x
 
 
 def nearest_neighbors(x: Array, data: Array | None = None, k: int = 1) -> np.ndarray:
-    """Return which k rows of the data are nearest to each row of x, nearest first.
+    """Return the indices of the k rows of the data nearest to each row of x.
 
-    All distances are compared, in blocks. Of two at the same distance the earlier row
-    of the data comes first.
+    All distances are compared, in blocks. The nearest row comes first; at equal
+    distances, the earlier row.
 
     Args:
         x: the points (n, d).
-        data: where neighbours are sought (m, d); without it, among the other rows of x.
-        k: how many.
+        data: the rows to search (m, d); by default the other rows of x.
+        k: the number of neighbours.
 
     Returns:
-        Rows of the data (n, k), int64.
+        Row indices into the data (n, k), int64.
 
     Raises:
-        ValueError: shapes; values that are not finite; the data have no k rows.
+        ValueError: a shape is wrong, a value is not finite, or the data have fewer than
+            k rows.
 
     """
     others = data is None
@@ -258,8 +264,8 @@ def nearest_neighbors(x: Array, data: Array | None = None, k: int = 1) -> np.nda
     checks.count("nearest_neighbors", "k", k)
     if k > len(data) - others:
         raise ValueError(
-            f"nearest_neighbors: k is {k}; from 1 to the {len(data) - others} points "
-            "to choose from expected"
+            f"nearest_neighbors: k is {k}, but there are only {len(data) - others} "
+            "points to choose from"
         )
     found = np.empty((len(x), k), np.int64)
     for start, squared in _squared_distances(x, data):
@@ -279,21 +285,21 @@ def nearest_neighbors(x: Array, data: Array | None = None, k: int = 1) -> np.nda
 def knn_accuracy(
     train: Array, train_label: Array, x: Array, label: Array, k: int = 1
 ) -> float:
-    """Return how often the k nearest training points vote for the right label.
+    """Return the accuracy of k-nearest-neighbour classification.
 
-    Each has one vote (Cover & Hart 1967). Of labels with as many votes the smallest
-    wins; of points at the same distance the earlier.
+    Each of the k nearest training points has one vote (Cover & Hart 1967). With equal
+    votes the smallest label wins; at equal distances the earlier point votes.
 
     Args:
         train, train_label: the training points (m, d) and their labels (m,).
         x, label: the points to classify (n, d) and their labels (n,).
-        k: how many points vote.
+        k: the number of voting points.
 
     Returns:
-        The fraction of x that is classified rightly, from 0 to 1.
+        The fraction of x that is classified correctly, from 0 to 1.
 
     Raises:
-        ValueError: shapes; values that are not finite; k is not in 1, ..., m.
+        ValueError: a shape is wrong, a value is not finite, or k is not in 1, ..., m.
 
     """
     train, x = _samples("knn_accuracy", train=train, x=x)
@@ -306,14 +312,14 @@ def knn_accuracy(
 
 
 def neighbor_agreement(x: Array, label: Array) -> float:
-    """Return how often a point's nearest other point has the same label, from 0 to 1.
+    """Return the fraction of points whose nearest other point has the same label.
 
     Args:
         x: the points (n, d), n ≥ 2.
         label: their labels (n,).
 
     Raises:
-        ValueError: shapes; values that are not finite; a single point.
+        ValueError: a shape is wrong, a value is not finite, or there is only one point.
 
     """
     (x,) = _samples("neighbor_agreement", x=x)
@@ -331,21 +337,21 @@ def linear_probe(
     """Return R², the part of a factor's variance that is linear in the code.
 
     The coordinates of the code are standardised, and ridge regression fits the factor y
-    from them: w minimises mean((z w - y)²) + ridge ‖w‖², with y centred. On codes that
-    were held out, R² is 1 - Σ (ŷ - y)² / Σ (y - mean y)²: 1 if the factor can be read
-    off exactly, 0 if guessing its mean is as good, negative if that is better. (Alain &
-    Bengio 2017 call it a probe.)
+    from them: w minimises mean((z w - y)²) + ridge ‖w‖², with y centred. On held-out
+    codes, R² is 1 - Σ (ŷ - y)² / Σ (y - mean y)²: 1 if the prediction is exact, 0 if it
+    is as good as the mean, negative if it is worse. (Alain & Bengio 2017 call it a
+    probe.)
 
     Args:
-        codes, factor: to fit (n, k), and (n,) or (n, columns). An angle that goes all
-            the way round is two columns, (cos, sin); several columns give the mean of
+        codes, factor: the data to fit, (n, k), and (n,) or (n, columns). A full angle
+            is two columns, (cos, sin); for several columns the result is the mean of
             their R².
-        held_out_codes, held_out_factor: to judge, in the same form.
-        ridge: the penalty, against a code of variance 1.
+        held_out_codes, held_out_factor: the data to judge, in the same form.
+        ridge: the penalty, for a code of variance 1.
 
     Raises:
-        ValueError: shapes; values that are not finite; a negative ridge; a held-out
-            factor that never varies.
+        ValueError: a shape is wrong, a value is not finite, the ridge is negative, or a
+            held-out factor is constant.
 
     """
     codes, held_out_codes = _samples(
@@ -365,10 +371,10 @@ def linear_probe(
     y, held_out_y = y.astype(np.float64), held_out_y.astype(np.float64)
     variance = held_out_y.var(axis=0)
     if not np.ptp(held_out_y, axis=0).all():
-        raise ValueError("linear_probe: a held-out factor never varies: R² is 0 / 0")
+        raise ValueError("linear_probe: a held-out factor is constant, so R² is 0 / 0")
     center = codes.mean(axis=0, dtype=np.float64)
     scale = codes.std(axis=0, dtype=np.float64)
-    scale[np.ptp(codes, axis=0) == 0] = 1  # a coordinate that never varies says nothing
+    scale[np.ptp(codes, axis=0) == 0] = 1  # a constant coordinate has no information
     z = (codes - center) / scale
     scatter = z.T @ z / len(z) + ridge * np.eye(z.shape[1])
     w = np.linalg.solve(scatter, z.T @ (y - y.mean(axis=0)) / len(z))
@@ -379,16 +385,16 @@ def linear_probe(
 def relative_contrast(x: Array, queries: Array) -> np.ndarray:
     """Return (max - min) / min of the distances from each query to the points (m,).
 
-    Near 0 the farthest point is hardly farther than the nearest, and "nearest" has lost
-    its meaning (Beyer, Goldstein, Ramakrishnan & Shaft 1999). A query that is one of
-    the points gives inf. `expected_contrast` is the theory.
+    Near 0 the farthest point is hardly farther than the nearest, so "nearest" means
+    little (Beyer, Goldstein, Ramakrishnan & Shaft 1999). A query that is one of the
+    points gives inf. `expected_contrast` is the theory.
 
     Args:
         x: the points (n, d).
-        queries: (m, d).
+        queries: the queries (m, d).
 
     Raises:
-        ValueError: shapes; values that are not finite.
+        ValueError: a shape is wrong, or a value is not finite.
 
     """
     x, queries = _samples("relative_contrast", x=x, queries=queries)
@@ -401,32 +407,32 @@ def relative_contrast(x: Array, queries: Array) -> np.ndarray:
 
 
 def expected_contrast(n: int, d: int, coordinates: str = "normal") -> float:
-    """Return about what `relative_contrast` of independent coordinates is.
+    """Return an approximation of `relative_contrast` for independent coordinates.
 
     The squared distance R² from a query to a point is a sum of d independent terms
-    (x_i - q_i)², of mean m and, for a given query, of mean variance v. By the central
+    (x_i - q_i)² with mean m and, for a given query, mean variance v. By the central
     limit theorem R² is about normal with mean d m and variance d v, and so is
 
         R ≈ √(d m) + (R² - d m) / (2 √(d m)),   with standard deviation s = √(v / m) / 2
 
-    however large d is: distances grow like √d, their spread does not grow at all. The
-    largest and the smallest of n such R are w s apart, w = `normal_range(n)`, and lie
-    evenly about √(d m):
+    for any large d: distances grow like √d, but their spread does not grow. The largest
+    and the smallest of n such R differ by w s, w = `normal_range(n)`, and are symmetric
+    about √(d m):
 
         (max - min) / min ≈ w s / (√(d m) - w s / 2)
 
-    It falls like 1 / √d, as Aggarwal, Hinneburg & Keim (2001) prove. The
-    variance is the one over the points alone: all n distances share the query, and that
-    it lies far out moves all of them together.
+    It falls like 1 / √d, as Aggarwal, Hinneburg & Keim (2001) prove. The variance is
+    taken over the points only: all n distances share the query, so a query that is far
+    out shifts them together.
 
     Args:
         n: the number of points.
-        d: the number of dimensions. Below ten or so the tail of the nearest distances
-            is not normal, and where the formula has no positive minimum it gives inf.
-        coordinates: "normal" or "uniform", for points and queries alike.
+        d: the number of dimensions. Below about ten, the smallest distances are not
+            normal; if the formula has no positive minimum, the result is inf.
+        coordinates: "normal" or "uniform", for both points and queries.
 
     Raises:
-        ValueError: n < 2, d < 1, or other coordinates.
+        ValueError: n < 2, d < 1, or coordinates is unknown.
 
     """
     checks.count("expected_contrast", "n", n, 2)
@@ -442,7 +448,7 @@ def expected_contrast(n: int, d: int, coordinates: str = "normal") -> float:
 def normal_range(n: int) -> float:
     """Return the mean of max - min of n independent standard normal numbers.
 
-    The integral of 1 - Φ(t)ⁿ - (1 - Φ(t))ⁿ over all t (Tippett 1925).
+    It is the integral of 1 - Φ(t)ⁿ - (1 - Φ(t))ⁿ over all t (Tippett 1925).
 
     Raises:
         ValueError: n < 2.
@@ -457,28 +463,28 @@ def normal_range(n: int) -> float:
 class Coverage(NamedTuple):
     """How generated samples cover the modes of a mixture; see `mode_coverage`."""
 
-    modes: int  # that have a high-quality sample
+    modes: int  # the number of modes with a high-quality sample
     high_quality: float  # the fraction of samples near a mode, from 0 to 1
-    kl: float  # nats; from the samples' shares of the modes to equal shares
+    kl: float  # nats; KL of the samples' shares of the modes from equal shares
 
 
 def mode_coverage(samples: Array, centers: Array, sigma: float) -> Coverage:
-    """Say how samples cover a mixture of equally likely Gaussians.
+    """Return how samples cover a mixture of equally likely Gaussians.
 
-    A sample within 3 σ of its nearest centre is of high quality and counts for that
-    mode; a mode is covered by one such sample. KL is that of the counts' shares p_j
-    from equal shares, log K - H(p): 0 if all K modes have as many, log K if one has
-    all, inf if no sample is near any. (Srivastava et al. 2017; Lin et al. 2018, who
-    judge 2,500 samples. Perfect samples of a plane mixture have 98.89 % of high
-    quality, 1 - exp(-9 / 2).)
+    A sample within 3 σ of its nearest centre has high quality and counts for that mode;
+    one such sample covers a mode. KL compares the shares p_j of the modes with equal
+    shares, log K - H(p): 0 if all K modes have the same number, log K if one has all,
+    inf if no sample has high quality. (Srivastava et al. 2017; Lin et al. 2018, with
+    2,500 samples. Perfect samples of a 2-D mixture have 98.89 % of high quality,
+    1 - exp(-9 / 2).)
 
     Args:
-        samples: (n, d).
-        centers: of the modes (K, d).
+        samples: the samples (n, d).
+        centers: the centres of the modes (K, d).
         sigma: the standard deviation of each mode.
 
     Raises:
-        ValueError: shapes; values that are not finite; sigma is not positive.
+        ValueError: a shape is wrong, a value is not finite, or sigma is not positive.
 
     """
     samples, centers = _samples("mode_coverage", samples=samples, centers=centers)
@@ -492,16 +498,16 @@ def mode_coverage(samples: Array, centers: Array, sigma: float) -> Coverage:
 
 
 def ks_statistic(a: Array, b: Array) -> tuple[float, float]:
-    """Compare two samples of a number by the test of Kolmogorov and Smirnov.
+    """Compare two samples of a number by the Kolmogorov-Smirnov test.
 
-    D = max |F_a - F_b| is the largest gap between the fractions of either sample below
-    a value. If both come from one continuous distribution, D √(n m / (n + m)) exceeds λ
-    with a probability that tends to (Smirnov 1948)
+    D = max |F_a - F_b| is the largest difference of the empirical distribution
+    functions. If both samples come from one continuous distribution,
+    D √(n m / (n + m)) exceeds λ with a probability that tends to (Smirnov 1948)
 
         p = 2 Σ_{j ≥ 1} (-1)^(j - 1) exp(-2 j² λ²)
 
-    A small p says that the distributions differ. A large p says only that so many
-    samples do not show it: quote D as well. For small samples, and for numbers
+    A small p means that the distributions differ. A large p only means that these
+    samples do not show a difference: report D too. For small samples, and for numbers
     that are often equal, the true probability is somewhat smaller than p.
 
     Args:
@@ -511,13 +517,13 @@ def ks_statistic(a: Array, b: Array) -> tuple[float, float]:
         D and p, both from 0 to 1.
 
     Raises:
-        ValueError: shapes; values that are not finite.
+        ValueError: a shape is wrong, or a value is not finite.
 
     """
     a, b = (checks.array("ks_statistic", k, v) for k, v in (("a", a), ("b", b)))
     if a.ndim != 1 or b.ndim != 1:
         raise ValueError(
-            f"ks_statistic: shapes {a.shape} and {b.shape}; (n,) and (m,) expected"
+            f"ks_statistic: shapes {a.shape} and {b.shape}; expected (n,) and (m,)"
         )
     _samples("ks_statistic", a=a[:, None], b=b[:, None])
     a, b = np.sort(a), np.sort(b)
@@ -526,7 +532,7 @@ def ks_statistic(a: Array, b: Array) -> tuple[float, float]:
     below_b = np.searchsorted(b, both, side="right") / len(b)
     largest = float(np.abs(below_a - below_b).max())
     scaled = largest * math.sqrt(len(a) * len(b) / len(both))
-    if scaled < 0.2:  # where p is 1 to twelve digits, and the series converges slowly
+    if scaled < 0.2:  # p is 1 to twelve digits here, and the series converges slowly
         return largest, 1.0
     j = np.arange(1, 101)
     p = 2 * float(np.sum((-1.0) ** (j - 1) * np.exp(-2 * (j * scaled) ** 2)))
@@ -536,30 +542,32 @@ def ks_statistic(a: Array, b: Array) -> tuple[float, float]:
 def frechet_distance(a: Array, b: Array) -> float:
     """Return the squared Fréchet distance of two sets of features.
 
-    It is the one between Gaussians of their means and covariances (Dowson & Landau
-    1982; Heusel et al. 2017, whose features are those of a classifier):
+    It is the distance between Gaussians with their means and covariances (Dowson &
+    Landau 1982; Heusel et al. 2017 take features of a classifier):
 
         ‖μa - μb‖² + Tr(Σa + Σb - 2 (Σa Σb)^½)
 
-    in the square of the features' unit. A set against another of the same source is
-    more than 0: quote that floor beside it. It shrinks as the sets grow, so compare
+    in the square of the features' unit. Two sets from the same source also have a
+    distance above 0: report this floor too. It shrinks as the sets grow, so compare
     only sets of the same size.
 
-    With Σ = Rᵀ R, R from a QR decomposition of the centred features, the eigenvalues of
-    Σa Σb are the squared singular values of Ra Rbᵀ: the last trace is their sum, and
-    no covariance is formed or square root of one taken.
+    With Σ = Rᵀ R, where R is from a QR decomposition of the centred features, the
+    eigenvalues of Σa Σb are the squared singular values of Ra Rbᵀ. The last trace is
+    the sum of these singular values, so no covariance or matrix root is computed.
 
     Args:
         a, b: the features (n, d) and (m, d), n and m at least 2.
 
     Raises:
-        ValueError: shapes; values that are not finite; a single sample.
+        ValueError: a shape is wrong, a value is not finite, or there is only one
+            sample.
 
     """
     a, b = _samples("frechet_distance", a=a, b=b)
     if min(len(a), len(b)) < 2:
         raise ValueError(
-            f"frechet_distance: {len(a)} and {len(b)} samples; a covariance needs 2"
+            f"frechet_distance: {len(a)} and {len(b)} samples; each set needs at "
+            "least 2"
         )
     gap = a.mean(axis=0, dtype=np.float64) - b.mean(axis=0, dtype=np.float64)
     root_a, root_b = _covariance_root(a), _covariance_root(b)
@@ -569,23 +577,23 @@ def frechet_distance(a: Array, b: Array) -> float:
 
 
 def parzen_log_likelihood(x: Array, samples: Array, sigma: float) -> np.ndarray:
-    """Return log p(x) of each row of x (n,), in nats, by a Parzen window of samples.
+    """Return log p(x) of each row of x (n,), in nats, by a Parzen window on samples.
 
-    p is the density of the samples with noise N(0, σ²) in each column,
+    p is the density of the samples plus noise N(0, σ²) in each column,
 
         p(x) = 1/m Σ_j N(x; s_j, σ² I)
 
-    with σ chosen on validation data (Goodfellow et al. 2014, section 5). It can be
-    gamed: the centroids of k-means score higher than real images do. Show it beside
-    other measures only (Theis et al. 2016).
+    with σ chosen on validation data (Goodfellow et al. 2014, section 5). A high value
+    does not mean good samples: centroids of k-means score higher than real images. Use
+    it only together with other metrics (Theis et al. 2016).
 
     Args:
-        x: (n, d).
-        samples: of the generator, (m, d).
+        x: the points (n, d).
+        samples: samples of the generator (m, d).
         sigma: the width of the window, in the data's unit.
 
     Raises:
-        ValueError: shapes; values that are not finite; sigma is not positive.
+        ValueError: a shape is wrong, a value is not finite, or sigma is not positive.
 
     """
     x, samples = _samples("parzen_log_likelihood", x=x, samples=samples)
@@ -604,20 +612,20 @@ def parzen_log_likelihood(x: Array, samples: Array, sigma: float) -> np.ndarray:
 def nearest_distance(samples: Array, data: Array) -> np.ndarray:
     """Return the distance from each sample to the nearest row of the data (n,).
 
-    A generator that has learned the training images by heart is nearer to them than
-    images that were held out: compare with `nearest_distance(held_out, data)`.
+    Samples of a generator that memorised the training images are nearer to them than
+    held-out images are: compare with `nearest_distance(held_out, data)`.
 
     Args:
-        samples: (n, d).
-        data: (m, d).
+        samples: the samples (n, d).
+        data: the data (m, d).
 
     Raises:
-        ValueError: shapes; values that are not finite.
+        ValueError: a shape is wrong, or a value is not finite.
 
     """
     samples, data = _samples("nearest_distance", samples=samples, data=data)
     nearest = nearest_neighbors(samples, data)[:, 0]
-    # Once more by subtraction: the distance to a copy is 0, without rounding.
+    # Computed again by subtraction, so that the distance to a copy is exactly 0.
     difference = samples.astype(np.float64) - data[nearest]
     distance: np.ndarray = np.linalg.norm(difference, axis=1)
     return distance
@@ -626,11 +634,11 @@ def nearest_distance(samples: Array, data: Array) -> np.ndarray:
 def _squared_distances(
     x: np.ndarray, data: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the squared distances of a block of rows of x to all data, block by block.
+    """Yield the squared distances of the rows of x to all data, block by block.
 
-    ‖x - y‖² = ‖x‖² - 2 x·y + ‖y‖², whose middle term is a matrix product. The terms
-    cancel where points are near: float64 leaves enough digits of float32 data, and
-    whole numbers stay whole, so that equal distances are equal.
+    ‖x - y‖² = ‖x‖² - 2 x·y + ‖y‖², where the middle term is a matrix product. For near
+    points the terms cancel: float64 keeps enough digits for float32 data, and integers
+    stay exact, so that equal distances are equal.
 
     Yields:
         The first row of the block, and its squared distances (rows, m).
@@ -656,26 +664,26 @@ def _covariance_root(x: np.ndarray) -> np.ndarray:
 
 
 def _pairs(name: str, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return two sets of pictures as rows (n, d) of float64, or refuse them."""
+    """Return two sets of pictures as rows (n, d) of float64, or raise ValueError."""
     x, y = checks.array(name, "x", x), checks.array(name, "y", y)
     if x.shape != y.shape or x.ndim < 2 or not x.size:
         raise ValueError(
-            f"{name}: shapes {x.shape} and {y.shape}; two equal shapes (n, ...), "
-            "n ≥ 1, expected"
+            f"{name}: shapes {x.shape} and {y.shape}; expected two equal shapes "
+            "(n, ...), n ≥ 1"
         )
     n = len(x)
     return x.reshape(n, -1).astype(np.float64), y.reshape(n, -1).astype(np.float64)
 
 
 def _samples(name: str, **sets: Array) -> list[np.ndarray]:
-    """Return sets of samples (n, d), of one d, as NumPy arrays, or refuse them."""
+    """Return sets of samples (n, d) as NumPy arrays, or raise ValueError."""
     found = [checks.array(name, argument, x) for argument, x in sets.items()]
     # Differences of unsigned integers would wrap.
     found = [x if x.dtype.kind == "f" else x.astype(np.float64) for x in found]
     shapes = [x.shape for x in found]
     if {len(shape) for shape in shapes} != {2} or len({d for _, d in shapes}) > 1:
         raise ValueError(
-            f"{name}: shapes {' and '.join(map(str, shapes))}; (n, d) expected, with "
+            f"{name}: shapes {' and '.join(map(str, shapes))}; expected (n, d), with "
             "the same d"
         )
     if not all(x.size for x in found):
@@ -694,11 +702,11 @@ def _columns(name: str, y: Array) -> np.ndarray:
 def _labels(
     name: str, label: Array, x: np.ndarray, argument: str = "label"
 ) -> np.ndarray:
-    """Return the labels (n,) of the samples x (n, d), or refuse them."""
+    """Return the labels (n,) of the samples x (n, d), or raise ValueError."""
     labels = checks.array(name, argument, label)
     if labels.shape != (len(x),):
         raise ValueError(
-            f"{name}: labels of shape {labels.shape} for {len(x)} samples; "
-            f"({len(x)},) expected"
+            f"{name}: {argument} has shape {labels.shape}, but there are {len(x)} "
+            f"samples; expected ({len(x)},)"
         )
     return labels
