@@ -1,7 +1,7 @@
-"""The pictures: what was trained, as a person would want to see it.
+"""Plots of training, codes, samples and pictures.
 
 Every function returns a matplotlib Figure and shows nothing; `save` writes it. The
-style is a context around each drawing, so that nobody's own settings change.
+style is a context around each drawing, so the user's settings do not change.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ __all__ = [
     "styled",
 ]
 
-# No window is opened here; but matplotlib cannot be imported where MPLBACKEND names
-# one that is not installed.
+# No window is opened here. But if MPLBACKEND names a backend that is not installed,
+# matplotlib cannot be imported.
 window = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
 try:
     import matplotlib
@@ -51,12 +51,12 @@ if window is not None:
     with contextlib.suppress(ValueError):
         matplotlib.rcParams["backend"] = window
 
-# Okabe & Ito 2008: told apart with any kind of colour blindness. The digits are drawn
-# as digits besides, so that ten classes need not be told by colour alone.
+# Okabe & Ito 2008: distinct with any kind of colour blindness. Points of ten classes
+# are drawn as digits, so that nobody needs the colours.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DIGIT_COLORS = (*COLORS, "#000000", "#7F3C8D", "#8B6D00", "#7F7F7F")
 
-STYLE: Any = {  # matplotlib types the keys by a list of all settings
+STYLE: Any = {  # Any, because matplotlib's type for the keys lists all settings
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
@@ -76,7 +76,7 @@ STYLE: Any = {  # matplotlib types the keys by a list of all settings
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Mark a function that draws a Figure: it draws in the style of the house."""
+    """Decorate a function that draws a Figure, so that it uses `STYLE`."""
 
     checks.function("styled", "draw", draw, "plots.sheets")
 
@@ -96,8 +96,7 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """Make a Figure of rows x columns panels, each of `size` inches.
 
-    Call it in a function marked `@styled`; what is drawn on the panels takes its style
-    from there.
+    Call it in a function with `@styled`, which sets the style of the panels.
 
     Returns:
         The Figure, and its Axes as an array (rows, columns).
@@ -114,10 +113,10 @@ def panels(
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write `figure` to `path`, as PNG or what its ending says; return the path.
+    """Write `figure` to `path`, as PNG or the format of its suffix; return the path.
 
     Raises:
-        OSError: it cannot be written; the error names the path.
+        OSError: the file cannot be written; the error names the path.
 
     """
     if not isinstance(figure, Figure):
@@ -127,7 +126,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     path = path if path.suffix else path.with_suffix(".png")
     content = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        # No software version in the file: the same figure is the same bytes.
+        # No software version in the file, so that equal figures have equal bytes.
         metadata = {"Software": None} if kind == "png" else None
         figure.savefig(content, format=kind, metadata=metadata)
     try:
@@ -141,14 +140,13 @@ def as_images(owner: str, name: str, x: ArrayLike) -> np.ndarray:
     """Return pictures as an array (n, rows, columns).
 
     Raises:
-        ValueError: they have no rows and columns. These are not guessed from a number
-            of pixels.
+        ValueError: x has another shape; it is not guessed from the number of pixels.
 
     """
     images = checks.array(owner, name, x)
     if images.ndim != 3 or not images.size:
         raise ValueError(
-            f"{owner}: {name} has shape {images.shape}; (n, rows, columns) expected, "
+            f"{owner}: {name} has shape {images.shape}; expected (n, rows, columns), "
             "like x.reshape(-1, 28, 28)"
         )
     return images
@@ -163,8 +161,8 @@ def picture_rows(
     Args:
         rows: for each row its name and its pictures (n, rows, columns), with 0 for
             paper and 1 for ink.
-        notes: a line below.
-        ink: False if 1 is light, and 0 dark.
+        notes: a line of text below the rows.
+        ink: False if 0 is dark and 1 is light.
 
     """
     _check_named("picture_rows", rows)
@@ -194,7 +192,7 @@ def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
     Args:
         pictures: for each sheet its title, which may be empty, and its pictures
             (n, rows, columns).
-        ink: False if 1 is light, and 0 dark.
+        ink: False if 0 is dark and 1 is light.
 
     """
     _check_named("sheets", pictures)
@@ -210,13 +208,13 @@ def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
 
 @styled
 def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figure:
-    """Draw what is decoded from a grid of codes in the plane.
+    """Draw the pictures decoded from a grid of codes in the plane.
 
     Args:
-        pictures: (m * m, rows, columns), of (z[0], z[0]), (z[1], z[0]), ...: z₁ changes
-            first.
-        z: the m values that each number of the code takes, rising.
-        ink: False if 1 is light, and 0 dark.
+        pictures: (m * m, rows, columns), for the codes (z[0], z[0]), (z[1], z[0]), ...:
+            z₁ changes first.
+        z: the m values of each number of the code, in ascending order.
+        ink: False if 0 is dark and 1 is light.
 
     """
     (z,) = _series("code_plane", z=z)
@@ -224,8 +222,8 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
     x = as_images("code_plane", "pictures", pictures)
     if len(x) != m * m:
         raise ValueError(
-            f"code_plane: pictures have shape {x.shape}; ({m * m}, rows, columns) "
-            f"expected, one for each pair of the {m} values in z"
+            f"code_plane: pictures have shape {x.shape}; expected ({m * m}, rows, "
+            f"columns), one for each pair of the {m} values in z"
         )
     upwards = x.reshape(m, m, *x.shape[1:])[::-1].reshape(x.shape)
     width, height = _panel(x.shape[1:], 6.8)
@@ -243,9 +241,9 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
 
 
 def _panel(shape: tuple[int, ...], side: float) -> tuple[float, float]:
-    """Return width and height, in inches, of a panel for pictures of that shape.
+    """Return width and height, in inches, of a panel for pictures of this shape.
 
-    A square of that side; of other pictures as large, within four to one.
+    The panel has the area of a square of that side, and a ratio of at most 4 to 1.
     """
     rows, columns = shape
     stretch = min(max(columns / rows, 1 / 4), 4) ** 0.5
@@ -253,7 +251,7 @@ def _panel(shape: tuple[int, ...], side: float) -> tuple[float, float]:
 
 
 def _tiled(images: np.ndarray, columns: int, ink: bool) -> np.ndarray:
-    """Lay pictures (n, rows, columns) out as one; what is left over is paper."""
+    """Arrange pictures (n, rows, columns) in one; empty places are paper."""
     n, height, width = images.shape
     rows = math.ceil(n / columns)
     gap = 0 if ink else 1  # pixels; ink has its own margin of paper
@@ -285,9 +283,9 @@ def loss_curve(
 
     Args:
         train: the mean loss in epoch 1, 2, ...
-        held_out: the same for data not trained on.
+        held_out: the same for held-out data.
         references: names and values of horizontal lines to compare with.
-        ylabel: what the loss is.
+        ylabel: the name and unit of the loss.
 
     """
     (train,) = _series("loss_curve", train=train)
@@ -328,12 +326,12 @@ def game(
     real: Sequence[float],
     generated: Sequence[float],
 ) -> Figure:
-    """Draw what a GAN's V and D were in each step, and where they are in balance.
+    """Draw V and D of a GAN against the steps, with their values in balance.
 
     Args:
-        steps: of the generator.
-        v: V(D, G) on a minibatch, nats.
-        real, generated: mean D(x) and mean D(G(z)) there.
+        steps: the steps of the generator.
+        v: V(D, G) on a minibatch, in nats.
+        real, generated: mean D(x) and mean D(G(z)) on it.
 
     """
     steps, v, real, generated = _series(
@@ -355,7 +353,7 @@ def game(
 
 
 def _balance(ax: Axes, value: float, name: str) -> None:
-    """Draw where D and V are when neither network can gain, its name beside it."""
+    """Draw the value at which neither network can gain, with its name."""
     ax.axhline(value, color="black", ls=":")
     ax.annotate(name, (1, value), (4, 0), xycoords=("axes fraction", "data"),
                 textcoords="offset points", va="center")  # fmt: skip
@@ -372,8 +370,8 @@ def planes(
 
     Args:
         points: for each panel its title and the points (n, 2).
-        label: (n,), the classes, 0 or more; None draws dots.
-        xlabel, ylabel: what the axes are.
+        label: the classes (n,), integers from 0; None draws dots.
+        xlabel, ylabel: the names of the axes.
 
     """
     _check_named("planes", points)
@@ -396,9 +394,9 @@ def scatter_digits(
     """Draw points xy (n, 2), each as the number `label` (n,) of its class.
 
     Args:
-        ax: where.
-        xy, label: the points, and their classes, 0 or more.
-        size: of a digit, in square points.
+        ax: the Axes to draw in.
+        xy, label: the points, and their classes, integers from 0.
+        size: the area of a digit, in square points.
 
     """
     if not isinstance(ax, Axes):
@@ -412,7 +410,7 @@ def scatter_digits(
     for value in map(int, np.unique(label)):
         mine = xy[label == value]
         color = DIGIT_COLORS[value % len(DIGIT_COLORS)]
-        wide = size * len(str(value)) ** 2  # as high with more digits
+        wide = size * len(str(value)) ** 2  # the same height for more digits
         ax.scatter(mine[:, 0], mine[:, 1], s=wide, marker=f"${value}$", color=color,
                    linewidths=0.1, alpha=0.8)  # fmt: skip
 
@@ -421,22 +419,22 @@ def scatter_digits(
 
 
 def _check_named(owner: str, named: Any) -> None:
-    """Raise an error unless these are some arrays, each with rows, by their names."""
+    """Raise an error unless this maps at least one name to an array with rows."""
     checks.mapping(owner, "its argument", named)
     if not named:
-        raise ValueError(f"{owner}: nothing to draw; pass at least one by its name")
+        raise ValueError(f"{owner}: nothing to draw; pass at least one named array")
     for name, x in named.items():
         if not hasattr(x, "__len__") or not len(x):
             raise ValueError(f"{owner}: {name!r} is {x!r}; at least one row expected")
 
 
 def _series(owner: str, **series: Any) -> list[Any]:
-    """Return lists of numbers as arrays (n,) of one length, or refuse them."""
+    """Return lists of numbers as arrays (n,) of one length, or raise ValueError."""
     found = [checks.array(owner, name, values) for name, values in series.items()]
     for name, values in zip(series, found, strict=True):
         if values.ndim != 1 or not len(values) or len(values) != len(found[0]):
             raise ValueError(
-                f"{owner}: {name} has shape {values.shape}; a list of numbers "
-                f"expected, as long as {next(iter(series))}"
+                f"{owner}: {name} has shape {values.shape}; expected a list of "
+                f"numbers, as long as {next(iter(series))}"
             )
     return found

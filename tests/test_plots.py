@@ -93,9 +93,9 @@ def test_pictures_of_any_shape_are_drawn_as_they_are(rng, shape):
 
 def test_rows_and_columns_are_never_guessed(rng):
     for draw in (plots.picture_rows, plots.sheets):
-        with pytest.raises(ValueError, match=r"\(n, rows, columns\) expected"):
+        with pytest.raises(ValueError, match=r"expected \(n, rows, columns\)"):
             draw({"a": rng.random((3, 16))})
-    with pytest.raises(ValueError, match=r"\(n, rows, columns\) expected"):
+    with pytest.raises(ValueError, match=r"expected \(n, rows, columns\)"):
         plots.code_plane(rng.random((4, 16)), np.array([0.0, 1.0]))
 
 
