@@ -58,7 +58,7 @@ DATA = (
     "the images: 'drawn' digits, 'deer' scenes, a folder with MNIST's files, or "
     "'mnist' to download them"
 )
-# The options of `train`. Which of them a system has, and the defaults, is in `SYSTEMS`.
+# The options of `train`. `SYSTEMS` lists the options of each system, with defaults.
 OPTIONS: dict[str, dict[str, Any]] = {
     "data": {"type": name, "help": DATA},
     "examples": {

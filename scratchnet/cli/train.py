@@ -289,7 +289,7 @@ def threads_of(
     before: About | None,
     group: Group | None,
 ) -> int | None:
-    """Choose the number of threads for matrix products; return what is in effect.
+    """Set the number of threads for matrix products; return the number in effect.
 
     A resumed run keeps its number, because the last bits depend on it. The processes of
     a group keep theirs. None means that the BLAS does not tell its number of threads.

@@ -65,22 +65,25 @@ SCENES_AT_ONCE = 64  # painted together: few, because of the processor's cache
 class Scenes:
     """n scenes with their depth and factors.
 
-    images:   (n, pixels, pixels) float32 in [0, 1], 1 is bright
-    depth:    (n, pixels, pixels) float32, metres to what the pixel shows
-    horizon:  (n,) float32, sides below the upper edge of the picture
-    deer:     (n,) bool, whether there is a deer
-    mask:     (n, pixels, pixels) bool, the pixels of the deer, and of grass before it
+    In a scene without a deer, `distance` and `place` are those of the object in its
+    place; the other factors of the deer are drawn but not used.
 
-    and for the deer (for a scene without a deer, the factors drawn for it):
+    Attributes:
+        images: (n, pixels, pixels) float32 in [0, 1], 1 is bright.
+        depth: (n, pixels, pixels) float32, the distance of each pixel in metres.
+        horizon: (n,) float32, sides below the upper edge of the picture.
+        deer: (n,) bool, whether there is a deer.
+        mask: (n, pixels, pixels) bool, the pixels of the deer, and of grass before it.
+        distance: (n,) float32, metres.
+        place: (n,) float32, sides to the right of the middle of the picture.
+        facing: (n,) float32, 1 to the right, -1 to the left.
+        turn: (n,) float32, radians from the side view towards us.
+        look: (n,) float32, radians by which the head turns further towards us, at most
+            π/2 - turn.
+        neck: (n,) float32, radians above the horizontal; negative if the deer grazes.
+        stride: (n,) float32, from -1 to 1; at 0 the two legs of a pair are side by
+            side.
 
-    distance: (n,) float32, metres; without a deer, of the object instead, as is place
-    place:    (n,) float32, sides to the right of the middle of the picture
-    facing:   (n,) float32, 1 to the right, -1 to the left
-    turn:     (n,) float32, radians from the side view towards us
-    look:     (n,) float32, radians by which the head turns further towards us, at most
-              π/2 - turn
-    neck:     (n,) float32, radians above the horizontal; negative if the deer grazes
-    stride:   (n,) float32, from -1 to 1; at 0 the two legs of a pair are side by side
     """
 
     images: Floats
@@ -233,8 +236,8 @@ def _wave(cycles: Array) -> Array:
 
 
 # The figures: arrays (n, capsules, 7). A row is one capsule, x0, y0, r0, x1, y1, r1 and
-# tone: the ball has the radius r0 at (x0, y0) and r1 at (x1, y1). Lengths are metres,
-# to the right of and above the point of the ground where the figure stands.
+# tone: the ball has the radius r0 at (x0, y0) and r1 at (x1, y1). The origin is on
+# the ground below the figure; x is to the right and y up, in metres.
 
 
 def _figure(n: int, *capsules: Capsule) -> Floats:

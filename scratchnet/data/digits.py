@@ -107,14 +107,16 @@ STYLES: tuple[tuple[int, tuple[tuple[tuple[float, float], ...], ...]], ...] = (
 class Digits:
     """n pictures and their factors; lengths are in sides of the picture.
 
-    images:    (n, pixels, pixels) float32 in [0, 1], ink 1 on paper 0, as in MNIST
-    label:     (n,) int64, 0 to 9
-    rotation:  (n,) float32, radians, counter-clockwise is positive
-    thickness: (n,) float32, width of the line
-    size:      (n,) float32, height of the pen's path before slant and rotation
-    slant:     (n,) float32, right per height: positive leans to the right, like /
-    shift:     (n, 2) float32, from the middle of the picture to the middle of the
-               figure's bounding box: to the right, and down
+    Attributes:
+        images: (n, pixels, pixels) float32 in [0, 1], ink 1 on paper 0, as in MNIST.
+        label: (n,) int64, 0 to 9.
+        rotation: (n,) float32, radians, counter-clockwise is positive.
+        thickness: (n,) float32, width of the line.
+        size: (n,) float32, height of the pen's path before slant and rotation.
+        slant: (n,) float32, right per height: positive leans to the right, like /.
+        shift: (n, 2) float32, from the middle of the picture to the middle of the
+            figure's bounding box: to the right, and down.
+
     """
 
     images: Floats
@@ -240,8 +242,7 @@ def _ink(
 
 def _gaussian(z: Array) -> Array:
     exponent = -0.5 * z**2
-    # Zero in the tail: the product of two tails would be a subnormal number, which is
-    # slow to compute with.
+    # Zero in the tail: the product of two tails would be subnormal, and thus slow.
     return np.where(exponent > -40, np.exp(exponent), 0)
 
 

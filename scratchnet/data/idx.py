@@ -1,6 +1,7 @@
 """Read MNIST-format (IDX) files from a folder, and download MNIST into a cache.
 
 An IDX file, plain or gzip, is one array; every number in it is big-endian:
+
     bytes 0, 1   zero
     byte 2       dtype: 8 uint8, 9 int8, 11 int16, 12 int32, 13 float32, 14 float64
     byte 3       the number of dimensions; then the size of each, in 4 bytes
@@ -178,7 +179,7 @@ def _files(folder: Path, stem: str, ndim: int, *, optional: bool = False) -> lis
     if found or (optional and not set(names) & set(there)):
         return found
     more = f" and {len(there) - 10} more" if len(there) > 10 else ""
-    alone = ", or pass classes=None for images alone" if ndim == 1 else ""
+    alone = ", or pass classes=None for images only" if ndim == 1 else ""
     raise IdxError(
         f"{folder}: no file is named {', '.join(names)}. The folder holds:"
         f" {', '.join(map(repr, there[:10])) or 'nothing'}{more}. Put the file"

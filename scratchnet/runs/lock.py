@@ -59,7 +59,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Lock a file for this process alone; return whether that succeeded.
+    """Lock a file for this process only; return whether that succeeded.
 
     On a system without locks (some network drives) it warns and returns True.
     """

@@ -485,7 +485,7 @@ def _run_in(facts: Mapping[str, Any]) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Return what the last bits of a result may depend on."""
+    """Return the facts that may change the last bits of a result."""
     threads = backend.threads()
     known = {} if threads is None else {"threads": str(threads)}
     return {"backend": backend.name(), **_host(), **known}

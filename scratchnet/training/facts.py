@@ -139,7 +139,7 @@ class _Walk:
             yield name, _name(value if function is None else function)
             yield from self._any(f"{name}.__func__", function, True)
             yield from self._any(f"{name}.__self__", value.__self__, True)
-        elif hasattr(value, "__wrapped__"):  # by functools.cache, say
+        elif hasattr(value, "__wrapped__"):  # for example by functools.cache
             yield from self._any(name, value.__wrapped__, True)
         elif hasattr(value, "state_dict"):
             yield from self._object(name, value, False)
