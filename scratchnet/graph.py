@@ -257,9 +257,16 @@ class Node:
         """
         if self.args is None:
             raise GraphError(
-                f"backward: the graph through {self.row.name} was freed by an earlier "
-                "backward(); pass retain_graph=True to the first one, or compute the "
-                "loss again"
+                explained(
+                    f"backward: the graph through {self.row.name} was freed by an "
+                    "earlier backward()",
+                    wrong=["loss.backward(); loss.backward()"],
+                    right=[
+                        "loss.backward(retain_graph=True); loss.backward()",
+                        "or compute the loss again before the second backward()",
+                    ],
+                    why="backward() frees the graph as it goes, to save memory",
+                )
             )
         return [
             (i, x)
@@ -391,9 +398,16 @@ def _check_unmodified(steps: list[Step]) -> None:
             places = (id(x), _memory(plain(x)))
             if any(_written.get(place, -1) > node.number for place in places):
                 raise GraphError(
-                    f"backward: {label(x)} was changed in place after the graph read "
-                    f"it (in {node.row.name}); compute the loss again after the "
-                    "change, or call backward() before optimizer.step()"
+                    explained(
+                        f"backward: {label(x)} was changed in place after the graph "
+                        f"read it (in {node.row.name})",
+                        wrong=["loss = f(W); optimizer.step(); loss.backward()"],
+                        right=[
+                            "loss = f(W); loss.backward(); optimizer.step()",
+                            "or compute the loss again after the change",
+                        ],
+                        why="the gradient would mix old and new values",
+                    )
                 )
 
 
@@ -431,3 +445,14 @@ def label(x: Any) -> str:
     """Name a Tensor, or an array, in an error: its name or type, and its shape."""
     name = getattr(x, "name", None)
     return f"{repr(name) if name else f'a {type(x).__name__}'} of shape {np.shape(x)}"
+
+
+def explained(what: str, wrong: list[str], right: list[str], why: str) -> str:
+    """Write an error: what happened, the wrong lines, the right lines, the reason."""
+    rows = [("wrong:", wrong), ("right:", right), ("why:", [why])]
+    lines = [
+        f"  {'' if i else head:6} {line}"
+        for head, block in rows
+        for i, line in enumerate(block)
+    ]
+    return "\n".join([what, *lines])

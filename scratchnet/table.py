@@ -33,6 +33,7 @@ from scratchnet.graph import (
     LISTS,
     Node,
     Variable,
+    explained,
     holds_tensor,
     named,
     plain,
@@ -102,9 +103,15 @@ def _row_of(function: Function, args: Any) -> _Row:
         return TABLE[function]
     name = _asked(function)
     raise NoRuleError(
-        f"{name} has no rule in the table of derivatives (shapes {shapes(args)}); "
-        f"add one with scratchnet.rule({name}, lambda g, y, x: ...), or pass plain "
-        "arrays (tensor.detach().numpy()) if no gradient is needed"
+        explained(
+            f"{name} has no rule in the table of derivatives (shapes {shapes(args)})",
+            wrong=[f"y = {name}(t)"],
+            right=[
+                f"scratchnet.rule({name}, lambda g, y, x: ...); y = {name}(t)",
+                f"or, without a gradient: y = {name}(t.detach().numpy())",
+            ],
+            why="backward() needs the derivative of every function on its way",
+        )
     )
 
 

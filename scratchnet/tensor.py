@@ -33,6 +33,7 @@ from scratchnet.backend import Array
 from scratchnet.graph import (
     GraphError,
     Variable,
+    explained,
     label,
     leaf_gradients,
     lock,
@@ -155,7 +156,7 @@ class Tensor(Variable, Generic[_DType]):
     ) -> None:
         """Make a leaf, as the class says."""
         if isinstance(data, Tensor):
-            data._refuse_copy("Tensor(t)")
+            data._refuse_copy("Tensor(t)", "Tensor(t)")
             data = data._array
         array = _numeric("Tensor: data", data)
         if array.dtype.kind == "f" and not backend.is_array(data):
@@ -277,14 +278,23 @@ class Tensor(Variable, Generic[_DType]):
 
     def _refuse_if_gradient(self, becoming: str = "plain array") -> None:
         if self._requires_grad:
+            if becoming == "plain array":
+                wrong = "np.asarray(t), t.numpy(), np.array([t, u])"
+                right = "np.stack([t, u]) or np.concatenate([t, u]), for a list"
+            else:
+                wrong = f"{becoming}(t), math.sin(t), a[i] = t"
+                right = "np.sin(t), np.stack([t, u]), to keep the gradient"
             raise TypeError(
-                f"{label(self)} that requires a gradient was about to become a "
-                f"{becoming}, and the gradient lost; for a list of Tensors use "
-                "np.stack(list) or np.concatenate(list) first, for its value "
-                ".detach().numpy(), or .item() for a single number"
+                explained(
+                    f"{label(self)} requires a gradient, which would be lost in a "
+                    f"{becoming}",
+                    wrong=[wrong],
+                    right=[right, "t.detach().numpy() or t.item(), for its value"],
+                    why=f"a {becoming} does not remember what made it",
+                )
             )
 
-    def _refuse_copy(self, copying: str) -> None:
+    def _refuse_copy(self, copying: str, wrong: str) -> None:
         """Refuse a new leaf for what was made, or is an argument under `grad`."""
         if self._node is not None:
             which = f"which {self._node.row.name} made"
@@ -293,9 +303,15 @@ class Tensor(Variable, Generic[_DType]):
         else:
             return
         raise TypeError(
-            f"{copying} of {label(self)}, {which}: the new Tensor would have no "
-            "history, and the gradient would be lost; use the Tensor itself, or copy "
-            "t.detach() or the leaves"
+            explained(
+                f"{copying} of {label(self)}, {which}: the gradient would be lost",
+                wrong=[wrong],
+                right=[
+                    "t itself, or np.copy(t), which is recorded",
+                    "or a copy of t.detach(), the value, or of the leaves",
+                ],
+                why="the new Tensor would be a leaf without history",
+            )
         )
 
     def _note_read(self) -> None:
@@ -338,8 +354,15 @@ class Tensor(Variable, Generic[_DType]):
         """
         if not self._requires_grad:
             raise GraphError(
-                f"backward: {label(self)} requires no gradient; was it made under "
-                "no_grad(), or from Tensors without requires_grad=True?"
+                explained(
+                    f"backward: {label(self)} requires no gradient",
+                    wrong=[
+                        "W = Tensor(w); loss = f(W); loss.backward()",
+                        "with no_grad(): loss = f(W)",
+                    ],
+                    right=["W = Tensor(w, requires_grad=True); loss = f(W)"],
+                    why="nothing was recorded, so backward() has no graph to walk",
+                )
             )
         seed = self._seed(gradient, create_graph)
         wanted = _leaves(inputs)
@@ -383,7 +406,8 @@ class Tensor(Variable, Generic[_DType]):
 
     def __reduce__(self) -> tuple[type[Tensor], tuple[Array, bool, str | None]]:
         """Say how copies and pickles are made: of a leaf, as a new leaf."""
-        self._refuse_copy("a copy or pickle")
+        ways = "copy.copy(t), copy.deepcopy(t), pickle.dumps(t), or of what holds t"
+        self._refuse_copy("a copy or pickle", ways)
         return type(self), (self._array.copy(), self._requires_grad, self.name)
 
     def __repr__(self) -> str:
@@ -468,8 +492,15 @@ class Tensor(Variable, Generic[_DType]):
     def __setitem__(self, key: object, value: object) -> None:
         """Refuse: the values may be needed by a gradient."""
         raise TypeError(
-            f"item assignment on {label(self)}: a Tensor is not written in place; "
-            "build a new one with np.where(mask, new, old) or np.concatenate"
+            explained(
+                f"item assignment on {label(self)}: a Tensor is not written in place",
+                wrong=["t[mask] = new"],
+                right=[
+                    "t = np.where(mask, new, t)",
+                    "or np.concatenate([t[:i], new, t[j:]]) for t[i:j] = new",
+                ],
+                why="the gradient may still need the old values",
+            )
         )
 
     # Operators: each is the NumPy function of the same meaning
@@ -697,10 +728,13 @@ def _recorded_call(
     value = Tensor(backend.asarray(y))  # an error if it is not made of numbers
     if _depend_on(reads, variables):
         raise GraphError(
-            f"grad: {name_of(f)} returned a {type(y).__name__} and no Tensor, though "
-            "it took values out of its argument, by .item(), .data or .detach(): there "
-            "the gradient was lost; compute with the Tensor, or return Tensor(value) "
-            "for what is meant as a constant"
+            explained(
+                f"grad: {name_of(f)} returned a {type(y).__name__}, not a Tensor, and "
+                "took values out of its argument",
+                wrong=["return t.item() ** 2, or with t.data or t.detach().numpy()"],
+                right=["return t ** 2", "or return Tensor(value) if it is a constant"],
+                why="values that are taken out of a Tensor have no gradient",
+            )
         )
     return value
 

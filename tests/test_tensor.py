@@ -345,7 +345,7 @@ def test_a_second_backward_says_that_the_graph_was_freed():
     loss = np.sum(x * x)
     loss.backward()
     first = x.grad.copy()
-    with pytest.raises(GraphError, match=r"freed .*retain_graph=True"):
+    with pytest.raises(GraphError, match=r"(?s)freed .*retain_graph=True"):
         loss.backward()
     np.testing.assert_array_equal(x.grad, first)
 
@@ -636,7 +636,7 @@ def test_nothing_to_differentiate():
     with no_grad():
         y = np.sum(x)
     for t in (y, Tensor(1.0), x.detach()):
-        with pytest.raises(GraphError, match=r"requires no gradient.*no_grad"):
+        with pytest.raises(GraphError, match=r"(?s)requires no gradient.*no_grad"):
             t.backward()
 
 
@@ -756,7 +756,7 @@ def test_a_parameter_that_changed_after_it_was_read(read, flat):
     z = leaf(2.0, name="z")
     loss = np.sum(z * np.sum(z * read(w))) + z
     write(w)
-    with pytest.raises(GraphError, match=r"changed in place .* before optimizer.step"):
+    with pytest.raises(GraphError, match=r"(?s)changed in place .*; optimizer.step"):
         loss.backward()
     assert w.grad is None
     assert z.grad is None
@@ -952,7 +952,8 @@ def test_a_copy_of_a_result_is_refused(how, around):
     h = np.exp(w)
     shallow = how == "copy" and around(h) is not h
     refusal = contextlib.nullcontext() if shallow else pytest.raises(
-        TypeError, match=r"shape \(2,\), which np\.exp made.*gradient.*t\.detach\(\)"
+        TypeError,
+        match=r"(?s)shape \(2,\), which np\.exp made.*gradient.*t\.detach\(\)",
     )  # fmt: skip
     with refusal:  # a shallow copy holds the Tensor itself
         COPIES[how](around(h))
@@ -987,7 +988,7 @@ class Layer(Module):
 def test_a_copy_of_a_module_that_kept_a_result_is_refused(how):
     layer = Layer()
     layer(np.ones(1))
-    with pytest.raises(TypeError, match=r"np\.multiply made.*t\.detach\(\)"):
+    with pytest.raises(TypeError, match=r"(?s)np\.multiply made.*t\.detach\(\)"):
         COPIES[how](layer)
     layer.kept = layer.kept.detach()
     np.testing.assert_array_equal(COPIES[how](layer).w.data, [2.0])
@@ -1321,7 +1322,7 @@ def test_what_grad_asks_of_the_function():
         grad(lambda x: x * 2)(np.ones(2))
     with pytest.raises(TypeError, match="not numeric"):
         grad(lambda x: None)(1.0)
-    with pytest.raises(TypeError, match="a list of Tensors"):
+    with pytest.raises(TypeError, match=r"np\.stack\(\[t, u\]\)"):
         grad(lambda x: (x, x))(1.0)
     with pytest.raises(TypeError, match="int64 has no gradient; use floats"):
         grad(np.square)(3)
@@ -1959,7 +1960,7 @@ def test_a_tensor_that_requires_a_gradient_is_no_float_under_no_grad_either(reco
     x = leaf(2.0, "x")
     with contextlib.nullcontext() if recording else no_grad():
         for f in (float, complex, math.sin, np.asarray):
-            with pytest.raises(TypeError, match=r"'x'.*gradient.*\.item\(\)"):
+            with pytest.raises(TypeError, match=r"(?s)'x'.*gradient.*\.item\(\)"):
                 f(x)
     with no_grad():
         assert float(x * x) == 4  # the result carries none
@@ -2100,7 +2101,7 @@ REFUSALS = {
     "t[0] = 1": (
         lambda: assign(X, 0, 1.0),
         TypeError,
-        r"item assignment on 'weights' of shape \(2,\): .*np.where",
+        r"(?s)item assignment on 'weights' of shape \(2,\): .*np.where",
     ),
     "no gradient": (
         lambda: assign(Tensor([1.0]), 0, 1.0),
@@ -2109,30 +2110,34 @@ REFUSALS = {
     ),
     "array[:] = t": (lambda: assign(ARRAY, slice(None), X), TypeError, "detach"),
     # becoming an array
-    "asarray": (lambda: np.asarray(X), TypeError, r"'weights' of shape \(2,\).*detach"),
-    "array": (lambda: np.array(X), TypeError, "gradient lost"),
+    "asarray": (
+        lambda: np.asarray(X),
+        TypeError,
+        r"(?s)'weights' of shape \(2,\).*detach",
+    ),
+    "array": (lambda: np.array(X), TypeError, "gradient, which would be lost"),
     "numpy()": (lambda: X.numpy(), TypeError, r"\.detach\(\)\.numpy\(\)"),
-    "list in sum": (lambda: np.sum([X, Y]), TypeError, r"np\.stack\(list\)"),
+    "list in sum": (lambda: np.sum([X, Y]), TypeError, r"np\.stack\(\[t, u\]\)"),
     "list in mean": (lambda: np.mean([np.sum(X), np.sum(Y)]), TypeError, r"np\.stack"),
-    "list in array": (lambda: np.array([X, Y]), TypeError, r"np\.stack\(list\)"),
+    "list in array": (lambda: np.array([X, Y]), TypeError, r"np\.stack\(\[t, u\]\)"),
     "list in add": (
         lambda: np.add(X, [np.sum(X), 1.0]),
         TypeError,
-        r"np\.stack\(list\)",
+        r"np\.stack\(\[t, u\]\)",
     ),
-    "list in operator": (lambda: X * [Y[0], 1.0], TypeError, r"np\.stack\(list\)"),
-    "list in Tensor": (lambda: Tensor([X, Y]), TypeError, r"np\.stack\(list\)"),
+    "list in operator": (lambda: X * [Y[0], 1.0], TypeError, r"np\.stack\(\[t, u\]\)"),
+    "list in Tensor": (lambda: Tensor([X, Y]), TypeError, r"np\.stack\(\[t, u\]\)"),
     "nested list": (
         lambda: np.stack([X, [Y[0], 1.0]]),
         TypeError,
-        r"np\.stack\(list\)",
+        r"np\.stack\(\[t, u\]\)",
     ),
     "testing": (lambda: np.testing.assert_allclose(X, ARRAY), TypeError, "detach"),
     # no rule
     "no rule": (
         lambda: np.unwrap(X),
         NoRuleError,
-        r"np\.unwrap has no rule.*\(2,\).*scratchnet\.rule\(np\.unwrap.*detach",
+        r"(?s)np\.unwrap has no rule.*\(2,\).*scratchnet\.rule\(np\.unwrap.*detach",
     ),
     "no rule for a ufunc": (lambda: np.frexp(X), NoRuleError, r"np\.frexp has"),
     "no rule in a module": (
@@ -2226,6 +2231,43 @@ def test_a_refusal_says_what_and_how_else(case):
     np.testing.assert_array_equal(ARRAY, values[1])  # nothing was written
 
 
+def freed():
+    loss = np.sum(leaf([1.0]) * 2)
+    loss.backward()
+    return loss
+
+
+def stale():
+    w = leaf([1.0])
+    loss = np.sum(w * w)
+    write(w)
+    return loss
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: freed().backward(),
+        lambda: stale().backward(),
+        lambda: Tensor(1.0).backward(),
+        lambda: np.unwrap(X),
+        lambda: float(X[0]),
+        lambda: np.asarray(X),
+        lambda: assign(X, 0, 1.0),
+        lambda: copy.deepcopy(np.exp(X)),
+        lambda: Tensor(np.exp(X)),
+        lambda: grad(lambda t: t.item() ** 2)(1.0),
+    ],
+)
+def test_an_error_of_the_graph_shows_wrong_and_right_in_six_lines(call):
+    with pytest.raises((GraphError, TypeError)) as caught:
+        call()
+    _, *lines = str(caught.value).split("\n")
+    heads = [line[:9] for line in lines if line[:9].strip()]
+    assert heads == ["  wrong: ", "  right: ", "  why:   "]
+    assert len(lines) <= 5
+
+
 def test_the_first_error_of_numpy_is_kept_as_the_cause():
     with pytest.raises(ValueError, match="inner sizes") as caught:
         M @ M
@@ -2282,7 +2324,7 @@ def test_a_function_of_ones_own(table):
     x = leaf([1.0, 2.0])
     assert cube.__doc__ == "Return the cube."
     assert type(cube(x.data)) is np.ndarray  # plain arrays never need the table
-    with pytest.raises(NoRuleError, match=r"^cube has .*\(2,\).*rule\(cube, "):
+    with pytest.raises(NoRuleError, match=r"(?s)^cube has .*\(2,\).*rule\(cube, "):
         cube(x)
     rule(cube, lambda g, y, x: 3 * g * x * x)
     np.sum(cube(x)).backward()
@@ -2659,6 +2701,7 @@ def test_a_mask_is_not_lost_elsewhere():
             call()
         assert "masked" in str(caught.value)
     assert w.grad is None
-    with pytest.raises(TypeError, match="gradient lost"):  # np.ma computes this one
+    # np.ma computes this one
+    with pytest.raises(TypeError, match="gradient, which would be lost"):
         MASKED * w
     np.testing.assert_array_equal(w.data, np.ones((2, 2)))
