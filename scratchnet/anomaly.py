@@ -1,16 +1,28 @@
 """Finds the operation that first made a number that is not finite (inf or NaN).
 
-    with detect_anomaly():          # with the engine
-        loss = model.loss(x)
-        loss.backward()
-        optimizer.step()
+With the engine:
 
-    with detect_anomaly():          # by hand
+>>> import numpy as np
+>>> from scratchnet import Tensor, detect_anomaly
+>>> W = Tensor([4.0, 0.0], requires_grad=True, name="W")
+>>> with detect_anomaly():  # doctest: +ELLIPSIS
+...     loss = np.sum(np.sqrt(W))
+...     loss.backward()
+Traceback (most recent call last):
+    ...
+FloatingPointError: the derivative of np.sqrt by W made 1 of 2 values inf, the first...
+  <doctest scratchnet.anomaly[3]>:2: loss = np.sum(np.sqrt(W))
+  dL/d(its result): float32 (2,), from 1 to 1
+  W: float32 (2,), from 0 to 4
+
+By hand:
+
+    with detect_anomaly():
         watched(system).step(x)
 
-Either raises a FloatingPointError that names the operation and its line, and says what
-its inputs were like. That costs a look at every value, too much for a training:
-`training.fit` does it only once the loss is not finite any more.
+The error names the operation, its line and its inputs. Every value is checked, which is
+too slow for training. So `training.fit` waits for a loss that is not finite: then it
+repeats the steps of that epoch with the check on, and names the first step that fails.
 """
 
 import contextlib
@@ -28,7 +40,7 @@ __all__ = ["detect_anomaly", "watched"]
 
 System = TypeVar("System")
 
-# Files whose lines say nothing of where a computation was written down.
+# Files of the engine: an error names the line of the user's code that called them.
 _ENGINE = (
     *("anomaly", "graph", "table", "tensor"),
     *("derivatives", "compositions", "functions", "optim"),
@@ -48,24 +60,23 @@ class _Watch:
     """The state of a watched thread."""
 
     def __init__(self) -> None:
-        self.lines: dict[int, str] = {}  # that made a node, by its number
+        self.lines: dict[int, str] = {}  # number of a node -> the line that made it
 
 
-# The blocks that are open, in any thread. While there is none, the engine asks no more.
+# The open blocks of all threads. While it is empty, the engine checks nothing.
 WATCHING: list[_Watch] = []
 _watch: ContextVar[_Watch | None] = ContextVar("scratchnet_watch", default=None)
 
 
 @contextlib.contextmanager
 def detect_anomaly() -> Iterator[None]:
-    """Raise FloatingPointError at the first operation with a result not finite.
+    """Raise FloatingPointError at the first operation whose result is not finite.
 
-    Inside `with detect_anomaly():`, in this thread, every function of a Tensor is
-    looked at, forward and backward, and what optimisers make of the parameters. What
-    is infinite on purpose (the log of 0, if `np.where` does not choose it) counts too:
-    its derivative is where NaN mostly come from. Only what overflows inside a
-    `with np.errstate(over="ignore"):` of its own is taken as meant. NumPy's own
-    warnings are not given.
+    Inside `with detect_anomaly():`, in this thread, the result of every function of a
+    Tensor is checked, forward and backward, and the parameters after each step of an
+    optimiser. An infinity that `np.where` later discards (the log of 0) is an error
+    too: its derivative is the most common source of NaN. Arrays by hand may overflow
+    inside their own `with np.errstate(over="ignore"):`. NumPy's own warnings are off.
     """
     watch = _Watch()
     token = _watch.set(watch)
@@ -87,11 +98,11 @@ def look(
     """Raise FloatingPointError if this thread is watched and `result` is not finite.
 
     Args:
-        what: made the result.
-        result: its values.
-        inputs: what it was made of, by names.
-        node: on the way back, the number of the node whose line is meant; by default
-            it is the line that runs now.
+        what: the name of the operation.
+        result: the values that it returned.
+        inputs: pairs of a name and an input.
+        node: in the backward pass, the number of the node whose line is named;
+            without it, the line that runs now is named.
 
     """
     watch = _watch.get()
@@ -138,14 +149,14 @@ def describe(x: Any) -> str:
 
 
 def _line() -> str:
-    """Return the innermost line that is not the engine's, a loop's or NumPy's own."""
+    """Return the innermost line outside the engine, the training loops and NumPy."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         name = Path(frame.f_code.co_filename).as_posix()
         if name not in _INSIDE and not name.startswith(_ROOMS):
             break
         frame = frame.f_back
-    # Imported here, as only errors need it.
+    # Imported here because only errors need it.
     import linecache
 
     code = frame.f_code.co_filename
@@ -158,15 +169,15 @@ def _line() -> str:
 
 
 class _Watched(np.ndarray):
-    """An array that looks at the result of every NumPy function it is used in."""
+    """An array that checks the result of every NumPy function of it."""
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any
     ) -> Any:
-        """Compute it with plain arrays, and look at the result."""
+        """Compute it with plain arrays, and check the result."""
         name = f"np.{ufunc.__name__}" + f".{method}" * (method != "__call__")
         plain = [_plain(x) for x in inputs]
-        said = _said(plain)  # now: the result may take an input's place
+        said = _said(plain)  # before the call: the result may overwrite an input
         out = kwargs.get("out", ())
         if out:
             kwargs["out"] = tuple(map(_plain, out))
@@ -175,7 +186,7 @@ class _Watched(np.ndarray):
         return out[0] if len(out) == 1 else _watched(result)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kw: Any) -> Any:
-        """The same for the functions that are no ufuncs."""
+        """The same for functions other than ufuncs."""
         said = _said(args)
         result = super().__array_function__(function, types, args, kw)
         _look(f"np.{function.__name__}", args[0] if result is None else result, said)
@@ -183,10 +194,10 @@ class _Watched(np.ndarray):
 
 
 def watched(system: System) -> System:
-    """Return a system by hand over the same memory that looks at all it computes.
+    """Return a copy of a system by hand that checks every result it computes.
 
-    Its `step`, and all else, does what that of `system` does, to the same arrays, and
-    raises FloatingPointError at the first result that is not finite.
+    The copy shares the arrays of `system`. Its methods do the same to them, and raise
+    FloatingPointError at the first result that is not finite.
 
     Raises:
         TypeError: `system` is not an object with arrays.

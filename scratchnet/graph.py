@@ -1,8 +1,8 @@
 """The graph that a computation leaves behind, and the walk back that differentiates it.
 
-A result keeps a `Node`: which function was called, with what. The Tensors and Nodes
-that can be reached from a result are its graph. `_backpropagate` walks it from the
-newest Tensor to the oldest. The chain rule is all that it needs to know:
+A result keeps a `Node`: the function that was called, and its arguments. The Tensors
+and Nodes that can be reached from a result are its graph. `_backpropagate` walks it
+from the newest Tensor to the oldest. It applies one rule, the chain rule:
 
     dL/dx  =  sum over every y = f(..., x, ...) of  dL/dy * dy/dx
 
@@ -36,37 +36,37 @@ class GraphError(ValueError):
 
 # --- The walk back ------------------------------------------------------------------
 
-# A result, the node that made it, and the inputs to send gradients to, each with its
-# place among the arguments.
+# A result, the node that made it, and the inputs that receive gradients, each with its
+# position among the arguments.
 Step = tuple["Variable", "Node", list[tuple[int, "Variable"]]]
 
 
 def _backpropagate(
     output: Variable, g: Any, steps: list[Step], on_tensors: bool, retain: bool
 ) -> dict[Variable, Any]:
-    """Carry g = dL/d(output) back; return what reached each leaf.
+    """Carry g = dL/d(output) back; return the gradient of each leaf.
 
-    Why newest first? Take `b = a + a; c = b + b`. When c is taken, its gradient 1
-    goes to b twice: 2. Only when *both* have arrived may b be taken, and its 2 goes
-    to a twice: 4, the right answer, for c = 4a. Taking b after the first arrival, as
-    a walk in any other order might, would hand on a 1, and later another 1 or a 2. A
-    function's inputs are older than its result, so newest first is always in time.
+    Why newest first? Take `b = a + a; c = b + b`. The walk visits c first and sends
+    its gradient 1 to b twice, so b has 2. Only when *both* have arrived may the walk
+    visit b. It sends 2 to a twice, so a has 4, the right answer: c = 4a. A walk in
+    another order might visit b after the first arrival, send 1, and later send 1 or 2
+    more. The inputs of a function are older than its result, so newest first is right.
     """
     gradients = {output: g}
     for t, node, inputs in _newest_first(steps, retain):
-        g = gradients.pop(t, None)  # dL/dt: nothing newer is left to add to it
-        if g is None:  # every rule on the way gave zero
+        g = gradients.pop(t, None)  # dL/dt is complete: all newer Tensors were visited
+        if g is None:  # every rule on the way returned zero
             continue
         y, args = node.operands(t, on_tensors)
         for i, x in inputs:
             dx = node.vjp(i, x, g, y, args)
-            if dx is not None:  # never add in place: dx may be g, which others hold
+            if dx is not None:  # never add in place: dx may be g, which is shared
                 gradients[x] = gradients[x] + dx if x in gradients else dx
     return gradients
 
 
 def _newest_first(steps: list[Step], retain: bool) -> Iterator[Step]:
-    """Yield the steps from the last one, and free each as soon as it was taken."""
+    """Yield the steps, last one first, and free each step after its visit."""
     while steps:
         step = steps.pop()
         yield step
@@ -75,11 +75,11 @@ def _newest_first(steps: list[Step], retain: bool) -> Iterator[Step]:
 
 
 def _unbroadcast(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Bring a gradient to the shape and dtype of the input that it belongs to.
+    """Bring a gradient to the shape and dtype of its input.
 
-    An input that was broadcast was used once for each copy, and the gradients of the
-    copies add up. No rule of the table needs to know that, nor about dtypes: float64
-    partners make a rule's result float64, and it is cast back here.
+    Broadcasting copies an input, and the gradients of the copies add up. This sum is
+    done here, so no rule of the table mentions it. A float64 partner makes the result
+    of a rule float64; it is cast back here too.
     """
     if type(g) is not np.ndarray and not isinstance(g, Variable):
         g = backend.asarray(g)
@@ -93,7 +93,7 @@ def _unbroadcast(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 # --- Before and after the walk ------------------------------------------------------
-# Read this to learn which Tensors are visited, and what becomes of the gradients.
+# Read this to learn which Tensors are visited, and where the gradients go.
 
 
 def leaf_gradients(
@@ -108,13 +108,13 @@ def leaf_gradients(
     Args:
         output: where the steps start.
         g: an array; with `create_graph` it may be a Tensor.
-        steps: made by `steps_back`; they are used up.
+        steps: from `steps_back`; the walk empties the list.
         create_graph: run the rules on Tensors, so that the gradients are Tensors too.
-        retain_graph: keep the graph for another walk; `create_graph` keeps it too.
+        retain_graph: keep the graph for another walk; `create_graph` also keeps it.
 
     """
     _check_unmodified(steps)
-    # An infinite derivative (sqrt at 0) is a value, not an accident.
+    # An infinite derivative (sqrt at 0) is a valid result: no warning.
     with set_recording(create_graph), np.errstate(divide="ignore"):
         retain = retain_graph or create_graph
         found = _backpropagate(output, g, steps, create_graph, retain)
@@ -124,9 +124,9 @@ def leaf_gradients(
 def steps_back(output: Variable, wanted: set[Any]) -> tuple[list[Step], bool]:
     """Collect the steps from `output` back to the leaves, oldest first.
 
-    With `wanted`, only those on a way to a wanted Tensor; the flag says whether the
-    graph also reaches something else that requires a gradient. The stack is ours and
-    not the interpreter's, so a chain of 100,000 calls is no deeper than one of 10.
+    With `wanted`, return only the steps that lead to a wanted Tensor. The flag is true
+    if the graph also reaches other Tensors that require a gradient. An explicit stack
+    replaces recursion, so a chain of 100,000 calls works.
     """
     seen = {output}
     stack = [output]
@@ -149,7 +149,7 @@ def steps_back(output: Variable, wanted: set[Any]) -> tuple[list[Step], bool]:
 
 
 def _towards(wanted: set[Variable], steps: list[Step]) -> list[Step]:
-    """Return the steps, and of each step the inputs, that lead to a wanted Tensor."""
+    """Keep the steps, and the inputs of each step, that lead to a wanted Tensor."""
     leads = set(wanted)
     chosen = []
     for t, node, inputs in steps:
@@ -161,12 +161,12 @@ def _towards(wanted: set[Variable], steps: list[Step]) -> list[Step]:
 
 
 def _separate(found: dict[Variable, Any], as_tensors: bool) -> dict[Variable, Any]:
-    """Give every leaf an array of its own: of `a + b` both gradients are one."""
+    """Give every leaf its own array: both gradients of `a + b` are the same array."""
     taken: set[int] = set()
     for leaf, g in found.items():
-        if as_tensors:  # nobody writes into a Tensor, so leaves may share it
+        if as_tensors:  # a Tensor is never written in place, so leaves may share it
             found[leaf] = g if isinstance(g, Variable) else leaf._result(g)
-        elif isinstance(g, np.generic):  # the sum of two arrays without axes
+        elif isinstance(g, np.generic):  # the sum of two 0-d arrays
             found[leaf] = backend.asarray(g)
         elif g.base is not None or id(g) in taken:
             found[leaf] = g.copy()
@@ -177,17 +177,17 @@ def _separate(found: dict[Variable, Any], as_tensors: bool) -> dict[Variable, An
 # --- What the graph is made of ------------------------------------------------------
 # Read this to learn what a Tensor remembers.
 
-# A result is numbered after its inputs, so the order of numbers is a topological
-# order of every graph. One count for the process: the numbers only order.
+# A result gets its number after its inputs, so the numbers are a topological order of
+# every graph. The process has one count; the numbers have no other meaning.
 _numbers = itertools.count()
 
 
 class Variable:
-    """The part of a Tensor that the graph uses; `Tensor` (tensor.py) is the whole."""
+    """The part of a Tensor that the graph uses; tensor.py has the class `Tensor`."""
 
     __slots__ = ("__weakref__", "_array", "_node", "_requires_grad", "grad", "name")
 
-    _array: np.ndarray  # or the backend's array, which answers the same calls
+    _array: np.ndarray  # or an array of the backend, with the same interface
     _node: Node | None
     _requires_grad: bool
     grad: Any  # None, an array, or a Tensor after backward(create_graph=True)
@@ -204,18 +204,18 @@ class Variable:
         return self._array.dtype
 
     def _result(self, data: Array) -> Any:
-        """Return what a function of this made, as a Tensor without history."""
+        """Wrap the result of a function of this in a Tensor without history."""
         raise NotImplementedError
 
 
 class Row(Protocol):
-    """What a node asks of its function's row in the table (table.py)."""
+    """The part of a row of the table (table.py) that a node uses."""
 
     function: Any
 
     @property
     def name(self) -> str:
-        """What errors call the function."""
+        """The name of the function in errors."""
 
     def inputs(self, args: Any) -> Sequence[Any]:
         """Return the array inputs among the arguments."""
@@ -228,16 +228,16 @@ class Row(Protocol):
 
 
 class Node:
-    """One recorded call, `function(*args, **kwargs)`, by its function's row.
+    """One recorded call, `function(*args, **kwargs)`, with the row of its function.
 
     It holds the inputs of the call and never its result, so a graph has no reference
-    cycle: when the last Tensor over it goes, it is freed at once.
+    cycle. It is freed as soon as the last Tensor that refers to it is deleted.
     """
 
     __slots__ = ("args", "kwargs", "number", "row")
 
     def __init__(self, row: Row, args: Any, kwargs: Any) -> None:
-        """Note the call, and give it its place in the order."""
+        """Record the call and number it."""
         self.number = next(_numbers)
         self.row = row
         self.args = args
@@ -245,11 +245,11 @@ class Node:
 
     @property
     def function(self) -> Any:
-        """What was called."""
+        """The function that was called."""
         return self.row.function
 
     def inputs(self) -> list[tuple[int, Variable]]:
-        """Return the inputs that a gradient flows to, each with its position.
+        """Return the inputs that require a gradient, each with its position.
 
         Raises:
             GraphError: an earlier walk freed the node.
@@ -275,9 +275,9 @@ class Node:
         ]
 
     def operands(self, y: Variable, on_tensors: bool = False) -> tuple[Any, Any]:
-        """Return the result y and the arguments as a rule gets them.
+        """Return the result y and the arguments for a rule.
 
-        They are plain arrays, or Tensors if the rule itself is to be recorded.
+        They are plain arrays; with `on_tensors` Tensors, so that the rule is recorded.
         """
         if on_tensors:
             return y, self.args
@@ -304,7 +304,7 @@ class Node:
         return dx
 
     def _look(self, i: int, dx: Any, g: Any) -> None:
-        """Have `anomaly` look at what `vjp` made of g for input i."""
+        """Let `anomaly` check dx, the result of `vjp` for input i."""
         inputs = named(self.row.inputs(self.args))
         anomaly.look(
             f"the derivative of {self.row.name} by {inputs[i][0]}",
@@ -314,14 +314,14 @@ class Node:
         )
 
     def free(self) -> None:
-        """Release the inputs; a walk that meets this node again is an error."""
+        """Release the inputs; a second walk through this node is an error."""
         self.args = None
 
 
 # --- Recording ----------------------------------------------------------------------
 # Read this to learn when a function of Tensors is recorded.
 
-# Whether functions of Tensors are recorded, for each thread on its own.
+# Whether functions of Tensors are recorded; each thread has its own value.
 recording: ContextVar[bool] = ContextVar("scratchnet_recording", default=True)
 
 
@@ -338,7 +338,7 @@ def set_recording(on: bool) -> Iterator[None]:
 def no_grad() -> contextlib.AbstractContextManager[None]:
     """Record nothing inside `with no_grad():`, in this thread.
 
-    Results made inside are leaves that require no gradient.
+    Results made inside are leaves, and they require no gradient.
     """
     return set_recording(False)
 
@@ -346,23 +346,23 @@ def no_grad() -> contextlib.AbstractContextManager[None]:
 # --- Stale values -------------------------------------------------------------------
 # Read this when an error says that a Tensor was changed after the graph read it.
 
-# Held while something is changed that threads share: `.grad`, the last write.
+# Guards the state that threads share: `.grad` and the last write.
 lock = threading.RLock()
 
-# When an array was last written, and when a Tensor was last given another one, on the
-# count that numbers the nodes, by address. An address that is used again does no harm:
-# whatever is there now was made, and read, after the number found.
+# Address -> the time of the last write: into the array there, or of `.data` of the
+# Tensor there. Time is the count that numbers the nodes. If Python uses an address
+# again, the new object was made and read after that write, so nothing is stale.
 _written: dict[int, int] = {}
 _last_write = -1
 
 
 def mark_modified(tensor: Variable) -> None:
-    """Say that the memory of `tensor` was written in place.
+    """Record that the memory of `tensor` was written in place.
 
-    Whoever writes a Tensor's `.data` (an optimiser, `load_state_dict`) calls this
-    afterwards. A graph that read the old values, through this Tensor or any other
-    over the same memory, then refuses to be walked, instead of giving gradients of a
-    mixture of old and new.
+    Call this after writing into a Tensor's `.data`, as optimisers and
+    `load_state_dict` do. If a graph read the old values, through this Tensor or another
+    one over the same memory, its backward() is then an error. Otherwise the gradient
+    would mix old and new values.
 
     Raises:
         TypeError: `tensor` is something else.
@@ -376,21 +376,21 @@ def mark_modified(tensor: Variable) -> None:
 
 
 def note_write(address: int) -> None:
-    """Note that the object at this address has new values."""
+    """Record that the object at this address has new values."""
     global _last_write
     with lock:
         _last_write = _written[address] = next(_numbers)
 
 
 def _memory(array: Array) -> int:
-    """Return the address of the object that owns the memory of an array, or view."""
+    """Return the address of the object that owns the memory of an array or view."""
     while (base := getattr(array, "base", None)) is not None:
         array = base
     return id(array)
 
 
 def _check_unmodified(steps: list[Step]) -> None:
-    """Find, before the first rule runs, anything written since the graph read it."""
+    """Raise GraphError if anything was written after the graph read it."""
     for t, node, _ in steps:
         if node.number > _last_write:
             continue
@@ -412,7 +412,7 @@ def _check_unmodified(steps: list[Step]) -> None:
 
 
 # --- Tensors as arrays, and as words ------------------------------------------------
-# Small helpers of this file and of those above it.
+# Small helpers, also for the files above this one.
 
 LISTS = frozenset((list, tuple))
 
@@ -434,7 +434,7 @@ def holds_tensor(x: object) -> bool:
 
 
 def named(inputs: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Pair the inputs of a call with what a reader would call them."""
+    """Pair each input of a call with its name, or with its position."""
     return [
         (getattr(x, "name", None) or f"input {i}", plain(x))
         for i, x in enumerate(inputs)
