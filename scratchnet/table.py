@@ -1,15 +1,15 @@
-"""The table: for each function, how it is called with Tensors and differentiated.
+"""The table: how each function is called with Tensors and differentiated.
 
-NumPy hands a call with a Tensor to the Tensor, which passes it to `apply`. `apply`
-looks the function up in `TABLE` and lets the row it finds do the rest: compute the
-value on plain arrays, and note the call in the graph (graph.py).
+NumPy passes a call with a Tensor to the Tensor, which passes it to `apply`. `apply`
+finds the row of the function in `TABLE`. The row computes the value on plain arrays
+and records the call in the graph (graph.py).
 
     rule              one derivative for each input          np.exp, np.multiply
     rule_each         one derivative for a list of inputs    np.stack
     rewrite           made of other functions                np.split, np.einsum
     nondifferentiable derivative zero, or none               np.sign, np.argmax
 
-The rows themselves stand in derivatives.py, compositions.py and functions.py. Read
+The rows are in derivatives.py, compositions.py and functions.py. Read
 "Entering rows" to add one, and "Rows" to learn what happens in a call.
 """
 
@@ -56,17 +56,17 @@ _More = ParamSpec("_More")
 
 
 class NoRuleError(TypeError):
-    """A function was given a Tensor, and the table has no derivative for it."""
+    """A function received a Tensor, and the table has no derivative of it."""
 
 
 TABLE: dict[Function, _Row] = {}
 
-# Which function the user called, while it is computed by others (see `rewrite`).
+# The function that the user called, while a rewrite computes it (see `rewrite`).
 _called: ContextVar[Function | None] = ContextVar("scratchnet_called", default=None)
 
 
 def apply(function: Function, args: Any, kwargs: Any) -> Any:
-    """Call `function`, some of whose arguments are Tensors, as the table says."""
+    """Call `function` by its row; some of the arguments are Tensors."""
     try:
         row = TABLE[function]
     except KeyError:
@@ -76,14 +76,14 @@ def apply(function: Function, args: Any, kwargs: Any) -> Any:
     return row.call(args, kwargs)
 
 
-# The files that define rows. They stand above this one, hence only their names.
+# The files that define rows. They import this file, so only their names are here.
 _ROOMS = ("scratchnet.derivatives", "scratchnet.compositions", "scratchnet.functions")
 
 
 def load() -> None:
-    """Fill the table. Rows that were entered before stay as they are.
+    """Fill the table; keep the rows that were added before.
 
-    The first lookup that finds nothing does this, so that no import comes too late.
+    The first lookup that finds nothing calls this, so the order of imports is free.
     """
     entered = dict(TABLE)
     for room in _ROOMS:
@@ -92,10 +92,10 @@ def load() -> None:
 
 
 def _row_of(function: Function, args: Any) -> _Row:
-    """Return the row that `apply` did not find: of a table not yet filled.
+    """Fill the table and return the row that `apply` did not find.
 
     Raises:
-        NoRuleError: the full table has none either.
+        NoRuleError: the full table has no such row.
 
     """
     load()
@@ -120,19 +120,19 @@ def _row_of(function: Function, args: Any) -> _Row:
 
 
 def rule(function: Function, *rules: Function | None) -> None:
-    """Enter the derivative of y = function(a, b, ...) into the table.
+    """Add the derivative of y = function(a, b, ...) to the table.
 
     Args:
-        function: a NumPy function, or one marked with `primitive`.
-        *rules: one for each array input, in order: `rule(g, y, a, b, ...)` returns
-            dL/d(that input), given g = dL/dy; None where it is zero everywhere. Its
-            parameters after g and y are those of `function` that it supports. It
-            may return the shape that the input was broadcast to. It is plain NumPy
-            too, so that it can be differentiated itself.
+        function: a NumPy function, or a function made by `primitive`.
+        *rules: one rule for each array input, in order. `rule(g, y, a, b, ...)` takes
+            g = dL/dy and returns dL/d(that input); None means zero everywhere. The
+            parameters after g and y are the supported parameters of `function`. The
+            result may have the shape that the input was broadcast to. A rule uses
+            NumPy's functions only, so that it can be differentiated too.
 
     Raises:
-        TypeError: something is not a function.
-        ValueError: there is no rule among `rules`.
+        TypeError: an argument is not a function.
+        ValueError: `rules` has no rule.
 
     """
     checks.function("rule", "function", function, "np.tanh")
@@ -148,12 +148,12 @@ def rule(function: Function, *rules: Function | None) -> None:
 
 
 def rule_each(function: Function, each: Function) -> None:
-    """Enter the derivative of y = function([a, b, ...], ...) into the table.
+    """Add the derivative of y = function([a, b, ...], ...) to the table.
 
     `each(g, y, i, arrays, ...)` returns dL/d(arrays[i]).
 
     Raises:
-        TypeError: something is not a function.
+        TypeError: an argument is not a function.
 
     """
     checks.function("rule_each", "function", function, "np.concatenate")
@@ -162,12 +162,12 @@ def rule_each(function: Function, each: Function) -> None:
 
 
 def rewrite(function: Function, definition: Function) -> None:
-    """Let `function` of Tensors be computed by `definition`, made of other functions.
+    """Compute `function` of Tensors by `definition`, which calls other functions.
 
-    Use it for a function with several results, or for a name of a combination.
+    Use it for a function with several results, or for a combination of functions.
 
     Raises:
-        TypeError: something is not a function.
+        TypeError: an argument is not a function.
 
     """
     checks.function("rewrite", "function", function, "np.var")
@@ -176,10 +176,10 @@ def rewrite(function: Function, definition: Function) -> None:
 
 
 def nondifferentiable(*functions: Function) -> None:
-    """Enter functions with derivative zero, or none: they return plain arrays.
+    """Add functions whose derivative is zero or undefined; they return plain arrays.
 
     Raises:
-        TypeError: something is not a function.
+        TypeError: an argument is not a function.
 
     """
     for function in functions:
@@ -190,7 +190,7 @@ def nondifferentiable(*functions: Function) -> None:
 def primitive(
     forward: Callable[Concatenate[Array, _More], Array],
 ) -> Callable[Concatenate[_X, _More], _X]:
-    """Let a function of plain arrays take Tensors; `rule` then says its derivative.
+    """Let a function of plain arrays take Tensors; add its derivative with `rule`.
 
     >>> from scratchnet import grad
     >>> @primitive
@@ -217,28 +217,28 @@ def primitive(
 
 
 def spelled(name: str, *helpers: Function) -> None:
-    """Have errors call `helpers`, primitives with rows of their own, by that name.
+    """Use `name` in the errors of `helpers`, primitives that have their own rows.
 
-    A user who reads the error wrote `name`, and never heard of the helper.
+    The user who reads the error called `name` and does not know the helper.
     """
     for helper in helpers:
         TABLE[helper].name = name
 
 
 # --- Rows ---------------------------------------------------------------------------
-# Read this to learn what happens in a call.
+# Read this to learn what happens during a call.
 
 
 class _Row:
-    """What the table knows of one function: how to call it with Tensors."""
+    """One function in the table: how to call it with Tensors."""
 
-    # How many arguments a usual call has, all by position. Any other call passes
+    # The number of arguments of a usual call, all by position. Any other call goes
     # through `accept` first.
     usual = -1
     call: Function  # (args, kwargs) -> result
 
     def __init__(self, function: Function, definition: Function, skip: int = 0) -> None:
-        """Note whose arguments, after its first few, are those supported."""
+        """Take the supported arguments from `definition`, after the first `skip`."""
         self.function = function
         self.definition = definition
         self.skip = skip
@@ -246,16 +246,16 @@ class _Row:
 
     @cached_property
     def name(self) -> str:
-        """What errors call the function."""
+        """The name of the function in errors."""
         return name_of(self.function)
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """The supported arguments; read when first needed, as most rows never are."""
+        """The supported arguments; computed on first use, since few rows need it."""
         return inspect.signature(self.definition)
 
     def accept(self, args: Any, kwargs: Any) -> Any:
-        """Bring a call into the usual form; refuse what the row does not cover."""
+        """Bring a call into the usual form; refuse arguments without support."""
         by_keyword = False
         if kwargs:
             if kwargs.get("out") is not None:
@@ -286,17 +286,17 @@ class _Row:
 
 
 class _Recorded(_Row):
-    """A row whose calls are recorded; its two kinds say where in a call inputs are."""
+    """A row whose calls are recorded. Its subclasses know where the inputs are."""
 
     forward: Function  # the function of plain arrays
-    inputs: Function  # args -> the array inputs, of which there may be derivatives
-    others: Function  # args -> the rest
-    plain: Function  # args -> the same with plain arrays for Tensors
+    inputs: Function  # args -> the array inputs, which may have derivatives
+    others: Function  # args -> the other arguments
+    plain: Function  # args -> the same, with plain arrays instead of Tensors
     vjp: Function  # see graph.Row
 
     def __init__(self, function: Function, definition: Function, skip: int) -> None:
         super().__init__(function, definition, skip)
-        # What a primitive wraps need not look for Tensors once more.
+        # A primitive looks for Tensors first; call the function inside it directly.
         self.forward = getattr(function, "of_arrays", function)
 
     def accept(self, args: Any, kwargs: Any) -> Any:
@@ -319,9 +319,9 @@ class _Recorded(_Row):
         args: Any,
         kwargs: Any,
     ) -> Variable:
-        """Compute it of `values`, the plain `args`; remember that if it is `wanted`.
+        """Compute the result from `values`, the plain `args`; record it if `wanted`.
 
-        The result is of the class that `tensor`, one of the inputs, wraps arrays in.
+        `tensor` is one of the inputs; its class is the class of the result.
         """
         f = self.forward
         try:
@@ -339,7 +339,7 @@ class _Recorded(_Row):
                 result._requires_grad = True
                 if WATCHING:
                     anomaly.remember(node.number)
-            elif kind not in "iub":  # of these the derivative is zero
+            elif kind not in "iub":  # the derivative of integers and bools is zero
                 raise _no_real_result(self.function, result.dtype)
         return result
 
@@ -353,7 +353,7 @@ class _Rule(_Recorded):
         self.rules = rules
 
     def call(self, args: Any, kwargs: Any) -> Variable:
-        # Every call passes here, hence one loop for everything.
+        # Every call runs this, so one loop does all the work.
         values: list[Any] = []
         wanted = False
         for x in args:
@@ -388,7 +388,7 @@ class _Rule(_Recorded):
 
 
 class RuleEach(_Recorded):
-    """f([a, b, ...], ...), with one rule that is told which input is meant."""
+    """f([a, b, ...], ...), with one rule for all inputs; it takes their number i."""
 
     usual = 1
 
@@ -421,7 +421,7 @@ class RuleEach(_Recorded):
 
 
 class _Rewrite(_Row):
-    """A function that is made of others."""
+    """A function that is computed by other functions."""
 
     def call(self, args: Any, kwargs: Any) -> Any:
         if _called.get() is not None:
@@ -439,21 +439,21 @@ class _Rewrite(_Row):
 
 
 class Nondifferentiable(_Row):
-    """A function that passes no gradient on."""
+    """A function that no gradient passes."""
 
     def __init__(self, function: Function) -> None:
         super().__init__(function, lambda *args, **kwargs: None)
 
     def call(self, args: Any, kwargs: Any) -> Any:
-        """Return what the function makes of the plain arrays."""
+        """Call the function with plain arrays."""
         args, kwargs = _bare_call(self.function, args, kwargs)
         return self.function(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
 
 
 # --- Arguments ----------------------------------------------------------------------
-# Read this when a call is refused, or an argument arrives in another form.
+# Read this when a call is refused, or an argument is converted.
 
-# Types of arguments that need no look inside.
+# Types of arguments that contain no Tensor and need no conversion.
 _PLAIN = frozenset((
     np.ndarray, int, float, bool, str, slice, type(None), type(...),
     np.float32, np.float64, np.int32, np.int64, np.bool_,
@@ -461,14 +461,14 @@ _PLAIN = frozenset((
 
 
 def _array_of(x: Any) -> Any:
-    """Return an input as a rule wants it: a Tensor, a plain array or a number."""
+    """Return an input as a rule needs it: a Tensor, a plain array or a number."""
     if type(x) in _PLAIN or isinstance(x, Variable):
         return x
     return backend.asarray(x) if isinstance(x, (list, tuple)) else backend.bare(x)
 
 
 def bare(x: Any) -> Any:
-    """Return x with plain arrays for subclasses of theirs, also inside lists."""
+    """Return x with plain arrays instead of subclasses, also inside lists."""
     if type(x) in _PLAIN or isinstance(x, Variable):
         return x
     if type(x) not in LISTS:
@@ -483,7 +483,7 @@ def _bare_values(kwargs: dict[str, Any]) -> dict[str, Any]:
 def _bare_call(
     function: Function, args: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the arguments of a call, each as `bare` has it."""
+    """Return the arguments of a call, `bare` applied to each."""
     for x in args:
         if type(x) not in _PLAIN and not isinstance(x, Variable):
             args = _settled(function, bare, tuple(args))
@@ -494,7 +494,7 @@ def _bare_call(
 
 
 def _settled(function: Function, settle: Function, *args: Any) -> Any:
-    """Return settle(*args); an error of it names `function`."""
+    """Return settle(*args); name `function` in its errors."""
     try:
         return settle(*args)
     except (TypeError, ValueError) as error:
@@ -506,22 +506,22 @@ def _settled(function: Function, settle: Function, *args: Any) -> Any:
 def _signature(function: Function) -> inspect.Signature:
     try:
         return inspect.signature(function)
-    except ValueError:  # some of NumPy's functions in C do not say
+    except ValueError:  # some of NumPy's C functions have no signature
         return inspect.Signature()
 
 
 def _is_default(function: Function, key: str, v: Any) -> bool:
-    """Return whether a keyword has the value that means "not given": where=True."""
+    """Return whether a keyword has its default value, such as where=True."""
     known = _signature(function).parameters
     return key in known and v is known[key].default
 
 
 # --- Errors -------------------------------------------------------------------------
-# Read this to learn where the words of an error come from.
+# Read this to learn how an error is worded.
 
 
 def name_of(function: Function) -> str:
-    """Return the name that a reader would type: np.linalg.inv, sigmoid."""
+    """Return the name that a user would type: np.linalg.inv, sigmoid."""
     name: str = getattr(function, "__name__", repr(function))
     module = getattr(function, "__module__", None) or ""
     if vars(np).get(name) is function:
@@ -530,14 +530,14 @@ def name_of(function: Function) -> str:
 
 
 def _asked(function: Function) -> str:
-    """Name what the user called: `function`, or what is made of it."""
+    """Name the function that the user called: `function`, or one that calls it."""
     asked = _called.get() or function
     row = TABLE.get(asked)
     return name_of(asked) if row is None else row.name
 
 
 def shapes(args: Any) -> str:
-    """Write the shapes of the arrays in `args`, also in a list among them."""
+    """Write the shapes of the arrays in `args`, also of those inside lists."""
     items = itertools.chain(*(x if type(x) in LISTS else (x,) for x in args))
     return ", ".join(str(x.shape) for x in items if hasattr(x, "shape"))
 
@@ -548,8 +548,8 @@ def _no_real_result(function: Function, dtype: np.dtype[Any]) -> TypeError:
         why = "is complex; only real functions can be differentiated"
     else:
         why = (
-            f"has dtype {dtype}, which has no gradient; make the other arguments "
-            "floats first, np.asarray(x, dtype=float)"
+            f"has dtype {dtype}, which has no gradient; convert the other arguments "
+            "to floats first, np.asarray(x, dtype=float)"
         )
     return TypeError(f"{_asked(function)}: the result {why}")
 

@@ -3,18 +3,18 @@
 How a gradient is computed:
 
 1. NumPy calls us. A `Tensor` answers NumPy's dispatch protocols, so `np.tanh(x)`
-   arrives in `apply(np.tanh, (x,), {})` (table.py). NumPy computes the value on the
-   plain arrays; nothing of the forward pass is written here.
-2. If an input requires a gradient, the result keeps a `Node` (graph.py): which function
-   was called, with what. The Tensors and Nodes reachable from a result are its graph.
-3. `loss.backward()` walks that graph from the newest Tensor to the oldest. Each
-   Tensor t arrives with g = dL/dt complete, and the table of derivatives turns g
-   into a contribution for each input of the function that made t.
-4. Contributions to one Tensor add up. What reaches a leaf, a Tensor that no
-   function made, becomes its `.grad`.
+   calls `apply(np.tanh, (x,), {})` (table.py). NumPy computes the value on the
+   plain arrays; the forward pass needs no code here.
+2. If an input requires a gradient, the result keeps a `Node` (graph.py): the function
+   and its arguments. The Tensors and Nodes reachable from a result are its graph.
+3. `loss.backward()` walks that graph from the newest Tensor to the oldest. When it
+   visits a Tensor t, g = dL/dt is complete. The table of derivatives turns g into a
+   contribution to each input of the function that made t.
+4. Contributions to one Tensor add up. A leaf is a Tensor that no function made; the
+   sum of its contributions becomes its `.grad`.
 
 The walk is in graph.py, `_backpropagate`: read that first. The table, NumPy function ->
-derivative, is in derivatives.py. This file is what a user and NumPy see.
+derivative, is in derivatives.py. This file is the part that users and NumPy call.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ __all__ = ["Tensor", "grad", "value_and_grad"]
 
 _new = object.__new__
 
-# The Tensors whose values the function under `grad` took out; None outside of one.
+# The Tensors that the function under `grad` took values out of; None outside `grad`.
 _reads: ContextVar[list[Tensor] | None] = ContextVar("scratchnet_reads", default=None)
 
 # --- The Tensor ---------------------------------------------------------------------
 
-# For type checkers only. NumPy's annotations take a Tensor for an array. While they do
-# not know of which dtype, they leave open what a function of it returns; without this
-# parameter, np.mean(t) would be a NumPy float, which has no backward().
+# For type checkers only: NumPy's annotations treat a Tensor as an array. This parameter
+# leaves its dtype open, so np.mean(t) has the type Any. Otherwise it would be a NumPy
+# float, which has no backward().
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -75,7 +75,7 @@ else:
 
 Comparison = Callable[["Tensor", "ArrayLike | Tensor"], Array]
 
-# `apply` for functions that have a derivative: their results are Tensors.
+# `apply`, typed for functions that have a derivative: their results are Tensors.
 _recorded: Callable[[Function, Any, Any], Tensor] = apply
 
 
@@ -94,7 +94,7 @@ def _operators(
 
 
 def _comparisons(function: Function) -> tuple[Comparison, Comparison]:
-    """Make the methods for `self op other` and `other op self` of plain results."""
+    """Make the same two methods for an operator whose result is a plain array."""
     return _operators(function)
 
 
@@ -104,7 +104,7 @@ def _method(function: Function) -> Callable[..., Tensor]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return _recorded(function, (self, *args), kwargs)
 
-    # Not wraps(): it would bring NumPy's docstring along, examples and all.
+    # Not wraps(): it would copy NumPy's docstring, with all its examples.
     method.__name__ = function.__name__
     method.__doc__ = f"Return np.{function.__name__} of this Tensor."
     return method
@@ -116,37 +116,37 @@ def _plain_method(function: Function) -> Callable[..., Array]:
 
 
 class Tensor(Variable, Generic[_DType]):
-    """An array whose history is recorded, so that it can be differentiated.
+    """An array that records its history, so that it can be differentiated.
 
-    Use it in NumPy's functions and operators like an array. It differs from one where
-    a gradient would silently be lost or wrong: it cannot be written in place, and it
-    never silently becomes a plain array or a float.
+    Use it in NumPy's functions and operators like an array. It behaves differently
+    where a gradient would silently be lost or wrong: it cannot be written in place, and
+    it never silently becomes a plain array or a float.
 
     - `a += b` binds the name to a new Tensor; item assignment is an error.
-    - `np.asarray(t)` and `float(t)` are errors while `t` requires a gradient, under
-      `no_grad()` too, and with them all that asks for a float (`math.sin(t)`,
-      `a[i] = t`). `t.item()` and `t.detach()` are the ways out.
+    - `np.asarray(t)` and `float(t)` are errors if `t` requires a gradient, also under
+      `no_grad()`. So is everything that calls them (`math.sin(t)`, `a[i] = t`). Use
+      `t.item()` or `t.detach()` for the value.
     - `bool`, `int`, `round`, indices and formats work for a single element: their
-      derivative is zero. `len`, iteration and `in` go along the first axis;
-      comparisons give plain boolean arrays.
+      derivative is zero. `len`, iteration and `in` use the first axis; comparisons
+      return plain boolean arrays.
     - Hashing is by identity, so a Tensor can be a key.
     - Copies of a leaf (`copy.copy`, `copy.deepcopy`, `pickle`) are new leaves with
-      their own memory; of what a function made they are an error, as is
-      `Tensor(result)`. `np.copy(t)` is a recorded function like any other.
+      their own memory. Copies of a result are an error, and so is `Tensor(result)`.
+      `np.copy(t)` is a recorded function like any other.
 
     Args:
-        data: an array, which is shared and not copied; or numbers, which become
-            float32 if they are floats.
-        requires_grad: whether `backward()` shall leave dL/d(this) in `.grad`.
-        name: what errors and the gradient checker call it.
+        data: an array, which is shared and not copied; or numbers, where floats become
+            float32.
+        requires_grad: whether `backward()` stores dL/d(this) in `.grad`.
+        name: its name in errors and in reports of the gradient checker.
 
     Raises:
         TypeError: `data` is not numeric, or requires a gradient and is not float; it
-            is a masked array, or a Tensor that a function made.
+            is a masked array, or the result of a function of Tensors.
 
     """
 
-    __slots__ = ()  # all in Variable
+    __slots__ = ()  # all slots are in Variable
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Tensor(Variable, Generic[_DType]):
         requires_grad: bool = False,
         name: str | None = None,
     ) -> None:
-        """Make a leaf, as the class says."""
+        """Make a leaf."""
         if isinstance(data, Tensor):
             data._refuse_copy("Tensor(t)", "Tensor(t)")
             data = data._array
@@ -168,7 +168,7 @@ class Tensor(Variable, Generic[_DType]):
         self.requires_grad = requires_grad
 
     def _result(self, data: Array) -> Tensor:
-        """Make what a function of this made a Tensor: `Tensor(data)` without checks."""
+        """Wrap the result of a function of this: `Tensor(data)` without checks."""
         t = _new(Tensor)
         # NumPy's reductions return scalars; a Tensor's data is always an array.
         t._array = data if type(data) is np.ndarray else backend.asarray(data)
@@ -178,7 +178,7 @@ class Tensor(Variable, Generic[_DType]):
         t.name = None
         return t
 
-    # What it is
+    # Attributes
 
     @property
     def data(self) -> Array:
@@ -193,7 +193,7 @@ class Tensor(Variable, Generic[_DType]):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether a gradient flows to it; may be set for a leaf, to freeze it."""
+        """Whether it receives a gradient; set it to False to freeze a leaf."""
         return self._requires_grad
 
     @requires_grad.setter
@@ -231,7 +231,7 @@ class Tensor(Variable, Generic[_DType]):
         return self._array.item()
 
     def numpy(self) -> np.ndarray:
-        """Return the values on the host; `.detach()` first if a gradient is required.
+        """Return the values on the host; first `.detach()` what requires a gradient.
 
         Raises:
             TypeError: the Tensor requires a gradient.
@@ -250,7 +250,7 @@ class Tensor(Variable, Generic[_DType]):
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any
     ) -> Any:
-        """Answer NumPy's elementwise functions (NEP 13), and arrays left of us."""
+        """Handle NumPy's elementwise functions (NEP 13), and `array op tensor`."""
         if method != "__call__":
             instead = {
                 "reduce": "np.sum, np.prod, np.max or np.min",
@@ -266,7 +266,7 @@ class Tensor(Variable, Generic[_DType]):
     def __array_function__(
         self, function: Function, types: Any, args: Any, kwargs: Any
     ) -> Any:
-        """Answer NumPy's other functions (NEP 18)."""
+        """Handle NumPy's other functions (NEP 18)."""
         return apply(function, args, kwargs)
 
     def __array__(
@@ -295,7 +295,7 @@ class Tensor(Variable, Generic[_DType]):
             )
 
     def _refuse_copy(self, copying: str, wrong: str) -> None:
-        """Refuse a new leaf for what was made, or is an argument under `grad`."""
+        """Refuse a new leaf made of a result, or of an argument of `grad`."""
         if self._node is not None:
             which = f"which {self._node.row.name} made"
         elif _reads.get() is not None and self._requires_grad:
@@ -315,7 +315,7 @@ class Tensor(Variable, Generic[_DType]):
         )
 
     def _note_read(self) -> None:
-        """Note for `grad` that values are taken out of what it differentiates."""
+        """Tell `grad` that values are taken out of this Tensor."""
         reads = _reads.get()
         if reads is not None and self._requires_grad and recording.get():
             reads.append(self)
@@ -332,24 +332,22 @@ class Tensor(Variable, Generic[_DType]):
         """Add dL/d(leaf) to `.grad` of every leaf that this Tensor was made from.
 
         Args:
-            gradient: dL/d(this), of this shape; may be left out for a single element,
-                where it is 1.
-            retain_graph: keep the graph, to walk it again. By default it is freed
-                during the walk, so that memory falls as the walk proceeds.
-            create_graph: record the walk itself, so that `.grad` is a Tensor that can
-                be differentiated again. It keeps the graph, and the leaf with it:
-                set `.grad` to None when done, or use `grad`, which stores nothing.
-            inputs: the leaves that are wanted, if not all are: the gradient is carried
-                to these only. (Of a GAN's generator, past a discriminator whose own
-                parameters are not to learn from this.)
+            gradient: dL/d(this), of this shape; the default for a single element is 1.
+            retain_graph: keep the graph, to walk it again. By default each part is
+                freed after its visit, which saves memory.
+            create_graph: record the walk too, so that `.grad` is a Tensor that can be
+                differentiated again. The graph then holds the leaf and is not freed:
+                set `.grad` to None afterwards, or use `grad`, which stores nothing.
+            inputs: the leaves that receive a gradient; by default all. (For the step
+                of a GAN's generator: its parameters, without the discriminator's.)
 
         Raises:
-            GraphError: nothing to differentiate; the graph was freed by an earlier
-                call; a Tensor was changed in place since the graph read it.
+            GraphError: this requires no gradient; an earlier call freed the graph; a
+                Tensor was changed in place after the graph read it.
             ValueError: `gradient` is missing or has another shape; `inputs` is empty.
             TypeError: `inputs` has something other than leaves.
 
-        After any error every `.grad` is as it was.
+        After an error every `.grad` is unchanged.
 
         """
         if not self._requires_grad:
@@ -368,7 +366,7 @@ class Tensor(Variable, Generic[_DType]):
         wanted = _leaves(inputs)
         steps, _ = steps_back(self, wanted)
         found = leaf_gradients(self, seed, steps, create_graph, retain_graph)
-        if wanted:  # where nothing leads there, what is left is the seed
+        if wanted:  # if no step leads to a wanted leaf, the seed is left: drop it
             found = {leaf: g for leaf, g in found.items() if leaf in wanted}
         with lock:
             sums = {
@@ -376,14 +374,14 @@ class Tensor(Variable, Generic[_DType]):
                 for leaf, g in found.items()
             }
             for leaf, total in sums.items():
-                # 0-d arrays add up to NumPy's scalars; `.grad` is always an array.
+                # The sum of 0-d arrays is a NumPy scalar; `.grad` is always an array.
                 total = leaf._result(total) if isinstance(total, np.generic) else total
                 leaf.grad = total if create_graph else plain(total)
 
     def _seed(
         self, gradient: ArrayLike | Tensor | None, create_graph: bool
     ) -> Array | Tensor:
-        """Return what `backward` starts from: dL/d(this), checked, in its dtype."""
+        """Return dL/d(this), where `backward` starts: checked, in this dtype."""
         if gradient is None:
             if self.size != 1:
                 raise ValueError(
@@ -400,18 +398,18 @@ class Tensor(Variable, Generic[_DType]):
                 f"{self.shape}"
             )
         seed = gradient if create_graph and isinstance(gradient, Tensor) else given
-        return cast(seed, self.dtype)  # a copy, so that no leaf keeps the caller's
+        return cast(seed, self.dtype)  # a copy, so that no leaf shares the argument
 
     # Copies, printing, Python's own functions
 
     def __reduce__(self) -> tuple[type[Tensor], tuple[Array, bool, str | None]]:
-        """Say how copies and pickles are made: of a leaf, as a new leaf."""
+        """Copy and pickle a leaf as a new leaf; refuse results."""
         ways = "copy.copy(t), copy.deepcopy(t), pickle.dumps(t), or of what holds t"
         self._refuse_copy("a copy or pickle", ways)
         return type(self), (self._array.copy(), self._requires_grad, self.name)
 
     def __repr__(self) -> str:
-        """Show the values, the dtype if it is not float32, and requires_grad."""
+        """Show the values, a dtype other than float32, and requires_grad."""
         values = np.array2string(
             backend.to_numpy(self._array), separator=", ", prefix="Tensor("
         )
@@ -420,7 +418,7 @@ class Tensor(Variable, Generic[_DType]):
         return f"Tensor({values}{dtype}{grad})"
 
     def __format__(self, spec: str) -> str:
-        """Format a single element as the number that it is."""
+        """Format a single element as a number."""
         return format(self._array.item(), spec) if spec else str(self)
 
     def __bool__(self) -> bool:
@@ -468,7 +466,7 @@ class Tensor(Variable, Generic[_DType]):
         return len(self._array)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Go along the first axis."""
+        """Iterate over the first axis."""
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, x: object) -> bool:
@@ -486,7 +484,7 @@ class Tensor(Variable, Generic[_DType]):
     __hash__ = object.__hash__
 
     def __getitem__(self, key: Any) -> Tensor:
-        """Return the elements at `key`, any index that NumPy takes."""
+        """Return the elements at `key`, any index that NumPy accepts."""
         return _recorded(_getitem, (self, plain(key)), {})
 
     def __setitem__(self, key: object, value: object) -> None:
@@ -503,7 +501,7 @@ class Tensor(Variable, Generic[_DType]):
             )
         )
 
-    # Operators: each is the NumPy function of the same meaning
+    # Operators: each calls the NumPy function of the same meaning
 
     __add__, __radd__ = _operators(np.add)
     __sub__, __rsub__ = _operators(np.subtract)
@@ -519,7 +517,7 @@ class Tensor(Variable, Generic[_DType]):
     __pos__ = _method(np.positive)
     __abs__ = _method(np.absolute)
 
-    # Methods: each is the NumPy function of the same name
+    # Methods: each calls the NumPy function of the same name
 
     sum = _method(np.sum)
     mean = _method(np.mean)
@@ -564,7 +562,7 @@ class Tensor(Variable, Generic[_DType]):
 
 
 def _leaves(inputs: Iterable[Tensor] | None) -> set[Variable]:
-    """Return the leaves that `backward` is to reach; none stand for all of them."""
+    """Return the leaves that receive a gradient; the empty set means all leaves."""
     if inputs is None:
         return set()
     if isinstance(inputs, Tensor) or not np.iterable(inputs):
@@ -591,10 +589,10 @@ def _numeric(what: str, data: ArrayLike) -> Array:
     return array
 
 
-# Of a function that gives arrays for arrays, and Tensors for Tensors.
+# For a function that returns arrays for arrays and Tensors for Tensors.
 ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
 
-# --- What NumPy has no function for -------------------------------------------------
+# --- Functions that NumPy lacks -----------------------------------------------------
 
 
 @primitive
@@ -605,7 +603,7 @@ def _getitem(x: Array, key: Any) -> Array:
 
 @primitive
 def scatter(values: Array, key: Any, like: Array) -> Array:
-    """Return zeros of the shape of `like`, with `values` added in at [key]."""
+    """Return zeros of the shape of `like`, with `values` added at [key]."""
     out = np.zeros_like(like, dtype=values.dtype)
     backend.scatter_add(out, key, values)
     return out
@@ -621,9 +619,9 @@ def cast(x: Array, dtype: DTypeLike) -> Array:
 def where_or_zero(x: Array, mask: Array) -> Array:
     """Return np.where(mask, x, 0) for an array of booleans, several times as fast.
 
-    np.where branches at each element, and no processor can guess which way. Here the
-    bits of an element, taken for an integer, are multiplied by 1 or 0. (The element
-    itself would not do: inf times 0 is NaN.)
+    np.where branches at each element, which a processor cannot predict. Here the bits
+    of each element are read as an integer and multiplied by 1 or 0. (Multiplying the
+    element itself would be wrong: inf times 0 is NaN.)
     """
     if x.dtype.itemsize > 8:  # wider than any integer
         return np.where(mask, x, 0)
@@ -635,7 +633,7 @@ def _alias(x: Array) -> Array:
     return x
 
 
-# Indexing and adding in are each the derivative of the other.
+# The derivative of indexing is scatter, and that of scatter is indexing.
 rule(_getitem, lambda g, y, x, key: scatter(g, key, x), None)
 rule(scatter, lambda g, y, values, key, like: _getitem(g, key), None, None)
 rule(cast, lambda g, y, x, dtype: g)
@@ -655,13 +653,13 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, Any]]:
     """Make the function that returns f(*args) and its gradient.
 
-    Like `grad`, and returns the pair (value, gradient). The value is an array, as the
-    gradient is, or a Tensor where the gradient is one.
+    Like `grad`, but it returns the pair (value, gradient). Both are arrays, or both
+    are Tensors.
     """
     positions = argnums if isinstance(argnums, tuple) else (argnums,)
     if not callable(f) or not all(isinstance(i, int) for i in positions):
         raise TypeError(
-            f"grad: a function and positions of its arguments expected, not {f!r} and "
+            f"grad: expected a function and positions of its arguments, not {f!r} and "
             f"{argnums!r}"
         )
 
@@ -672,11 +670,12 @@ def value_and_grad(
         for i in positions:
             if not -len(args) <= i < len(args):
                 raise TypeError(
-                    f"grad: argument {i} of {name_of(f)} is to be passed by position; "
-                    f"{len(args)} were"
+                    f"grad: pass argument {i} of {name_of(f)} by position; only "
+                    f"{len(args)} arguments were passed so"
                 )
             x = args[i]
-            # An alias of an outer Tensor: what f reaches by another way stays apart.
+            # An alias of an outer Tensor: f may also reach that Tensor in another way,
+            # which must not count here.
             outer = recorded and isinstance(x, Tensor) and x._requires_grad
             value = x._array if isinstance(x, Tensor) else x
             inputs[i] = _alias(x) if outer else Tensor(value, requires_grad=True)
@@ -685,7 +684,7 @@ def value_and_grad(
         if y.size != 1:
             raise ValueError(
                 f"grad: {name_of(f)} returned shape {y.shape}; it must return a single "
-                "number (np.sum or np.mean of it, say)"
+                "number, such as np.sum or np.mean of it"
             )
         found: dict[Variable, Any] = {}
         again = False
@@ -695,7 +694,7 @@ def value_and_grad(
             seed = np.ones_like(y._array)
             found = leaf_gradients(y, seed, steps, create_graph=again)
             for x in variables:
-                # A leaf of our own has served; only outer Tensors get gradients later.
+                # Our own leaf is done: later walks reach only outer Tensors.
                 if x._node is None:
                     x._requires_grad = False
         for x in variables:
@@ -703,7 +702,7 @@ def value_and_grad(
                 zero = np.zeros_like(x._array)
                 found[x] = x._result(zero) if again else zero
         result = tuple(found[x] for x in variables)
-        value = y if again else y._array.copy()  # `f` may return what it was given
+        value = y if again else y._array.copy()  # `f` may return its own argument
         return value, result if isinstance(argnums, tuple) else result[0]
 
     return function
@@ -712,7 +711,7 @@ def value_and_grad(
 def _recorded_call(
     f: Function, args: Any, kwargs: Any, variables: set[Variable]
 ) -> Tensor:
-    """Return f(*args, **kwargs) as a Tensor, unless a gradient was lost on the way."""
+    """Return f(*args, **kwargs) as a Tensor; raise GraphError for a lost gradient."""
     reads: list[Tensor] = []
     outer = _reads.get()
     token = _reads.set(reads)
@@ -725,7 +724,7 @@ def _recorded_call(
             outer.extend(reads)
     if isinstance(y, Tensor):
         return y
-    value = Tensor(backend.asarray(y))  # an error if it is not made of numbers
+    value = Tensor(backend.asarray(y))  # raises if it is not numeric
     if _depend_on(reads, variables):
         raise GraphError(
             explained(
@@ -740,7 +739,7 @@ def _recorded_call(
 
 
 def _depend_on(tensors: list[Tensor], variables: set[Variable]) -> bool:
-    """Return whether any of the Tensors is, or was made from, a variable."""
+    """Return whether any of the Tensors is a variable, or was made from one."""
     stack: list[Variable] = list(tensors)
     seen = set(stack)
     while stack:
@@ -755,26 +754,25 @@ def _depend_on(tensors: list[Tensor], variables: set[Variable]) -> bool:
 
 
 def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
-    """Make the function that returns the gradient of `f`, which returns one number.
+    """Make the function that returns the gradient of `f`; `f` returns one number.
 
     It stores nothing on leaves and can be nested: `grad(grad(f))` is the second
-    derivative. The result is a plain array; it is a Tensor, part of the graph, where
-    it also depends on Tensors outside that require a gradient (the parameters of a
-    discriminator, in a gradient penalty), unless under `no_grad()`.
+    derivative. The result is usually a plain array. It is a Tensor, part of the graph,
+    if it also depends on outer Tensors that require a gradient (in a gradient penalty:
+    the parameters of the discriminator), except under `no_grad()`.
 
-    A function that does not use its argument, or only by functions with derivative
-    zero (`np.sign`, `np.argmax`, comparisons, `int`), has the gradient zero. But if it
-    takes values out of the argument, or of what it made from it, by `.item()`,
-    `.data` or `.detach()`, outside `no_grad()`, and then returns no Tensor, the
-    gradient was lost on the way, and that is an error.
+    The gradient is zero if `f` does not use its argument, or uses it only in functions
+    with derivative zero (`np.sign`, `np.argmax`, comparisons, `int`). The gradient is
+    lost if `f` takes values out of its argument or of a result, by `.item()`, `.data`
+    or `.detach()`, outside `no_grad()`, and returns no Tensor. That is an error.
 
     Args:
         f: takes Tensors at the positions `argnums` and returns a single number.
-        argnums: one position, or several; several give a tuple of gradients.
+        argnums: one position, or a tuple of several for a tuple of gradients.
 
     Raises:
         ValueError: `f` returned more than one number.
-        GraphError: it returned no Tensor, though it took values out of its argument.
+        GraphError: `f` took values out of its argument and returned no Tensor.
 
     """
     both = value_and_grad(f, argnums)
