@@ -1,9 +1,9 @@
-"""Functions of NumPy that are made of other functions, and so need no derivative.
+"""NumPy functions that call other functions, and so need no derivative.
 
-A row here says only how a call is computed. What it calls is recorded instead, and has
-rules in derivatives.py. So are written what has several results (np.split), what takes
-its arguments in many ways (np.einsum), and what is a name for a combination (np.ptp).
-Read this file when a function is computed in an unexpected way.
+A row here defines only how a call is computed. The functions that it calls are
+recorded, and their rules are in derivatives.py. There are three kinds of such
+functions: with several results (np.split), with many forms of arguments (np.einsum),
+and combinations (np.ptp). Read this file if a call is computed in an unexpected way.
 """
 
 from typing import Any
@@ -33,10 +33,10 @@ from scratchnet.graph import plain
 from scratchnet.table import Axis, Function, rewrite
 from scratchnet.tensor import Tensor, cast
 
-__all__: list[str] = []  # imported for the rows; users call nothing here by name
+__all__: list[str] = []  # imported for its rows; nothing here is public
 
 # fmt: off
-# The rows are laid out by hand, so that they read as one table.
+# The rows are aligned by hand, so that they read as one table.
 
 # --- Choosing -----------------------------------------------------------------------
 
@@ -66,7 +66,8 @@ def _average(a: Any, axis: Axis = None, weights: Any = None, *,
         if np.shape(weights) != tuple(np.shape(a)[i] for i in axes):
             raise ValueError(
                 f"np.average: weights of shape {np.shape(weights)} for shape "
-                f"{np.shape(a)} and axis {axis}; give one for each element of the axes"
+                f"{np.shape(a)} and axis {axis}; give a weight for each element of "
+                "the axes"
             )
         order = sorted(range(len(axes)), key=axes.__getitem__)
         shape = tuple(n if i in axes else 1 for i, n in enumerate(np.shape(a)))
@@ -145,7 +146,7 @@ def _kron(a: Any, b: Any) -> Any:
 
 
 def _at_least(x: Any, ndim: int) -> Any:
-    """Return x with axes of length 1 put in front until it has `ndim`."""
+    """Return x with axes of length 1 in front, so that it has at least `ndim`."""
     x = x if isinstance(x, Tensor) else backend.asarray(x)
     return x if x.ndim >= ndim else np.reshape(x, (1,) * (ndim - x.ndim) + x.shape)
 
@@ -184,7 +185,7 @@ def _einsum(*operands: Any, optimize: Any = False) -> Any:
         raise ValueError(
             f"np.einsum: {subscripts!r} names {len(terms)} operands, not {len(arrays)}"
         )
-    # "..." is written out: in letters that are free, aligned at the right.
+    # Replace "..." by unused letters, aligned at the right.
     spare = [c for c in letters if c not in subscripts]
     hidden = [
         x.ndim - len(t.replace("...", "")) if "..." in t else 0
@@ -212,7 +213,7 @@ def _einsum(*operands: Any, optimize: Any = False) -> Any:
                 i = term.index(c)
                 j = term.index(c, i + 1)
                 if x.shape[i] != x.shape[j]:
-                    raise ValueError(f"np.einsum: {c!r} is two lengths of {x.shape}")
+                    raise ValueError(f"np.einsum: {c!r} has two lengths in {x.shape}")
                 x = np.diagonal(x, 0, i, j)
                 term = term[:i] + term[i + 1 : j] + term[j + 1 :] + c
         terms[k], arrays[k] = term, x
@@ -244,7 +245,7 @@ rewrite(np.astype,       lambda x, dtype, *, copy=True: cast(x, dtype))
 
 
 def _each(reshaped: Function) -> Function:
-    """Apply to one array, or to each of several, as np.atleast_1d does."""
+    """Apply `reshaped` to one array or to each of several, as np.atleast_1d does."""
 
     def definition(*arys: Any) -> Any:
         results = tuple(reshaped(x) for x in arys)
@@ -331,7 +332,7 @@ rewrite(np.block,        _block)
 
 
 def _splits(split: Function, ary: Any, sections: Any, axis: int) -> list[Any]:
-    """Split as NumPy's `split` splits the positions along the axis."""
+    """Split `ary` where `split` splits the positions along the axis."""
     pieces = split(np.arange(ary.shape[axis]), sections)
     bounds = [slice(int(p[0]), int(p[-1]) + 1) if p.size else slice(0) for p in pieces]
     return [along(ary, piece, axis) for piece in bounds]
@@ -450,7 +451,7 @@ rewrite(np.linalg.vector_norm, _vector_norm)
 rewrite(np.linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
                          _norm(x, ord, (-2, -1), keepdims))
 
-# NumPy 2 keeps these as functions of their own beside those of the same name.
+# In NumPy 2 these are separate from the functions of the same name in np.
 rewrite(np.linalg.matmul,    lambda x1, x2: np.matmul(x1, x2))
 rewrite(np.linalg.outer,     lambda x1, x2: np.einsum("i,j->ij", x1, x2))
 rewrite(np.linalg.cross,     lambda x1, x2, *, axis=-1: np.cross(x1, x2, axis=axis))

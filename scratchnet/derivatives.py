@@ -1,13 +1,14 @@
-"""The table of derivatives: for each function of NumPy, its rule.
+"""The table of derivatives: the rule of each NumPy function.
 
-Read a row so: y = f(a, b), L is a number computed from y, and g = dL/dy. Each rule
-gives dL/d(that input), for which the chain rule says g times the derivative of f.
-The engine sums over the copies of an input that was broadcast, and casts to the input's
-dtype (graph.py, `_unbroadcast`), so no row needs to.
+How to read a row: y = f(a, b), L is a number computed from y, and g = dL/dy. Each rule
+returns dL/d(its input); by the chain rule this is g times the derivative of f. The
+engine sums over the copies of a broadcast input and casts to its dtype (graph.py,
+`_unbroadcast`), so no rule needs to.
 
-A rule is plain NumPy on its arguments. Given arrays it returns an array; given Tensors
-it is recorded, and so second and higher derivatives need no rows. Both are annotated
-`Any`: NumPy's annotations say that its functions of Tensors return arrays.
+A rule calls only NumPy's functions. For arrays it returns an array. For Tensors its
+calls are recorded, so second and higher derivatives need no rules of their own. The
+arguments are annotated `Any`, since NumPy's annotations say that its functions of
+Tensors return arrays.
 
 One g is enough, for matrices too. The Jacobian of y by x has an entry dy_i/dx_j for
 each pair of entries. L is one number, so the chain rule needs only the row vector g
@@ -15,16 +16,16 @@ times the Jacobian, dL/dx_j = Σ_i g_i dy_i/dx_j: the vector-Jacobian product. A
 computes this product and never builds the Jacobian. That of matmul is derived in
 byhand/mlp.py, equations (3) and (5).
 
-Functions that are made of others (np.split, np.einsum, ...) are in compositions.py.
+Functions that call other functions (np.split, np.einsum, ...) are in compositions.py.
 
-Where a derivative does not exist, a convention stands in, the same in all rows:
+Where no derivative exists, all rules follow the same conventions:
 
 - 0 where the slope jumps at zero (abs, norms, std, hypot, arctan2 at the origin);
-- ties of max, min, maximum, minimum share g equally; sort keeps their order;
-- a NaN that makes max or maximum NaN takes g, as if it were the largest;
-- at infinity the limit, where there is one; infinities of one size share (logaddexp,
-  hypot, norms: those of equal sign in the first, all of them in the others);
-- clip passes g on at both its limits; sqrt and cbrt at 0 give infinity.
+- ties of max, min, maximum, minimum share g equally; sort is stable;
+- a NaN in max or maximum counts as the largest element: it takes g;
+- at infinity the limit, if it exists; equal infinities share g (in logaddexp those of
+  equal sign; in hypot and norms all of them);
+- clip passes g at both of its limits; sqrt and cbrt at 0 give infinity.
 """
 
 from typing import Any
@@ -46,10 +47,10 @@ from scratchnet.table import (
 )
 from scratchnet.tensor import scatter, where_or_zero
 
-__all__: list[str] = []  # imported for the rows; users call nothing here by name
+__all__: list[str] = []  # imported for its rows; nothing here is public
 
 # fmt: off
-# The rows are laid out by hand, so that they read as one table.
+# The rows are aligned by hand, so that they read as one table.
 
 # --- Arithmetic ---------------------------------------------------------------------
 
@@ -84,13 +85,13 @@ def _power_base(g: Any, y: Any, a: Any, n: Any) -> Any:
         return g * (n * a ** (n - 1))
     # n a**(n-1) is 0 for n = 0, also at a = 0, where a**(-1) is infinite.
     a = np.where((a == 0) & (n == 0), 1.0, a)
-    return g * (n * a ** (n - 1.0))  # an unsigned 0 less the integer 1 is huge
+    return g * (n * a ** (n - 1.0))  # for an unsigned n = 0, n - 1 would wrap around
 
 
 def _power_exponent(g: Any, y: Any, a: Any, n: Any) -> Any:
-    # y log a, and its limit 0 where y is 0 and log a infinite; at 0**0 it is 0 too.
+    # y log a; where y is 0 and log a is infinite, the limit 0; also 0 at 0**0.
     if isinstance(a, (int, float)) and 0 < a < np.inf:
-        return g * y * float(np.log(a))  # a NumPy float64 would make g one too
+        return g * y * float(np.log(a))  # a NumPy float64 would make g float64 too
     return g * y * np.log(np.where((y == 0) | (a == 0) & (n == 0), 1.0, a))
 
 
@@ -115,7 +116,7 @@ rule(np.logaddexp2,      lambda g, y, a, b: g * np.exp2(_share(y, a, b, 1)),
 def _share(y: Any, a: Any, b: Any, log_2: Any) -> Any:
     """Return a - y, the logarithm of a's share in y = log(exp(a) + exp(b)).
 
-    Where both are the same infinity, a has all of it, or half if b ties with it.
+    If a is the same infinity as y, its share is 1, or 1/2 if b is that infinity too.
     """
     same = np.isinf(y) & (a == y)
     whole = np.where(same & (a == b), float(log_2), np.where(same, 0.0, y))
@@ -155,15 +156,15 @@ def _cosine(r: Any, a: Any, b: Any) -> Any:
 
 
 def _inverse(a: Any, b: Any) -> Any:
-    """Return a / (a^2 + b^2); the squares alone may be too large, or too small."""
+    """Return a / (a^2 + b^2); the squares themselves might over- or underflow."""
     r = np.hypot(a, b)
     return _ratio(_cosine(r, a, b), r)
 
 
 def _direction(x: Any, r: Any) -> Any:
-    """Return numbers x of a vector; if its length r is infinite, those of its limit.
+    """Return the components x of a vector; if its length r is infinite, their limit.
 
-    There each infinite number counts as 1 or -1, and each finite one as 0.
+    In this limit an infinite component counts as 1 or -1, a finite one as 0.
     """
     far = np.isinf(r)
     x = np.where(far & np.isfinite(x), 0.0, x)
@@ -175,7 +176,7 @@ def sinc_derivative(x: Array, n: int) -> Array:
     """Return the n-th derivative of sin(u)/u at u = pi x, with respect to u.
 
     Differentiating u S = sin u n times gives u S_n + n S_(n-1) = sin(u + n pi/2). The
-    division by u loses all digits near 0, so there the power series is summed.
+    division by u loses all digits near 0, so the power series is used there.
     """
     u = np.pi * x
     small = np.abs(u) < n + 1
@@ -201,11 +202,11 @@ rule(sinc_derivative,    lambda g, y, x, n: g * np.pi * sinc_derivative(x, n + 1
 
 
 def _larger(g: Any, a: Any, b: Any, sure: Any) -> Any:
-    """Return g where a > b or it is sure, half of g where they tie, else 0."""
+    """Return g where a > b or `sure`, half of g where a == b, else 0."""
     return where_or_zero(g, (a > b) | sure) + where_or_zero(0.5 * g, a == b)
 
 
-# maximum and minimum let a NaN win, fmax and fmin let it lose.
+# A NaN wins in maximum and minimum, and loses in fmax and fmin.
 rule(np.maximum,         lambda g, y, a, b: _larger(g, a, b, np.isnan(a)),
                          lambda g, y, a, b: _larger(g, b, a, np.isnan(b)))
 rule(np.minimum,         lambda g, y, a, b: _larger(g, b, a, np.isnan(a)),
@@ -248,13 +249,13 @@ rule(clip,               lambda g, y, x, lo, hi: _clip(g, x, lo, hi, 0),
                          lambda g, y, x, lo, hi: _clip(g, x, lo, hi, 2))
 
 # --- Reductions ---------------------------------------------------------------------
-# Each gives a new axis of length 1 to g where it took one away, and then uses it for
-# every element that was reduced.
+# A rule restores the removed axes of g with length 1. Then g broadcasts to every
+# element that was reduced.
 
 
 def restore(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
-    """Return g with the axes that the reduction of x took away, of length 1."""
-    if keepdims or x.ndim == 0:  # NumPy allows axis 0 of a number, and takes none away
+    """Return g with the axes that the reduction of x removed, each of length 1."""
+    if keepdims or x.ndim == 0:  # NumPy allows axis 0 of a number, and removes nothing
         return g
     return np.reshape(g, (1,) * x.ndim) if axis is None else np.expand_dims(g, axis)
 
@@ -276,7 +277,7 @@ def _var(g: Any, y: Any, a: Any, axis: Axis = None, *, ddof: float = 0,
 
 def _std(g: Any, y: Any, a: Any, axis: Axis = None, *, ddof: float = 0,
          keepdims: bool = False) -> Any:
-    # Equal numbers deviate by 0, or by what their mean was rounded by: no slope either.
+    # For equal numbers y is 0 or only the rounding of their mean: the slope is 0.
     mean = np.mean(plain(a), axis=axis, keepdims=keepdims)
     y = np.where(y > 4 * np.finfo(a.dtype).eps * np.abs(mean), y, 0.0)
     return _var(_ratio(g, 2 * y), y, a, axis, ddof=ddof, keepdims=keepdims)
@@ -290,8 +291,8 @@ def _extreme(g: Any, y: Any, a: Any, axis: Axis = None, *,
 
 
 def _prod(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    # The product of the others, from the left and from the right: no division, so
-    # that zeros among them do no harm.
+    # The product of the other elements, from the left and from the right. It needs no
+    # division, so zeros are no problem.
     flat, unflatten = one_axis(a, axis)
     one = np.ones_like(flat[..., :1])
     left = np.cumprod(np.concatenate([one, flat[..., :-1]], axis=-1), axis=-1)
@@ -301,7 +302,7 @@ def _prod(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False) 
 
 
 def one_axis(a: Any, axis: Axis) -> tuple[Any, Function]:
-    """Bring the axes of a reduction together as the last one; return the way back."""
+    """Merge the axes of a reduction into one last axis; also return the inverse."""
     if axis is None or a.ndim == 0:
         return np.reshape(a, (-1,)), lambda x: np.reshape(x, a.shape)
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -352,7 +353,7 @@ rule(np.sort,            lambda g, y, a, axis=-1, *, kind=None, stable=None:
 def _unsort(g: Any, a: Any, axis: int | None) -> Any:
     if axis is None:
         return np.reshape(_unsort(g, np.reshape(a, (-1,)), 0), a.shape)
-    axis = int(axis)  # NumPy takes True for 1 in some functions, not in others
+    axis = int(axis)  # only some NumPy functions accept True as 1
     order = np.argsort(a, axis=axis, kind="stable")
     return np.take_along_axis(g, np.argsort(order, axis=axis, kind="stable"), axis)
 
@@ -400,7 +401,7 @@ rule(np.vecdot,          lambda g, y, a, b, *, axis=-1: _vecdot(g, b, axis, a.nd
 
 @primitive
 def contract(operands: Any, subscripts: str, optimize: Any = False) -> Array:
-    """Return np.einsum with explicit subscripts, no letter twice in one operand."""
+    """Return np.einsum; subscripts are explicit, no operand repeats a letter."""
     return np.einsum(subscripts, *operands, optimize=optimize)
 
 
@@ -413,8 +414,8 @@ def _contract(g: Any, y: Any, i: int, operands: Any, subscripts: str,
     found = "".join(c for c in mine if c in output or any(c in t for t in terms))
     dx = np.einsum(",".join([output, *terms]) + "->" + found, g, *partners,
                    optimize=optimize)
-    # A letter found nowhere else was summed over alone: dx is the same along it, and
-    # along one that only had length 1 elsewhere.
+    # A letter of this operand only was summed over: dx is constant along its axis. So
+    # it is along an axis whose letter has length 1 in the other operands.
     dx = dx[tuple(slice(None) if c in found else None for c in mine)]
     return np.broadcast_to(dx, np.broadcast_shapes(dx.shape, operands[i].shape))
 
@@ -475,8 +476,8 @@ rule_each(np.concatenate, _concatenate)
 rule_each(np.stack,      lambda g, y, i, arrays, axis=0: along(g, i, axis))
 
 # --- Picking and repeating ----------------------------------------------------------
-# All are indexing, whose derivative is `scatter` (tensor.py): it adds each element of g
-# in where the element of y came from.
+# All are forms of indexing. Its derivative is `scatter` (tensor.py): it adds each
+# element of g at the place that the element of y came from.
 
 
 def positions(n: int, like: Any) -> Array:
@@ -486,7 +487,7 @@ def positions(n: int, like: Any) -> Array:
 
 def _take(g: Any, y: Any, a: Any, indices: Any, axis: int | None = None) -> Any:
     flat = np.reshape(a, (-1,)) if axis is None or a.ndim == 0 else a
-    # NumPy takes True for the index 1 here, not for a mask, and [] for no index.
+    # Here NumPy reads True as the index 1, not as a mask, and [] as no index.
     key = np.asarray(plain(indices), like=plain(a)).astype(np.intp)
     before = (slice(None),) * normalize_axis_index(axis or 0, flat.ndim)
     return np.reshape(scatter(g, (*before, key), flat), a.shape)
@@ -550,7 +551,7 @@ rule(np.linalg.cholesky, lambda g, y, a, *, upper=False:
 
 
 def _solve_transposed(a: Any, g: Any, b: Any) -> Any:
-    if b.ndim == 1:  # one vector; NumPy takes anything else for matrices
+    if b.ndim == 1:  # one vector; NumPy reads any other b as matrices
         return np.linalg.solve(swap(a), g[..., None])[..., 0]
     return np.linalg.solve(swap(a), g)
 
@@ -560,9 +561,9 @@ def _outer(u: Any, v: Any, b: Any) -> Any:
 
 
 def _cofactors(a: Any, y: Any) -> Any:
-    """Return d det(a)/da: det(a) inv(a)^T, by minors where a is nearly singular."""
+    """Return d det(a)/da: det(a) inv(a)^T, or by minors if a is nearly singular."""
     n = a.shape[-1]
-    # The inverse loses as many digits as cond(a) has, and its derivative twice as many.
+    # The inverse loses as many digits as cond(a) has; its derivative loses twice that.
     limit = np.finfo(a.dtype).eps ** (-1 / 3)
     if a.size == 0 or np.all(np.linalg.cond(plain(a)) < limit):
         return y[..., None, None] * swap(np.linalg.inv(a))
@@ -574,8 +575,8 @@ def _cofactors(a: Any, y: Any) -> Any:
 
 
 def _cholesky(g: Any, y: Any) -> Any:
-    # Murray 2016, eq. (10), and then: NumPy reads only the lower triangle of a, each
-    # element of which stands for two of the symmetric matrix.
+    # Murray 2016, eq. (10). Then: NumPy reads only the lower triangle of a, so each
+    # of its elements stands for two elements of the symmetric matrix.
     inner = _half_diagonal(swap(y) @ g)
     left = np.linalg.solve(swap(y), inner)
     s = swap(np.linalg.solve(swap(y), swap(left)))
@@ -598,7 +599,7 @@ rule(log_abs_det,        lambda g, y, a: g[..., None, None] * swap(np.linalg.inv
 
 @primitive
 def two_norm(x: Array, axis: Axis) -> Array:
-    """Return the root of the sum of squares over the axes, which stay as length 1."""
+    """Return the root of the sum of squares over the axes, kept with length 1."""
     return np.sqrt(np.sum(x * x, axis=axis, keepdims=True))
 
 
@@ -622,7 +623,7 @@ def _spectral_norm(g: Any, y: Any, x: Any) -> Any:
 
 
 def _eigenvectors(g: Any, y: Any, s: Any) -> Any:
-    # dV = V (F * (V^T ds V)), F_ij = 1/(w_j - w_i) and 0 where they are equal.
+    # dV = V (F * (V^T ds V)), F_ij = 1/(w_j - w_i), or 0 if w_i = w_j.
     w = np.sum(y * (s @ y), axis=-2)
     f = _ratio(1.0, w[..., None, :] - w[..., :, None])
     return y @ (f * (swap(y) @ g)) @ swap(y)
@@ -637,7 +638,7 @@ rule(two_norm,           _two_norm)
 rule(spectral_norm,      _spectral_norm)
 rule(eigenvectors,       _eigenvectors)
 
-# --- Constant almost everywhere, or no floats: plain arrays -------------------------
+# --- Constant almost everywhere, or not floats: plain arrays ------------------------
 
 nondifferentiable(
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
@@ -655,7 +656,7 @@ nondifferentiable(
     np.zeros_like, np.ones_like, np.empty_like, np.shares_memory, np.may_share_memory,
 )
 
-# What errors call the functions that were defined here, beside NumPy's.
+# The names that errors use for the functions defined in this file.
 spelled("np.where", where)
 spelled("np.clip", clip)
 spelled("np.reshape", reshape)

@@ -1048,7 +1048,7 @@ REFUSED = [
     (ValueError, "np.einsum.*missing", lambda t: np.einsum("...i->i", t)),
     (ValueError, "np.einsum.*names 2", lambda t: np.einsum("ij,jk", t)),
     (ValueError, "np.einsum.*operand 0", lambda t: np.einsum("ijk", t)),
-    (ValueError, "np.einsum.*'i' is two", lambda t: np.einsum("ii", t)),
+    (ValueError, "np.einsum.*'i' has two", lambda t: np.einsum("ii", t)),
     (ValueError, "np.diag", lambda t: np.diag(t[None])),
     (ValueError, "inner sizes 3 and 2", lambda t: np.matmul(t, X)),
     (ValueError, r"\(2, 3\).*\(2,\)", lambda t: t + np.ones(2)),
