@@ -414,8 +414,8 @@ def _contract(g: Any, y: Any, i: int, operands: Any, subscripts: str,
     found = "".join(c for c in mine if c in output or any(c in t for t in terms))
     dx = np.einsum(",".join([output, *terms]) + "->" + found, g, *partners,
                    optimize=optimize)
-    # A letter of this operand only was summed over: dx is constant along its axis. So
-    # it is along an axis whose letter has length 1 in the other operands.
+    # A letter of this operand only was summed over: dx is constant along its axis, and
+    # along an axis whose letter has length 1 in the other operands.
     dx = dx[tuple(slice(None) if c in found else None for c in mine)]
     return np.broadcast_to(dx, np.broadcast_shapes(dx.shape, operands[i].shape))
 

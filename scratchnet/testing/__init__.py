@@ -1,7 +1,7 @@
 """Check a gradient against differences of the function, and name what is wrong.
 
     gradcheck(f, inputs)                  # f of Tensors: the engine's gradient
-    gradcheck((f, gradient), inputs)      # plain NumPy: one that you derived by hand
+    gradcheck((f, gradient), inputs)      # plain NumPy: your own gradient, by hand
 
     GradientError: gradcheck: WRONG  d f/d W[17, 3]
       analytic   0.4181093
@@ -9,21 +9,22 @@
       worst of 784 entries; 12 differ; they share row 17
       rule: np.multiply, argument 1
 
-How it works. A random cotangent c makes a number of f: phi(x) = sum(c * f(x)). Along a
-direction d the gradient a claims the slope a . d, and an *oracle*, which sees only
-values of f, measures it. One direction checks many entries at once: where the slopes
-differ, they are split, down to the entry at fault. No tolerance is a constant. It is
-the oracle's error bound and the rounding of f and of the gradient, all measured.
+How it works. A random cotangent c turns f into a number: phi(x) = sum(c * f(x)). Along
+a direction d the gradient a claims the slope a . d. An *oracle* measures this slope
+from values of f alone. One direction checks many entries at once. If the slopes differ,
+the entries are split into blocks, down to the wrong entry. The tolerance is not a
+constant: it is the oracle's error bound plus the rounding of f and of the gradient, all
+measured.
 
 The files, in the order to read them:
 
 - procedure: one check from beginning to end;
-- problems: what is checked, a function and its gradient in one form for all callers;
-- probe: f near the inputs, and how much of what is seen there is rounding;
+- problems: a function and its gradient, in one form for all callers;
+- probe: values of f near the inputs, and their rounding;
 - oracles: slopes of f, each with a bound on its error (fits: from many values);
 - search: how a wrong entry is located;
-- kinks: why a gradient at a kink is not called wrong, and when it is;
-- mistakes: which typical mistake a wrong gradient is;
+- kinks: when a gradient at a kink is wrong, and when it is not;
+- mistakes: the typical mistake in a wrong gradient;
 - findings, report: the verdicts, and the message in words;
 - mutants: wrong gradients, for `assert_detects`;
 - strategies: Hypothesis strategies for inputs to check at.
@@ -66,47 +67,46 @@ def gradcheck(
     """Check the gradient of f at `inputs` against finite differences of f.
 
     Args:
-        f: a function of Tensors, whose gradient the engine takes; or a pair of
-            functions of plain arrays: `(f, gradient)` if f returns a number, with
-            `gradient(*inputs)` returning its gradient with respect to the input, or a
-            tuple of them, one for each; `(f, vjp)` if f returns an array, with
-            `vjp(g, *inputs)`, the vector-Jacobian product, returning the same of
-            sum(g * f). None stands for "no gradient"; those of integer inputs may be
-            left out.
-        inputs: an array, or several in a tuple or list. The floating ones are
-            differentiated, integers are constants. Best in float64; float32 is
-            checked in float64, and then against itself in float64. A Tensor that
-            requires a gradient is checked in place, whether f takes it as an
-            argument or reaches it otherwise:
+        f: a function of Tensors, differentiated by the engine; or a pair of functions
+            of plain arrays. If f returns a number, the pair is `(f, gradient)`:
+            `gradient(*inputs)` returns the gradient, or a tuple of one for each input.
+            If f returns an array, the pair is `(f, vjp)`: `vjp(g, *inputs)`, the
+            vector-Jacobian product, returns the same for sum(g * f). None means "no
+            gradient"; the gradients of integer inputs may be left out.
+        inputs: an array, or a tuple or list of several. Floating inputs are
+            differentiated, integers are constants. Use float64 if possible; float32
+            inputs are checked in float64, and then their gradient in float32 is
+            compared with it. A Tensor that requires a gradient is checked in place,
+            even if f does not take it as an argument:
             `gradcheck(lambda *_: model.loss(x), model.parameters())`.
         order: 2 checks the gradient of the gradient too (functions of Tensors only).
         rng: a seed, or a generator, for the cotangent and the directions.
-        oracle: "auto"; "ridders", real differences only (Ridders 1982); "complex",
-            which does not accept a function that the complex step (Squire & Trapp
-            1998) does not hold for.
-        allow: verdicts to accept beside "pass". An input with gradient zero is
-            "vacuous", and not accepted, for a check that checks nothing is mostly a
-            mistake; pass allow=("vacuous",) where zero is right. At a kink the verdict
-            is "wrong", whatever is allowed, if the gradient is no subgradient.
+        oracle: "auto"; "ridders", real differences only (Ridders 1982); "complex", the
+            complex step only (Squire & Trapp 1998): if it does not hold for f, the
+            check fails.
+        allow: verdicts to accept in addition to "pass". An input whose gradient is
+            zero is "vacuous" and not accepted, because nothing was checked; pass
+            allow=("vacuous",) if zero is right. At a kink, a gradient that is not a
+            subgradient is always "wrong".
         raise_exception: False returns the report even if the gradient is not accepted.
 
     Returns:
-        The report, which is true if the gradient is accepted.
+        The report; it is true if the gradient is accepted.
 
     Raises:
         GradientError: the gradient is not accepted; `.report` has the report. If the
-            gradient itself raised, that is the cause.
+            gradient itself raised an error, that error is the cause.
         TypeError, ValueError: an argument has a wrong type or value; an input, a
-            gradient or what f returns is a masked array with a mask set (other
-            subclasses of ndarray are taken as plain arrays). What f itself raises at
-            `inputs` is not caught.
+            gradient or the result of f is a masked array with a mask set (other
+            subclasses of ndarray count as plain arrays). Errors of f at `inputs` are
+            not caught.
 
     """
     __tracebackhide__ = _is_gradient_error
     if oracle not in ("auto", "complex", "ridders"):
-        raise ValueError(f"gradcheck: oracle={oracle!r}; say auto, complex or ridders")
+        raise ValueError(f"gradcheck: oracle={oracle!r}; use auto, complex or ridders")
     if not set(allow) <= set(VERDICTS) or isinstance(allow, str):
-        raise ValueError(f"gradcheck: allow={allow!r}; say some of {VERDICTS}")
+        raise ValueError(f"gradcheck: allow={allow!r}; use some of {VERDICTS}")
     report = GradientReport("vacuous", False, "")
     for problem in problems_of(f, inputs, order):
         report = check(problem, rng, oracle, allow)
@@ -117,8 +117,8 @@ def gradcheck(
     return report
 
 
-# pytest leaves out the frames for which this is true, so that its traceback ends in the
-# line that called the check. (Of other errors, such as f's own, all frames are shown.)
+# pytest hides the frames for which this is true, so that its traceback ends at the line
+# that called the check. (For other errors, such as f's own, it shows all frames.)
 _is_gradient_error = operator.methodcaller("errisinstance", GradientError)
 
 
@@ -131,9 +131,9 @@ def assert_detects(
 ) -> None:
     """Check that a wrong gradient of f would be noticed.
 
-    The gradient has to pass as it is. Then each input's is changed in turn: its sign,
-    a factor of 1.001, one entry by 1 %, transposed (a square matrix), all zero. Each
-    has to be found wrong, and the one entry named.
+    The unchanged gradient must pass. Then the gradient of each input is changed in five
+    ways: the sign, a factor of 1.001, one entry by 1 %, the transpose (of a square
+    matrix), all zero. The check must find each of them wrong, and name the one entry.
 
     Raises:
         GradientError: the gradient does not pass, or a change was not noticed.
@@ -155,7 +155,7 @@ def assert_detects(
             if not named:
                 raise GradientError(
                     f"assert_detects: the gradient of {problem.names[j]} was changed "
-                    f"({change}) and this was found:\n{report}",
+                    f"({change}), but the check reported:\n{report}",
                     report,
                 )
     if not tried:

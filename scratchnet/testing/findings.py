@@ -1,4 +1,4 @@
-"""What a check finds: the verdict on one entry, and on one input."""
+"""The findings of a check: the verdict on one entry, and on one input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ VERDICTS = ("nondeterministic", "wrong", "kink", "noisy", "vacuous", "pass")
 
 @dataclass
 class Entry:
-    """An entry that is wrong, or at a kink, or that is not known well enough.
+    """An entry that is wrong, at a kink, or too noisy to judge.
 
     Attributes:
-        i: its place in the flattened input.
+        i: its position in the flattened input.
         analytic: the gradient under test there.
-        slope: what an oracle measured there.
+        slope: the slope that an oracle measured there.
         doubt: a bound on the rounding of `analytic`.
         oracle: the oracle.
 
@@ -42,7 +42,7 @@ class Entry:
         """The verdict on this entry: "wrong", "kink" or "noisy"."""
         s = self.slope
         if s.kind == "kink":
-            # At a kink any value between the two slopes is a fair convention.
+            # At a kink any value between the two slopes is a valid convention.
             margin = s.error + self.doubt + 1e-3 * max(abs(s.left), abs(s.right))
             low, high = sorted((s.left, s.right))
             between = low - margin <= self.analytic <= high + margin
@@ -57,29 +57,29 @@ class Entry:
 
 
 def distance(analytic: float, numeric: float) -> float:
-    """Return the distance of two values, infinite if one of them is not finite."""
+    """Return the distance of two values; infinite if one of them is not finite."""
     off = abs(analytic - numeric)
     return off if math.isfinite(off) else math.inf
 
 
 @dataclass
 class Finding:
-    """What was found of one input, or of all if `name` is empty.
+    """The result for one input, or for all inputs if `name` is empty.
 
     Attributes:
         verdict: one of `VERDICTS`.
         name: the input's name.
         shape: its shape.
-        detail: the reason in words, where no entry shows it.
-        worst: the entry that is farthest off.
+        detail: the reason in words, if no entry shows it.
+        worst: the entry with the largest error.
         differ: how many entries have this verdict.
         pattern: what the wrong entries have in common, in words.
         mistake: the name of the kind of mistake.
-        oracle: what the entries were compared with.
-        blind: of a pass, the relative error of one entry that may have gone unseen.
-        exception: what the gradient raised.
-        located: the entries that are wrong and at no kink, with their slopes.
-        partial: more entries may be wrong than those in `located`.
+        oracle: the oracle that the entries were compared with.
+        blind: for a pass, the largest relative error of one entry that may be missed.
+        exception: the error that the gradient raised.
+        located: the wrong entries that are not at a kink, with their slopes.
+        partial: whether more entries may be wrong than those in `located`.
         kinks: the entries at kinks.
 
     """
@@ -101,5 +101,5 @@ class Finding:
 
 
 def subscript(index: Sequence[SupportsInt]) -> str:
-    """Write an index as in code: [17, 3]; nothing for an array without axes."""
+    """Write an index as in code: [17, 3]; empty for an array without axes."""
     return f"[{', '.join(str(int(i)) for i in index)}]" if len(index) else ""

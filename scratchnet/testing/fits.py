@@ -1,7 +1,7 @@
-"""A slope fitted to many values of f, for where rounding hides what few values show.
+"""A slope fitted to many values of f, used if rounding hides it in few values.
 
-The rounding of many values averages out, so smaller steps will do, and fewer kinks are
-near enough to matter.
+The rounding of many values averages out. So the steps can be smaller, and fewer kinks
+are within them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ def fitted_slope(
 ) -> tuple[float, float] | None:
     """Fit n values up to `step` on either side of 0; return the slope and its error.
 
-    The model is a polynomial with at most one kink, at any place and of any size: an
-    odd part in t and t^3, an even part in 1, t^2 and t^4, and a ramp that starts at the
-    kink, of which each part has half. All models that explain the values as well as
-    the best one are kept: their slopes at t = 0 are the bound.
+    The model is a polynomial with at most one kink, at any place and of any size. It
+    has an odd part in t and t^3, an even part in 1, t^2 and t^4, and a ramp that starts
+    at the kink; each part gets half of the ramp. All models that explain the values as
+    well as the best one are kept: the range of their slopes at t = 0 is the bound.
 
     Args:
         change: f(t) - f(0), as a function of t.
         step: the largest t.
         n: how many values to fit on each side.
-        rng: where between 0 and `step` they are.
+        rng: chooses their places between 0 and `step`.
 
     Returns:
         The slope and a bound on its error; None if no model explains the values.
@@ -45,7 +45,7 @@ def fitted_slope(
     most = int(np.argmax(np.abs(along)))
     left_over = rest - along[most] * kinks[:, most]
     square = left_over @ left_over / (2 * n - 7)
-    # Rounding has no trend: neighbours differ as much as any two do.
+    # Rounding has no trend: neighbours differ as much as any two values.
     white = np.mean(np.diff(left_over) ** 2) / 2
     second = np.max(np.abs(left_over @ kinks))
     if square > (1 + 4 / math.sqrt(n)) * white or second > 4.5 * math.sqrt(white):
@@ -62,7 +62,7 @@ def fitted_slope(
 def _kinks(t: Array, rest: Array) -> tuple[Array, Array, Array]:
     """Return places of a kink, more of them near the best, and `_effects` of each.
 
-    The best explains most of what the fit without a kink leaves (`rest`).
+    The best place explains most of `rest`, the residual of the fit without a kink.
     """
     places = np.append(1e-9, np.linspace(0.02, 0.95, 48))
     places = np.append(-places[::-1], places)
@@ -76,9 +76,9 @@ def _kinks(t: Array, rest: Array) -> tuple[Array, Array, Array]:
 
 
 def _effects(t: Array, places: Array) -> tuple[Array, Array]:
-    """Return what a kink at each place does to the slope at 0 and to a fit's rest.
+    """Return the effect of a kink at each place on the slope at 0 and on the residual.
 
-    The kink has such a size that the latter has length 1.
+    The size of each kink is such that its effect on the residual has length 1.
     """
     ramps = np.maximum(t[:, None] - np.abs(places), 0.0)
     turns, kinks, _ = _fitted(t, np.sign(places) * ramps, ramps)
@@ -87,10 +87,10 @@ def _effects(t: Array, places: Array) -> tuple[Array, Array]:
 
 
 def _fitted(t: Array, odd: Array, even: Array) -> tuple[Array, Array, Array]:
-    """Fit the odd and even parts of values at t and -t; for each column, if several.
+    """Fit the odd and even parts of values at t and -t, for each column.
 
-    Return the slope at 0, what the fit leaves of both parts in one, and the weights of
-    the odd part's values in the slope.
+    Return the slope at 0, the residuals of both parts in one array, and the weights of
+    the values of the odd part in the slope.
     """
     left = []
     for powers, values in (([t, t**3], odd), ([t**0, t**2, t**4], even)):

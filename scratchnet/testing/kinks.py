@@ -1,9 +1,9 @@
-"""Why a gradient at a kink is not called wrong, and when it is.
+"""When a gradient at a kink is wrong, and when it is not.
 
-At a kink f has no derivative, and any subgradient is a fair convention. For one entry
-that is any value between the slopes of its two sides (`Entry.verdict` in findings.py).
-For several entries together it is not enough that each lies between its own sides: at
-a tie of np.max, (1, 1) is no subgradient. `judge_kinks` looks at them together.
+At a kink f has no derivative, and any subgradient is a valid convention. For one entry
+a subgradient is any value between the slopes of its two sides (`Entry.verdict` in
+findings.py). For several entries together this is not enough: at a tie of np.max,
+(1, 1) is not a subgradient. `judge_kinks` judges them together.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from scratchnet.testing.oracles import RIDDERS
 from scratchnet.testing.probe import Probe
 from scratchnet.testing.problems import Array, random_signs
 
-MAX_TOGETHER = 32  # entries that are looked at together
-AWAY = 1e-4  # how far from the kink pieces are searched for, in units of the entries
+MAX_TOGETHER = 32  # entries that are judged together
+AWAY = 1e-4  # distance from the kink where pieces are searched, in units of the entries
 STEP = 1e-6  # for the slopes of a piece
-TRIES = 6  # rounds without a steeper piece, after which the search ends
+TRIES = 6  # the search ends after this many rounds without a steeper piece
 
 
 def judge_kinks(probe: Probe, findings: list[Finding]) -> None:
-    """Look at all entries at kinks together: is the gradient a subgradient?
+    """Judge all entries at kinks together: is the gradient a subgradient?
 
-    If it is not, the finding becomes "wrong". If it is, an entry that was called wrong
-    because it is not between its two sides becomes a "kink": where several kinks meet,
-    f has more pieces than two (a tie of np.sort with weights).
+    If it is not, the finding becomes "wrong". If it is, a "wrong" entry that is not
+    between its two sides becomes a "kink": where several kinks meet, f has more than
+    two pieces (a tie of np.sort with weights).
     """
     entries = [(j, e) for j, f in enumerate(findings) for e in f.kinks]
     if len(entries) < 2 or any(f.verdict == "wrong" and f.located for f in findings):
@@ -47,14 +47,14 @@ def judge_kinks(probe: Probe, findings: list[Finding]) -> None:
     along = d * joint.scale
     unit = probe.unit * float(np.max(np.abs(along)))
     f.detail = (
-        f"each entry is between its sides, all together are no subgradient: along "
-        f"({_direction(joint, findings, along)}) they claim {claimed / unit:.7g}, and "
-        f"the nearest slope of {probe.label} around here is {steepest / unit:.7g}"
+        f"each entry is between its sides, but together they are not a subgradient: "
+        f"along ({_direction(joint, findings, along)}) they claim {claimed / unit:.7g},"
+        f" and the nearest slope of {probe.label} around here is {steepest / unit:.7g}"
     )
 
 
 def _direction(joint: SeveralKinks, findings: list[Finding], along: Array) -> str:
-    """Write a direction as the largest of its entries, the largest of all being 1."""
+    """Write the largest entries of a direction, scaled so that the largest is 1."""
     along = along / np.max(np.abs(along))
     parts = []
     for k in sorted(np.argsort(-np.abs(along))[:4]):
@@ -70,18 +70,18 @@ class SeveralKinks:
 
     A subgradient is a weighted mean of the gradients that f has nearby. Each of its
     entries lies between the slopes of its two sides, but the reverse does not hold: at
-    a tie of np.max, (1, 1) is not a mean of (1, 0) and (0, 1). So pieces of f nearby
-    are searched for. A gradient is refuted if in some direction it is steeper than
-    every piece found, and a search in that very direction finds none that is steeper.
+    a tie of np.max, (1, 1) is not a mean of (1, 0) and (0, 1). So the search looks for
+    pieces of f nearby. A gradient is refuted if in some direction it is steeper than
+    every piece found, and a search in this direction finds no steeper piece.
 
     Attributes:
-        entries: those looked at together, each with its input.
+        entries: the entries that are judged together, each with its input.
         all: all entries at kinks.
-        scale: what makes the entries alike in size; the next three are scaled by it.
+        scale: the size of each entry; the next three are multiplied by it.
         claimed: the gradient under test.
         left, right: the slopes of the two sides of each entry.
-        margin: a bound on the error of a piece's slopes.
-        clear: whether f is accurate enough to tell pieces apart.
+        margin: a bound on the error of the slopes of a piece.
+        clear: whether f is accurate enough to distinguish pieces.
 
     """
 
@@ -103,10 +103,10 @@ class SeveralKinks:
         self.clear = noise < 0.02 * steepest
 
     def piece(self, u: Array) -> Array | None:
-        """Return the slopes of the piece of f in direction u, None at another kink."""
+        """Return the slopes of the piece of f in direction u; None at another kink."""
         at = [np.zeros(x.size) for x in self.probe.problem.xs]
         rng = self.probe.rng
-        others = rng.choice([0.0, 1.0])  # at their kinks, or beside them
+        others = rng.choice([0.0, 1.0])  # at their kinks, or next to them
         for j, e in self.all:
             at[j][e.i] = others * rng.choice([-1, 1]) * rng.uniform(0.5, 1.5)
         for (j, e), move in zip(self.entries, u, strict=True):
@@ -126,7 +126,7 @@ class SeveralKinks:
         return np.array(found)
 
     def _phi(self, moves: list[Array]) -> float:
-        """Return phi(x + moves) - phi(x), NaN outside f's domain."""
+        """Return phi(x + moves) - phi(x); NaN outside the domain of f."""
         problem = self.probe.problem
         xs = [x + m.reshape(x.shape) for x, m in zip(problem.xs, moves, strict=True)]
         self.probe.calls += 1
@@ -137,16 +137,16 @@ class SeveralKinks:
         return float(np.vdot(self.probe.c, change))
 
     def refuted(self) -> tuple[Array, float, float] | None:
-        """Return a direction, the slope claimed along it, and the steepest of f's.
+        """Return a direction, the claimed slope along it, and the steepest slope of f.
 
-        None if the gradient may be a mean of pieces, or if noise hides that.
+        None if the gradient may be a mean of pieces, or if noise hides the answer.
         """
         if not self.clear:
             return None
         pieces: list[Array] = []
         moves: list[Array] = []
         d = np.ones(len(self.entries))
-        without = 0  # rounds in a row that brought no steeper piece
+        without = 0  # consecutive rounds without a steeper piece
         while without < TRIES:
             slopes = [float(p @ d) for p in pieces]
             steepest = max(slopes, default=-math.inf)
@@ -175,9 +175,9 @@ class SeveralKinks:
     def _toward(self, d: Array, best: Array) -> list[Array]:
         """Return displacements where pieces may be steep along d.
 
-        Along d for a convex function, against it for a concave one, to the steeper
-        side of each entry where they do not meddle with one another; and for others
-        some changes of the best displacement so far.
+        For a convex function along d, for a concave one against d; if the entries are
+        independent, to the steeper side of each; and for other functions some changes
+        of the best displacement so far.
         """
         rng = self.probe.rng
         size = rng.uniform(0.5, 1.5, len(d))
@@ -195,12 +195,12 @@ class SeveralKinks:
 
 
 def _nearest(points: Array, to: Array) -> Array:
-    """Return the point nearest to `to` in the convex hull of points (Frank-Wolfe)."""
+    """Return the point nearest to `to` in the convex hull of `points` (Frank-Wolfe)."""
     nearest = int(np.argmin(np.linalg.norm(points - to, axis=1)))
     at: Array = points[nearest]
     weights = {nearest: 1.0}
     for _ in range(500):
-        # Away-steps let weights go to zero, so that this ends at the very point.
+        # Away-steps let weights reach zero, so that this ends at the exact point.
         along = points @ (to - at)
         best = int(np.argmax(along))
         worst = min(weights, key=lambda k: along[k])

@@ -1,8 +1,7 @@
 """The kind of mistake in a wrong gradient: a sign, a factor, a transpose, ...
 
-Each rule compares a wrong gradient with what one typical mistake would make of the
-right one. A hint is given only if undoing the mistake gives a gradient that passes.
-`MISTAKES` is the list of all rules.
+Each rule undoes one typical mistake. It gives a hint only if the corrected gradient
+passes the check. `MISTAKES` is the list of all rules.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from scratchnet.testing.search import examine
 
 
 class Mistake(NamedTuple):
-    """A kind of mistake: its name, for programs, and what is said of it."""
+    """A kind of mistake: its name, for programs, and its description."""
 
     name: str
     words: str
@@ -32,16 +31,16 @@ class Mistake(NamedTuple):
 
 @dataclass
 class Evidence:
-    """What is known of one wrong gradient, for the rules that name its mistake.
+    """The facts about one wrong gradient, for the rules that name its mistake.
 
     Attributes:
-        probe: f, the cotangent, and what was measured.
-        j: which input it is the gradient of.
-        claimed: the gradient, in the shape that it came in.
-        given: the gradients of all inputs, as they came.
-        located: the entries that are known to be wrong, with their slopes.
-        partial: there may be more of them.
-        oracle: as the caller said.
+        probe: f, the cotangent, and the measurements.
+        j: the number of the input.
+        claimed: the gradient, in the shape that was returned.
+        given: the gradients of all inputs, as returned.
+        located: the wrong entries that were found, with their slopes.
+        partial: whether there may be more wrong entries.
+        oracle: the caller's choice.
 
     """
 
@@ -60,7 +59,7 @@ class Evidence:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the input."""
         return self.probe.problem.names[self.j]
 
     @property
@@ -69,9 +68,9 @@ class Evidence:
         return bool(self.claimed.shape == self.x.shape)
 
     def is_right(self, candidate: Array) -> bool:
-        """Return whether `candidate` is the right gradient, as far as can be measured.
+        """Return whether `candidate` is right, as far as can be measured.
 
-        The entries that were located are compared first, then all of it is examined.
+        The located entries are compared first, then the whole gradient is checked.
         """
         if candidate.shape != self.x.shape or not np.all(np.isfinite(candidate)):
             return False
@@ -105,7 +104,7 @@ class Evidence:
 
 
 def explain(found: Finding, evidence: Evidence) -> None:
-    """Note in `found` what the wrong entries share, and the kind of mistake."""
+    """Add to `found` what the wrong entries share, and the kind of mistake."""
     mistake = _mistake(evidence)
     said = [_pattern(evidence), mistake.words if mistake else ""]
     found.pattern = "; ".join(filter(None, said))
@@ -113,7 +112,7 @@ def explain(found: Finding, evidence: Evidence) -> None:
 
 
 def _pattern(e: Evidence) -> str:
-    """Return what the wrong entries share, and of how many that was seen, in words."""
+    """Return, in words, what the wrong entries share, and how many were compared."""
     if len(e.located) < 2:
         return ""
     where = np.array(list(e.located))
@@ -134,7 +133,7 @@ def _pattern(e: Evidence) -> str:
 
 
 def _ratio(e: Evidence) -> float | None:
-    """Return claimed / numeric if that is the same in all entries located."""
+    """Return claimed / numeric if it is the same in all located entries."""
     at = np.array(list(e.located), dtype=int)
     numeric = np.array([s.value for s in e.located.values()])
     errors = np.array([s.error for s in e.located.values()])
@@ -147,7 +146,7 @@ def _ratio(e: Evidence) -> float | None:
     ratio = float(ratios[np.argmin(margins)])
     if np.any(np.abs(ratios - ratio) > abs(ratio) * (margins + np.min(margins))):
         return None
-    # A plain number, if it is one as nearly as could be measured.
+    # Return n or 1/n if the ratio is that, within the error of measurement.
     for plain_one in (round(ratio), 1 / round(1 / ratio) if abs(ratio) < 1 else 0.0):
         if plain_one and abs(plain_one - ratio) <= abs(ratio) * np.min(margins):
             return float(plain_one)
@@ -158,18 +157,18 @@ def _ratio(e: Evidence) -> float | None:
 
 
 def _all_zero(e: Evidence) -> Mistake | None:
-    """Nothing was computed, or it was multiplied by zero."""
+    """Nothing was computed, or the result was multiplied by zero."""
     if np.any(e.claimed):
         return None
     return Mistake("zero", "it is 0 everywhere")
 
 
 def _swapped_inputs(e: Evidence) -> Mistake | None:
-    """The gradients were returned in another order than the inputs are in."""
+    """The order of the gradients differs from the order of the inputs."""
     for i, g in enumerate(e.given):
         if i != e.j and g is not None and e.is_right(g):
             other = e.probe.problem.names[i]
-            words = f"what is right was returned as the gradient of {other}"
+            words = f"the right gradient was returned as the gradient of {other}"
             return Mistake("swapped", words)
     return None
 
@@ -180,14 +179,15 @@ def _factor(e: Evidence) -> Mistake | None:
     if ratio is None or ratio == 1.0 or not e.is_right(e.claimed / ratio):
         return None
     if ratio == -1.0:
-        return Mistake("sign", "its sign is the wrong way round")
+        return Mistake("sign", "its sign is wrong")
     for n, what in _lengths(e):
         if n > 2 and math.isclose(ratio, n, rel_tol=1e-6):
-            words = f"{n} is {what}: a mean's division by it is missing"
+            words = f"{n} is {what}: the division by {n} (a mean) is missing"
             return Mistake("mean", words)
         if n > 2 and math.isclose(ratio, 1 / n, rel_tol=1e-6):
-            return Mistake("sum", f"{n} is {what}: it is divided by it, as a mean's is")
-    return Mistake("factor", f"it is {ratio:.7g} times what is right")
+            words = f"{n} is {what}: do not divide by {n} (f is a sum, not a mean)"
+            return Mistake("sum", words)
+    return Mistake("factor", f"it is {ratio:.7g} times the right gradient")
 
 
 def _lengths(e: Evidence) -> Iterator[tuple[int, str]]:
@@ -205,9 +205,9 @@ def _lengths(e: Evidence) -> Iterator[tuple[int, str]]:
 
 
 def _lost_factor(e: Evidence) -> Mistake | None:
-    """A factor that is not constant: the chain rule's, the cotangent, the input.
+    """One factor too few or too many, not constant.
 
-    One too few, or one too many.
+    It may be a factor of the chain rule, the cotangent or the input.
     """
     if not e.fits:
         return None
@@ -218,9 +218,10 @@ def _lost_factor(e: Evidence) -> Mistake | None:
         factors |= {"the cotangent": c, "the cotangent's square": c * c}
     for name, factor in factors.items():
         if e.is_right(e.claimed * factor):
-            return Mistake("factor missing", f"it lacks the factor {name}")
+            return Mistake("factor missing", f"the factor {name} is missing")
         if e.is_right(e.claimed / factor):
-            return Mistake("factor too many", f"it has the factor {name} too many")
+            words = f"the factor {name} is one too many"
+            return Mistake("factor too many", words)
     return None
 
 
@@ -229,7 +230,7 @@ def _lost_factor(e: Evidence) -> Mistake | None:
 
 def _transposed(e: Evidence) -> Mistake | None:
     if e.claimed.ndim == 2 and e.is_right(e.claimed.T):
-        return Mistake("transpose", "it is the transpose of what is right")
+        return Mistake("transpose", "it is the transpose of the right gradient")
     return None
 
 
@@ -238,7 +239,7 @@ def _permuted(e: Evidence) -> Mistake | None:
         return None
     for order in itertools.permutations(range(e.claimed.ndim)):
         if e.is_right(e.claimed.transpose(order)):
-            words = f"its axes are in another order: .transpose{order} makes it right"
+            words = f"its axes are in a wrong order: .transpose{order} corrects it"
             return Mistake("permuted", words)
     return None
 
@@ -271,7 +272,7 @@ def _shifted(e: Evidence) -> Mistake | None:
 
 
 def _unsummed(e: Evidence) -> Mistake | None:
-    """The input was broadcast, and the sum over those axes is missing."""
+    """The input was broadcast, and the sum over the broadcast axes is missing."""
     if e.claimed.size == e.x.size:
         return None
     padded = (1,) * (e.claimed.ndim - e.x.ndim) + e.x.shape
@@ -289,7 +290,7 @@ def _unsummed(e: Evidence) -> Mistake | None:
 
 
 def _spread_wrongly(e: Evidence) -> Mistake | None:
-    """f reduces an axis, and its cotangent is broadcast along another one."""
+    """f reduces one axis, and the cotangent is broadcast along another."""
     c, shape = e.probe.c, e.x.shape
     if not e.fits or len(shape) < 2 or c.ndim not in (len(shape), len(shape) - 1):
         return None
@@ -311,7 +312,7 @@ def _spread_wrongly(e: Evidence) -> Mistake | None:
 
 
 def _summed_wrongly(e: Evidence) -> Mistake | None:
-    """The input was broadcast, and its gradient is summed over other axes."""
+    """The input was broadcast, and its gradient is summed over the wrong axes."""
     for name, g in _before_sums(e):
         for wrong in _sums(g.shape, e.claimed.shape):
             if not _alike(e.claimed, g.sum(axis=wrong)):
@@ -324,7 +325,7 @@ def _summed_wrongly(e: Evidence) -> Mistake | None:
 
 
 def _row_alone(e: Evidence) -> Mistake | None:
-    """The input was broadcast, and one row stands for the sum over all rows."""
+    """The input was broadcast, and one row was returned, not the sum of all rows."""
     for name, g in _before_sums(e):
         for axis in range(g.ndim):
             rows = np.moveaxis(g, axis, 0)
@@ -336,26 +337,26 @@ def _row_alone(e: Evidence) -> Mistake | None:
 
 
 def _before_sums(e: Evidence) -> Iterator[tuple[str, Array]]:
-    """Yield, by name, what the gradient of a broadcast input may be a sum of.
+    """Yield arrays whose sum may be the gradient of a broadcast input, with names.
 
-    The gradients of other inputs, and what each output contributes.
+    These are the gradients of other inputs, and the contribution of each output.
     """
     for name, g in _others(e):
         yield f"the gradient of {name}", g
     if e.probe.base.ndim > e.x.ndim and (jacobian := e.jacobian()) is not None:
-        # Each output depends on one entry only, or the sums will not be right.
+        # Each output depends on one entry only; otherwise the sums are not right.
         yield "g * df", jacobian.reshape(e.x.size, *e.probe.base.shape).sum(axis=0)
 
 
 def _others(e: Evidence) -> Iterator[tuple[str, Array]]:
-    """Yield the gradients of inputs with more axes than this one has, by name."""
+    """Yield the gradients of inputs with more axes than this one, with names."""
     for i, (name, g) in enumerate(zip(e.probe.problem.names, e.given, strict=True)):
         if i != e.j and g is not None and g.ndim > e.x.ndim:
             yield name, g
 
 
 def _sums(shape: tuple[int, ...], to: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the axes over which an array can be summed to have the shape `to`."""
+    """Return each choice of axes whose sum brings an array to the shape `to`."""
     return [
         axes
         for k in range(1, len(shape) + 1)
@@ -385,14 +386,12 @@ def _diagonal(e: Evidence) -> Mistake | None:
         return None
     if not _alike_to(square.sum(axis=1), e.located, 1e-5):
         return None
-    words = (
-        "it is the diagonal of df/dx alone: what an entry does to other outputs lacks"
-    )
+    words = "it is the diagonal of df/dx alone: the terms off the diagonal are missing"
     return Mistake("diagonal", words)
 
 
 def _alike_to(whole: Array, located: dict[int, Slope], rtol: float) -> bool:
-    """Return whether a gradient has the slopes of the entries that were located."""
+    """Return whether a gradient has the slopes of the located entries."""
     largest = np.max(np.abs(whole), initial=0.0)
     return all(
         abs(whole[i] - s.value) <= rtol * largest + s.error for i, s in located.items()
@@ -400,7 +399,7 @@ def _alike_to(whole: Array, located: dict[int, Slope], rtol: float) -> bool:
 
 
 def _alike(a: Array, b: Array) -> bool:
-    """Return whether two arrays are the same but for what differences leave."""
+    """Return whether two arrays agree within the error of differences."""
     if a.shape != b.shape:
         return False
     return bool(np.max(np.abs(a - b), initial=0) <= 1e-6 * np.max(np.abs(b), initial=0))
@@ -409,7 +408,7 @@ def _alike(a: Array, b: Array) -> bool:
 # --- All of them --------------------------------------------------------------------
 
 
-# The first that makes the gradient right is the one that is named.
+# The first rule that makes the gradient right gives the hint.
 MISTAKES: list[Callable[[Evidence], Mistake | None]] = [
     _all_zero,
     _swapped_inputs,
@@ -429,5 +428,5 @@ MISTAKES: list[Callable[[Evidence], Mistake | None]] = [
 
 
 def _mistake(e: Evidence) -> Mistake | None:
-    """Return the kind of mistake in a wrong gradient, if it is one that is known."""
+    """Return the kind of mistake in a wrong gradient; None if it is not known."""
     return next((m for rule in MISTAKES if (m := rule(e)) is not None), None)

@@ -1,4 +1,4 @@
-"""Gradients made wrong on purpose, to see whether a check notices."""
+"""Gradients made wrong on purpose, to test whether a check notices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Mutation = Callable[[Array], Array]
 
 
 def mutations(g: Array | None, rng: np.random.Generator) -> dict[str, Mutation]:
-    """Return ways to make the gradient g wrong, by name; none if it is zero."""
+    """Return ways to make the gradient g wrong, by name; empty if g is zero."""
     if g is None or not np.any(g):
         return {}
     large = np.argwhere(np.abs(g) >= 1e-3 * np.max(np.abs(g)))
@@ -32,7 +32,7 @@ def mutations(g: Array | None, rng: np.random.Generator) -> dict[str, Mutation]:
 
 
 class Mutant(Problem):
-    """A problem whose gradient of input j has been made wrong."""
+    """A problem with a wrong gradient of input j."""
 
     def __init__(self, problem: Problem, j: int, mutate: Mutation) -> None:
         self.problem = problem
@@ -43,11 +43,11 @@ class Mutant(Problem):
         self.label = problem.label
 
     def value(self, xs: list[Array]) -> Array:
-        """Return f at `xs`, as it was."""
+        """Return f at `xs`, unchanged."""
         return self.problem.value(xs)
 
     def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
-        """Return the gradient, that of input j made wrong."""
+        """Return the gradients, with a wrong one for input j."""
         found = list(self.problem.gradient(xs, c))
         g = found[self.j]
         found[self.j] = None if g is None else self.mutate(g)

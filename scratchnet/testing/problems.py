@@ -372,8 +372,8 @@ def problems_of(
         )
     if order == 2:
         raise ValueError(
-            "gradcheck: order=2 needs a function of Tensors; of a pair, check the "
-            "gradient as a function by itself: (gradient, its vjp)"
+            "gradcheck: order=2 needs a function of Tensors; for a pair, check the "
+            "gradient as another pair: (gradient, its vjp)"
         )
     return [Pair(f[0], f[1], inputs)]
 

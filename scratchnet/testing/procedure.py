@@ -1,8 +1,8 @@
 """One check from beginning to end.
 
-First comes what would make a search pointless: values of f that are not finite, two
-calls that differ, a gradient that raises or has a wrong shape. Then each input is
-searched, kinks are looked at together, and a wrong gradient is explained: the kind of
+First it looks for problems that make a search pointless: values of f that are not
+finite, two calls that differ, a gradient that raises or has a wrong shape. Then it
+searches each input, judges kinks together, and explains a wrong gradient: the kind of
 mistake, and the function whose own rule is wrong.
 """
 
@@ -41,7 +41,7 @@ def check(
 ) -> GradientReport:
     """Check the gradients of all inputs of a problem; return the report.
 
-    `find_rule` is whether to look for the mistake and for the rule at fault.
+    With `find_rule`, also find the kind of mistake and the wrong rule.
     """
     probe = Probe(problem, np.random.default_rng(rng))
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -56,7 +56,7 @@ def check(
 def _wrong_rule(problem: Problem) -> str | None:
     """Name the function in the graph whose own rule is wrong; None without a graph.
 
-    Each call that was recorded is checked alone, at the inputs that it had.
+    Each recorded call is checked alone, at its recorded inputs.
     """
     first = problem.first if isinstance(problem, SecondOrder) else problem
     if not isinstance(first, TensorFunction):
@@ -68,11 +68,11 @@ def _wrong_rule(problem: Problem) -> str | None:
             place = call.arguments.get(report.input or "")
             at = "" if place is None else f", argument {place}"
             return f"{call.function}{at}"
-    return "each function is right by itself; is a link cut (.data, detach)?"
+    return "each function is right alone; is a link cut (.data, detach)?"
 
 
 def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]:
-    """Return what is found of each input, or the one thing that makes it pointless."""
+    """Return a finding for each input, or one that makes the search pointless."""
     problem = probe.problem
     if not np.all(np.isfinite(probe.base)):
         at = tuple(np.argwhere(~np.isfinite(probe.base))[0])
@@ -112,7 +112,7 @@ def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]
 def _unfit(
     probe: Probe, given: Sequence[Array | None], oracle: Oracle
 ) -> list[Finding]:
-    """Return what is wrong with the shapes and dtypes of the gradients."""
+    """Return a finding for each gradient with a wrong shape or dtype."""
     problem = probe.problem
     findings = []
     for j, (x, g) in enumerate(zip(problem.xs, given, strict=True)):
@@ -131,7 +131,7 @@ def _unfit(
 
 
 def _differ(a: Array | None, b: Array | None) -> bool:
-    """Return whether two results of one call differ by more than the order of a sum."""
+    """Return whether two results of one call differ by more than rounding of a sum."""
     if a is None or b is None:
         return a is not b
     if a.shape != b.shape:
@@ -146,10 +146,10 @@ def _first(y: Array) -> str:
 
 
 def _in_own_precision(probe: Probe, gradients: Sequence[Array | None]) -> list[Finding]:
-    """Compare the gradient of float32 inputs, computed in float32, with float64's.
+    """Compare the gradient of float32 inputs, in float32, with that in float64.
 
-    What float32 may cost is measured: by how much the gradient changes if the inputs
-    change in their last digit.
+    The margin is measured: by how much does the gradient change if the inputs change
+    in their last digit?
     """
     problem = probe.problem
     eps = max(float(np.finfo(dtype).eps) for dtype in problem.dtypes)

@@ -16,31 +16,31 @@ from scratchnet.testing.problems import Array
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What a check found. `str(report)` is the message, `bool(report)` is `ok`.
+    """The result of a check. `str(report)` is the message, `bool(report)` is `ok`.
 
     Attributes:
         verdict: "pass"; "wrong"; "kink" (f has no derivative there: the slopes of its
-            two sides stay apart however small the step); "noisy" (f is not accurate
-            enough to tell); "nondeterministic" (two calls differ); "vacuous" (the
+            two sides differ, however small the step); "noisy" (f is not accurate
+            enough to decide); "nondeterministic" (two calls differ); "vacuous" (the
             gradient of an input is zero, and so is the slope: nothing was checked).
-        ok: the verdict is "pass", or one that the caller allowed.
+        ok: whether the verdict is "pass", or one that the caller allowed.
         message: the report in words.
-        input: the name of the input in question.
-        index: the worst entry in it.
+        input: the name of the input that the verdict is about.
+        index: the worst entry of this input.
         analytic: the gradient under test at that entry.
-        numeric: what the oracle measured there.
+        numeric: the slope that the oracle measured there.
         error: a bound on the error of `numeric`.
         oracle: "complex step" or "Ridders".
         entries: how many entries were checked (if not "pass": of that input).
-        differ: how many of them have this verdict (of a large input, at least).
+        differ: how many of them have this verdict (for a large input, at least).
         pattern: what the wrong entries have in common, if anything, in words.
-        mistake: the name of the kind of mistake, if it is one of those that are known:
-            what `pattern` says of it then makes the right gradient of the wrong one.
+        mistake: the name of the kind of mistake, if it is known. Correcting it as
+            `pattern` says then gives the right gradient.
         rule: the function of the graph whose own rule is wrong, and its argument.
-        blind: of a pass, the relative error of one entry (not below 1e-6 of the
-            largest) that might not have been seen.
+        blind: for a pass, the largest relative error of one entry that may be missed
+            (for entries of at least 1e-6 of the largest).
         cotangent: c, if `analytic` and `numeric` belong to sum(c * f).
-        exception: what the gradient raised.
+        exception: the error that the gradient raised.
         calls: how often f was evaluated.
 
     """
@@ -77,7 +77,7 @@ class GradientError(AssertionError):
     """A gradient was not accepted. `.report` is the whole report."""
 
     def __init__(self, message: str, report: GradientReport) -> None:
-        """Keep the report beside the message."""
+        """Store the report with the message."""
         super().__init__(message)
         self.report = report
 
@@ -85,7 +85,7 @@ class GradientError(AssertionError):
 def report_of(
     probe: Probe, findings: list[Finding], rule: str | None, allow: Collection[str]
 ) -> GradientReport:
-    """Return the report of the most serious finding, which is the first."""
+    """Return the report of the first finding, the most serious one."""
     f, entry = findings[0], findings[0].worst
     report = GradientReport(
         f.verdict,
@@ -145,7 +145,7 @@ def _lines(f: Finding, worst: Entry, probe: Probe) -> list[str]:
 def _passed(
     report: GradientReport, probe: Probe, findings: list[Finding]
 ) -> GradientReport:
-    """Return the report of a pass: how small an error would have shown."""
+    """Return the report of a pass: the smallest error that would have shown."""
     entries = sum(math.prod(f.shape) for f in findings)
     oracle = RIDDERS if any(f.oracle == RIDDERS for f in findings) else COMPLEX
     blind = max(f.blind for f in findings)
@@ -169,7 +169,7 @@ def _digits(a: float, b: float) -> tuple[str, str]:
 
 
 def _explained(f: Finding, worst: Entry, probe: Probe) -> str:
-    """Return, in words, of how many entries this is the worst, and what can be done."""
+    """Return, in words, how many entries have the verdict, and what to do."""
     entries = math.prod(f.shape)
     if f.verdict == "wrong":
         kink = "f has a kink here, but no such slope" if worst.slope.kind else ""
@@ -182,9 +182,9 @@ def _explained(f: Finding, worst: Entry, probe: Probe) -> str:
             "edge": "f is defined on one side of this point only",
         }[worst.slope.kind]
         return f"{why} ({f.differ} of {entries} entries); move the point"
-    text = f"{f.differ} of {entries} entries cannot be told"
+    text = f"{f.differ} of {entries} entries cannot be judged"
     if worst.slope.kind == "stairs":
-        return f"{text}: f moves in stairs here (float32, or rounding, inside it?)"
+        return f"{text}: f moves in steps here (float32 or rounding inside f?)"
     if probe.raised and math.isnan(worst.slope.value):
         return f"{text}; nearby, f raised {probe.raised}"
     return f"{text}: f is accurate to {probe.noise:.0e} only"

@@ -1,8 +1,8 @@
 """Hypothesis strategies for the inputs of gradient checks.
 
-Values come from a generator with a drawn seed. Hypothesis's own floats favour zeros,
-ties and extremes: points where few functions have a derivative. Hypothesis is imported
-when one of these functions is called.
+Hypothesis draws a seed, and a generator with this seed draws the values. Hypothesis's
+own floats favour zeros, ties and extremes, where few functions have a derivative.
+Hypothesis is imported when one of these functions is called.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def arrays(
 ) -> SearchStrategy[Array]:
     """Draw arrays of a shape, which may be a strategy, with values in [lo, hi].
 
-    None is nearer than `margin` to a point of `avoid`, where f may have a kink.
-    With `distinct`, no two are nearer than half their mean distance: no ties.
+    All values are at least `margin` away from the points of `avoid`, where f may have a
+    kink. With `distinct`, they differ by at least half their mean distance: no ties.
     """
     from hypothesis import strategies as st
 
@@ -79,7 +79,9 @@ def arrays(
     pieces = [(max(a, lo), min(b, hi)) for a, b in cuts]
     pieces = [(a, b) for a, b in pieces if a < b]
     if not pieces:
-        raise ValueError(f"arrays: nothing is left of [{lo}, {hi}] beside {avoid}")
+        raise ValueError(
+            f"arrays: nothing is left of [{lo}, {hi}] at distance {margin} from {avoid}"
+        )
 
     def draw(shape: Shape, seed: int) -> Array:
         rng = np.random.default_rng(seed)
@@ -87,7 +89,7 @@ def arrays(
         part = rng.random(n)
         if distinct:
             part = (rng.permutation(n) + 0.25 + 0.5 * part) / max(n, 1)
-        # Lay the pieces end to end, and find the piece that each part falls into.
+        # Place the pieces end to end, and find the piece that contains each part.
         starts, lengths = np.array([(a, b - a) for a, b in pieces]).T
         at = part * np.sum(lengths)
         ends = np.cumsum(lengths)

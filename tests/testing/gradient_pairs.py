@@ -231,7 +231,7 @@ MISTAKES = {
     ],
     "factor missing": [
         (sigmoid, lambda g, x: g * sigmoid(x) * (1 - sigmoid(x)),
-         lambda g, x: g * sigmoid(x), (X,), "lacks the factor 1 - f"),
+         lambda g, x: g * sigmoid(x), (X,), "the factor 1 - f is missing"),
         (lambda x: x**3, matrix_vjp, lambda g, x: 3 * g * x, (X,), "the factor x"),
         (np.exp, exp_vjp, lambda g, x: np.exp(x), (X,), "the cotangent"),
     ],

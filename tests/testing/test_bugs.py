@@ -179,7 +179,7 @@ def test_a_lost_detach_in_a_graph():
 def test_a_cut_link_in_a_graph_is_suspected():
     report = report_of(lambda x: np.sum(np.exp(x.detach() * x)), X)
     assert report.verdict == "wrong"
-    assert "each function is right by itself" in report.rule
+    assert "each function is right alone" in report.rule
 
 
 def test_exp_of_log_var_has_a_right_gradient_and_only_a_forward_check_finds_it():
