@@ -1,10 +1,10 @@
 """scratchnet: deep learning from scratch, in NumPy.
 
 `Tensor` is a NumPy array that can be differentiated; `byhand` has the same systems
-derived on paper; `testing` checks either kind of gradient. Start with graph.py.
+derived on paper; `testing` checks both kinds of gradients. Start with graph.py.
 
-Every name is loaded when it is first asked for: `import scratchnet` alone loads no
-NumPy, and `scratchnet.losses` needs no import of its own.
+Every name is loaded on first use: `import scratchnet` alone does not load NumPy, and
+`scratchnet.losses` needs no separate import.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ _HOME = {
     "softplus": "functions",
 }
 
-if TYPE_CHECKING:  # the same, as type checkers and editors read it
+if TYPE_CHECKING:  # the same names, for type checkers and editors
     from scratchnet import (
         anomaly,
         backend,
@@ -102,7 +102,7 @@ if TYPE_CHECKING:  # the same, as type checkers and editors read it
 else:
 
     def __getattr__(name: str) -> Any:
-        """Load a name when it is first asked for (PEP 562)."""
+        """Load a name on first use (PEP 562)."""
         from importlib import import_module
 
         if name not in __all__:
@@ -114,5 +114,5 @@ else:
 
 
 def __dir__() -> list[str]:
-    """List what can be asked for, loaded or not."""
+    """List all public names, loaded or not."""
     return sorted([*__all__, "__version__"])

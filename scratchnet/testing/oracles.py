@@ -1,15 +1,15 @@
 """Slopes of f along a line, by real differences, each with a bound on its error.
 
 The differences (phi(x + td) - phi(x - td)) / 2t are extrapolated to t = 0 (Ridders
-1982). They hold for any function and are good to about 1e-10. At a kink the slopes of
-the two sides stay apart however small the step: `Line.one_sided` measures both. Where f
-is only accurate to float32, small steps are all rounding, and wide ones cross kinks
-nearby. The bound then includes what a kink nearby may add, and many values are fitted
+1982). This works for any function and is accurate to about 1e-10. At a kink the slopes
+of the two sides differ, however small the step: `Line.one_sided` measures both. If f is
+only accurate to float32, small steps show only rounding, and large steps cross kinks
+nearby. Then the bound includes the effect of a kink nearby, and many values are fitted
 (fits.py).
 
-The other oracle is the complex step, `Probe.imaginary`. It holds for analytic functions
-only and is silently wrong for others (np.abs, np.var, a cast). So `search` believes it
-only of an input along which real differences agree with the gradient that it confirms.
+The other oracle is the complex step, `Probe.imaginary`. It is valid for analytic
+functions only and silently wrong for others (np.abs, np.var, a cast). So `search`
+trusts it for an input only if real differences also agree with the gradient.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from scratchnet.testing.fits import fitted_slope
 from scratchnet.testing.probe import EPS, Probe
 from scratchnet.testing.problems import Array
 
-FIRST_STEP = 1 / 8  # in units of the entries' size
+FIRST_STEP = 1 / 8  # in units of the size of the entries
 LAST_STEP = 1e-15
-NOISY = 5e-3  # an entry whose relative error may be larger than this is noisy
-NEARBY = 5e-5  # a kink that is nearer cannot be told from one at the very point
+NOISY = 5e-3  # an entry is noisy if its relative error may be larger than this
+NEARBY = 5e-5  # a kink nearer than this looks like a kink at the point itself
 COMPLEX, RIDDERS = "complex step", "Ridders"
 
-Oracle = Literal["auto", "complex", "ridders"]  # as a caller chooses
+Oracle = Literal["auto", "complex", "ridders"]  # the caller's choice
 
 
 @dataclass
@@ -40,12 +40,12 @@ class Slope:
     Attributes:
         value: the slope.
         error: a bound on its error.
-        step: the largest step that it was measured with.
+        step: the largest step of the measurement.
         kind: "" if f has a derivative. Along a block of entries "broken" (a kink, or
-            no slope to settle on). Along a single entry "kink" (the slopes of the two
-            sides stay apart), "jump" (they grow without bound), "edge" (f is defined on
-            one side only) or "stairs" (f is flat but for jumps).
-        left, right: the slopes of the two sides, where they stay apart.
+            the slopes do not converge). Along a single entry "kink" (the slopes of the
+            two sides differ), "jump" (they grow without bound), "edge" (f is defined
+            on one side only) or "stairs" (f is flat between jumps).
+        left, right: the slopes of the two sides, if they differ.
 
     """
 
@@ -61,11 +61,11 @@ class Line:
     """The line x + td through the inputs, and slopes of phi along it at t = 0.
 
     Attributes:
-        probe: what evaluates phi.
-        j: the input that moves.
+        probe: evaluates phi.
+        j: the number of the input that moves.
         d: the direction, in that input.
         unit: the t that moves the entries by about their own size.
-        least: a slope below this is as good as zero; a kink may hide in it.
+        least: a slope below this counts as zero; a kink may hide in it.
         moved: which outputs of f have changed along the line so far.
 
     """
@@ -85,7 +85,7 @@ class Line:
         return self.probe.change(self.j, t * self.d, self.moved)
 
     def sides(self, t: float) -> tuple[float, float, float]:
-        """Return the slopes over the steps -t and t, and what rounding does to them."""
+        """Return the slopes over the steps -t and t, and a bound on their rounding."""
         left, right = -self._change(-t) / t, self._change(t) / t
         steepest = max(abs(v) if math.isfinite(v) else 0.0 for v in (left, right))
         # f is rounded, and so is x + td.
@@ -93,15 +93,15 @@ class Line:
         return left, right, noise / t
 
     def slope(self, target: float, depth: int, start: float = 0.0) -> Slope:
-        """Measure the slope, to within `target` where that is possible.
+        """Measure the slope to within `target`, if possible.
 
         Ridders (1982): the error of a central difference over t is a series in even
-        powers of t, of which Neville's scheme removes one more with each t/2; the
-        change that each step makes estimates the error left. Two things are added.
-        A result that disagrees with one of smaller steps has met something that is not
-        at x, such as a kink nearby, and is forgotten. And it must hold at `depth` far
-        smaller steps, where the two sides must agree: at a kink they stay apart. Where
-        noise hides those steps, the error includes what a kink may have added.
+        powers of t. Neville's scheme removes one more power with each t/2, and the
+        change at each step estimates the remaining error. Two checks are added. First,
+        a result that disagrees with one of smaller steps is discarded: it met something
+        that is not at x, such as a kink nearby. Second, the slope must hold at `depth`
+        far smaller steps, and the two sides must agree there: at a kink they differ. If
+        noise hides those steps, the error includes the possible effect of a kink.
         """
         best, bend = Slope(), 0.0
         rows: list[list[float]] = []
@@ -143,8 +143,8 @@ class Line:
     ) -> float | None:
         """Return the far smaller step at which `best`, found at t, fails; 0 at a kink.
 
-        `bend` and `gap` are the error of the plain central difference at t, and the
-        difference of its two sides. On a smooth function both are smaller here.
+        `bend` is the error of the plain central difference at t, `gap` the difference
+        of its two sides. For a smooth function both shrink with the step.
         """
         s = t
         for k in range(depth):
@@ -160,7 +160,7 @@ class Line:
         return None
 
     def one_sided(self, best: Slope) -> Slope:
-        """Return `best` with the slopes of the two sides, if they stay apart."""
+        """Return `best` with the slopes of the two sides, if they differ."""
         seen: list[tuple[float, float, float, float]] = []
         t = FIRST_STEP * self.unit
         while t > LAST_STEP * self.unit:
@@ -169,7 +169,7 @@ class Line:
             if math.isfinite(left) != math.isfinite(right):
                 gap = math.inf
             elif seen and gap + noise < 0.5 * seen[-1][0] and noise < seen[-1][0] / 8:
-                seen = []  # they come together
+                seen = []  # they converge
             if not noise < gap / 8:
                 break
             seen.append((gap, left + 0.0, right + 0.0, noise))
@@ -180,17 +180,17 @@ class Line:
         error = noise + max(abs(left - old[0]), abs(right - old[1]))
         kind = "jump" if last > 2 * first else "kink"
         kind = "edge" if last == math.inf else kind
-        if kind == "kink" and error > last / 2:  # the sides are not settled
+        if kind == "kink" and error > last / 2:  # the sides have not converged
             return best
-        if kind != "edge" and 16 * t > NEARBY * self.unit:  # it may be beside x
+        if kind != "edge" and 16 * t > NEARBY * self.unit:  # it may be next to x
             return Slope((left + right) / 2, last + noise, 16 * t)
         return replace(best, error=error, kind=kind, left=left, right=right)
 
     def _on_stairs(self, claimed: float) -> bool:
         """Return whether f has the claimed slope over large steps, and 0 over small.
 
-        Computing in float32, or rounding, makes a staircase of a smooth function. It
-        is flat almost everywhere, but zero is not the gradient that is meant.
+        Float32 arithmetic, or rounding, turns a smooth function into a staircase. Its
+        slope is zero almost everywhere, but that is not the intended gradient.
         """
         t = self.unit
         in_a_row = most = 0
@@ -205,7 +205,7 @@ class Line:
         return False
 
     def by_fits(self, best: Slope, enough: float) -> Slope:
-        """Return the slope to within `enough`, if fits of many values give that."""
+        """Return the slope to within `enough`, if fits of many values reach it."""
         noise = self.probe.noise_of(self.moved)
         for n in (64, 256, 1024):
             step = min(FIRST_STEP * self.unit, 4 * noise / enough * (64 / n) ** 0.25)
@@ -222,10 +222,10 @@ class Line:
     def verify(self, best: Slope, claimed: float) -> Slope:
         """Return the slope; its error covers the claimed one, unless that is refuted.
 
-        The difference has to show at far smaller steps too, down to where rounding
-        hides it, and must not shrink with them: near a kink that is too close to be
-        seen, slopes drift to the right one as the steps shrink. Where no step is small
-        enough, fits of many values may tell.
+        The difference must also show at far smaller steps, until rounding hides it, and
+        must not shrink with the steps: near a kink that is too close to be seen, slopes
+        drift to the right one as the steps shrink. If no step is small enough, fits of
+        many values may decide.
         """
         off = abs(best.value - claimed)
         if not math.isfinite(off):
@@ -257,7 +257,7 @@ class Line:
             t /= 4
         if shown > 1 and abs(before - best.value) < off / 2:
             return best
-        # Fits over different steps must both say so; or slopes, by far.
+        # Two fits over different steps must refute it, or two slopes by a wide margin.
         seen = [self.by_fits(Slope(), off / part) for part in (3, 6)]
         if not all(math.isfinite(s.value) for s in seen):
             other = self.slope(0.0, depth=6, start=0.7 * FIRST_STEP * self.unit)
@@ -279,12 +279,12 @@ def _extrapolate(middle: float, above: list[float]) -> list[float]:
 
 
 def _unseen_kink(gaps: list[float]) -> float:
-    """Bound what a kink near x adds to a slope. Steps halve; `gaps` are right - left.
+    """Bound the effect of a kink near x on a slope. Steps halve; `gaps` = right - left.
 
-    A kink adds to one side only: as much to the gap as twice to the central slope.
-    The gap of a smooth function is a series in odd powers of t, so each gap follows
-    from those of two larger steps; what is not explained by them is due to kinks. (One
-    step alone may miss a kink: two kinds of error cancel at some distance from x.)
+    A kink changes one side only, so the gap changes by twice as much as the central
+    slope. The gap of a smooth function is a series in odd powers of t, so each gap
+    follows from those of two larger steps; kinks explain the rest. (One step alone may
+    miss a kink: two kinds of error cancel at some distance from x.)
     """
     apart = []
     for k in range(max(1, len(gaps) - 3), len(gaps)):
@@ -296,7 +296,7 @@ def _unseen_kink(gaps: list[float]) -> float:
 
 
 def _steadiest(row: list[float], above: list[float], noise: float, t: float) -> Slope:
-    """Return the value of a row that its neighbours in the table differ least from."""
+    """Return the value of a row that differs least from its neighbours in the table."""
     changes = [
         max(abs(row[k] - v) for v in (row[k - 1], *above[k - 1 : k + 1]))
         for k in range(1, len(row))

@@ -1,10 +1,10 @@
-"""f near the inputs, and how much of what is seen there is rounding.
+"""Values of f near the inputs, and their rounding.
 
-A random cotangent c makes a number of f: phi(x) = sum(c * f(x)). A `Probe` moves one
-input by a step and returns by how much phi changes. For the complex step (Squire &
-Trapp 1998) it returns Im phi(x + ihd) / h: nothing is subtracted, so the slope is good
-to about 1e-13. `measure_rounding` finds out how accurate f and the gradient are; all
-tolerances follow from that.
+A random cotangent c turns f into a number: phi(x) = sum(c * f(x)). A `Probe` moves one
+input by a step and returns the change of phi. For the complex step (Squire & Trapp
+1998) it returns Im phi(x + ihd) / h: nothing is subtracted, so the slope is accurate to
+about 1e-13. `measure_rounding` measures the accuracy of f and of the gradient; all
+tolerances follow from it.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from scratchnet.testing.problems import (
 )
 
 EPS = 2.0**-52  # the spacing of float64 at 1
-COMPLEX_STEP = 1e-100  # so small that its square is nothing
-MAX_SECONDS = 3.0  # what f may take, twice, where some entries stay unknown
+COMPLEX_STEP = 1e-100  # so small that its square is negligible
+MAX_SECONDS = 3.0  # time limit for f, twice, if some entries stay unknown
 
 Elements = Callable[[list[Array], Array], Array]  # (xs, c) -> (n,)
 
 
 class Probe:
-    """A problem, a cotangent for it, and what was measured at its inputs.
+    """A problem, a cotangent for it, and measurements at its inputs.
 
     Attributes:
         problem: the function and its gradient.
-        rng: where all that is random in the check comes from.
+        rng: the generator of all random numbers in the check.
         base: f at the inputs.
         c: the cotangent, of the shape of `base`.
         number: whether f returns a single number.
-        unit: what a report divides slopes by, so that those of a number are of f.
-        label: what a report calls the number that is differentiated.
-        scale: for each input, the size of each entry, or its neighbours' if it is
-            small: steps are in proportion to it.
+        unit: a report divides slopes by it, which gives slopes of f if f is a number.
+        label: the name, in a report, of the number that is differentiated.
+        scale: for each input, the size of each entry, or of its neighbours if it is
+            small; steps are proportional to it.
         calls: how often f was evaluated.
-        affordable: evaluations of f that take MAX_SECONDS.
-        raised: what f raised at a point nearby, in words.
-        blur: bounds on the rounding of each c * f. It and the next three are there
-            after `measure_rounding`.
-        spread: by how much more the rounding of the outputs adds up in their sum.
+        affordable: the number of evaluations of f that take MAX_SECONDS.
+        raised: the error that f raised at a point nearby, in words.
+        blur: bounds on the rounding of each c * f. `measure_rounding` sets it and the
+            next three.
+        spread: a factor: the rounding of the sum over that of independent outputs.
         noise: a bound on the rounding of phi.
-        rounding: for each input, bounds on the rounding of its gradient's entries.
+        rounding: for each input, bounds on the rounding of the entries of its gradient.
 
     """
 
@@ -70,8 +70,8 @@ class Probe:
         if self.base.dtype.kind != "f":
             raise TypeError(f"gradcheck: f returned {self.base.dtype}; it must be real")
         self.base = self.base.astype(np.float64)
-        self.c = random_signs(rng, self.base.shape)  # never 0: each output has a part
-        # Of a single number the cotangent is only a factor: report d f, not d (c f).
+        self.c = random_signs(rng, self.base.shape)  # never 0: every output counts
+        # For a single number the cotangent is only a factor: report d f, not d (c f).
         self.number = self.base.size == 1 and not isinstance(problem, SecondOrder)
         self.unit = float(self.c.ravel()[0]) if self.number else 1.0
         self.label = "f" if self.number else problem.label
@@ -81,23 +81,23 @@ class Probe:
         ]
 
     def value(self, j: int, step: Array) -> Array | None:
-        """Return f with input j moved by a step, None outside f's domain."""
+        """Return f with input j moved by a step; None outside the domain of f."""
         xs = list(self.problem.xs)
         xs[j] = xs[j] + step.reshape(xs[j].shape)
         self.calls += 1
         try:
             y = self.problem.value(xs)
-        except Exception as error:  # f(x) did not raise, so this is about the step
+        except Exception as error:  # f(x) did not raise, so the step is the cause
             if step.dtype.kind == "f":
                 self.raised = f"{type(error).__name__}: {error}"
             return None
         return y if y.shape == self.base.shape else None
 
     def change(self, j: int, step: Array, moved: Array) -> float:
-        """Return phi(x + step) - phi(x) for a step in input j, NaN outside f's domain.
+        """Return phi(x + step) - phi(x) for a step in input j; NaN outside the domain.
 
-        Note in `moved` the outputs that changed. The outputs are subtracted before they
-        are summed, so that the others add no rounding.
+        Mark in `moved` the outputs that changed. The outputs are subtracted before they
+        are summed, so that unchanged outputs add no rounding.
         """
         y = self.value(j, step)
         if y is None:
@@ -107,7 +107,7 @@ class Probe:
         return float(np.vdot(self.c, change))
 
     def imaginary(self, j: int, d: Array) -> float:
-        """Return the complex step's slope, NaN where f takes no complex numbers."""
+        """Return the slope by the complex step; NaN if f takes no complex numbers."""
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # NumPy warns when it drops Im
             y = self.value(j, 1j * COMPLEX_STEP * d)
@@ -116,9 +116,9 @@ class Probe:
         return float(np.vdot(self.c, np.imag(y))) / COMPLEX_STEP
 
     def measure_rounding(self, gradient: Sequence[Array | None] | None) -> None:
-        """Measure how rounding blurs f (`blur`) and each gradient (`rounding`).
+        """Measure the rounding of f (`blur`) and of each gradient (`rounding`).
 
-        A gradient of None is one that does not fit the inputs.
+        `gradient` is None if it does not fit the inputs.
         """
 
         def terms(xs: list[Array], c: Array) -> Array:
@@ -129,7 +129,8 @@ class Probe:
             return flatten(self.problem.gradient(xs, c), xs)
 
         blur = self._roughness(terms)
-        # That of each output; and by how much more, being related, they blur the sum.
+        # The rounding of each output, and of the sum, which is larger if outputs depend
+        # on each other.
         self.blur = 4 * blur[:-1] + EPS / 2 * np.abs(self.c * self.base).ravel()
         self.blur = self.blur.reshape(self.base.shape)
         self.spread = max(1.0, float(4 * blur[-1]) / (_length(self.blur) or 1.0))
@@ -155,20 +156,20 @@ class Probe:
         self.affordable = 4 * MAX_SECONDS / (time.perf_counter() - start)
 
     def noise_of(self, moved: Array) -> float:
-        """Bound the rounding of the sum over some of the outputs; of all if of none."""
+        """Bound the rounding of the sum of some outputs; of all if none is marked."""
         return self.spread * _length(self.blur[moved] if np.any(moved) else self.blur)
 
     def _roughness(self, f: Elements) -> Array:
         """Estimate the rounding error of each element of f(xs, c).
 
-        Along a tiny segment a smooth function is a cubic but for less than rounding:
-        what a fitted cubic leaves is rounding (compare Hamming 1973; Moré and Wild
-        2011). The steps are a few spacings of float32, so that float32 arithmetic
-        inside f shows too. A kink inside the segment looks like noise; so where there
-        is much of it, the quietest of several segments counts, also one of far smaller
-        steps if it has the same slope (on the staircase that float32 makes of a
-        function, it has not). If nothing moves at all, there may be a coarser
-        staircase: the first larger steps that climb it show its height.
+        Along a tiny segment a smooth function differs from a cubic by less than
+        rounding, so the residual of a fitted cubic is rounding (compare Hamming 1973;
+        Moré and Wild 2011). The steps are a few spacings of float32, so that float32
+        arithmetic inside f shows too. A kink inside the segment looks like noise. So if
+        there is much noise, the quietest of several segments counts. One of them has
+        far smaller steps; it counts only if it has the same slope (which is not so on
+        the staircase that float32 makes of a function). If nothing moves at all, there
+        may be a coarser staircase: larger steps are tried until they show its height.
         """
         quiet, slope = self._segment(f, 0.0, 1.5e-6)
         largest = np.max(np.abs(f(self.problem.xs, self.c)), initial=0.0)
@@ -187,11 +188,11 @@ class Probe:
         return np.asarray(np.where(np.isfinite(quiet), quiet, 0.0))
 
     def _segment(self, f: Elements, shift: float, length: float) -> tuple[Array, Array]:
-        """Return how rough each element of f is along a segment, and how steep."""
+        """Return the roughness and the slope of each element of f along a segment."""
         rng = np.random.default_rng(7)  # the same direction for each segment
         point = [*self.problem.xs, self.c]
         sides = [x * rng.uniform(0.5, 1, x.shape) for x in point]
-        # Not at equal distances, which may fit the spacing of rounded values.
+        # Unequal distances, since equal ones may match the spacing of rounded values.
         places = np.array([-1, -0.83, -0.61, -0.42, -0.17, 0, 0.21, 0.38, 0.67, 0.8, 1])
         samples = []
         for t in shift + length * places:
@@ -199,7 +200,7 @@ class Probe:
             *xs, c = (x + t * d for x, d in zip(point, sides, strict=True))
             try:
                 samples.append(f(xs, c))
-            except Exception:  # outside the domain: this segment tells nothing
+            except Exception:  # outside the domain: this segment is not usable
                 samples.append(np.nan * f(self.problem.xs, self.c))
         moves = np.array(samples) - samples[5]
         cubics, _ = np.linalg.qr(np.vander(places, 4))

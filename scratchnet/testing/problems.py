@@ -1,8 +1,8 @@
-"""What is checked: a function and its gradient, in one form for all callers.
+"""The problem to check: a function and its gradient, in one form for all callers.
 
-`Pair` holds two functions of plain arrays, `TensorFunction` a function of Tensors with
-the engine's gradient, `SecondOrder` the gradient of a function of Tensors with the
-gradient of that. `problems_of` chooses among them.
+`Pair` holds two functions of plain arrays. `TensorFunction` holds a function of Tensors
+with the engine's gradient. `SecondOrder` holds the gradient of such a function with its
+own gradient. `problems_of` chooses among them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Array = NDArray[Any]
 Function = Callable[..., Any]
 Inputs = ArrayLike | Tensor | Iterable[ArrayLike | Tensor]
 
-MAX_ALONE = 8  # up to so many entries, each is checked alone
-MAX_NODES = 300  # recorded calls that are searched for a wrong rule
+MAX_ALONE = 8  # up to this many entries, each is checked alone
+MAX_NODES = 300  # how many recorded calls are searched for a wrong rule
 COTANGENT = "its cotangent"
 
 
@@ -42,11 +42,11 @@ class Problem(abc.ABC):
 
     Attributes:
         xs: the inputs that are differentiated.
-        names: what a report calls each of them.
-        dtypes: the dtype that each of them was given in.
-        may_be_zero: whether a gradient of zero may pass; else it is vacuous.
-        label: what a report calls the number that is differentiated.
-        max_alone: up to so many entries, each is checked alone.
+        names: their names in a report.
+        dtypes: their dtypes, as the caller gave them.
+        may_be_zero: whether a gradient of zero may pass; otherwise it is vacuous.
+        label: the name, in a report, of the number that is differentiated.
+        max_alone: up to this many entries, each is checked alone.
 
     """
 
@@ -63,13 +63,13 @@ class Problem(abc.ABC):
 
     @abc.abstractmethod
     def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
-        """Return d sum(c * f)/dx for each x, None where no gradient reached it."""
+        """Return d sum(c * f)/dx for each x; None if no gradient reached it."""
 
 
 class _OfInputs(Problem):
     """A problem with the inputs as the caller gave them.
 
-    The floating ones are differentiated, in float64; the others are constants.
+    Floating inputs are differentiated, in float64; the others are constants.
     """
 
     def __init__(self, f: Function, inputs: Inputs) -> None:
@@ -99,14 +99,14 @@ class _OfInputs(Problem):
 
 
 def _listed(inputs: Inputs) -> list[ArrayLike | Tensor]:
-    """Return the inputs as a list, a single one too."""
+    """Return the inputs as a list, also a single input."""
     if isinstance(inputs, (np.ndarray, np.generic, Tensor)):
         return [inputs]
     return list(inputs) if isinstance(inputs, Iterable) else [inputs]
 
 
 def _names(f: Function, inputs: Sequence[ArrayLike | Tensor]) -> list[str]:
-    """Name each input by its Tensor's name, else as f names it, else by position."""
+    """Name each input by its Tensor, else by the parameter of f, else by position."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):  # a built-in
@@ -121,11 +121,11 @@ def _names(f: Function, inputs: Sequence[ArrayLike | Tensor]) -> list[str]:
 
 
 class MaskedError(TypeError):
-    """A masked array was given, or returned."""
+    """An input or a result is a masked array."""
 
 
 def _refuse_mask(x: object, what: str) -> None:
-    """Raise MaskedError for a masked array of which entries are masked."""
+    """Raise MaskedError for a masked array with masked entries."""
     try:
         checks.plain_array("gradcheck", what, plain(x))
     except TypeError as error:
@@ -133,7 +133,7 @@ def _refuse_mask(x: object, what: str) -> None:
 
 
 def _array(y: object) -> Array:
-    """Return what f returned as an array of floats (complex, along a complex step)."""
+    """Return the result of f as an array of floats (complex, for a complex step)."""
     _refuse_mask(y, "what f returned")
     y = plain(y)
     if not isinstance(y, (tuple, list)) and np.asarray(y).dtype.kind in "fc":
@@ -162,8 +162,8 @@ class Pair(_OfInputs):
             )
 
     def _arguments(self, xs: list[Array]) -> list[Array]:
-        """Return copies of all inputs, those differentiated at `xs`."""
-        args = [x.copy() for x in self.constants]  # f may write into what it is given
+        """Return copies of all inputs; the differentiated ones have the values `xs`."""
+        args = [x.copy() for x in self.constants]  # f may write into its arguments
         for i, x in zip(self.places, xs, strict=True):
             args[i] = x.copy()
         return args
@@ -195,7 +195,7 @@ def _takes(f: Function, n: int) -> bool:
     """Return whether f can be called with n arguments."""
     try:
         inspect.signature(f).bind(*[None] * n)
-    except ValueError:  # a built-in, which has no signature: the call itself will tell
+    except ValueError:  # a built-in without a signature: the call itself will show
         return True
     except TypeError:
         return False
@@ -208,9 +208,9 @@ def _takes(f: Function, n: int) -> bool:
 class TensorFunction(_OfInputs):
     """A function of Tensors, with the engine's gradient.
 
-    Arrays are given to f as new Tensors. An input that is a Tensor itself (a parameter
-    of a model, which f may reach without being given it) stays the same object: its
-    values are exchanged during a call, and put back.
+    Arrays become new Tensors. An input that is a Tensor (a parameter of a model, which
+    f may use without taking it as an argument) stays the same object: a call replaces
+    its values and restores them afterwards.
     """
 
     def __init__(self, f: Function, inputs: Inputs) -> None:
@@ -221,7 +221,7 @@ class TensorFunction(_OfInputs):
 
     @contextlib.contextmanager
     def call(self, xs: list[Array], record: bool) -> Iterator[tuple[Any, list[Tensor]]]:
-        """Yield f's result at `xs` and the Tensors that it was computed from."""
+        """Yield the result of f at `xs` and the Tensors that it was computed from."""
         values = list(self.constants)
         for i, x in zip(self.places, xs, strict=True):
             values[i] = x
@@ -230,7 +230,7 @@ class TensorFunction(_OfInputs):
         try:
             for i, given in enumerate(self.inputs):
                 if isinstance(given, Tensor):
-                    # Not by `.data =`, which would make the caller's graphs stale.
+                    # Not `.data =`, which would make the caller's graphs stale.
                     given._array = np.array(values[i])
                     args.append(given)
                 else:
@@ -243,7 +243,7 @@ class TensorFunction(_OfInputs):
                 tensor._array = data
 
     def value(self, xs: list[Array]) -> Array:
-        """Return f at `xs`, recording nothing."""
+        """Return f at `xs`, without recording."""
         with self.call(xs, record=False) as (y, _):
             return _array(y)
 
@@ -254,7 +254,7 @@ class TensorFunction(_OfInputs):
             return [None if g is None else np.array(g) for g in found]
 
     def recorded_calls(self) -> Iterator[RecordedCall]:
-        """Yield each call in the graph of f, oldest first, as a problem of its own."""
+        """Yield each call in the graph of f as a separate problem, oldest first."""
         with self.call(self.xs, record=True) as (y, _):
             steps = steps_back(y, set())[0] if isinstance(y, Tensor) else []
             nodes = [node for _, node, _ in steps[:MAX_NODES]]
@@ -269,12 +269,12 @@ class TensorFunction(_OfInputs):
 
 
 class RecordedCall(NamedTuple):
-    """One call that a graph recorded, as a problem of its own.
+    """One recorded call of a graph, as a separate problem.
 
     Attributes:
         function: the name of the function that was called.
-        arguments: by the name of each input of the problem, its place in the call.
-        problem: that function alone, at the inputs that were recorded.
+        arguments: the name of each input of the problem -> its position in the call.
+        problem: this function alone, at the recorded inputs.
 
     """
 
@@ -287,7 +287,7 @@ C = TypeVar("C", Array, Tensor)
 
 
 def _vjp(y: Any, c: C, variables: list[Tensor], keep: bool = False) -> list[C | None]:
-    """Return d sum(c * y)/dx for each variable, leaving every `.grad` as it is.
+    """Return d sum(c * y)/dx for each variable; no `.grad` changes.
 
     If the cotangent `c` is a Tensor, so are the gradients.
     """
@@ -304,7 +304,7 @@ def _vjp(y: Any, c: C, variables: list[Tensor], keep: bool = False) -> list[C | 
 
 
 def _alone(node: Node) -> Function:
-    """Make a function of its differentiated inputs from one recorded call."""
+    """Make a function of the differentiated inputs of one recorded call."""
     given, kwargs, inputs = node.args, node.kwargs, list(node.row.inputs(node.args))
     places = [i for i, _ in node.inputs()]
 
@@ -320,10 +320,10 @@ def _alone(node: Node) -> Function:
 
 
 class SecondOrder(Problem):
-    """The gradient as a function: (xs, cotangent) -> d sum(c * f)/dx, all in one row.
+    """The gradient as a function: (xs, cotangent) -> d sum(c * f)/dx, in one vector.
 
-    Its own gradient is the engine's, through the recorded walk. The cotangent is an
-    input too: for a linear f it is the only one that the gradient depends on.
+    The engine differentiates it through the recorded walk. The cotangent is an input
+    too: for a linear f the gradient depends on no other input.
     """
 
     label = "sum(c * gradient of f)"
@@ -338,7 +338,7 @@ class SecondOrder(Problem):
         self.may_be_zero = [True] * len(first.xs) + [False]
 
     def value(self, xs: list[Array]) -> Array:
-        """Return the gradients of all inputs in one row."""
+        """Return the gradients of all inputs in one vector."""
         return flatten(self.first.gradient(xs[:-1], xs[-1]), xs[:-1])
 
     def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
@@ -360,9 +360,9 @@ class SecondOrder(Problem):
 def problems_of(
     f: Function | Sequence[Function], inputs: Inputs, order: int
 ) -> list[Problem]:
-    """Return what is to be checked of f: itself, and of order 2 its gradient too."""
+    """Return the problems to check: f, and for order 2 also its gradient."""
     if order not in (1, 2):
-        raise ValueError(f"gradcheck: order={order!r}; it is 1 or 2")
+        raise ValueError(f"gradcheck: order={order!r}; use 1 or 2")
     if callable(f):
         first = TensorFunction(f, inputs)
         return [first] if order == 1 else [first, SecondOrder(first)]
@@ -382,7 +382,7 @@ def problems_of(
 
 
 def flatten(gradients: Sequence[Array | None], xs: Sequence[Array]) -> Array:
-    """Return the gradients in one row, zeros for those that are missing."""
+    """Return the gradients in one vector, with zeros for missing ones."""
     parts = [
         np.zeros(x.size) if g is None else np.ravel(g)
         for g, x in zip(gradients, xs, strict=True)
@@ -391,6 +391,6 @@ def flatten(gradients: Sequence[Array | None], xs: Sequence[Array]) -> Array:
 
 
 def random_signs(rng: np.random.Generator, shape: int | tuple[int, ...]) -> Array:
-    """Return random weights of either sign, of like size but never equal."""
+    """Return random weights of both signs, with sizes between 0.5 and 1.5."""
     weights: Array = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
     return weights

@@ -1,12 +1,12 @@
 """How wrong entries are located: blocks of entries are checked at once, and split.
 
 Along a direction d the gradient a claims the slope a . d. One direction checks many
-entries: a wrong one shows in the slope if what it adds is above the oracle's error.
-Where it would not show, the entries are split into blocks of like magnitude, down to
-single ones; where the slopes differ, down to the entry at fault.
+entries: a wrong entry shows in the slope if its effect is above the oracle's error. If
+it might not show, the entries are split into blocks of similar magnitude, down to
+single entries. If the slopes differ, they are split down to the wrong entry.
 
-Nothing is called wrong on the word of a block or of the complex step: only real
-differences along the very entry decide (`Search.entry`).
+Neither a block nor the complex step can make an entry wrong: only real differences
+along this entry decide (`Search.entry`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from scratchnet.testing.problems import Array, random_signs
 
 TARGET = 1e-4  # a relative error of this size in any one entry must be seen
 CONFIRMED = 1e-2  # the same for the real differences that confirm a complex step
-NEGLIGIBLE = 1e-6  # entries below this part of the largest need not be known so well
-FLOAT32_ERROR = 1e-6  # an error that float32 inside f explains is not called wrong
+NEGLIGIBLE = 1e-6  # entries below this part of the largest may be less accurate
+FLOAT32_ERROR = 1e-6  # an error that float32 inside f explains is not wrong
 SMALLEST_NORMAL = float(np.finfo(float).tiny)
-PARTS = 8  # into how many blocks a block is split
-CLOSE_LOOKS = 4  # so many wrong entries are looked at closely; others are counted
-MAX_LOCATED = 64  # so many wrong entries are located; a complex step counts the rest
+PARTS = 8  # a block is split into this many blocks
+CLOSE_LOOKS = 4  # this many wrong entries are examined closely; others are counted
+MAX_LOCATED = 64  # this many wrong entries are located; a complex step counts the rest
 MAX_COUNTED = 4096  # ... in gradients of up to this size
-MAX_CALLS = 50_000  # evaluations of f for one input, after which the rest is left
+MAX_CALLS = 50_000  # evaluations of f for one input; then the search stops
 
 
 # --- One input ----------------------------------------------------------------------
@@ -71,12 +71,12 @@ def examine(
 def _unconfirmed(
     found: Finding, search: Search, oracle: Oracle, most: int
 ) -> list[Entry]:
-    """Return the entries that no oracle confirms; note which oracle confirms others."""
+    """Return the entries that no oracle confirms; note the oracle of the others."""
     disputed = None if oracle == "ridders" else search.by_complex_step(1)
     if disputed == []:
         found.oracle, found.blind = COMPLEX, search.blind
         entries = search.by_differences(CONFIRMED, MAX_CALLS // 10, most)
-        # What the differences leave open the complex step has settled.
+        # The complex step has confirmed the entries that the differences leave open.
         search.lost = search.left = 0
         return [e for e in entries if e.verdict != "noisy"]
     entries = search.by_differences(TARGET, MAX_CALLS, most)
@@ -89,7 +89,7 @@ def _unconfirmed(
 
 
 def _zero(found: Finding, search: Search, g: Array | None) -> Finding:
-    """Return the finding for a gradient that is zero, and so is the slope of f."""
+    """Return the finding if the gradient and the slope of f are both zero."""
     probe, name = search.probe, found.name
     if g is None:
         detail = f"no gradient reached {name}, and f does not change with it"
@@ -99,7 +99,7 @@ def _zero(found: Finding, search: Search, g: Array | None) -> Finding:
         accuracy = f"f is accurate to {probe.noise:.0e} only"
         detail = f"the gradient of {name} is small: {accuracy}"
         return replace(found, verdict="noisy", detail=detail)
-    lost = " but for rounding" if np.any(g) else ""
+    lost = " up to rounding" if np.any(g) else ""
     detail = f"the gradient of {name} is 0{lost}, and so is the slope of f"
     return replace(found, verdict="vacuous", detail=detail)
 
@@ -108,11 +108,11 @@ def _unseen(search: Search, name: str) -> str:
     """Return, in words, how many entries noise or the budget left unchecked."""
     if search.lost:
         return (
-            f"{search.lost} entries of {name} cannot be told: f is accurate to "
+            f"{search.lost} entries of {name} cannot be judged: f is accurate to "
             f"{search.probe.noise:.0e} only"
         )
     return (
-        f"{search.left} entries of {name} were left after {search.probe.calls} "
+        f"{search.left} entries of {name} remain unchecked after {search.probe.calls} "
         f"evaluations of f, which is accurate to {search.probe.noise:.0e}"
     )
 
@@ -140,9 +140,9 @@ def _describe(found: Finding, search: Search, entries: list[Entry]) -> None:
 
 
 def _count(search: Search) -> dict[int, Slope]:
-    """Return what the complex step says of each wrong entry of a gradient.
+    """Return the slope by the complex step at each wrong entry of a gradient.
 
-    Nothing if the gradient is large, or if real differences contradict it somewhere.
+    Empty if the gradient is large, or if real differences contradict a slope.
     """
     if len(search.analytic) > MAX_COUNTED:
         return {}
@@ -161,13 +161,13 @@ def _count(search: Search) -> dict[int, Slope]:
 
 
 class _Measured(NamedTuple):
-    """What real differences say of one block.
+    """The result of real differences along one block.
 
     Attributes:
         slope: the slope along the block.
         agrees: whether the gradient has that slope.
-        blind: how large a relative error of a single entry could hide there.
-        confirmed: the gradient agrees, and no error could hide that is to be seen.
+        blind: the largest relative error of a single entry that could hide there.
+        confirmed: the gradient agrees, and no error of the size sought could hide.
         constant: the gradient is zero, and f does not change, to the last bit.
         hidden: the gradient agrees, and noise would hide an error in any entry.
 
@@ -182,22 +182,22 @@ class _Measured(NamedTuple):
 
 
 class Search:
-    """The search through the n entries of input j for those that are not right.
+    """The search for wrong entries among the n entries of input j.
 
     Attributes:
         probe: f near the inputs.
-        j: the input.
+        j: the number of the input.
         analytic: the gradient under test, of shape (n,).
         doubt: bounds on its rounding (n,).
-        scale: steps in proportion to the entries of the input (n,).
-        size: what the error of each entry is compared with (n,).
-        order: the entries, those of large `size` first (n,).
-        least: a slope below this is as good as zero.
-        zero: whether the gradient is zero but for rounding.
+        scale: steps proportional to the entries of the input (n,).
+        size: the error of each entry is compared with this (n,).
+        order: the entries, sorted by `size`, largest first (n,).
+        least: a slope below this counts as zero.
+        zero: whether the gradient is zero up to rounding.
         complex: whether f takes complex numbers.
-        blind: the largest relative error of one entry that may have gone unseen.
+        blind: the largest relative error of one entry that may be missed.
         lost: how many entries noise hides.
-        left: how many entries the budget did not allow.
+        left: how many entries were not checked, for lack of budget.
 
     """
 
@@ -213,7 +213,7 @@ class Search:
         self.complex = False
         size = finite_size(analytic)
         floor = NEGLIGIBLE * float(np.max(size))
-        # What a slope of zero may look like to the differences.
+        # The largest value that differences may give for a slope of zero.
         zero = (
             4 * (probe.noise / FIRST_STEP / self.scale + self.doubt) + SMALLEST_NORMAL
         )
@@ -221,7 +221,7 @@ class Search:
         size = np.where(size < floor, 10 * floor, size)
         self.size = zero / TARGET if self.zero else size
         self.least = 1e-3 * float(np.max(self.size))
-        # Like magnitudes together: the small need not show beside the large.
+        # Group similar magnitudes: small entries need not show next to large ones.
         self.order = np.argsort(-self.size, kind="stable")
 
     def by_complex_step(self, most: int) -> list[int] | None:
@@ -232,7 +232,7 @@ class Search:
         self.complex = not math.isnan(self.probe.imaginary(self.j, self.size))
         if not self.complex:
             return None
-        weight = np.max(self.size) / self.size  # no step to keep small: all count alike
+        weight = np.max(self.size) / self.size  # any step is allowed: equal effects
         blocks = self._blocks(True)
         found: list[int] = []
         self.blind = 0.0
@@ -250,16 +250,16 @@ class Search:
         return found
 
     def by_differences(self, aim: float, calls: int, most: int) -> list[Entry]:
-        """Return the entries that real differences do not confirm, to within `aim`.
+        """Return the entries that real differences do not confirm to within `aim`.
 
-        At most `most` wrong ones; `lost` and `left` count those not looked at. It takes
-        up to `calls` evaluations of f.
+        Up to `most` of them are wrong; `lost` and `left` count the unchecked entries.
+        The search takes up to `calls` evaluations of f.
         """
         blocks = self._blocks(aim == TARGET)
         found: list[Entry] = []
         later: list[tuple[float, int]] = []
         wrong = 0
-        # Entries that not even the widest step, and many of them, will show.
+        # Entries that even many of the widest steps cannot show.
         hidden = self.probe.noise / FIRST_STEP / self.scale > 8 * NOISY * self.size
         noisy = bool(np.any(hidden & (self.analytic != 0.0)))
         budget = Budget(self.probe, len(self.order), calls, noisy)
@@ -271,7 +271,7 @@ class Search:
             seen = self._measure(block, aim)
             if seen.confirmed:
                 self.blind = max(self.blind, seen.blind)
-            elif len(block) == 1 and seen.agrees:  # to see more takes long
+            elif len(block) == 1 and seen.agrees:  # more accuracy takes long
                 i, slope = int(block[0]), seen.slope
                 later.append((abs(slope.value - self.analytic[i]) / slope.error, i))
             elif len(block) == 1:
@@ -302,7 +302,7 @@ class Search:
         line = Line(self.probe, self.j, d, unit, self.least * np.max(np.abs(d)))
         slope = line.slope(aim * np.min(reach) / 4, depth)
         agrees, blind = self._compare(slope, d)
-        # The best that rounding permits, in the smallest entry and in the largest.
+        # The best accuracy that rounding permits, for the smallest and largest entry.
         noise = self.probe.noise / (FIRST_STEP * unit)
         enough = max(aim, min(NOISY, 4 * noise / np.min(reach)))
         zeros = not np.any(self.analytic[block])
@@ -320,7 +320,7 @@ class Search:
     ) -> list[Entry]:
         """Return the entries that a close look does not confirm, most suspect first.
 
-        After a few that cannot be told, the others will not make the verdict better.
+        After a few undecided entries the others cannot improve the verdict.
         """
         found: list[Entry] = []
         for _, i in later:
@@ -342,7 +342,7 @@ class Search:
         return np.array_split(self.order, n if alone else 1)[::-1]
 
     def _direction(self, block: Array, weight: Array) -> Array:
-        """Return a random direction in the entries of a block; of one, its own."""
+        """Return a random direction in a block of entries; for one entry, its unit."""
         if len(block) == 1:
             return self._unit(int(block[0]))
         d = np.zeros(len(self.size))
@@ -350,9 +350,9 @@ class Search:
         return d
 
     def _compare(self, slope: Slope, d: Array) -> tuple[bool, float]:
-        """Return whether the gradient has this slope along d, as far as can be known.
+        """Return whether the gradient has this slope along d, within the error bounds.
 
-        And how large a relative error of a single entry could hide there.
+        Also return the largest relative error of a single entry that could hide there.
         """
         on = d != 0
         margin = slope.error + float(np.abs(d[on]) @ self.doubt[on])
@@ -361,14 +361,14 @@ class Search:
         return agrees and not slope.kind, margin / least
 
     def entry(self, i: int) -> Entry:
-        """Look at one entry as closely as can be done."""
+        """Examine one entry as closely as possible."""
         claimed, doubt = float(self.analytic[i]), float(self.doubt[i])
         enough = NOISY * self.size[i]
         line = Line(self.probe, self.j, self._unit(i), self.scale[i], self.least)
         slope = line.slope(0.0, depth=6)
         size = abs(float(self.probe.problem.xs[self.j].ravel()[i]))
         if (slope.kind or slope.error > enough) and 0.0 < size < line.unit / 100:
-            # Small among large entries: perhaps f changes over steps of its own size.
+            # A small entry among large ones: f may change over steps of its own size.
             own = Line(self.probe, self.j, self._unit(i), size, self.least)
             again = own.slope(0.0, depth=6)
             if not again.kind and again.error <= enough:
@@ -386,13 +386,13 @@ class Search:
         return self._entry(i, slope)
 
     def _entry(self, i: int, slope: Slope) -> Entry:
-        """Return entry i, with what was measured there."""
+        """Return entry i with its measured slope."""
         return Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
 
     def _flat(self, i: int, size: float) -> bool:
         """Return whether f does not change with entry i, to the last bit.
 
-        Over steps, that is, that are not too small for others to be seen.
+        The steps are so large that they would show a change of other entries.
         """
         t = FIRST_STEP * float(min(size, self.scale[i]) or self.scale[i])
         for _ in range(6):
@@ -413,11 +413,11 @@ class Search:
         return d
 
     def imaginary(self, i: int) -> float:
-        """Return the complex step's value of one entry."""
+        """Return the slope by the complex step along one entry."""
         return self.probe.imaginary(self.j, self._unit(i))
 
     def sharpen(self, entry: Entry) -> bool:
-        """Put the complex step's value for the differences', if the two agree."""
+        """Replace the differences' slope by the complex step's, if the two agree."""
         value = self._agreed(entry.slope, entry.i)
         if value is None:
             return False
@@ -426,7 +426,7 @@ class Search:
         return True
 
     def _agreed(self, slope: Slope, i: int) -> float | None:
-        """Return the complex step's value of an entry, if differences agree with it."""
+        """Return the complex step's slope along an entry, if differences agree."""
         if not self.complex or slope.kind:
             return None
         value = self.imaginary(i)
@@ -434,17 +434,17 @@ class Search:
 
 
 def _split(block: Array) -> list[Array]:
-    """Return the parts of a block, the first one last."""
+    """Return the parts of a block, in reverse order."""
     return np.array_split(block, min(PARTS, len(block)))[::-1]
 
 
 class Budget:
     """How many evaluations of f the search of one input may take.
 
-    Up to `calls`. But if they took MAX_SECONDS, and either some entries stay unknown
-    whatever is done, or `calls` will not do for all entries at this rate, the search is
-    `hopeless`. It then goes on for as long again, without splitting any block but those
-    that differ.
+    The limit is `calls`. After MAX_SECONDS the search is `hopeless` if some entries
+    stay unknown in any case, or if `calls` is not enough for all entries at this rate.
+    It then continues for the same time again, and splits only blocks whose slopes
+    differ.
     """
 
     def __init__(self, probe: Probe, entries: int, calls: int, noisy: bool) -> None:
@@ -453,7 +453,7 @@ class Budget:
         self.entries = entries
         self.calls = calls
         self.start = probe.calls
-        self.done = 0  # entries that are settled, or never will be
+        self.done = 0  # entries that are decided, or cannot be decided
         self.hopeless = False
         share = entries / sum(x.size for x in probe.problem.xs)
         self.patience = max(200.0, probe.affordable * share)
@@ -464,7 +464,7 @@ class Budget:
         return self.probe.calls - self.start
 
     def over(self) -> bool:
-        """Return whether no further block can be looked at."""
+        """Return whether the budget for blocks is used up."""
         if self.used > self.patience:
             slow = self.used * self.entries > self.calls * self.done
             self.hopeless = self.hopeless or self.noisy or slow
@@ -472,5 +472,5 @@ class Budget:
         return self.used > min(limit, self.calls)
 
     def spent(self) -> bool:
-        """Return whether a close look at single entries has to end."""
+        """Return whether the budget for close looks is used up."""
         return self.used > min(2 * self.patience, self.calls)
