@@ -292,7 +292,7 @@ def _extreme(g: Any, y: Any, a: Any, axis: Axis = None, *,
 
 def _prod(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     # The product of the other elements, from the left and from the right. It needs no
-    # division, so zeros are no problem.
+    # division, so zeros do no harm.
     flat, unflatten = one_axis(a, axis)
     one = np.ones_like(flat[..., :1])
     left = np.cumprod(np.concatenate([one, flat[..., :-1]], axis=-1), axis=-1)

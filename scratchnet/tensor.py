@@ -231,7 +231,7 @@ class Tensor(Variable, Generic[_DType]):
         return self._array.item()
 
     def numpy(self) -> np.ndarray:
-        """Return the values on the host; first `.detach()` what requires a gradient.
+        """Return the values on the host; `.detach()` first if there is a gradient.
 
         Raises:
             TypeError: the Tensor requires a gradient.
@@ -278,6 +278,7 @@ class Tensor(Variable, Generic[_DType]):
 
     def _refuse_if_gradient(self, becoming: str = "plain array") -> None:
         if self._requires_grad:
+            noun = "complex number" if becoming == "complex" else becoming
             if becoming == "plain array":
                 wrong = "np.asarray(t), t.numpy(), np.array([t, u])"
                 right = "np.stack([t, u]) or np.concatenate([t, u]), for a list"
@@ -287,10 +288,10 @@ class Tensor(Variable, Generic[_DType]):
             raise TypeError(
                 explained(
                     f"{label(self)} requires a gradient, which would be lost in a "
-                    f"{becoming}",
+                    f"{noun}",
                     wrong=[wrong],
                     right=[right, "t.detach().numpy() or t.item(), for its value"],
-                    why=f"a {becoming} does not remember what made it",
+                    why=f"a {noun} has no history for backward() to follow",
                 )
             )
 

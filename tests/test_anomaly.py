@@ -185,12 +185,12 @@ def test_an_infinity_that_is_meant_is_none():
 
 @pytest.fixture
 def far_too_fast(monkeypatch):
-    """Have every run diverge, after five steps of an optimiser."""
+    """Make every run diverge after five steps of an optimiser."""
     monkeypatch.setattr(test_resume, "RATE", lambda t: 1e-2 if t < 5 else 1e300)
 
 
 def steps_before(text):
-    """Return how many steps came before the one that is named."""
+    """Return the number of steps before the named one."""
     found = re.search(r"in epoch (\d+), step (\d+) of (\d+)", text)
     if found:
         epoch, step, of = map(int, found.groups())
@@ -290,7 +290,7 @@ def test_an_update_that_no_loss_shows_is_found_too():
 
 def test_what_does_not_happen_again_is_said_to_and_nothing_is_trained():
     model = Line()
-    values = iter([0.0, np.nan] + [0.0] * 20)  # of no generator that fit knows
+    values = iter([0.0, np.nan] + [0.0] * 20)  # not from a generator that fit knows
     model.rng = lambda: next(values)
     text = message(lambda: run(model, X))
     assert "the loss became nan in epoch 1, step 2 of 5" in text
@@ -300,7 +300,7 @@ def test_what_does_not_happen_again_is_said_to_and_nothing_is_trained():
 
 
 def test_a_generator_of_the_models_own_goes_back_too(tmp_path):
-    """`Dropout` draws the same again, in a diagnosis and in a run that is resumed."""
+    """`Dropout` draws the same numbers in a diagnosis and in a resumed run."""
 
     class Net(nn.Module):
         def __init__(self):
@@ -316,7 +316,7 @@ def test_a_generator_of_the_models_own_goes_back_too(tmp_path):
     def train(**how):
         model = Net()
         adam = optim.Adam(model.parameters())
-        # It shuffles by the generator that drops, which is no good idea, but a right.
+        # It shuffles with the generator of the dropout: a bad idea, but allowed.
         shuffle = model.layers[1].rng
         history = fit(model, X, epochs=2, batch_size=10, rng=shuffle, optimizer=adam,
                       **how)  # fmt: skip

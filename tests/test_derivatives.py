@@ -34,7 +34,7 @@ EXAMPLES = 50  # of Hypothesis, for every row
 TRIES = 20  # of a mutant, before it counts as one that changes nothing
 MORE = 120  # of a mutant that transposes: few examples are square
 
-# Rows that tests of other modules enter are theirs to check.
+# Rows that tests of other modules add are checked there.
 PARTS = ("tensor", "derivatives", "functions", "losses")
 HERE = ("numpy", *(f"scratchnet.{part}" for part in PARTS))
 
@@ -61,8 +61,8 @@ def plain_energy(y, c, d):
     return np.sum(y * (c + 0.5 * d * y))
 
 
-# The loss is made of two functions of its own, so that a row that is spoilt below does
-# not spoil the check as well.
+# The loss has two separate functions, so that a row that is made wrong below does not
+# make the check wrong too.
 energy = table.primitive(plain_energy)
 
 
@@ -243,9 +243,9 @@ def test_derivatives_are_differences_of_values(function):
 
 @rows()
 def test_gradcheck_passes(function):
-    """The product itself, on one call of each row that has a gradient to check."""
+    """`gradcheck` itself, on one call of each row that has a gradient."""
     for problem in tries(function, 10):
-        # An input that is 0, empty or infinite all over is no input to check with.
+        # An input that is all 0, empty or all infinite cannot be checked.
         used = [i for i, g in enumerate(problem.first()) if np.any(g)]
         if used and all(np.all(np.isfinite(x)) for x in problem.inputs):
             inputs = [Tensor(x) for x in problem.inputs]
@@ -339,11 +339,11 @@ def assert_partners_may_be_of_other_dtypes(function, problems):
 
 
 # --- The negative control -----------------------------------------------------------
-# Each rule is spoilt, and the check that passed above must fail. Nothing is picked by
-# hand: every rule of every row, every way to spoil it. A mutant may only survive if it
-# changes no gradient of any try: one that transposes what is never square, one that
-# drops a sum over copies where nothing is broadcast, or a constant factor that is
-# constant indeed.
+# Each rule is made wrong, and the check that passed above must fail. Nothing is picked
+# by hand: every rule of every row, in every wrong way. A mutant may survive only if it
+# changes no gradient in any try: a transpose of arrays that are never square, a missing
+# sum over copies where nothing is broadcast, or a constant factor that really is
+# constant.
 
 
 def transposed(dx: Any) -> Any:
@@ -440,7 +440,7 @@ class Solved:
 
 
 def fate(problems: Any, order: int, target: Any, name: str, value: Any) -> str:
-    """Say whether a mutant is caught, survives, or changes nothing."""
+    """Return whether a mutant is caught, survives, or changes nothing."""
     result = "unchanged"
     for problem, right in problems:
         with pytest.MonkeyPatch.context() as m, np.errstate(all="ignore"):
@@ -725,7 +725,7 @@ def test_clip_at_its_limits():
     g, lo, hi = which(x, -1.0, 1.0)
     np.testing.assert_array_equal(g, [0, 1, 1, 1, 0])
     np.testing.assert_array_equal((lo, hi), (1, 1))
-    # Equal limits: who is below is at the lower one, who is above at the upper.
+    # Equal limits: values below are at the lower limit, values above at the upper.
     g, lo, hi = which(x, 0.5, 0.5)
     np.testing.assert_array_equal(g, 0)
     np.testing.assert_array_equal((lo, hi), (3, 2))
@@ -1160,7 +1160,7 @@ WITH_LISTS: dict[str, Callable] = {
 
 @pytest.mark.parametrize("call", WITH_LISTS.values(), ids=WITH_LISTS.keys())
 def test_lists_and_numbers_beside_a_tensor(call):
-    """Every place that takes an array takes a list, as in NumPy."""
+    """Every argument that may be an array may be a list, as in NumPy."""
     agrees(call, [1.2, 1.7, 2.5], orders=(1, 2))
 
 

@@ -66,7 +66,7 @@ def slopes(f, x, step=1e-6):
 
 @pytest.fixture
 def table():
-    """Let a test enter rows into the table, and take them out again."""
+    """Let a test add rows to the table, and remove them afterwards."""
     load()
     before = dict(TABLE)
     yield TABLE
@@ -134,7 +134,7 @@ def test_each_node_is_pulled_once(table):
 
 
 def test_a_branch_that_ends_early_waits_for_the_others():
-    # The short way from L to `h` must not be walked before the long one has arrived.
+    # The walk must not visit `h` by the short path before the long path has arrived.
     x = leaf(2.0)
     h = x * x
     long = h
@@ -200,7 +200,7 @@ def test_an_infinite_derivative_is_a_value_and_no_warning():
 
 
 def build(x):
-    """Return a loss, and weak references to all that was made on the way."""
+    """Return a loss, and weak references to all its intermediate results."""
     made = [np.tanh(x)]
     for _ in range(5):
         made.append(made[-1] * 2.0 - np.tanh(made[-1]))
@@ -215,7 +215,7 @@ def dead(watched):
 
 @pytest.fixture
 def node_with_weakref(monkeypatch):
-    """Let Nodes be watched; they have no slot for it otherwise."""
+    """Add a slot for weak references to Nodes."""
 
     class Watched(Node):
         __slots__ = ("__weakref__",)
@@ -440,7 +440,7 @@ def test_grad_never_shares_memory(f, given_gradient):
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("chosen", [False, True])
 def test_the_gradient_of_a_number_is_an_array(times, create_graph, chosen):
-    """However often it was used: the sum of two 0-d arrays is a scalar of NumPy's."""
+    """Also if it was used twice: the sum of two 0-d arrays is a NumPy scalar."""
     x, y = leaf(2.0), leaf(3.0)
     for calls in (1, 2, 3):
         loss = sum(x * y for _ in range(times))
@@ -468,7 +468,7 @@ def test_gradients_as_functions_give_arrays():
             for found in (value, g, grad(f)(x), grad(f, (0,))(x)[0]):
                 assert type(found) is np.ndarray
                 assert found.shape == ()
-                found[...] = 7  # nobody else's
+                found[...] = 7  # no other array changes
     assert type(grad(grad(lambda a: a**3))(3.0)) is np.ndarray
     x = np.array([1.0, 2.0])
     value, g = value_and_grad(lambda a: a[0])(x)
@@ -797,7 +797,7 @@ def test_the_classic_mistake_of_a_gan():
     fake = g * 3.0
     d_loss, g_loss = np.sum(d * fake.detach()), np.sum(d * fake)
     d_loss.backward()
-    write(d)  # D's step, and then G's loss, which read D as it was
+    write(d)  # D's step, then G's loss, which read the old D
     with pytest.raises(GraphError, match=r"'D\.w'"):
         g_loss.backward()
     assert g.grad is None
@@ -947,7 +947,7 @@ def test_a_copy_is_a_new_leaf(how):
     "around", [lambda t: t, lambda t: [t], lambda t: {"a": (1, t)}, lambda t: Keeper(t)]
 )
 def test_a_copy_of_a_result_is_refused(how, around):
-    """It would be a leaf, and the gradient of what is made of it would be lost."""
+    """It would be a leaf, and results made from it would lose their gradient."""
     w = leaf([1.0, 2.0], name="W")
     h = np.exp(w)
     shallow = how == "copy" and around(h) is not h
@@ -974,7 +974,7 @@ def test_a_copy_of_a_result_that_has_no_history_is_a_leaf():
 
 
 class Layer(Module):
-    """Keeps what it made, as many do."""
+    """Keeps its result, as many modules do."""
 
     def __init__(self):
         self.w = leaf([2.0])
@@ -1000,7 +1000,7 @@ def test_a_tensor_made_of_a_result_is_refused():
         with pytest.raises(TypeError, match=r"Tensor\(t\) of .*np\.exp made"):
             make(np.exp(w))
         assert make(w).data is w.data  # a leaf stays one
-        for x in (np.ones(2), w):  # an argument of grad is no leaf of the user's
+        for x in (np.ones(2), w):  # an argument of grad is not the user's leaf
             with pytest.raises(TypeError, match="gradient would be lost"):
                 grad(lambda t, make=make: np.sum(make(t) ** 2))(x)
     with pytest.raises(TypeError, match=r"np\.exp made"):
@@ -1025,7 +1025,7 @@ class Model:
 def test_a_copied_model_shares_nothing_with_its_twin(how):
     model = Model()
     twin = COPIES[how](model)
-    assert twin.tied is twin.W  # what was one stays one
+    assert twin.tied is twin.W  # one Tensor stays one Tensor
     x = np.array([[1.0, -1.0]])
     together = model.loss(x) + twin.loss(x)  # their calls interleave in one graph
     together.backward()
@@ -1313,7 +1313,7 @@ def test_an_argument_of_grad_takes_no_part_in_later_walks():
 def test_grad_at_a_tensor_stops_there():
     w = leaf([1.0, 2.0])
     h = np.exp(w)
-    np.sum(h).backward()  # what made h is gone, and is not needed
+    np.sum(h).backward()  # the graph of h is freed, and is not needed
     np.testing.assert_allclose(grad(lambda v: np.sum(v * v))(h).data, 2 * h.data)
 
 
@@ -1334,11 +1334,11 @@ def test_what_grad_asks_of_the_function():
 
 def test_grad_keeps_the_name_of_the_function():
     def loss(x):
-        """Say what it is."""
+        """Return the loss."""
 
     for transform in (grad, value_and_grad):
         assert transform(loss).__name__ == "loss"
-        assert transform(loss).__doc__ == "Say what it is."
+        assert transform(loss).__doc__ == "Return the loss."
 
 
 def test_grad_records_under_no_grad_and_leaves_it_on():
@@ -1366,7 +1366,7 @@ def in_threads(count, work):
     def run(i):
         try:
             work(i)
-        except BaseException as error:  # handed to the test's own thread
+        except BaseException as error:  # passed to the thread of the test
             errors.append(error)
 
     before = sys.getswitchinterval()
@@ -1869,7 +1869,7 @@ def put_through_memory(a, t):
     memoryview(a)[0] = t[0]
 
 
-# Each asks a Tensor for a float, or for an array, and would go on without its gradient.
+# Each converts a Tensor to a float or an array, and would lose its gradient.
 LOSSES = {
     "a[i] = t": fill(put_one_by_one),
     "float32": fill(put_one_by_one, np.float32),
@@ -1921,7 +1921,7 @@ LOSSES = {
     "struct.pack": lambda t: struct.unpack("d", struct.pack("d", t[0]))[0],
     "ctypes": lambda t: ctypes.c_double(t[0]).value,
     "%": lambda t: float("%f" % t[0]),  # noqa: UP031
-    # what says so after the call, where values were taken out on purpose
+    # an error after the call, if values were taken out on purpose
     "item": lambda t: t[0].item() ** 2,
     "data": lambda t: np.sum(t.data**2),
     "detach": lambda t: np.sum(t.detach().numpy()),
@@ -1932,7 +1932,7 @@ LOSSES = {
 
 
 def objects(t):
-    """Return the elements of a Tensor as an array of objects, which is no loss."""
+    """Return the elements of a Tensor as an array of objects, which loses nothing."""
     a = np.empty(2, object)
     a[0], a[1] = t[0], t[1]
     return a
@@ -1945,7 +1945,7 @@ def test_a_gradient_is_not_lost_through_a_number(way, nested):
     f = LOSSES[way]
     with pytest.raises(Exception) as caught:  # noqa: PT011  # struct has its own kind
         grad(lambda t: np.sum(grad(f)(t)))(x) if nested else grad(f)(x)
-    # NumPy puts an error of its own before ours, which stays its cause.
+    # NumPy may raise its own error; ours is then the cause.
     chain, error = [], caught.value
     while error is not None:
         chain.append(str(error))
@@ -1966,7 +1966,7 @@ def test_a_tensor_that_requires_a_gradient_is_no_float_under_no_grad_either(reco
         assert float(x * x) == 4  # the result carries none
 
 
-# What f(t) at (3.5, 4.25) does with Python's and NumPy's own means, and its gradient.
+# Functions of Python and NumPy that keep the gradient, with df/dt at (3.5, 4.25).
 KEPT = {
     "sum": (lambda t: sum(t), [1, 1]),
     "max": (lambda t: max(t), [0, 1]),
@@ -2489,7 +2489,7 @@ TENTHS = np.array([Decimal("0.1")] * 3)
 
 
 class Column:
-    """A column of a table, such as pandas has: an array if asked for one."""
+    """A column of a table, as in pandas: it converts to an array."""
 
     __array_ufunc__ = None
     __array_priority__ = 1000
@@ -2568,7 +2568,7 @@ def test_numbers_of_other_types_that_make_floats_are_right():
 
 
 class Scaled(np.ndarray):
-    """A subclass whose operators mean something else, like those of units."""
+    """A subclass whose operators have another meaning, such as units."""
 
     __array_priority__ = 10_000
 
@@ -2591,7 +2591,7 @@ SUBCLASSES = {
 with tempfile.TemporaryFile() as file:
     MEMMAP = np.memmap(file, np.float64, shape=(2, 2))
     MEMMAP[...] = VALUES
-# Each is called with the array as it is, and with the plain one.
+# Each is called with the subclass, and with the plain array.
 WAYS = {
     "t * m": lambda t, m: t * m,
     "m @ t": lambda t, m: m @ t,

@@ -134,7 +134,7 @@ def _refuse_mask(x: object, what: str) -> None:
 
 def _array(y: object) -> Array:
     """Return the result of f as an array of floats (complex, for a complex step)."""
-    _refuse_mask(y, "what f returned")
+    _refuse_mask(y, "the result of f")
     y = plain(y)
     if not isinstance(y, (tuple, list)) and np.asarray(y).dtype.kind in "fc":
         return np.array(y)

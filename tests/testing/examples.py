@@ -16,7 +16,7 @@ KINK = ("kink",)
 
 
 def report_of(*args, **options):
-    """Check a gradient; return the report whatever it says."""
+    """Check a gradient; return the report in any case."""
     return gradcheck(*args, raise_exception=False, **options)
 
 

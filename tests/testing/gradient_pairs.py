@@ -278,7 +278,7 @@ NO_KIND = {
 
 
 def in_single(f):
-    """Return f as a library does that computes in float32 whatever it is given."""
+    """Return f as computed by a library that always uses float32."""
     return lambda x: f(np.asarray(x, np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Functions and gradients in float32: right ones are never called wrong."""
+"""Functions and gradients in float32: a right gradient is never called wrong."""
 
 import re
 import time
@@ -150,7 +150,7 @@ def test_gross_errors_are_found_in_float32(change):
 
 
 def test_a_hopeless_case_is_given_up_in_time(monkeypatch):
-    """Of a large network in float32 most entries cannot be told."""
+    """Most entries of a large network in float32 cannot be judged."""
     monkeypatch.setattr(probing, "MAX_SECONDS", 0.1)
     f, gradient, inputs, _ = pairs.deep(0, pairs.relu, (784, 60, 1), 32)
     start = time.perf_counter()

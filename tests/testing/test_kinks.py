@@ -66,7 +66,7 @@ def test_a_point_near_a_kink_passes_if_right_and_fails_if_wrong(distance):
     report = report_of((f, np.ones_like), x)
     assert report.verdict == ("pass" if distance > 0 else "wrong")
     assert report_of((f, np.zeros_like), x).verdict == "wrong"
-    # Beside a smooth part that hides it at larger steps.
+    # Next to a smooth part that hides it at larger steps.
     pair = (lambda x: np.exp(x) + 1e-3 * np.abs(x), lambda g, x: g * np.exp(x))
     assert report_of(pair, x).verdict == "wrong"
 

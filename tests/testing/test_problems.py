@@ -33,7 +33,7 @@ def test_a_mask_is_refused_by_name():
     masked = np.ma.masked_array(X, mask=X > 0)
     with pytest.raises(TypeError, match="x is a masked array"):
         gradcheck((quadratic, quadratic_gradient), masked)
-    with pytest.raises(TypeError, match="what f returned is a masked array"):
+    with pytest.raises(TypeError, match="the result of f is a masked array"):
         gradcheck((lambda x: np.ma.masked_array(x, X > 0), lambda g, x: g), X)
     with pytest.raises(TypeError, match="the gradient of x is a masked array"):
         gradcheck((quadratic, lambda x: np.ma.masked_array(3 * x * x, X > 0)), X)

@@ -1,4 +1,4 @@
-"""The verdicts of a check, but for those at kinks."""
+"""The verdicts of a check, except those at kinks."""
 
 import math
 
@@ -95,7 +95,7 @@ def test_vacuous():
     assert report_of(pair, (X, X), allow=("vacuous",)).ok
     report = report_of(lambda a, b: a * a, (X, X))
     assert "no gradient reached b" in str(report)
-    # Zero but for rounding: a shift before a softmax.
+    # Zero up to rounding: a shift before a softmax.
     y = (lambda b: np.sum(functions.softmax(X + b) * X), lambda b: b * 0 + 1e-17)
     assert report_of(y, np.array(0.3)).verdict == "vacuous"
     # Single entries may be zero.
