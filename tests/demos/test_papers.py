@@ -651,7 +651,7 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys):
 def test_the_command_says_that_files_are_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--data", str(tmp_path)])
     assert main() == 2
-    assert "none of train-images-idx3-ubyte" in capsys.readouterr().err
+    assert "no file is named train-images-idx3-ubyte" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--seeds 0", "--jobs 0", "--hours -1",
