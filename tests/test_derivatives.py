@@ -3,7 +3,7 @@
 `tests.cases` says, for every function of the table, how to call it and from where
 to draw its inputs. Everything here is a loop over it: values and dtypes against NumPy,
 first and second derivatives against differences of NumPy's values, and the negative
-control, in which each rule is spoilt and the same check must notice.
+control, where each rule is made wrong and the same check must fail.
 """
 
 import random
@@ -402,11 +402,11 @@ def mutants(row: Any, ways: dict[str, Callable], frozen: bool) -> Any:
             def definition(*args, r=row.definition, c=change, **kwargs):
                 result = r(*args, **kwargs)
                 several = isinstance(result, tuple | list)
-                spoilt = [
+                mutated = [
                     through(c, y) if isinstance(y, Tensor) else y
                     for y in outputs(result)
                 ]
-                return spoilt if several else spoilt[0]
+                return mutated if several else mutated[0]
 
             yield name, "definition", definition
 
@@ -446,10 +446,10 @@ def fate(problems: Any, order: int, target: Any, name: str, value: Any) -> str:
         with pytest.MonkeyPatch.context() as m, np.errstate(all="ignore"):
             m.setattr(target, name, value)
             try:
-                spoilt = problem.second() if order == 2 else problem.first()
+                mutated = problem.second() if order == 2 else problem.first()
             except (ValueError, TypeError, IndexError):
                 return "caught"  # a shape that fits nowhere
-            change = size_of([a - b for a, b in zip(spoilt, right, strict=True)])
+            change = size_of([a - b for a, b in zip(mutated, right, strict=True)])
             if change > 1e-9 * size_of(right):
                 if problem.compare(order) is not None:
                     return "caught"
@@ -458,7 +458,7 @@ def fate(problems: Any, order: int, target: Any, name: str, value: Any) -> str:
 
 
 @rows()
-def test_each_rule_spoilt_is_caught(function):
+def test_each_wrong_rule_is_caught(function):
     row = ROWS[function]
     firsts = Solved(tries(function, TRIES), Problem.first)
     for what, name, value in mutants(row, SPOILT, frozen=False):

@@ -2482,7 +2482,7 @@ def test_everything_public_is_there():
         assert getattr(scratchnet, name) is not None
 
 
-# --- What is no number of floating point, and no plain array --------------------------
+# --- Other dtypes than floats, and subclasses of arrays -------------------------------
 
 HALVES = np.array([Fraction(1, 2)] * 3)
 TENTHS = np.array([Decimal("0.1")] * 3)

@@ -34,7 +34,7 @@ def test_errors_far_below_a_percent_are_found_in_smooth_functions():
 # --- One wrong entry among 10,000 ---------------------------------------------------
 
 
-def spoilt(gradient, x, seed):
+def broken(gradient, x, seed):
     """Put an error of 1 % into one entry of at least 1e-6 of the largest."""
     rng = np.random.default_rng(seed)
     size = np.abs(gradient(x))
@@ -49,7 +49,7 @@ def needle_experiment(kind, trials):
         x, f, gradient = needle(kind, seed)
         report = report_of((f, gradient), x, rng=seed)
         assert report.verdict == "pass", f"{kind}, seed {seed}: {report}"
-        i, bad = spoilt(gradient, x, seed)
+        i, bad = broken(gradient, x, seed)
         report = report_of((f, bad), x, rng=seed)
         assert report.verdict == "wrong", f"{kind}, seed {seed}: {report}"
         assert (report.index, report.differ) == ((i,), 1)
