@@ -205,7 +205,7 @@ class Variable:
 
     def _result(self, data: Array) -> Any:
         """Wrap the result of a function of this in a Tensor without history."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Tensor` has it
 
 
 class Row(Protocol):

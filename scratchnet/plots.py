@@ -52,7 +52,7 @@ if window is not None:
         matplotlib.rcParams["backend"] = window
 
 # Okabe & Ito 2008: distinct with any kind of colour blindness. Points of ten classes
-# are drawn as digits, so that nobody needs the colours.
+# are drawn as digits too, so the colours are not needed.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DIGIT_COLORS = (*COLORS, "#000000", "#7F3C8D", "#8B6D00", "#7F7F7F")
 

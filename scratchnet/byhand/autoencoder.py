@@ -108,7 +108,8 @@ class Autoencoder(Minimizer):
             mirrors them.
         rng: draws the initial weights, layer by layer.
         batch_size: the largest number of rows in one step.
-        activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
+        activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
+            "linear".
         slope: of leaky_relu.
         active_code: whether the code has the activation too.
         output: "sigmoid"; "linear" for data outside [0, 1]; or "activation", that of

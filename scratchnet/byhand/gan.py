@@ -221,7 +221,8 @@ class GAN(System):
         discriminator: columns of `packing` samples, hidden layers, 1.
         rng: draws the initial weights, the generator's first.
         batch_size: the largest number of real samples, and of noise rows, in one step.
-        activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
+        activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
+            "linear".
         slope: of leaky_relu.
         output: of the generator: "linear", "sigmoid" or "tanh".
         objective: the generator's loss: "saturating" (10), "non_saturating" (10') or

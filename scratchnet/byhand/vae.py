@@ -151,7 +151,8 @@ class VAE(Minimizer, LatentVariableModel):
             mirrors them.
         rng: draws the initial weights, layer by layer.
         batch_size: the largest number of rows in one step.
-        activation: of the hidden layers, one of `kernels.ACTIVATIONS`.
+        activation: of the hidden layers: "relu", "leaky_relu", "sigmoid", "tanh" or
+            "linear".
         slope: of leaky_relu.
         decoder: "bernoulli" for data in [0, 1] (10), or "gaussian" (10').
         beta: the weight β of the KL divergence (Higgins et al. 2017); 1 is the bound.

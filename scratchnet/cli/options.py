@@ -11,7 +11,7 @@ from scratchnet.cli.reconstruct import IMAGES_SHOWN
 from scratchnet.kernels import activations
 from scratchnet.runs.images import SYNTHETIC
 from scratchnet.runs.model import CORRUPTIONS
-from scratchnet.runs.systems import SYSTEMS
+from scratchnet.runs.systems import ENGINES, SYSTEMS
 
 LARGEST = 10**9  # the largest whole number that an option accepts
 
@@ -77,7 +77,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "seed": {"type": seed, "help": "random seed"},
     "engine": {
-        "choices": ["byhand", "autograd"],
+        "choices": ENGINES,
         "help": "gradients derived by hand, or computed by the engine",
     },
     "code": {"type": positive, "help": "size of the code"},

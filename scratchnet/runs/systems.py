@@ -45,8 +45,9 @@ ARGUMENTS = {  # options that are arguments of a model, under the same name
     "activation", "output", "loss", "decoder", "beta", "k",
     "objective", "r1", "r2", "packing",
 }  # fmt: skip
+ENGINES = ("byhand", "autograd")
 COMMON = {"data": "drawn", "examples": None, "batch_size": 128, "seed": 0,
-       "engine": "byhand"}  # fmt: skip
+          "engine": "byhand"}  # fmt: skip
 AUTOENCODER = {"activation": "relu", "output": "sigmoid", "loss": "squared", **COMMON}
 VAE = {"code": 10, "hidden": [256, 256], "activation": "relu", "decoder": "bernoulli",
        "lr": 2e-3, **COMMON}  # fmt: skip

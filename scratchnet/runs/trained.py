@@ -15,7 +15,7 @@ from scratchnet.runs.identity import RunError, is_size, is_text
 from scratchnet.runs.images import SYNTHETIC, Images, check_shape, load_images
 from scratchnet.runs.model import build
 from scratchnet.runs.streams import Streams
-from scratchnet.runs.systems import SYSTEMS
+from scratchnet.runs.systems import ENGINES, SYSTEMS
 from scratchnet.training import checkpoint
 from scratchnet.training.checkpoint import FORMAT
 
@@ -123,7 +123,7 @@ def load_run(
             does not support the command.
 
     """
-    if engine not in ("byhand", "autograd"):
+    if engine not in ENGINES:
         raise ValueError(f"load: engine={engine!r}; 'byhand' or 'autograd' expected")
     path = Path(run)
     path = path / WEIGHTS if path.is_dir() else path

@@ -145,16 +145,21 @@ def _check_model(model: object, optimizer: Optimizer | None) -> None:
         hint = "; a GAN is trained by fit_gan" * hasattr(model, "generate")
         raise TypeError(f"fit: a {name} has neither loss nor step{hint}")
     if by_hand and optimizer is not None:
-        raise TypeError(
-            f"fit: {name} has its own update; pass update= to its constructor instead "
-            "of optimizer="
-        )
+        raise _own_update("fit", name, "optimizer")
     if not by_hand and not isinstance(optimizer, Optimizer):
         missing = "missing" if optimizer is None else f"{optimizer!r}"
         raise TypeError(
             f"fit: optimizer is {missing}; pass optim.Adam(model.parameters()), for "
             "example"
         )
+
+
+def _own_update(owner: str, model: str, argument: str) -> TypeError:
+    """Return the error for an optimizer that is passed to a model by hand."""
+    return TypeError(
+        f"{owner}: {model} has its own update; pass update= to its constructor instead "
+        f"of {argument}="
+    )
 
 
 def _check_noise(model: object, noise: np.random.Generator | None) -> None:
@@ -282,10 +287,7 @@ def _check_optimizers(gan: object, optimizers: object) -> None:
     """Raise TypeError unless there are two optimizers, or none for a GAN by hand."""
     if hasattr(gan, "discriminator_step"):
         if optimizers is not None:
-            raise TypeError(
-                "fit_gan: this GAN has its own update; pass update= to its constructor "
-                "instead of optimizers="
-            )
+            raise _own_update("fit_gan", "this GAN", "optimizers")
     elif not isinstance(optimizers, tuple) or len(optimizers) != 2:
         raise TypeError(
             "fit_gan: pass two optimizers, optimizers=(Adam(gan.generator.parameters())"
@@ -303,10 +305,7 @@ def check_stack(stack: object, optimizer: object) -> None:
         )
     if hasattr(stack, "step"):
         if optimizer is not None:
-            raise TypeError(
-                f"pretrain: {name} has its own update; pass update= to its constructor "
-                "instead of optimizer="
-            )
+            raise _own_update("pretrain", name, "optimizer")
     elif not callable(optimizer):
         raise TypeError(
             "pretrain: optimizer is missing; pass a function of a layer's parameters, "
