@@ -108,6 +108,8 @@ else:
         if name not in __all__:
             raise AttributeError(f"module 'scratchnet' has no attribute {name!r}")
         module = import_module(f"scratchnet.{_HOME.get(name, name)}")
+        if _HOME.get(name) == "table":
+            module.load()  # before the user adds rows, which then replace these
         found = getattr(module, name) if name in _HOME else module
         globals()[name] = found
         return found

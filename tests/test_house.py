@@ -282,6 +282,15 @@ def test_a_row_of_the_users_own_stays_when_the_table_is_loaded():
     assert python(code) == "7.0\n"
 
 
+def test_a_row_of_the_users_own_replaces_ours_whatever_is_imported_later():
+    code = (
+        "import numpy as np; from scratchnet import Tensor, rule;"
+        "rule(np.sin, lambda g, y, x: 7 * g); import scratchnet.derivatives;"
+        "x = Tensor(1.0, requires_grad=True); np.sin(x).backward(); print(x.grad)"
+    )
+    assert python(code) == "7.0\n"
+
+
 # --- Sizes --------------------------------------------------------------------------
 
 LONGEST_FUNCTION, LONGEST_FILE = 60, 600  # lines of code
