@@ -423,7 +423,7 @@ def around(demo: Demo) -> None:
     each = ", ".join(f"{t:.1f}" for t in chain_times(lengths))
     demo.say(f"  backward() of a chain of {lengths} operations: {each} µs for each")
     numpy, more = import_time(demo.choose(11, 1))
-    demo.say(f"  import numpy: {numpy:.0f} ms, import scratchnet: {more:.0f} ms more")
+    demo.say(f"  import numpy: {numpy:.0f} ms, the engine: {more:.0f} ms more")
     ratio = minibatch_ratio(demo.choose(60_000, 2000), demo.choose(5, 1))
     demo.say(f"  shuffled minibatches of 128: {ratio:.2f} times as long as copying")
     n = demo.choose(60_000, 600)
