@@ -42,9 +42,9 @@ TESTS = {
     "losses.py": ["losses", "misuse", "derivatives", "models/vae"],
     "optim.py": ["optim", "anomaly", "gan"],
     "kernels/activations.py": [
-        "activations", "autoencoder", "gan", "models/vae", "fused",
+        "activations", "updates", "autoencoder", "gan", "models/vae", "fused",
     ],
-    "kernels/buffers.py": ["buffers", "optim", "autoencoder", "misuse"],
+    "kernels/buffers.py": ["buffers", "optim", "updates", "averages", "misuse"],
     "kernels/initializers.py": ["initializers", "nn", "misuse"],
     "kernels/schedules.py": ["schedules", "optim"],
     "kernels/updates.py": ["updates", "averages", "optim", "gan", "fused", "misuse"],
