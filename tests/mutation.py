@@ -475,11 +475,16 @@ EQUIVALENT = {
     },
     "no float has 3 bytes; two functions that do nothing; weights that are replaced": {
         ("kernels/updates.py", "number",
-         'if all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):'),
+         'if not all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):'),
         ("kernels/activations.py", "arguments",
          '"linear": Activation(_linear, _linear_backward),'),
         ("twins.py", "number",
          'options: dict[str, Any] = {"rng": np.random.default_rng(0)}'),
+    },
+    "only a type checker reads it": {
+        ("kernels/updates.py", "flag", "class UpdateOptions(TypedDict, total=False):"),
+        ("kernels/updates.py", "flag",
+         "class GANUpdateOptions(UpdateOptions, total=False):"),
     },
     "two shapes that were found to be equal": {
         ("losses.py", "number", "if not shapes[0] or shapes[0][0] == 0:"),
