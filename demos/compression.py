@@ -1,10 +1,10 @@
-"""An autoencoder squeezes a digit into a few numbers, and better than PCA does.
+"""An autoencoder compresses a digit to a few numbers, with less error than PCA.
 
 The lecture: 오토인코더란? 데이터 압축. "입력 데이터를 압축하고, 재구성" (it compresses
-the input and reconstructs it). Measured, on digits not trained on: the squared error of
-the reconstruction against the length of the code, for the autoencoder and for PCA, the
-best that a linear code can do; and how many components PCA needs to be as good as an
-autoencoder.
+the input and reconstructs it). This demo measures, on held-out digits, the squared
+error of the reconstruction for codes of 1 to 32 numbers, for the autoencoder and for
+PCA, the best linear code. It also counts the components that PCA needs for the error of
+an autoencoder.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ from scratchnet.training import fit
 CODES = (1, 2, 4, 8, 16, 32)  # numbers
 COMPONENTS = 128  # of PCA, at most
 SHOWN = (2, 3, 4, 5, 7, 8)  # the digits in the picture
-GAP = 1  # pixels between pictures
+GAP = 1  # pixels of line between pictures
 SIDE = 28  # pixels
-CUT = slice(3, -3)  # of the paper around the digits, rows and columns
+CUT = slice(3, -3)  # rows and columns shown; the rest is empty paper
 BLUE, ORANGE = plots.COLORS[:2]
 GRAY = "#666666"
 
 
 def pca_errors(pca: PCA, x: np.ndarray) -> np.ndarray:
-    """Return the squared error per row of x that 0, 1, ..., k components leave.
+    """Return the squared error per row of x with 0, 1, ..., k components.
 
-    The components are orthonormal, so each takes its own square away from the error.
+    The components are orthonormal, so each reduces the error by its own square.
     """
     centered = x - pca.mean_
     squares = np.mean((centered @ pca.components_.T) ** 2, axis=0)
@@ -40,23 +40,23 @@ def pca_errors(pca: PCA, x: np.ndarray) -> np.ndarray:
 
 
 def needed(errors: np.ndarray, error: float) -> int:
-    """Return the fewest components that leave at most this error.
+    """Return the smallest number of components with at most this error.
 
     Raises:
-        ValueError: all of them leave more.
+        ValueError: the error of all of them is larger.
 
     """
     enough = np.flatnonzero(errors <= error)
     if not len(enough):
         raise ValueError(
-            f"compression: {len(errors) - 1} components leave {errors[-1]:.3g}, more "
-            f"than {error:.3g}; fit more"
+            f"compression: {len(errors) - 1} components have an error of "
+            f"{errors[-1]:.3g}, more than {error:.3g}; fit more components"
         )
     return int(enough[0])
 
 
 def tiles(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay columns of pictures, each (rows, pixels), out as one, grey lines between."""
+    """Join columns of pictures (rows, pixels) in one picture, with grey lines."""
     pictures = [
         [x[CUT, CUT] for x in column.reshape(-1, SIDE, SIDE)] for column in columns
     ]
@@ -72,11 +72,11 @@ def draw_errors(errors: Sequence[float], of_pca: np.ndarray, pixels: int) -> Any
     ax.plot(CODES, of_pca[list(CODES)], "s", color=ORANGE, ms=7)
     ax.plot(CODES, errors, "o-", color=BLUE, ms=8)
     ax.axhline(of_pca[0], color=GRAY, ls=":", lw=1.5)
-    beside = {"xytext": (10, 2), "textcoords": "offset points"}
-    ax.annotate("the mean image", (40, of_pca[0]), color=GRAY, **beside)
-    ax.annotate("PCA", (64, of_pca[64]), color=ORANGE, weight="bold", **beside)
-    beside |= {"xytext": (-12, -8), "ha": "right"}
-    ax.annotate("autoencoder", (4, errors[2]), color=BLUE, weight="bold", **beside)
+    near = {"xytext": (10, 2), "textcoords": "offset points"}
+    ax.annotate("the mean image", (40, of_pca[0]), color=GRAY, **near)
+    ax.annotate("PCA", (64, of_pca[64]), color=ORANGE, weight="bold", **near)
+    near |= {"xytext": (-12, -8), "ha": "right"}
+    ax.annotate("autoencoder", (4, errors[2]), color=BLUE, weight="bold", **near)
     for k in (4, 16):
         error = errors[CODES.index(k)]
         m = needed(of_pca, error)
@@ -104,7 +104,7 @@ def draw_pictures(
     original: np.ndarray,
     blocks: dict[str, tuple[Sequence[np.ndarray], Sequence[float]]],
 ) -> Any:
-    """Draw digits, one a row, and what each code leaves of them.
+    """Draw digits, one in each row, and their reconstructions from each code.
 
     Args:
         original: the digits (rows, pixels).
@@ -160,21 +160,21 @@ def run(demo: Demo) -> None:
         columns.append(model.reconstruct(shown))
         demo.say(
             f"  {k:2} numbers: autoencoder {errors[-1]:5.2f}, PCA {of_pca[k]:5.2f}, "
-            f"which needs {needed(of_pca, errors[-1])} for as little"
+            f"which needs {needed(of_pca, errors[-1])} for this error"
         )
     at_codes = of_pca[list(CODES)]
     demo.claim(
-        "error of the autoencoder / PCA with as many numbers, at worst",
+        "error of the autoencoder / error of PCA, same length, the largest",
         max(errors / at_codes),
         at_most=demo.choose(0.8, 0.99),
     )
     demo.claim(
-        "error / error with half as many numbers, at worst",
+        "error / error with half as many numbers, the largest",
         max(np.divide(errors[1:], errors[:-1])),
         at_most=demo.choose(0.85, 0.95),
     )
     demo.claim(
-        "PCA needs this many times 16 numbers to be as good as 16",
+        "numbers that PCA needs for the error of 16 / 16",
         needed(of_pca, errors[CODES.index(16)]) / 16,
         at_least=demo.choose(3.5, 1.7),
     )

@@ -1,16 +1,15 @@
-"""A code of 16 numbers knows how a digit was drawn, and which digits are alike.
+"""A code of 16 numbers contains rotation, thickness and size, and finds like digits.
 
 The lecture: "숫자 이미지에 대해 매니폴드를 잘 찾았다고 가정하면, 숫자별 회전, 두께,
-크기 등 특징 추출 가능" (rotation, thickness, size and so on can be extracted, digit by
+크기 등 특징 추출 가능" (rotation, thickness, size and so on can be extracted for each
 digit), and "비지도학습을 통해 중요한 특징이나 의미적으로 가까운 데이터를 찾을 수 있음"
-(without a teacher, what is near in meaning is found). Nobody tells the autoencoder the
-factors that drew a digit. Measured, on digits held out:
+(unsupervised learning finds data near in meaning). The autoencoder never sees the
+factors. This demo measures, on held-out digits,
 
-- how much of each factor a linear probe reads from the code, digit by digit: ridge
-  regression on the codes of one digit, R² on held-out digits of that kind, and the mean
-  over the ten. Slant and rotation change a picture in much the same way, so the probe
-  for either is read where the other is fixed;
-- how often the nearest neighbour of a digit shows the same digit, in code and in
+- R² of a linear probe for each factor: ridge regression on the codes of one digit, and
+  the mean over the ten digits. Slant and rotation change a picture in a similar way, so
+  each is probed with the other fixed;
+- how often the nearest neighbour of a digit shows the same digit, in the code and in
   pixels.
 """
 
@@ -32,19 +31,19 @@ from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
 
 CODE = 16
-TURN = np.pi / 4  # radians to either side
-# Each factor, and what is held still while it is read.
+TURN = np.pi / 4  # the largest rotation, in radians
+# Each factor, and the value of another that is fixed while it is probed.
 FACTORS: dict[str, dict[str, float]] = {
     "rotation": {"slant": 0.075},
     "thickness": {},
     "size": {},
     "slant": {"rotation": 0.0},
 }
-NEAR = 200  # digits among which neighbours are looked for
+NEAR = 200  # digits, among which each has its neighbour
 
 
 def turned(n: int, rng: np.random.Generator, **fixed: Any) -> Digits:
-    """Draw n digits, turned further than digits usually are."""
+    """Draw n digits with a wide range of rotations."""
     rotation = rng.uniform(-TURN, TURN, n)
     return draw_digits(n, rng, **({"rotation": rotation} | fixed))
 
@@ -76,7 +75,7 @@ def probe(encode: Any, factor: str, train: Digits, held_out: Digits) -> np.ndarr
 
 
 def agreement(z: np.ndarray, label: np.ndarray) -> float:
-    """Return how often the nearest of NEAR digits shows the same one: 0 to 1."""
+    """Return how often the nearest of NEAR digits shows the same digit: 0 to 1."""
     parts = range(0, len(z) - NEAR + 1, NEAR)
     return float(np.mean([neighbor_agreement(z[i : i + NEAR], label[i : i + NEAR])
                           for i in parts]))  # fmt: skip
@@ -84,7 +83,7 @@ def agreement(z: np.ndarray, label: np.ndarray) -> float:
 
 @plots.styled
 def draw_probes(r2: dict[str, dict[str, np.ndarray]]) -> Any:
-    """Draw R² of each factor, a point for each digit, by each code."""
+    """Draw R² of each factor from each code: the mean, and a line for each digit."""
     figure, axes = plots.panels(1, 1, (6.4, 4.8))
     ax = axes[0, 0]
     rows = list(FACTORS)
@@ -101,13 +100,13 @@ def draw_probes(r2: dict[str, dict[str, np.ndarray]]) -> Any:
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.6)
     ax.set_xlim(0, 1.03)
-    ax.set_xlabel("R² of a linear probe: the mean, and each digit by itself")
+    ax.set_xlabel("R² of a linear probe (large: mean of ten digits, small: one digit)")
     figure.legend(*ax.get_legend_handles_labels(), ncols=2, loc="outside upper center")
     return figure
 
 
 def run(demo: Demo) -> None:
-    """Train, probe the code for each factor, and look for neighbours."""
+    """Train, probe the code for each factor, and find neighbours."""
     rngs = backend.streams(demo.seed, 10)
     x = turned(demo.choose(20_000, 8000), rngs[0]).x
     encoders = {
@@ -149,9 +148,9 @@ def run(demo: Demo) -> None:
                    r2["autoencoder"][factor].mean(),
                    at_least=demo.choose(0.9, 0.75))  # fmt: skip
     size = {name: found["size"].mean() for name, found in r2.items()}
-    demo.claim("size from the autoencoder's code over PCA's, R²",
+    demo.claim("size, R² from the autoencoder's code − R² from PCA's",
                size["autoencoder"] - size["PCA"], at_least=0.05)  # fmt: skip
-    demo.claim("neighbours' labels agree, code over pixels (points of %)",
+    demo.claim("neighbours with the same label, code − pixels (percentage points)",
                100 * (agree["autoencoder"] - agree["pixels"]),
                at_least=demo.choose(2, 0.1))  # fmt: skip
 

@@ -1,10 +1,9 @@
-"""An autoencoder draws digits in the plane, each kind in a place of its own.
+"""An autoencoder maps digits to the plane, where each digit has its own region.
 
-The lecture: 데이터 시각화. "고차원 데이터를 저차원으로 변환" (it takes data from many
-dimensions to few). 784 pixels become two numbers, by PCA, by an autoencoder and by a
-variational one, none of which is told what digit it sees. Measured: how often a digit
-that none of them was trained on is named rightly by its ten nearest neighbours in the
-plane. A guess is right once in ten.
+The lecture: 데이터 시각화. "고차원 데이터를 저차원으로 변환" (it maps data from many
+dimensions to few). PCA, an autoencoder and a variational autoencoder map 784 pixels to
+two numbers; none of them sees a label. This demo measures how often the ten nearest
+neighbours in the plane classify a held-out digit correctly. Chance is one in ten.
 """
 
 from typing import Any
@@ -18,13 +17,13 @@ from scratchnet.metrics import PCA, knn_accuracy
 from scratchnet.optim import hold_then_decay
 from scratchnet.training import fit
 
-VOTES = 10  # of neighbours
+VOTES = 10  # neighbours that vote on the label
 
 
 def limits(z: np.ndarray, inside: float = 0.99) -> np.ndarray:
-    """Return where the axes of a plane begin and end, a row (low, high) for each.
+    """Return the limits of the axes of a plane, a row (low, high) for each.
 
-    A few codes lie far out. The axes hold the middle `inside` of each coordinate, and a
+    A few codes lie far out. The axes show the middle `inside` of each coordinate, and a
     margin.
     """
     tail = (1 - inside) / 2
@@ -37,15 +36,15 @@ def limits(z: np.ndarray, inside: float = 0.99) -> np.ndarray:
 def draw_planes(
     planes: dict[str, np.ndarray], accuracy: dict[str, float], label: np.ndarray
 ) -> Any:
-    """Draw the codes (n, 2) of each method, each as the digit that it stands for."""
+    """Draw the codes (n, 2) of each method, each as its digit."""
     figure, (axes,) = plots.panels(1, len(planes), size=(5, 5.2))
     for ax, (name, z) in zip(axes, planes.items(), strict=True):
         plots.scatter_digits(ax, z, label, size=42)
         (left, right), (bottom, top) = limits(z)
         ax.set(xlim=(left, right), ylim=(bottom, top), xlabel="first number, z₁")
         ax.set_title(name, fontsize=16, weight="bold", pad=26)
-        ax.text(0.5, 1.02, f"{100 * accuracy[name]:.0f} % right by their neighbours",
-                transform=ax.transAxes, ha="center", fontsize=12)  # fmt: skip
+        correct = f"{100 * accuracy[name]:.0f} % classified correctly by neighbours"
+        ax.text(0.5, 1.02, correct, transform=ax.transAxes, ha="center", fontsize=12)
     axes[0].set_ylabel("second number, z₂")
     return figure
 
@@ -79,7 +78,7 @@ def train(demo: Demo, data: Digits) -> dict[str, Any]:
 
 
 def run(demo: Demo) -> None:
-    """Train, and let neighbours in each plane vote."""
+    """Train, and classify by the neighbours in each plane."""
     data_rng, held_out_rng = backend.streams(demo.seed, 2)
     data = draw_digits(demo.choose(40_000, 6_000), data_rng)
     held_out = draw_digits(2_000, held_out_rng)
@@ -89,12 +88,12 @@ def run(demo: Demo) -> None:
         right[name] = knn_accuracy(
             encode(data.x), data.label, planes[name], held_out.label, k=VOTES
         )
-        demo.say(f"  {name}: {100 * right[name]:.1f} % of held-out digits right")
-    demo.claim("PCA: right, times chance", 10 * right["PCA"], at_least=3)
+        demo.say(f"  {name}: {100 * right[name]:.1f} % of held-out digits correct")
+    demo.claim("PCA: accuracy / chance", 10 * right["PCA"], at_least=3)
     for name, (full, quick) in {"autoencoder": (0.85, 0.65), "VAE": (0.8, 0.6)}.items():
-        demo.claim(f"{name}: right", right[name], at_least=demo.choose(full, quick))
+        demo.claim(f"{name}: accuracy", right[name], at_least=demo.choose(full, quick))
         demo.claim(
-            f"{name}: right, times PCA",
+            f"{name}: accuracy / accuracy of PCA",
             right[name] / right["PCA"],
             at_least=demo.choose(1.6, 1.2),
         )

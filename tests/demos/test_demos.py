@@ -142,7 +142,7 @@ def test_components_needed():
     assert compression.needed(errors, 10.0) == 0
     assert compression.needed(errors, 4.0) == 1
     assert compression.needed(errors, 3.9) == 2
-    with pytest.raises(ValueError, match="3 components leave 1, more than"):
+    with pytest.raises(ValueError, match="3 components have an error of 1, more than"):
         compression.needed(errors, 0.5)
 
 
