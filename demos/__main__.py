@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from demos._demo import options, perform, use_backend, use_few_threads
+from demos._demo import add_seeds, options, run_module, use_backend, use_few_threads
 from scratchnet.cli.console import from_console
 
 # In the order of demos/README.md.
@@ -20,13 +20,13 @@ NAMES = (
     "vae",
     "gan",
     "twins",
-    "speed",
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run them; return 1 if something that one of them claims does not hold."""
     parser = options("One demo for each claim of the lecture.")
+    add_seeds(parser)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     args = parser.parse_args(argv)
     use_backend(parser, args.backend)
@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = []
     for name in args.names or NAMES:
         module = importlib.import_module(f"demos.{name}")
-        if not perform(module, args.quick, args.out, args.seed):
+        if not run_module(module, args):
             wrong.append(name)
     if wrong:
-        print("claims that do not hold, in:", ", ".join(wrong))
+        print("these demos have claims that fail:", ", ".join(wrong))
     return 1 if wrong else 0
 
 

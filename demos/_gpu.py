@@ -288,7 +288,7 @@ def run(demo: Demo) -> None:
     for name, error in errors.items():
         activation = name.rpartition(", ")[2]
         for precision, value in error.items():
-            demo.claim(f"error of the gradient, {name}, {precision}", value,
+            demo.check(f"error of the gradient, {name}, {precision}", value,
                        at_most=LIMITS[precision][activation])  # fmt: skip
 
     backend.use("numpy")  # the rivals have processes of their own
@@ -319,7 +319,7 @@ def run(demo: Demo) -> None:
                 of.setdefault(n, float(np.median(ms)))
     for rival, error in apart.items():
         most = 1e-3 if rival.startswith("float32") else 2e-2
-        demo.claim(f"first losses, {rival}, apart from the first rival's", error,
+        demo.check(f"first losses, {rival}, apart from the first rival's", error,
                    at_most=most)  # fmt: skip
     table = speed.table(["ms a step (expected)", *times], times_rows(times))
     demo.say(f"\n{table}\n")

@@ -18,13 +18,9 @@ minimises it, and they meet where D cannot tell ("1/2(균형점, 판별 네트�
 """
 
 import math
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from demos._demo import Demo, main
 from scratchnet import backend, optim, plots
@@ -472,27 +468,6 @@ def claim(demo: Demo, values: dict[str, float]) -> None:
 def run(demo: Demo) -> None:
     """Train everything once."""
     claim(demo, measure(demo, demo.seed, draw=True))
-
-
-def run_seeds(demo: Demo, seeds: int) -> None:
-    """Train everything from several seeds, one on each core, and claim the medians."""
-    # Of the other processes: more threads than cores would only wait for each other,
-    # and their bars would write over the one here.
-    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    found: list[dict[str, float]] = [{}] * seeds
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        games = {
-            pool.submit(measure, demo, demo.seed + i, draw=i == 0): i
-            for i in range(seeds)
-        }
-        for game in tqdm(as_completed(games), total=seeds, unit="seed", disable=None):
-            i = games[game]
-            found[i] = game.result()
-            demo.say(f"seed {demo.seed + i}")
-            for what, value in found[i].items():
-                demo.say(f"    {what}: {value:.4g}")
-    demo.say(f"medians of {seeds} seeds")
-    claim(demo, {k: float(np.median([f[k] for f in found])) for k in found[0]})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The quick demos, and the papers' rows, on the stand-in for a GPU: minutes.
 
-    python -m tests.demos.on_device          # all of them
-    python -m tests.demos.on_device gan vae  # some demos
-
-The benchmark is left out: its rivals have processes of their own.
+python -m tests.demos.on_device          # all of them
+python -m tests.demos.on_device gan vae  # some demos
 """
 
 import math
@@ -11,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from demos.__main__ import NAMES, main
+from demos.__main__ import main
 from demos.papers._jobs import Job
 from demos.papers._table import ROWS
 from tests.backend import device
@@ -31,8 +29,7 @@ def run() -> int:
     with tempfile.TemporaryDirectory() as name, device.use(kernels=True):
         if not names:
             papers(Path(name))
-        every = names or [name for name in NAMES if name != "speed"]
-        return main(["--quick", "--out", name, *every])
+        return main(["--quick", "--out", name, *names])
 
 
 if __name__ == "__main__":

@@ -192,23 +192,6 @@ def test_noise_is_appended_and_drawn_around_the_digit():
     assert curse.as_picture(np.append(x[0], 5)).shape == (18, 18)
 
 
-# --- What all share -----------------------------------------------------------------
-
-
-def test_a_claim_that_does_not_hold_fails_the_demo(tmp_path, capsys):
-    demo = Demo("x", quick=True, out=tmp_path)
-    demo.claim("good", 1.0, at_least=0.5, at_most=1.0)
-    assert demo.failed == []
-    demo.claim("too small", 0.4, at_least=0.5)
-    demo.claim("too large", 0.4, at_most=0.3)
-    demo.claim("not a number", math.nan, at_most=0.3)
-    assert demo.failed == ["too small", "too large", "not a number"]
-    assert capsys.readouterr().out.count("FAILS") == 3
-    with pytest.raises(ValueError, match="needs at_least or at_most"):
-        demo.claim("nothing", 1.0)
-    assert demo.choose("full", "quick") == "quick"
-
-
 def test_the_demo_of_the_chain_rule_holds(tmp_path):
     demo = Demo("chain_rule", quick=False, out=tmp_path)
     chain_rule.run(demo)
