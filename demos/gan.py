@@ -400,7 +400,7 @@ def draw_digits_figure(made: Generated, claimed: float) -> Any:
     bars = right.barh(range(len(kinds)), shares, color=colors)
     right.bar_label(bars, fmt="%.1f %%", padding=3)
     right.plot([claimed] * 2, [-0.5, 9.5], color="black", ls=":")
-    right.set_title(f"claim (dotted): at least {claimed:g} %")
+    right.set_title(f"dotted: claimed, {claimed:g} %")
     right.set_xlabel(f"% of {len(made.x):,} generated")
     right.set_xlim(0, 1.4 * max(shares))
     right.tick_params(axis="y", length=0)
