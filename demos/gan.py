@@ -12,8 +12,6 @@ minimises it, and they meet where D cannot tell real from generated ("1/2(균형
   samples are good, that is within 3 standard deviations of a Gaussian's centre;
 - digits: how many of 10,000 generated ones a classifier assigns to each digit with a
   probability of at least 0.9.
-
-`python -m demos.gan --seeds 5` trains from 5 random seeds and claims the medians.
 """
 
 import math
