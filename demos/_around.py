@@ -1,4 +1,4 @@
-"""What is around a training step, for demos.speed: single calls, imports, data."""
+"""Overhead outside a training step, for demos.speed: calls, imports, data."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 
 from scratchnet.data.digits import draw_digits
 
-# Called with a library, a vector of 4 and a matrix (4, 4) that require gradients.
+# Called with a library, a vector (4,) and a matrix (4, 4); both require gradients.
 CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "a + b": lambda xp, a, A: a + a,
     "a * b": lambda xp, a, A: a * a,
@@ -28,7 +28,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
 
 
 class _NumPy:
-    """NumPy with the two functions that it lacks; of Tensors, scratchnet's."""
+    """NumPy, with relu and sigmoid from scratchnet.functions."""
 
     def __getattr__(self, name: str) -> Any:
         from scratchnet import functions
@@ -37,7 +37,7 @@ class _NumPy:
 
 
 def library(rival: str) -> tuple[Any, Callable[[np.ndarray], Any]]:
-    """Return what CALLS are to be made with, and what makes their arguments."""
+    """Return the library for CALLS, and a function that makes their arguments."""
     if rival.startswith("torch"):
         import torch
 
@@ -50,11 +50,11 @@ def library(rival: str) -> tuple[Any, Callable[[np.ndarray], Any]]:
 
 
 def call_times(rival: str, rounds: int, calls: int) -> dict[str, float]:
-    """Return the microseconds of each call, the median of some rounds."""
+    """Return the microseconds of each call, the median of the rounds."""
     xp, array = library(rival)
     found = {}
     for name, call in CALLS.items():
-        f = getattr(xp, name, None)  # looked up once, as in `from numpy import exp`
+        f = getattr(xp, name, None)  # looked up once, as by `from numpy import exp`
         target = xp if f is None else type("", (), {name: staticmethod(f)})
         a = array(np.array([0.1, 0.2, 0.3, 0.4], np.float32))
         A = array(np.eye(4, dtype=np.float32))
@@ -69,7 +69,7 @@ def call_times(rival: str, rounds: int, calls: int) -> dict[str, float]:
 
 
 def chain_times(lengths: Sequence[int]) -> list[float]:
-    """Return the microseconds for each operation in backward(), for chains of them."""
+    """Return the microseconds per operation in backward(), for chains of operations."""
     from scratchnet import Tensor
 
     found = []
@@ -88,9 +88,9 @@ def chain_times(lengths: Sequence[int]) -> list[float]:
 
 
 def import_time(rounds: int) -> tuple[float, float]:
-    """Return the milliseconds of `import numpy`, and of the engine beyond NumPy.
+    """Return the milliseconds to import NumPy, and then to load the engine.
 
-    The engine is loaded by its first use, not by `import scratchnet`.
+    The first use loads the engine; `import scratchnet` does not.
     """
 
     def once(load: str) -> float:
@@ -111,7 +111,7 @@ def import_time(rounds: int) -> tuple[float, float]:
 
 
 def minibatch_ratio(n: int, rounds: int) -> float:
-    """Return how long an epoch of shuffled minibatches takes, over copying the data."""
+    """Return the time of an epoch of shuffled minibatches over that of a plain copy."""
     x = np.random.default_rng(0).random((n, 784), np.float32)
     out = np.empty((128, 784), np.float32)
     starts = range(0, n - n % 128, 128)
@@ -130,7 +130,7 @@ def minibatch_ratio(n: int, rounds: int) -> float:
 
 
 def digits_seconds(n: int) -> float:
-    """Return how long it takes to draw n digits."""
+    """Return the seconds to draw n digits."""
     began = time.perf_counter()
     draw_digits(n, np.random.default_rng(0))
     return time.perf_counter() - began

@@ -1,13 +1,13 @@
-"""demos.speed on a GPU: what it can do at most, errors, times, and what was expected.
+"""demos.speed on a GPU: its peak rates, errors and times, next to predictions.
 
     python -m demos.speed --backend cupy
 
-First the ceilings of the machine: a copy, and large matrix products. Then the error of
-every system's gradient against float64, with products in float32 and in TF32. Then the
-times of a step, by the GPU's clock, of the steps by hand (call by call, and recorded)
-and of PyTorch's (eager with fused Adam, compiled, as a CUDA graph), rivals in turn.
+It first measures the machine's peak rates, for a copy and for large matrix products.
+Then it compares every system's gradient with float64, for products in float32 and in
+TF32. Then it times a step, by the GPU's clock: by hand (call by call, and captured) and
+by PyTorch (eager with fused Adam, compiled, as a CUDA graph). The rivals take turns.
 
-What is expected stands in PREDICTED and `predicted`, written before the first run.
+PREDICTED and `predicted` hold the predictions, written before the first run.
 """
 
 import datetime
@@ -26,40 +26,36 @@ from demos._rivals import (
     COMPILED_GPU,
     COMPILED_GRAPH,
     EAGER_GPU,
-    LOSS,
-    NETS,
     PRECISIONS,
-    SIZES,
-    SYSTEMS,
     TORCH_GPU,
     TORCH_GRAPH,
-    networks,
 )
+from demos._systems import LOSS, NETS, SIZES, SYSTEMS, networks
 from scratchnet import backend, byhand
 
 BATCHES = (128, 1024, 16384)
 WIDE = (4096, 4096, 4096, 4096)  # a deep autoencoder for the largest batch
 
-# Expected of an H200: seconds of a node of a graph, of a call from Python, and of an
-# operation of PyTorch's, its backward pass included; products and bytes in a second.
+# Predicted for an H200: seconds for a node of a graph, for a call from Python, and for
+# a PyTorch operation with its backward pass; operations and bytes per second.
 NODE, CALL, OPERATION = 2.2e-6, 9e-6, 10e-6
 RATE = {"float32": 50e12, "TF32": 350e12}
 BANDWIDTH = 4e12
-# Nodes of a captured step (tests/demos/test_gpu.py counts them), and about as many
-# as PyTorch has.
+# Nodes of a captured step (tests/demos/test_gpu.py counts them), and an estimate for
+# PyTorch.
 NODES = {"autoencoder": 34, "deep autoencoder": 61, "VAE": 52, "GAN": 68}
 TORCH_NODES = {"autoencoder": 45, "deep autoencoder": 85, "VAE": 75, "GAN": 110}
 PREDICTED = {
     "copy, TB/s": 4.0, "products float32, TFLOP/s": 50.0,
     "products TF32, TFLOP/s": 350.0, "wide, part of the products' rate": 0.88,
 }  # fmt: skip
-# Faster at least by this factor, as the geometric mean over the systems.
+# Faster by at least this factor, as the geometric mean over the systems.
 TARGETS = [
     (128, TORCH_GPU, 4.0), (1024, TORCH_GPU, 2.5), (16384, TORCH_GPU, 1.1),
     (128, TORCH_GRAPH, 1.2), (128, COMPILED_GRAPH, 1.0),
 ]  # fmt: skip
 WIDE_TARGET = 0.85
-# The most that a gradient may be off, by the activation.
+# The largest allowed error of a gradient, by activation.
 LIMITS = {
     "float32": {"tanh": 1e-5, "relu": 1e-5}, "TF32": {"tanh": 3e-3, "relu": 5e-2}
 }  # fmt: skip
@@ -71,8 +67,8 @@ def products(system: str, n: int) -> float:
     """Return the floating-point operations of a step's matrix products."""
     layers = {name: [a * b for a, b in pairwise(sizes)]
               for name, sizes in networks(system).items()}  # fmt: skip
-    # Of each network: its weights, and those that a gradient comes back through when
-    # nobody needs that of its inputs.
+    # For each network: the products of the forward pass, and those of the backward
+    # pass when the gradient for its inputs is not needed.
     whole = {name: sum(of) for name, of in layers.items()}
     back = {name: sum(of[1:]) for name, of in layers.items()}
     if system == "GAN":
@@ -84,10 +80,10 @@ def products(system: str, n: int) -> float:
 
 
 def predicted(rival: str, precision: str, system: str, n: int) -> float:
-    """Return the milliseconds that are expected of a step.
+    """Return the predicted milliseconds of a step.
 
-    The host's calls or the nodes, whatever takes longer; and besides them the products
-    at their rate, less at small batches, and the bytes of the elementwise functions.
+    The maximum of the host's calls and the nodes, plus the products at their rate
+    (lower for small batches) and the bytes of the elementwise functions.
     """
     nets = NETS if system == "GAN" else networks(system)
     parameters = sum(a * b for sizes in nets.values() for a, b in pairwise(sizes))
@@ -102,7 +98,7 @@ def predicted(rival: str, precision: str, system: str, n: int) -> float:
         COMPILED_GRAPH: 0.5 * TORCH_NODES[system],
     }.get(rival, TORCH_NODES[system])  # fmt: skip
     each = {EAGER_GPU: CALL, TORCH_GPU: OPERATION, COMPILED_GPU: OPERATION}
-    if rival in each:  # the host and the GPU work at the same time
+    if rival in each:  # the host and the GPU work in parallel
         return 1e3 * max(nodes * each[rival], nodes * NODE + work)
     return 1e3 * (nodes * NODE + work)
 
@@ -111,19 +107,19 @@ def predicted(rival: str, precision: str, system: str, n: int) -> float:
 
 
 def rate_of(f: Callable[[], object], amount: float, repeat: int) -> float:
-    """Return amount / second of a call, the median of some after two."""
+    """Return amount / seconds of a call, the median after two warm-up calls."""
     f()
     f()
     return amount / float(np.median([backend.seconds(f) for _ in range(repeat)]))
 
 
 def ceilings(size: int, side: int, repeat: int = 20) -> dict[str, float]:
-    """Return the bytes a second of a copy, read and written, and products' rates.
+    """Return the rate of a copy (bytes read and written) and of products.
 
     Args:
-        size: float32 numbers to copy.
-        side: of the square matrices.
-        repeat: how many of each are timed.
+        size: the number of float32 values to copy.
+        side: the side of the square matrices.
+        repeat: the number of timed calls of each.
 
     """
     rng = np.random.default_rng(0)
@@ -142,7 +138,7 @@ def ceilings(size: int, side: int, repeat: int = 20) -> dict[str, float]:
 
 @contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """Have products computed with this precision, where there is a choice."""
+    """Compute products with this precision, if the backend has a choice."""
     kept = backend.name()
     choice = kept.startswith("cupy")
     if choice:
@@ -157,16 +153,16 @@ def products_in(precision: str) -> Iterator[None]:
 def gradient_errors(n: int) -> dict[str, dict[str, float]]:
     """Return ‖g − g₆₄‖ / ‖g₆₄‖ of each system's gradient, by precision.
 
-    With tanh it is what rounding makes of it. With ReLU it can be much more: a unit
-    that is within the rounding of zero changes sides, and its gradient comes or goes as
-    a whole. Of a share p of such units the error is √p.
+    With tanh the error is only rounding. With ReLU it can be much larger: rounding
+    switches a unit near zero on or off, and with it the unit's whole gradient. If a
+    share p of the units switches, the error is about √p.
     """
     rng = np.random.default_rng(1)
     x, eps = rng.random((n, 784)), rng.standard_normal((n, SIZES["VAE"][-1]))
     found: dict[str, dict[str, float]] = {}
     for system, activation in product(SYSTEMS, LIMITS["float32"]):
         if system == "GAN":
-            continue  # its networks are the others'
+            continue  # the other systems have the same kind of networks
 
         def gradient(
             dtype: Any, system: str = system, activation: str = activation
@@ -194,7 +190,7 @@ def gradient_errors(n: int) -> dict[str, dict[str, float]]:
 def wide_rate(
     n: int, sizes: Sequence[int], ceiling: dict[str, float]
 ) -> dict[str, float]:
-    """Return, by precision, the rate of a wide captured step over the products'."""
+    """Return the rate of a wide captured step over that of products, by precision."""
     weights = 2 * sum(a * b for a, b in pairwise(sizes))
     work = 2.0 * n * (3 * weights - sizes[0] * sizes[1])  # no dLoss/dx
     found = {}
@@ -215,9 +211,9 @@ def wide_rate(
 
 
 def speedup(times: Times, precision: str, rival: str, n: int) -> float | None:
-    """Return how many times as long a rival takes as the captured step, over systems.
+    """Return a rival's time over that of the captured step, or None if not timed.
 
-    None if it was not timed.
+    The geometric mean over the systems.
     """
     ours = times.get(f"{precision}: {CAPTURED}", {})
     theirs = times.get(f"{precision}: {rival}", {})
@@ -229,7 +225,7 @@ def speedup(times: Times, precision: str, rival: str, n: int) -> float | None:
 
 
 def times_rows(times: Times) -> list[list[str]]:
-    """Return rows of system, batch, and milliseconds (predicted) of each rival."""
+    """Return rows: system and batch, then milliseconds (predicted) of each rival."""
     rows = []
     for system in SYSTEMS:
         for n in BATCHES:
@@ -246,7 +242,7 @@ def times_rows(times: Times) -> list[list[str]]:
 
 
 def verdicts(times: Times, wide: dict[str, float]) -> list[str]:
-    """Return for each target whether it was met, or by how much it was missed."""
+    """Return a line for each target: the measured value, met or missed."""
     found = []
     for precision in PRECISIONS:
         for n, rival, target in TARGETS:
@@ -270,8 +266,8 @@ def verdicts(times: Times, wide: dict[str, float]) -> list[str]:
 
 
 def run(demo: Demo) -> None:
-    """Measure all of it, and report."""
-    from demos import speed  # which calls this
+    """Measure everything, and report."""
+    from demos import speed  # it calls this function
 
     machine = f"{datetime.date.today()}, {backend.machine()}"
     demo.say(f"\n{machine}\n")
@@ -291,7 +287,7 @@ def run(demo: Demo) -> None:
             demo.check(f"error of the gradient, {name}, {precision}", value,
                        at_most=LIMITS[precision][activation])  # fmt: skip
 
-    backend.use("numpy")  # the rivals have processes of their own
+    backend.use("numpy")  # each rival has its own process
     times: Times = {}
     apart: dict[str, float] = {}
     rounds = demo.choose(3, 1)
@@ -299,7 +295,7 @@ def run(demo: Demo) -> None:
     plans: list[tuple[Sequence[str], Sequence[str], Any, Sequence[str]]] = [
         (both, [CAPTURED, EAGER_GPU, TORCH_GPU, TORCH_GRAPH],
          demo.choose(BATCHES, (128,)), SYSTEMS),
-        # What is compiled takes a minute each.
+        # Compiling takes a minute for each.
         (first, [CAPTURED, COMPILED_GPU, COMPILED_GRAPH],
          demo.choose((128,), ()), ("autoencoder", "VAE")),
     ]  # fmt: skip

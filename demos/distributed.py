@@ -1,16 +1,17 @@
-"""What a step costs that several processes take together, and when that pays.
+"""The cost of a training step that several processes share.
 
     OPENBLAS_NUM_THREADS=1 mpirun -n 2 python -m demos.distributed
 
-No claim of the lecture. A process takes 1/N of every minibatch, so its products and
-elementwise functions take 1/N of the time. What all do alike takes all of its time in
-each: choosing the minibatch, drawing its noise, Adam's update of all parameters. And
-gradients and loss, one array of P numbers, are summed over all:
+This is a benchmark, not a claim of the lecture. Each of N processes takes 1/N of every
+minibatch, so its products and elementwise functions take 1/N of the time. Every process
+repeats the rest in full: it chooses the minibatch, draws the noise and updates all
+parameters by Adam. One array of P numbers, the gradients and the loss, is summed over
+all processes:
 
     t(N) = t_rows / N + t_alike + t_sum(P, N)
 
-Each is measured alone, and their sum stands beside the step as `fit` takes it. That N
-processes compute what one does is claimed, to rounding in float32.
+The demo measures each term alone and prints their sum next to the time of a whole step.
+It claims that N processes compute the same as one, up to rounding in float32.
 """
 
 import os
@@ -30,28 +31,28 @@ SIZES = (784, 512, 20)
 
 
 class NoUpdate(optim.AdamUpdate):
-    """Leaves the parameters as they are."""
+    """An optimizer that leaves the parameters unchanged."""
 
     def apply(self, arrays: object, gradients: object) -> None:
         """Do nothing."""
 
 
 class Cost(NamedTuple):
-    """Milliseconds of a step, of its parts and of one process's; how losses differ."""
+    """Milliseconds of a step and of its parts, and the difference of the losses."""
 
-    one: float  # the whole minibatch, by one process
+    one: float  # the whole minibatch in one process
     rows: float  # this process's rows
-    alike: float  # what all processes do: the minibatch, its noise, the update
+    alike: float  # work repeated by every process: minibatch, noise, update
     sum: float
     step: float
-    apart: float  # relative, the largest of five steps
+    apart: float  # the largest relative difference of the losses in five steps
 
 
 def milliseconds(f: Callable[[], object], group: Group, rounds: int) -> float:
-    """Return the median of f's times, all processes at once, the slowest counting."""
+    """Return the median time of f in all processes at once; the slowest counts."""
     found = []
     for _ in range(rounds + 2):
-        group.any(False)  # all begin together
+        group.any(False)  # all start together
         began = time.perf_counter()
         f()
         took = round(1e6 * (time.perf_counter() - began))
@@ -60,7 +61,7 @@ def milliseconds(f: Callable[[], object], group: Group, rounds: int) -> float:
 
 
 def made(n: int) -> byhand.VAE:
-    """Return a VAE, from the same weights each time."""
+    """Return a VAE with the same initial weights each time."""
     return byhand.VAE(SIZES, rng=np.random.default_rng(1), batch_size=n)
 
 
@@ -104,7 +105,7 @@ def measure(n: int, group: Group, rounds: int) -> Cost:
 
 
 def run(demo: Demo) -> None:
-    """Measure at some sizes of minibatches, and report."""
+    """Measure minibatches of several sizes, and report."""
     group = Group()
     demo.say(f"  {group.size} processes on {os.cpu_count()} cores")
     size = made(1).sums.nbytes / 1e6
@@ -112,14 +113,15 @@ def run(demo: Demo) -> None:
         cost = measure(n, group, demo.choose(60, 3))
         parts = cost.rows + cost.alike + cost.sum
         demo.say(
-            f"  minibatch {n}: by one {cost.one:.2f} ms; rows {cost.rows:.2f} + alike "
-            f"{cost.alike:.2f} + sum of {size:.1f} MB {cost.sum:.2f} = {parts:.2f}, "
-            f"the step {cost.step:.2f}, {cost.one / cost.step:.2f} times as fast"
+            f"  minibatch {n}: one process {cost.one:.2f} ms; rows {cost.rows:.2f} + "
+            f"alike {cost.alike:.2f} + sum of {size:.1f} MB {cost.sum:.2f} = "
+            f"{parts:.2f}, the step {cost.step:.2f}, "
+            f"{cost.one / cost.step:.2f} times as fast"
         )
-        demo.check("losses, relative to those by one", cost.apart, at_most=1e-5)
+        demo.check("losses, relative to those of one process", cost.apart, at_most=1e-5)
 
 
 if __name__ == "__main__":
     if Group().rank:
-        sys.stdout = open(os.devnull, "w")  # the first speaks for all
+        sys.stdout = open(os.devnull, "w")  # only the first process prints
     main(__name__, few_threads=False, seeds=False)

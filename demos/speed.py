@@ -1,15 +1,15 @@
-"""How fast a training step is: by hand, by the engine, and in other frameworks.
+"""The time of a training step: by hand, by the engine, and in other frameworks.
 
-No claim of the lecture: a benchmark. Every rival that is installed takes the same steps
-(sizes, loss and its value, Adam, float32, fresh noise) from the same weights, and its
-first losses are compared with those by hand: that is what can fail here. Times are not
-claimed but printed, as ratios: rivals take turns within a round, each in a process of
-its own with all cores, and a ratio is taken within each round. Shown is the median of
-the rounds, with the least and the greatest.
+This is a benchmark, not a claim of the lecture. Every installed rival takes the same
+steps (sizes, loss, Adam, float32, fresh noise) from the same weights. The demo fails if
+a rival's first losses differ from those by hand. Times are printed as ratios and claim
+nothing. The rivals take turns in each round, each in its own process with all cores. A
+ratio is computed within each round; the demo shows the median, the smallest and the
+largest of the rounds.
 
-The floor is the step's matrix products alone, by NumPy. The rivals are written out in
-_rivals.py; install those to compare with (torch, jax, autograd, mygrad). On a GPU
-(--backend cupy) it is another plan, that of _gpu.py.
+The floor is the time of the step's matrix products alone, by NumPy. Install the
+rivals to compare with (torch, jax, autograd, mygrad); _rivals.py and _frameworks.py
+contain their steps. With --backend cupy, _gpu.py measures on a GPU instead.
 """
 
 import contextlib
@@ -32,19 +32,27 @@ from tqdm import tqdm
 from demos import _gpu
 from demos._around import chain_times, digits_seconds, import_time, minibatch_ratio
 from demos._demo import Demo, main
-from demos._rivals import NETS, RIVALS, SIZES, SYSTEMS, WARM_UP, noise_columns
+from demos._rivals import RIVALS
+from demos._systems import NETS, SIZES, SYSTEMS, WARM_UP, noise_columns
 from scratchnet import backend, byhand, plots
 from scratchnet.training import checkpoint
 
 FLOOR, BY_HAND, ENGINE = "products", "by hand", "engine"
 EAGER = ("torch, default", "torch, foreach", "torch, fused")
-PAUSE = 0.25  # s; the threads of some rivals spin for a while after their last work
+# Longer names, for the figure.
+NAMES = {
+    "products, torch": "products by PyTorch", BY_HAND: "scratchnet, by hand",
+    ENGINE: "scratchnet, engine", "torch, default": "PyTorch, default Adam",
+    "torch, foreach": "PyTorch, foreach Adam", "torch, fused": "PyTorch, fused Adam",
+    "torch.compile": "PyTorch, compiled", "JAX": "JAX, jitted",
+}  # fmt: skip
+PAUSE = 0.25  # s; the threads of some rivals keep a core busy after their last work
 
 Cell = tuple[str, int]  # a system and a batch size
 
 
 class Ratio(NamedTuple):
-    """The median, the least and the greatest of the rounds."""
+    """The median, the smallest and the largest ratio of the rounds."""
 
     median: float
     least: float
@@ -55,15 +63,15 @@ class Ratio(NamedTuple):
 
 
 class Results:
-    """What was measured.
+    """The measured times and memory.
 
     Attributes:
-        ms: of each rival and cell, the milliseconds of a step in each round.
-        memory: of each rival and system, MiB that making and stepping it took, at the
-            largest batch.
-        process: of each rival, the most MiB that its process ever had.
-        versions: of each rival, its package's version.
-        missing: of each rival that could not run, why.
+        ms: milliseconds of a step in each round, by rival and cell.
+        memory: MiB for a model and its steps with the largest batch, by rival and
+            system.
+        process: the largest memory of each rival's process, in MiB.
+        versions: the package version of each rival.
+        missing: the reason why a rival could not run.
 
     """
 
@@ -79,19 +87,19 @@ class Results:
         return list(self.ms[BY_HAND])
 
     def median(self, rival: str, cell: Cell) -> float:
-        """Return the milliseconds of a step."""
+        """Return the median milliseconds of a step."""
         return float(np.median(self.ms[rival][cell]))
 
     def best(self, rivals: Sequence[str], cell: Cell) -> str:
-        """Return the fastest of some rivals in a cell."""
+        """Return the fastest of these rivals in a cell."""
         return min(rivals, key=lambda rival: self.median(rival, cell))
 
     def present(self, *rivals: str) -> tuple[str, ...]:
-        """Return those of the rivals that ran."""
+        """Return the rivals that ran."""
         return tuple(rival for rival in rivals if rival in self.ms)
 
     def ratio(self, rival: str, others: Sequence[str], cells: Sequence[Cell]) -> Ratio:
-        """Return the geometric mean over cells of rival / best of the others."""
+        """Return rival / best of the others, the geometric mean over cells."""
         logs = [
             np.log(self.ms[rival][cell])
             - np.log(self.ms[self.best(others, cell)][cell])
@@ -105,7 +113,7 @@ class Results:
 
 
 class Process:
-    """A rival in a process of its own."""
+    """A rival in its own process."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.child = subprocess.Popen(
@@ -118,11 +126,11 @@ class Process:
         """Send a command and return the answer.
 
         Raises:
-            RuntimeError: the rival could not do it, or its process ended.
+            RuntimeError: the command failed, or the process ended.
 
         """
         line = ""
-        with contextlib.suppress(OSError):  # of a process that has ended
+        with contextlib.suppress(OSError):  # the process may have ended
             print(json.dumps(command), file=self.child.stdin, flush=True)
             line = self.child.stdout.readline() if self.child.stdout else ""
         answer: dict[str, Any] = json.loads(line or '{"error": "its process ended"}')
@@ -133,18 +141,18 @@ class Process:
 
 @contextmanager
 def processes(names: Sequence[str], folder: Path) -> Iterator[dict[str, Process]]:
-    """Start a process for each rival, and end them all."""
+    """Start a process for each rival, and end all of them."""
     started = {name: Process(name, folder) for name in names}
     try:
         yield started
     finally:
         for process in started.values():
             with contextlib.suppress(OSError):
-                process.child.communicate()  # the end of its input ends it
+                process.child.communicate()  # closes its input, so it ends
 
 
 def prepare(folder: Path, system: str, rows: int, steps: int) -> None:
-    """Write what all rivals start from: weights, samples, and noise for some steps."""
+    """Write the weights, samples and noise that all rivals start from."""
     rng = np.random.default_rng(0)
     model: Any
     if system == "GAN":
@@ -173,14 +181,14 @@ def measure(
     Args:
         rivals: their names.
         batches: sizes of minibatches.
-        rounds: how often each has its turn.
-        seconds: of a turn.
-        systems: what they train.
-        pause: seconds before each turn, in which no other works any more.
+        rounds: the number of turns of each.
+        seconds: the length of a turn.
+        systems: the models to train.
+        pause: seconds to wait before each turn, until the others are idle.
 
     Returns:
-        The results; and of each rival how far its first losses are from those by hand,
-        the largest relative difference.
+        The results, and for each rival the largest relative difference of its first
+        losses from those by hand.
 
     """
     results = Results()
@@ -197,7 +205,7 @@ def measure(
             present = [rival for rival in rivals if rival not in results.missing]
             losses: dict[Cell, np.ndarray] = {}
             with processes(present, folder) as running:
-                # All at once: most of it is waiting for imports and compilers.
+                # All at once: most of the time is imports and compilers.
                 with ThreadPoolExecutor(len(present)) as pool:
                     making = [pool.submit(make, process, system, batches)
                               for process in running.values()]  # fmt: skip
@@ -213,7 +221,7 @@ def measure(
                     results.process[rival] = most
                     for n, answer in zip(batches[::-1], answers[1:], strict=True):
                         found = np.array(answer["losses"])
-                        if not found.size:  # the floors
+                        if not found.size:  # the floors have no loss
                             continue
                         right = losses.setdefault((system, n), found)
                         error = float(np.max(np.abs(found / right - 1)))
@@ -240,20 +248,20 @@ def measure(
 
 
 def make(process: Process, system: str, batches: Sequence[int]) -> list[dict[str, Any]]:
-    """Have a system made for each batch size, the largest first."""
+    """Make a system for each batch size, the largest first."""
     hello = process.ask("hello")
     process.ask("make", WARM_UP, 8, False)
     return [hello, *(process.ask("make", system, n, True) for n in batches[::-1])]
 
 
 def measure_calls(rounds: int, number: int) -> dict[str, dict[str, float]]:
-    """Return the microseconds of single calls, by NumPy, the engine and PyTorch."""
+    """Return the microseconds of single calls in NumPy, the engine and PyTorch."""
     found = {}
     with processes((FLOOR, ENGINE, EAGER[0]), Path()) as running:
         for rival, process in running.items():
             try:
                 process.ask("hello")
-            except RuntimeError:  # not installed, as was said
+            except RuntimeError:  # not installed; reported before
                 continue
             time.sleep(PAUSE)
             found[rival] = process.ask("calls", rounds, number)
@@ -264,7 +272,7 @@ def measure_calls(rounds: int, number: int) -> dict[str, dict[str, float]]:
 
 
 def machine() -> str:
-    """Describe what this ran on."""
+    """Describe this machine."""
     facts = checkpoint.machine()
     return (
         f"{facts['processor']}, {os.cpu_count()} cores, {platform.system()}; Python "
@@ -273,7 +281,7 @@ def machine() -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table in Markdown, its first column to the left."""
+    """Return a Markdown table with its first column aligned to the left."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
 
@@ -287,7 +295,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def times_table(results: Results) -> str:
-    """Return the milliseconds of a step of every rival."""
+    """Return a table of the milliseconds of a step."""
     rows = [
         [f"{system}, {n}"]
         + [f"{results.median(rival, (system, n)):.2f}" for rival in results.ms]
@@ -297,7 +305,7 @@ def times_table(results: Results) -> str:
 
 
 def comparisons(results: Results) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return what is set against what, of what is there: name -> rival, others."""
+    """Return the ratios to compute: name -> (rival, the others)."""
     eager = results.present(*EAGER)
     wanted: dict[str, tuple[str, tuple[str, ...]]] = {
         "by hand / products": (BY_HAND, (FLOOR,)),
@@ -312,7 +320,7 @@ def comparisons(results: Results) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def ratios_table(results: Results) -> str:
-    """Return the ratios of each cell, and their geometric means."""
+    """Return a table of the ratios, with geometric means."""
     pairs = comparisons(results).values()
     groups = {f"{system}, {n}": [(system, n)] for system, n in results.cells()}
     for n in dict.fromkeys(n for _, n in results.cells()):
@@ -326,7 +334,7 @@ def ratios_table(results: Results) -> str:
 
 
 def memory_table(results: Results) -> str:
-    """Return the MiB that each rival needs for each system, and in all."""
+    """Return a table of each rival's memory in MiB."""
     rows = [
         [rival, *(f"{m:.0f}" for m in memory.values()), f"{results.process[rival]:.0f}"]
         for rival, memory in results.memory.items()
@@ -335,7 +343,7 @@ def memory_table(results: Results) -> str:
 
 
 def calls_table(calls: dict[str, dict[str, float]]) -> str:
-    """Return the microseconds of single calls, and what recording them adds."""
+    """Return a table of the microseconds of single calls, and of recording them."""
     names = {FLOOR: "NumPy", ENGINE: "engine", EAGER[0]: "PyTorch"}
     rows = [
         [call, *(f"{times[call]:.2f}" for times in calls.values()),
@@ -347,39 +355,40 @@ def calls_table(calls: dict[str, dict[str, float]]) -> str:
 
 @plots.styled
 def speed_figure(results: Results) -> Any:
-    """Draw, for each system, every rival's time over that of the products alone."""
-    figure, axes = plots.panels(1, len(SYSTEMS), size=(3.3, 4.2), sharey=True)
+    """Draw every rival's time over that of the products, a panel for each system."""
+    figure, axes = plots.panels(2, 2, size=(3.4, 2.9), sharex=True, sharey=True)
     batches = list(dict.fromkeys(n for _, n in results.cells()))
     drawn = [rival for rival in results.ms if rival != FLOOR]
-    colours = ("#000000", *plots.COLORS, "#7F3C8D", "#8B6D00", "#7F7F7F")
-    for ax, system in zip(axes[0], SYSTEMS, strict=True):
-        for i, rival in enumerate(drawn):
-            over = [results.ratio(rival, (FLOOR,), [(system, n)]) for n in batches]
+    for ax, system in zip(axes.flat, SYSTEMS, strict=False):
+        for i, (n, marker) in enumerate(zip(batches, "osD", strict=False)):
+            over = [results.ratio(rival, (FLOOR,), [(system, n)]) for rival in drawn]
             middle = np.array([r.median for r in over])
             spread = np.abs([[r.least, r.greatest] for r in over] - middle[:, None]).T
-            ours = rival in (BY_HAND, ENGINE)
-            ax.errorbar(
-                np.arange(len(batches)) + (i - len(drawn) / 2) * 0.04, middle, spread,
-                label=rival, color=colours[i], marker="o" if ours else "s",
-                markersize=7 if ours else 4, linewidth=2.2 if ours else 1,
-                elinewidth=1, zorder=3 if ours else 2,
-            )  # fmt: skip
-        ax.axhline(1, color="#444444", linewidth=1)
+            height = np.arange(len(drawn)) + 0.25 * (i - (len(batches) - 1) / 2)
+            ax.errorbar(middle, height, xerr=spread, fmt=marker, ms=4, lw=1,
+                        color=plots.COLORS[i], label=f"minibatch of {n}")  # fmt: skip
+        ax.axvline(1, color="black", lw=1)
         ax.set_title(system)
-        ax.set_xticks(range(len(batches)), batches)
-        ax.set_xlabel("minibatch")
-        ax.set_yscale("log")
-        ticks = [0.7, 1, 1.5, 2, 3, 5, 8, 12]
-        ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
-        ax.minorticks_off()
-    axes[0, 0].set_ylabel("time of a step / of its products by NumPy")
+        ax.set_xscale("log")
+        ax.grid(visible=False, axis="y")
+        ax.set_yticks(range(len(drawn)), [NAMES.get(rival, rival) for rival in drawn])
+    axes[0, 0].invert_yaxis()
+    ticks = [t for t in (0.5, 1, 2, 4, 8, 16) if t < axes[0, 0].get_xlim()[1]]
+    axes[0, 0].set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes[0, 0].minorticks_off()
+    for ax in axes[1]:
+        ax.set_xlabel("time / time of the products")
+    figure.suptitle(
+        "Time of a training step, relative to its matrix products by NumPy\n"
+        "(marker: median of the rounds; bar: smallest to largest)", fontsize=11,
+    )  # fmt: skip
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper")
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(batches))
     return figure
 
 
 def to_json(results: Results, rounds: int) -> str:
-    """Write out all that was measured."""
+    """Return the results as JSON, which `from_json` reads."""
     ms: dict[str, Any] = {}
     for rival, cells in results.ms.items():
         for (system, n), rounds_of in cells.items():
@@ -392,8 +401,25 @@ def to_json(results: Results, rounds: int) -> str:
     return json.dumps(content, indent=1)
 
 
+def from_json(text: str) -> Results:
+    """Return results that `to_json` wrote: enough for the tables and the figure."""
+    content = json.loads(text)
+    results = Results()
+    results.ms = {
+        rival: {
+            (system, int(n)): ms
+            for system, batches in systems.items()
+            for n, ms in batches.items()
+        }
+        for rival, systems in content["ms"].items()
+    }
+    for name in ("memory", "process", "versions", "missing"):
+        setattr(results, name, content[name])
+    return results
+
+
 def run(demo: Demo) -> None:
-    """Measure, check that all did the same work, and report."""
+    """Measure, check that all rivals do the same work, and report."""
     if not backend.on_host():
         _gpu.run(demo)
         return
@@ -418,7 +444,7 @@ def run(demo: Demo) -> None:
 
 
 def around(demo: Demo) -> None:
-    """Report what is around a step."""
+    """Report the overhead outside a step."""
     lengths = demo.choose((25_000, 50_000, 100_000, 200_000), (1000, 2000))
     each = ", ".join(f"{t:.1f}" for t in chain_times(lengths))
     demo.say(f"  backward() of a chain of {lengths} operations: {each} µs for each")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from demos import _gpu, _rivals, speed
+from demos import _gpu, _rivals, _systems, speed
 from demos._demo import Demo
 from scratchnet import backend
 from tests.backend import compiled, device
@@ -25,7 +25,7 @@ def weights(tmp_path, monkeypatch):
 
 
 @compiled.needs_compiler
-@pytest.mark.parametrize("system", _rivals.SYSTEMS)
+@pytest.mark.parametrize("system", _systems.SYSTEMS)
 def test_the_nodes_of_a_captured_step(weights, system):
     """As many as PREDICTED counts on."""
     start = weights(system)
@@ -39,7 +39,7 @@ def test_the_nodes_of_a_captured_step(weights, system):
     assert len(turn.tape) == _gpu.NODES[system]
 
 
-@pytest.mark.parametrize("system", _rivals.SYSTEMS)
+@pytest.mark.parametrize("system", _systems.SYSTEMS)
 def test_a_captured_step_is_the_step_by_hand(weights, system):
     """First with the given noise, as the other rivals; then with its own."""
     start = weights(system)
@@ -77,7 +77,7 @@ def test_torch_takes_the_same_steps_where_it_is_told_to(weights):
 
 
 def test_the_work_of_a_step_is_that_of_its_products(weights, monkeypatch):
-    for system in _rivals.SYSTEMS:
+    for system in _systems.SYSTEMS:
         done = []
         real = np.matmul
         start = weights(system)
@@ -103,7 +103,7 @@ def made_up():
         rival = name.partition(": ")[2]
         slower = {_rivals.CAPTURED: 1.0, _rivals.TORCH_GRAPH: 1.3}.get(rival, 5.0)
         if rival != _rivals.COMPILED_GRAPH:
-            cells = {(s, n): [slower] for s in _rivals.SYSTEMS for n in _gpu.BATCHES}
+            cells = {(s, n): [slower] for s in _systems.SYSTEMS for n in _gpu.BATCHES}
             times[name] = cells
     return times
 
@@ -117,7 +117,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed, "measure", measure)
     ceilings = _gpu.ceilings
     monkeypatch.setattr(_gpu, "ceilings", lambda *sizes: ceilings(1000, 8, 2))
-    monkeypatch.setitem(_rivals.SIZES, "deep autoencoder", (784, 10, 8, 6))
+    monkeypatch.setitem(_systems.SIZES, "deep autoencoder", (784, 10, 8, 6))
     demo = Demo("speed", True, tmp_path)
     monkeypatch.setattr(backend, "use", lambda name: None)
     with device.use():
@@ -138,7 +138,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_expected_grows_with_the_batch_and_the_calls():
-    for system in _rivals.SYSTEMS:
+    for system in _systems.SYSTEMS:
 
         def expected(rival, n, system=system, precision="float32"):
             return _gpu.predicted(rival, precision, system, n)

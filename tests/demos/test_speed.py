@@ -6,23 +6,23 @@ from functools import partial
 import numpy as np
 import pytest
 
-from demos import _around, _rivals, speed
+from demos import _around, _rivals, _systems, speed
 from demos._demo import Demo
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Leave small systems in a folder, as the benchmark leaves large ones."""
-    monkeypatch.setitem(_rivals.SIZES, "VAE", (784, 12, 20))
-    monkeypatch.setitem(_rivals.SIZES, "deep autoencoder", (784, 10, 8, 6))
-    monkeypatch.setitem(_rivals.NETS, "generator", (64, 9, 784))
-    monkeypatch.setitem(_rivals.NETS, "discriminator", (784, 9, 1))
-    for system in (*_rivals.SYSTEMS, _rivals.WARM_UP):
+    monkeypatch.setitem(_systems.SIZES, "VAE", (784, 12, 20))
+    monkeypatch.setitem(_systems.SIZES, "deep autoencoder", (784, 10, 8, 6))
+    monkeypatch.setitem(_systems.NETS, "generator", (64, 9, 784))
+    monkeypatch.setitem(_systems.NETS, "discriminator", (784, 9, 1))
+    for system in (*_systems.SYSTEMS, _systems.WARM_UP):
         speed.prepare(tmp_path, system, rows=6, steps=3)
     return tmp_path
 
 
-@pytest.mark.parametrize("system", _rivals.SYSTEMS)
+@pytest.mark.parametrize("system", _systems.SYSTEMS)
 @pytest.mark.parametrize(
     "rival", ["engine", "torch, fused", "torch.compile", "JAX", "autograd", "mygrad"]
 )
@@ -39,7 +39,7 @@ def test_a_rival_takes_the_steps_by_hand(folder, system, rival):
     assert len(np.unique(np.array(expected)[:, 0])) == 3
 
 
-@pytest.mark.parametrize("system", _rivals.SYSTEMS)
+@pytest.mark.parametrize("system", _systems.SYSTEMS)
 def test_the_floor_multiplies_as_often_as_a_step(folder, system, monkeypatch):
     """By what is counted in the steps by hand."""
     shapes = {}
@@ -78,7 +78,7 @@ def test_a_process_answers_and_says_what_it_cannot_do(folder):
         assert process.ask("hello")["version"] == np.__version__
         with pytest.raises(RuntimeError, match=r"FileNotFoundError.*no such"):
             process.ask("make", "no such", 4, True)
-        assert len(process.ask("make", _rivals.WARM_UP, 4, True)["losses"]) == 3
+        assert len(process.ask("make", _systems.WARM_UP, 4, True)["losses"]) == 3
         assert process.ask("time", 4, 0.001)["ms"] > 0
     assert process.child.returncode == 0
     with speed.processes(["no such rival"], folder) as running:
