@@ -1,10 +1,10 @@
-"""The papers' own numbers: python -m demos.papers --data DIR.
+"""Reproduce the papers' numbers: python -m demos.papers --data DIR.
 
-Trains what the papers trained, with the steps by hand, judges it by their protocols,
-and writes one table of theirs and ours, with the settings and every departure. But
-first it measures what is known, and stops if a measure is wrong. A training takes
-minutes to hours of one core. What is done is not done again: results are kept in
-demos/papers_results, what is unfinished in runs/papers, and the next run goes on there.
+The command trains the papers' models with the steps by hand, evaluates them by the
+papers' protocols, and writes one table of their numbers and ours, with the settings and
+every difference. First it checks its measures on known values, and stops if one is
+wrong. A training takes minutes to hours of one core. Results are kept in
+demos/papers_results and unfinished trainings in runs/papers; the next run resumes them.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from scratchnet.cli.options import positive
 
 
 def hours(text: str) -> float:
-    """Read a positive number of hours."""
+    """Parse a positive number of hours."""
     number = float(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{number:g} is not positive")
@@ -55,33 +55,33 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", type=folder, help="the folder of MNIST's files")
     made.add_argument(
         "--only", action="append", choices=list(ROWS), metavar="NAME",
-        help=f"a row of the table, one of {', '.join(ROWS)}; may be given again",
+        help=f"a row of the table, one of {', '.join(ROWS)}; repeatable",
     )  # fmt: skip
     made.add_argument(
-        "--seeds", type=positive, help="trainings of each (default: the row's)"
+        "--seeds", type=positive, help="trainings of each row (default: the row's)"
     )
     made.add_argument(
-        "--hours", type=hours, default=24.0, help="stop after (default: 24)"
+        "--hours", type=hours, default=24.0, help="stop after this time (default: 24)"
     )
     made.add_argument(
         "--jobs",
         type=positive,
         default=os.cpu_count(),
-        help="at once (default: the cores)",
+        help="trainings at the same time (default: the number of cores)",
     )
     made.add_argument(
         "--backend", choices=backend.BACKENDS, help="where to compute (default: numpy)"
     )
     made.add_argument(
-        "--work", type=folder, help="for what is unfinished (default: runs/papers)"
+        "--work", type=folder, help="unfinished trainings (default: runs/papers)"
     )
     made.add_argument(
-        "--out", type=folder, help="for results (default: demos/papers_results)"
+        "--out", type=folder, help="results (default: demos/papers_results)"
     )
     made.add_argument(
         "--quick", action="store_true",
-        help="train on little (without --data on drawn digits), in temporary folders "
-        "if no others are given",
+        help="train on few images (without --data on drawn digits), by default in "
+        "temporary folders",
     )  # fmt: skip
     return made
 
@@ -94,9 +94,9 @@ def main() -> int:
         print(f"demos.papers: {missing}", file=sys.stderr)
         return 2
     with TemporaryDirectory() as temporary:
-        goes_on = "the same command goes on"
+        resumes = "the same command resumes"
         if args.quick and not (args.work and args.out):
-            goes_on = "with --work and --out the same command would go on"
+            resumes = "with --work and --out the same command would resume"
         args.work = args.work or Path(temporary if args.quick else "runs/papers")
         args.out = args.out or (Path(temporary) if args.quick else RESULTS)
         try:
@@ -105,17 +105,17 @@ def main() -> int:
                 mnist(args.data, "test")
             if args.backend is not None:
                 backend.use(args.backend)
-                os.environ["SCRATCHNET_BACKEND"] = args.backend  # of jobs' processes
+                os.environ["SCRATCHNET_BACKEND"] = args.backend  # for the jobs
             wanted = to_do(args)
             if wanted and not measures_hold(args.data):
                 return 1
             failed = train(args, wanted)
             if wanted:
-                print(f"no time left for {len(wanted)} more; {goes_on}")
+                print(f"no time left for {len(wanted)} more; {resumes}")
             print(write(args.out))
             return 1 if failed else 0
         except KeyboardInterrupt:
-            print(f"demos.papers: stopped; {goes_on}", file=sys.stderr)
+            print(f"demos.papers: stopped; {resumes}", file=sys.stderr)
             return 1
         except (ValueError, OSError, backend.BackendError) as error:
             print(f"demos.papers: {error}", file=sys.stderr)
@@ -123,27 +123,28 @@ def main() -> int:
 
 
 def measures_hold(data: Path | None) -> bool:
-    """Print each measure of what is known beside what it must be."""
+    """Print each measure of a known value, next to that value."""
     found = []
     for one in known(data):
         print(one, flush=True)
         found.append(one.holds)
     if not all(found):
-        said = "a measure is not what is known; are these MNIST's files?"
+        said = "a measure differs from its known value; are these MNIST's files?"
         print(f"demos.papers: {said}", file=sys.stderr)
     return all(found)
 
 
 def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
-    """Return what is not done yet, by row and seed: first all of one seed.
+    """Return the (row, seed) pairs left to do, seed by seed.
 
     Raises:
-        ValueError: one is done or begun by other settings, or a file is no result.
-        OSError: the folder for results cannot be made, read or written to.
+        ValueError: a training was done or started with other settings, or a file is
+            not a result.
+        OSError: the folder for results cannot be created, read or written.
 
     """
     args.out.mkdir(parents=True, exist_ok=True)
-    write(args.out)  # what cannot be read or written is said now, not after hours
+    write(args.out)  # reports an unreadable folder now, not after hours
     seeds = args.seeds or (1 if args.quick else None)
     names = args.only or [
         name for name, row in ROWS.items()
@@ -165,21 +166,21 @@ def to_do(args: argparse.Namespace) -> list[tuple[str, int]]:
 
 
 def worker() -> ProcessPoolExecutor:
-    """Return a process that does one job after another, and ends with this one."""
+    """Return a process that does one job after another, and ends with this process."""
     context = get_context("spawn")
     return ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
 
 
 def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
-    """Do what is wanted, and leave there what time was short for; return if any failed.
+    """Do the wanted jobs until the deadline; return whether any failed.
 
-    A job whose process is killed has failed, and is for the next command: it might
-    only be killed again.
+    Jobs that did not start stay in `wanted`. A job whose process is killed has failed,
+    and is not started again: it might be killed again.
     """
     deadline = time.time() + 3600 * args.hours
-    # One thread for each process: more would only wait for each other.
+    # One thread for each process: more threads would wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    # Not a pool of several, which ends all if one is killed.
+    # Not one pool of several processes: it ends all of them if one is killed.
     idle = [worker() for _ in range(args.jobs)]
     running: dict[Future[str], tuple[str, ProcessPoolExecutor]] = {}
     failed = False
@@ -208,7 +209,7 @@ def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
                         progress = path.read_text().strip()
                         tqdm.write(f"  {name}: {progress}", file=sys.stderr)
         except BaseException:
-            for process in active_children():  # what they did is kept
+            for process in active_children():  # their checkpoints are kept
                 process.terminate()
             raise
         finally:
@@ -218,7 +219,7 @@ def train(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> bool:
 
 
 def said(name: str, job: Future[str]) -> BaseException | None:
-    """Say what came of a job; return its error."""
+    """Print the result of a job, and return its error."""
     error = job.exception()
     if error is None:
         tqdm.write(job.result())

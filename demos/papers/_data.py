@@ -22,9 +22,9 @@ class Split(NamedTuple):
 
 
 def images(job: Job, validation: int) -> Split:
-    """Return MNIST, its last training images for validation.
+    """Return MNIST, with its last training images for validation.
 
-    Of a quick run only the first; without a folder, drawn digits.
+    A quick run takes only the first images. Without a folder, return drawn digits.
     """
     if job.data is None:
         x, label = everything(job)
@@ -47,7 +47,7 @@ def images(job: Job, validation: int) -> Split:
 
 
 def mnist(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, 784) and labels."""
+    """Return the images (n, 784) and labels of one split."""
     found = load_mnist(folder, split)
     return found.x, found.label
 

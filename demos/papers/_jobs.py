@@ -1,9 +1,9 @@
-"""Long trainings as jobs: each is done once, goes on after a stop, and is timed.
+"""Long trainings as jobs: each runs once, resumes after a stop, and is timed.
 
-A job trains and judges one thing from one seed, in a process of its own with one
-thread. What it has done is kept in its folder, stage by stage, and within a stage by
-checkpoints; its result is a small JSON file, and a job that has one is never run again.
-Commands that run at once share what there is to do.
+A job trains and evaluates one model from one seed, in its own process with one thread.
+Its folder keeps every finished stage, and checkpoints of the current one. Its result is
+a small JSON file; a job with a result never runs again. Commands that run at the same
+time share the jobs.
 """
 
 import json
@@ -31,14 +31,14 @@ Curve = list[tuple[float, float]]  # (CPU seconds, value)
 
 
 class Aim(NamedTuple):
-    """What a metric is to reach, as the mean over seeds."""
+    """The target of a metric, for the mean over seeds."""
 
-    metric: str  # "" is the row's first
+    metric: str  # "" means the row's first
     sign: str  # "≤" or "≥"
     value: float
 
     def met(self, found: float) -> bool:
-        """Whether it is reached."""
+        """Return whether this value reaches the target."""
         return found <= self.value if self.sign == "≤" else found >= self.value
 
     def __str__(self) -> str:
@@ -46,22 +46,22 @@ class Aim(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row of the table: what a paper reports, and how it is done here.
+    """One row of the table: a paper's number, and our training.
 
     Attributes:
-        name: of the row, and of its results' files.
-        about: what is trained.
-        metric: what is reported, with its unit.
-        paper: the paper's number, and which paper.
-        aims: what is to be reached.
-        seeds: how many trainings.
-        settings: what was chosen here.
-        departures: what is otherwise than in the paper.
-        train: does it; returns the metrics, the row's first.
-        table: the heading of the table that it belongs to.
-        gpu: whether it takes a GPU: left out elsewhere, unless it is asked for.
-        below: the row whose metric is to be larger, seed by seed.
-        tried: what did not help, where an aim is missed.
+        name: the name of the row and of its result files.
+        about: a short description of the model.
+        metric: the paper's metric, with its unit.
+        paper: the paper's number and its source.
+        aims: the targets.
+        seeds: the number of trainings.
+        settings: the hyperparameters.
+        departures: the differences from the paper.
+        train: a function that trains and returns the metrics, the row's first.
+        table: the heading of the row's table.
+        gpu: whether the row needs a GPU; without one it runs only if requested.
+        below: the row whose metric should be larger, seed by seed.
+        tried: attempts that did not help, if a target is missed.
 
     """
 
@@ -81,22 +81,23 @@ class Row(NamedTuple):
 
 
 class Job:
-    """One training, as its function sees it.
+    """One training, the argument of `Row.train`.
 
     Args:
-        row: what to do.
-        seed: of everything that is random.
+        row: the row of the table.
+        seed: the random seed.
         data: the folder of MNIST's files, or None.
-        work: the folder for what is unfinished.
-        deadline: when to stop, by `time.time()`.
-        quick: train on little.
+        work: the folder for unfinished trainings.
+        deadline: the time to stop, by `time.time()`.
+        quick: train on few images.
         results: the folder for results.
 
     Raises:
-        ValueError: its folder is of a training by other settings or another backend.
+        ValueError: the job's folder holds a training with other settings or by another
+            backend.
 
     Attributes:
-        curves: what was noted on the way, by name.
+        curves: values noted during the training, by name.
 
     """
 
@@ -117,16 +118,16 @@ class Job:
         self._began, self._before = time.process_time(), 0.0
 
     def choose(self, full: Any, quick: Any) -> Any:
-        """Return what this run uses."""
+        """Return `full`, or `quick` in a quick run."""
         return quick if self.quick else full
 
     @property
     def seconds(self) -> float:
-        """CPU seconds that the job has taken, before a stop too."""
+        """The CPU seconds of the job, including earlier runs."""
         return self._before + time.process_time() - self._began
 
     def say(self, text: str) -> None:
-        """Leave word of how far it is, for who watches."""
+        """Write the progress to a file, for the parent process."""
         (self.folder / "progress").write_text(f"{self.seconds:.0f} s: {text}\n")
 
     def note(self, curve: str, value: float) -> None:
@@ -134,7 +135,7 @@ class Job:
         self.curves.setdefault(curve, []).append((round(self.seconds, 1), float(value)))
 
     def draw(self, figure: Callable[[], Any]) -> None:
-        """Save a figure beside the result, for the first seed."""
+        """Save a figure next to the result, for the first seed."""
         if self.seed == 0:
             plots.save(figure(), self.results / f"{self.row.name}.png")
 
@@ -142,11 +143,11 @@ class Job:
         self, name: str, make: Callable[..., Arrays],
         streams: Sequence[np.random.Generator] = (),
     ) -> dict[str, np.ndarray]:  # fmt: skip
-        """Return what `make(checkpoints=, resume=)` returns, made once.
+        """Return the result of `make(checkpoints=, resume=)`, computed once.
 
-        Both are for `fit`; a training that is stopped goes on from there. `streams` are
-        the random generators that later stages draw from too: they are left as `make`
-        left them, also where it is not called again.
+        Both arguments are for `fit`, which resumes a stopped training from them.
+        `streams` are random generators that later stages use too. They get the state in
+        which `make` left them, even if it is not called again.
         """
         path = self.folder / f"{name}.npz"
         made_here = not path.exists()
@@ -168,7 +169,7 @@ class Job:
         return arrays
 
     def _save(self, save: Checkpoints, state: Callable[[], State]) -> None:
-        """Hand a state on, with the job's own facts, and stop in time."""
+        """Save a state with the job's own facts, and stop at the deadline."""
         if time.time() > self.deadline:
             save.stop = True
 
@@ -191,7 +192,7 @@ def run(
     row: Row, seed: int, data: Path | None, work: Path, results: Path, deadline: float,
     quick: bool,
 ) -> str:  # fmt: skip
-    """Run a job, and write its result; return in a line what came of it."""
+    """Run a job and write its result; return one line of report."""
     path = result_path(results, row.name, seed)
     if time.time() > deadline:
         return f"{path.stem}: no time left"
@@ -199,7 +200,7 @@ def run(
         try:
             stack.enter_context(Folder(folder_of(work, row.name, seed)).locked())
         except RunError:
-            return f"{path.stem}: another command is at work on it"
+            return f"{path.stem}: another command is training it"
         if is_done(path, settings_of(row, data, quick)):
             return f"{path.stem}: done before"
         job = Job(row, seed, data, work, deadline, quick, results)
@@ -207,7 +208,7 @@ def run(
             metrics = row.train(job)
         except Stopped:
             after = f"{job.seconds:.0f} CPU s"
-            return f"{path.stem}: stopped after {after}; by the same --work it goes on"
+            return f"{path.stem}: stopped after {after}; the same --work resumes it"
         content = {
             "row": row.name, "seed": seed, "metrics": metrics, "seconds": job.seconds,
             "settings": job.settings, "curves": job.curves,
@@ -219,9 +220,9 @@ def run(
 
 
 def end_with_parent() -> None:
-    """Have this process end when that which started it does; checkpoints stay."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by which it ends this one
+    """End this process when its parent ends; checkpoints stay."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # sent by the parent
     parent = parent_process()
 
     def watch() -> None:
@@ -233,20 +234,20 @@ def end_with_parent() -> None:
 
 
 def result_path(results: Path, name: str, seed: int) -> Path:
-    """Return where a job's result is."""
+    """Return the path of a job's result."""
     return results / f"{name}-{seed}.json"
 
 
 def folder_of(work: Path, name: str, seed: int) -> Path:
-    """Return where a job keeps what is unfinished."""
+    """Return the folder of an unfinished job."""
     return work / f"{name}-{seed}"
 
 
 def is_done(path: Path, settings: str) -> bool:
-    """Return whether a job has its result.
+    """Return whether a job has a result.
 
     Raises:
-        ValueError: it has one by other settings, or a file that is none.
+        ValueError: the result has other settings, or the file is not a result.
 
     """
     if not path.exists():
@@ -256,7 +257,7 @@ def is_done(path: Path, settings: str) -> bool:
 
 
 def settings_of(row: Row, data: Path | None, quick: bool) -> str:
-    """Return what is said of how a job trains."""
+    """Return the text that describes a job's settings."""
     drawn = " on drawn digits" if data is None else ""
     return f"quick{drawn}" if quick else row.settings
 
@@ -265,12 +266,12 @@ BY = "; computed by "
 
 
 def computed_by(settings: str, backends: set[str]) -> str:
-    """Return settings with the backends that computed, if not NumPy alone."""
+    """Return settings with the backends used, if not only NumPy."""
     return BY.join([settings, *sorted(backends - {"numpy"})])
 
 
 def check_unfinished(folder: Path, settings: str) -> None:
-    """Raise ValueError if a job's folder is of other settings or another backend."""
+    """Raise ValueError if a job's folder has other settings or another backend."""
     kept = folder / "settings"
     if not kept.exists():
         return
@@ -279,45 +280,45 @@ def check_unfinished(folder: Path, settings: str) -> None:
     check_settings(folder, before, settings)
     if found != computed_by(settings, {backend.name()}):
         raise ValueError(
-            f"{folder} is of a training by {by or 'numpy'}, and this is "
-            f"{backend.name()}; go on with --backend {by or 'numpy'}, or move the "
-            "folder away to train anew"
+            f"{folder} holds a training by {by or 'numpy'}, and this is "
+            f"{backend.name()}; resume with --backend {by or 'numpy'}, or move the "
+            "folder away to train again"
         )
 
 
 def check_settings(path: Path, found: str, wanted: str) -> None:
-    """Raise ValueError unless a file or folder is of the wanted settings."""
+    """Raise ValueError unless a file or folder has the wanted settings."""
     if found != wanted:
         raise ValueError(
-            f"{path} is of a training by other settings ({found!r}, now {wanted!r}); "
-            "move it away to train anew, or give another --work and --out"
+            f"{path} holds a training with other settings ({found!r}, now {wanted!r}); "
+            "move it away to train again, or give another --work and --out"
         )
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a result.
+    """Read a result.
 
     Raises:
-        ValueError: the file has none.
+        ValueError: the file is not a result.
 
     """
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         _ = [result[k] for k in ("row", "seed", "metrics", "seconds", "settings")]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no result; remove it ({error!r})") from None
+        raise ValueError(f"{path} is not a result; remove it ({error!r})") from None
     return result
 
 
 def load(results: Path, name: str) -> list[dict[str, Any]]:
-    """Return the results of a row, by seed."""
+    """Read the results of a row, in the order of seeds."""
     paths = results.glob(f"{name}-[0-9]*.json")
     found = [one for one in map(read, paths) if one["row"] == name]
     return sorted(found, key=lambda one: one["seed"])
 
 
 def machine() -> dict[str, Any]:
-    """Return what CPU seconds depend on, but for what else was running."""
+    """Describe the machine, on which CPU seconds depend."""
     facts = checkpoint.machine()
     return {k: facts[k] for k in ("NumPy", "BLAS", "processor")} | {
         "cores": os.cpu_count(), "backend": backend.name(),

@@ -1,4 +1,4 @@
-"""The measures against values that are known, before they judge anything."""
+"""Check the measures against known values, before they are used."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from scratchnet.metrics import mode_coverage, parzen_log_likelihood
 
 
 class Known(NamedTuple):
-    """A measured value beside what it must be."""
+    """A measured value next to its known value."""
 
     what: str
     value: float
@@ -24,7 +24,7 @@ class Known(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether it is near enough."""
+        """Return whether the two values agree."""
         return abs(self.value - self.expected) <= self.within
 
     def __str__(self) -> str:
@@ -36,23 +36,23 @@ class Known(NamedTuple):
 
 
 def known(data: Path | None) -> Iterator[Known]:
-    """Measure what is known; some of it only with MNIST's files."""
+    """Measure known values; some of them need MNIST's files."""
     yield ceiling()
     yield linear_gaussian()
     if data is None:
         return
     (train, _), (test, _) = mnist(data, "train"), mnist(data, "test")
-    yield Known("PCA of 30 components leaves of MNIST", pca_error(train, test), 13.866,
+    yield Known("error of 30 PCA components on MNIST", pca_error(train, test), 13.866,
                 0.001)  # fmt: skip
-    # The paper's protocol chooses σ = 10^(-7/9) of its ten for training images. Written
-    # out in float64, without what makes it fast, the sum over kernels gives 241.1929.
+    # By the paper's protocol, training images get σ = 10^(-7/9), one of ten values. A
+    # direct sum over the kernels in float64 gives 241.1929.
     log_p = parzen_log_likelihood(test, train[:10_000], 10 ** (-7 / 9))
     yield Known("Parzen window of 10,000 training images, nats", float(log_p.mean()),
                 241.193, 0.001)  # fmt: skip
 
 
 def ceiling(n: int = 250_000) -> Known:
-    """Judge perfect samples of the mixtures: 1 - exp(-9 / 2) are of high quality."""
+    """Evaluate perfect samples of the mixtures: 1 - exp(-9 / 2) are good."""
     rng = np.random.default_rng(0)
     found = []
     for mixture in (ring(), grid()):
@@ -66,10 +66,11 @@ def ceiling(n: int = 250_000) -> Known:
 
 
 def linear_gaussian(n: int = 400, draws: int = 1000) -> Known:
-    """Judge a VAE without hidden layers, whose p(x) is a Gaussian's in closed form.
+    """Evaluate a VAE without hidden layers, whose p(x) is a known Gaussian.
 
-    p(x | z) = N(W z + b, e^λ) makes p(x) = N(b, W Wᵀ + e^λ). The estimate's bias, about
-    half the variance of its weights over their number, is far below its error here.
+    If p(x | z) = N(W z + b, e^λ), then p(x) = N(b, W Wᵀ + e^λ). The bias of the
+    estimate is about half the variance of its weights over their number, far below its
+    error here.
     """
     rng = np.random.default_rng(0)
     d, c = 6, 2
@@ -80,7 +81,7 @@ def linear_gaussian(n: int = 400, draws: int = 1000) -> Known:
     noise = math.exp(-1.0)
     cov = W.T @ W + noise * np.eye(d)
     x = rng.multivariate_normal(b, cov, size=n)
-    # The posterior is a Gaussian too; q is that one, a little wider.
+    # The posterior is a Gaussian too; q is the same Gaussian, slightly wider.
     exact_cov = np.linalg.inv(np.eye(c) + W @ W.T / noise)
     V, a = vae.encoder.W[1], vae.encoder.b[1]
     V[:, :c] = W.T @ exact_cov / noise

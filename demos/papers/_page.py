@@ -1,12 +1,12 @@
-"""The page of the results: claims, ablations and settings as tables in Markdown."""
+"""The page of the results in Markdown: claims, ablations and settings."""
 
 import re
 from typing import Any, NamedTuple
 
 from demos.papers._jobs import Row
 
-Result = dict[str, Any]  # of a row, as `_table.summary` returns it
-# Measures whose names in the results are short.
+Result = dict[str, Any]  # a row, as `_table.summary` returns it
+# Full names of measures that have short names in the results.
 NAMES = {
     "train": "the same, of training images",
     "validation": "the same, of validation images",
@@ -35,8 +35,6 @@ Hyperparameters were selected on validation images, with two exceptions: ring an
 grid, which have none, by their score on one seed; and the regularisation of the deep
 autoencoder, first by a trial on test images.
 
-![The papers' numbers, and each training of ours](table.png)
-
 - ± is the standard error over trainings, where there are several. Over test images it
   is 0.23 nats for the VAE and the IWAE, and 2.1 nats for the GAN.
 - "below sae-basic" is the mean difference from the trainings of that row, seed by
@@ -62,16 +60,16 @@ autoencoder, first by a trial on test images.
 
 
 class Measure(NamedTuple):
-    """One measure of a row, in the words of the page."""
+    """One measure of a row, as the page shows it."""
 
     name: str
     value: str
-    error: str  # the standard error over trainings, where there are several
-    pairs: str  # "3 of 5", if it is a difference from another row
+    error: str  # the standard error over trainings, if there are several
+    pairs: str  # "3 of 5", for a difference from another row
 
 
 def measures(one: Result) -> list[Measure]:
-    """Return the measures of a row, first the one that its paper reports."""
+    """Return the measures of a row, the paper's measure first."""
     found = []
     for i, (name, text) in enumerate(one["ours"].items()):
         by = re.fullmatch(r"by (.*), in (.*) pairs", text)
@@ -82,7 +80,7 @@ def measures(one: Result) -> list[Measure]:
 
 
 def papers_numbers(one: Result) -> dict[str, str]:
-    """Return the numbers of a row's paper, by measure: of "96, 8 modes" two."""
+    """Return the numbers of a row's paper by measure; "96, 8 modes" has two."""
     first, *rest = one["paper"].partition(" (")[0].split(", ")
     found = {one["metric"]: first}
     for part in rest:
@@ -94,7 +92,7 @@ def papers_numbers(one: Result) -> dict[str, str]:
 
 
 def targets(one: Result) -> dict[str, tuple[str, str]]:
-    """Return the targets of a row, by measure, and whether each is met."""
+    """Return the target of each measure of a row, and "met" or "missed"."""
     found = {}
     for aim, met in one["aims"].items():
         *name, sign, value = aim.split(" ")
@@ -104,7 +102,7 @@ def targets(one: Result) -> dict[str, tuple[str, str]]:
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table, numbers to the right, and an empty line."""
+    """Return the lines of a table with numbers aligned right, and an empty line."""
     numbers = [all(row[k][:1] in NUMBER for row in rows) for k in range(len(head))]
     rule = ["---:" if right else "---" for right in numbers]
     cells = [head, rule, *rows]
@@ -112,7 +110,7 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def claims(rows: list[Result]) -> list[str]:
-    """Return the table of what the papers report or what has a target."""
+    """Return the table of the measures with a paper's number or a target."""
     lines = []
     for one in rows:
         paper, target = papers_numbers(one), targets(one)
@@ -135,7 +133,7 @@ def claims(rows: list[Result]) -> list[str]:
 
 
 def other_measures(rows: list[Result]) -> list[str]:
-    """Return the table of measures that have no target."""
+    """Return the table of the measures without a target."""
     lines = []
     for one in rows:
         target, about = targets(one), one["about"]
@@ -154,7 +152,7 @@ def ablation(rows: list[Result]) -> list[str]:
         for m in measures(one):
             side, _, other = m.name.partition(" ")
             name, value = m.name, m.value
-            if m.pairs:  # the same column for those below and those above
+            if m.pairs:  # one column for differences of both signs
                 name = f"difference from {other}"
                 value = f"{'−' if side == 'below' else '+'}{value}"
             cells[name] = value
@@ -173,7 +171,7 @@ def ablation(rows: list[Result]) -> list[str]:
 
 
 def notes(rows: list[Result], key: str) -> list[str]:
-    """Return what rows say under a key, each text once with all rows that share it."""
+    """Return the texts of a key, each once with the rows that share it."""
     texts: dict[str, list[str]] = {}
     for one in rows:
         if one[key]:

@@ -1,4 +1,4 @@
-"""All rows of the table, and the table: Markdown, JSON, and curves as a figure."""
+"""All rows, and the table as Markdown and JSON, with a figure of curves."""
 
 import json
 import math
@@ -21,35 +21,35 @@ def work_on(
     name: str, seed: int, data: Path | None, work: Path, results: Path,
     deadline: float, quick: bool,
 ) -> str:  # fmt: skip
-    """Run a job by its row's name, in a process of its own."""
+    """Run the job of a row, by its name, in its own process."""
     return run(ROWS[name], seed, data, work, results, deadline, quick)
 
 
-# Student's t: a mean is within this times its standard error in 95 of 100 cases, by
-# degrees of freedom, from 1 on.
+STYLES = ("o-", "s--", "D:", "^-.")  # of the curves
+# Student's t for a 95 % interval, for 1, 2, ... degrees of freedom.
 STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 def standard_error(values: list[float]) -> float:
-    """Return the standard error of the mean; of one value it is not known."""
+    """Return the standard error of the mean, or infinity for one value."""
     n = len(values)
     return float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
 
 
 def mean_and_error(values: list[float]) -> str:
-    """Return a mean with its standard error over seeds, if there are several."""
+    """Return a mean as text, with its standard error if there are several seeds."""
     mean = float(np.mean(values))
     several = len(values) > 1
     error = standard_error(values)
-    if several and error > 0:  # two digits of it, and the mean as exactly
+    if several and error > 0:  # two digits of the error, the mean to the same place
         digits = max(0, 1 - math.floor(math.log10(error)))
         return f"{mean:.{digits}f} ± {error:.{digits}f}"
     text = f"{mean:.0f}" if mean.is_integer() else f"{mean:#.4g}"
     return f"{text} ± 0" if several else text
 
 
-def beside(other: str, less: list[float]) -> dict[str, str]:
-    """Return how far a row is below another or above it, given what it is less."""
+def difference(other: str, less: list[float]) -> dict[str, str]:
+    """Return a row's difference from another, given the differences by seed."""
     side = "below" if np.mean(less) >= 0 else "above"
     by = less if side == "below" else [-d for d in less]
     wins = f"in {sum(d > 0 for d in by)} of {len(by)} pairs"
@@ -57,7 +57,7 @@ def beside(other: str, less: list[float]) -> dict[str, str]:
 
 
 def at_least(values: list[float]) -> float:
-    """Return the lower end of the 95 % interval of a mean, of two or more values."""
+    """Return the lower end of the 95 % interval of a mean of at least two values."""
     t = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
     return float(np.mean(values)) - t * standard_error(values)
 
@@ -65,12 +65,12 @@ def at_least(values: list[float]) -> float:
 def summary(
     row: Row, found: list[dict[str, Any]], above: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return what the table says of a row that has results.
+    """Return the table's entries for a row with results.
 
     Args:
-        row: which.
+        row: the row.
         found: its results.
-        above: those of the row that it is to be below.
+        above: the results of the row `row.below`.
 
     """
     names = list(found[0]["metrics"])
@@ -83,7 +83,7 @@ def summary(
     less = [of_seed[one["seed"]] - one["metrics"][names[0]]
             for one in found if one["seed"] in of_seed]  # fmt: skip
     if less:
-        ours |= beside(row.below, less)
+        ours |= difference(row.below, less)
     if len(less) > 1:
         means[f"below {row.below}"] = at_least(less)
     return {
@@ -97,7 +97,7 @@ def summary(
 
 
 def settings(found: list[dict[str, Any]]) -> str:
-    """Return the settings of results, with the backend if it is not NumPy."""
+    """Return the settings of results, with their backend if it is not NumPy."""
     where = {one.get("machine", {}).get("backend", "numpy") for one in found}
     return computed_by(found[0]["settings"], where)
 
@@ -115,56 +115,21 @@ def curves(results: Path) -> Any | None:
         return None
     figure, axes = plots.panels(1, 1, (6.4, 4.0))
     ax = axes[0, 0]
-    for i, (row, one) in enumerate(drawn):
+    for (row, one), color, style in zip(drawn, plots.COLORS, STYLES, strict=False):
         seconds, value = np.array(one["curves"][vae.CURVE]).T
-        color = plots.COLORS[i % len(plots.COLORS)]
-        ax.plot(seconds / 60, value, "o-", ms=3, color=color, label=row.name)
-    ax.set_xlabel("CPU minutes")
-    ax.set_ylabel("−log p(x), nats")
-    ax.set_title(f"{vae.VALIDATION} validation images, {vae.DRAWS // 10} samples each")
+        ax.plot(seconds / 60, value, style, ms=4, color=color, label=row.about)
+    ax.set_xlabel("CPU time (minutes)")
+    ax.set_ylabel("−log p(x) (nats per image)")
+    ax.set_title(
+        f"{vae.VALIDATION} validation images of MNIST during training\n"
+        f"(estimates by {vae.DRAWS // 10} importance samples; lower is better)"
+    )
     ax.legend()
     return figure
 
 
-OURS = "ours, each training (bar: standard error over test images, where known)"
-
-
-@plots.styled
-def against_papers(results: Path) -> Any | None:
-    """Draw each training's result beside the paper's number, row by row.
-
-    Where a standard error over test images is known, a bar shows it.
-    """
-    drawn = [
-        (row, [one["metrics"] for one in found])
-        for row in ROWS.values()
-        if row.paper
-        and any(aim.metric == "" for aim in row.aims)
-        and (found := load(results, row.name))
-    ]
-    if not drawn:
-        return None
-    figure, axes = plots.panels(len(drawn), 1, (6.4, 0.62 + 0.6 / len(drawn)))
-    for ax, (row, metrics) in zip(axes[:, 0], drawn, strict=True):
-        ours = [next(iter(one.values())) for one in metrics]
-        errors = [one.get("its standard error", 0) for one in metrics]
-        theirs = float(row.paper.split()[0].rstrip(","))
-        better = next(aim.sign for aim in row.aims if aim.metric == "")
-        arrow = "← better" if better == "≤" else "better →"
-        ax.axvline(theirs, color=plots.COLORS[1], lw=2, label="the paper")
-        ax.errorbar(ours, np.zeros(len(ours)), xerr=errors, fmt="o", alpha=0.6,
-                    color=plots.COLORS[0], label=OURS)  # fmt: skip
-        ax.margins(x=0.2)
-        ax.set_yticks([])
-        ax.set_ylabel(row.name, rotation=0, ha="right", va="center")
-        ax.text(1.02, 0.5, f"{row.metric}\n{arrow}", va="center", fontsize="small",
-                transform=ax.transAxes)  # fmt: skip
-    axes[0, 0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.1))
-    return figure
-
-
 def write(results: Path) -> str:
-    """Write table.md, table.json and the figures; return the table."""
+    """Write table.md, table.json and curves.png; return the table."""
     rows = [
         summary(row, found, load(results, row.below) if row.below else [])
         for row in ROWS.values()
@@ -174,7 +139,6 @@ def write(results: Path) -> str:
     checkpoint.write_whole(results / "table.md", text.encode())
     content = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     checkpoint.write_whole(results / "table.json", content.encode())
-    for name, draw in {"curves": curves, "table": against_papers}.items():
-        if (figure := draw(results)) is not None:
-            plots.save(figure, results / f"{name}.png")
+    if (figure := curves(results)) is not None:
+        plots.save(figure, results / "curves.png")
     return text

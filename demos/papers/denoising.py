@@ -1,11 +1,12 @@
-"""Stacked denoising autoencoders as the start of a classifier (Vincent et al. 2008).
+"""Classifiers that start from stacked denoising autoencoders (Vincent et al. 2008).
 
-Metric: the part of the test images whose digit is not found, %. A stack is trained
-layer by layer, each from corrupted codes (SDAE) or from clean ones (SAE) or not at all
-(MLP); then a classifier that starts from its layers is trained on the labels.
+Metric: the share of wrongly classified test images, in %. A stack is trained layer by
+layer on corrupted codes (SDAE) or clean codes (SAE), or not at all (MLP). Then a
+classifier that starts from its layers is trained on the labels.
 
-"basic" and "rot" are made of MNIST as Larochelle et al. 2007 made theirs: 10,000 images
-to train on, 2,000 for validation, 50,000 to test, in "rot" each turned by any angle.
+"basic" and "rot" are made from MNIST as in Larochelle et al. 2007: 10,000 images for
+training, 2,000 for validation, 50,000 for testing. In "rot" each image is rotated by a
+random angle.
 """
 
 from functools import partial
@@ -29,25 +30,25 @@ from scratchnet.training import History, fit
 HIDDEN = (1000, 1000, 1000)
 BATCH, VALIDATION = 20, 10_000
 MASKING = {"mnist": 0.25, "basic": 0.1, "rot": 0.25}  # the paper's choices
-PRETRAINING = {"mnist": 15, "basic": 30, "rot": 30}  # epochs of each layer
-TUNING = {"mnist": 12, "basic": 16, "rot": 25}  # epochs of the classifier
+PRETRAINING = {"mnist": 15, "basic": 30, "rot": 30}  # epochs for each layer
+TUNING = {"mnist": 12, "basic": 16, "rot": 25}  # epochs for the classifier
 LR, MOMENTUM = 0.1, 0.9
-# Of the classifier, chosen among 0.03, 0.1 and 0.3 on validation images. At 0.3 only
-# the denoising stack goes on learning.
+# The classifier's learning rate, selected from 0.03, 0.1 and 0.3 on validation images.
+# At 0.3 only the denoising stack still learns.
 TUNING_LR = {"MLP": 0.1, "SAE": 0.1, "SDAE": 0.3}
 SIDE = 28
 
 
 def for_sigmoids(rng: np.random.Generator, *shape: Any) -> Array:
-    """Draw W four times as large as for tanh: at 0 the slope of σ is a quarter."""
+    """Draw W four times as large as for tanh: the slope of σ at 0 is a quarter."""
     return 4 * glorot_uniform(rng, *shape)
 
 
 class TiedLayer(Module):
-    """A denoising autoencoder whose decoder has the encoder's weights, transposed.
+    """A denoising autoencoder whose decoder uses the encoder's transposed weights.
 
-    z = σ(x̃ W + b) and x̂ = σ(z Wᵀ + c), by cross-entropy against the clean x (Vincent et
-    al. 2008, section 2.3).
+    z = σ(x̃ W + b) and x̂ = σ(z Wᵀ + c). The loss is the cross-entropy of x̂ and the clean
+    x (Vincent et al. 2008, section 2.3).
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class TiedLayer(Module):
         self.corruption = Masking(masking)
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return x (n, d), and x corrupted afresh."""
+        """Return x (n, d), and x with fresh corruption."""
         return x, self.corruption(x, rng)
 
     def code(self, x: Any) -> Any:
@@ -66,13 +67,13 @@ class TiedLayer(Module):
         return sigmoid(self.encoder(x))
 
     def loss(self, x: Array, corrupted: Array) -> Any:
-        """Return the cross-entropy in nats, summed over d, mean over n."""
+        """Return the cross-entropy in nats: sum over d, mean over n."""
         logits = self.code(corrupted) @ self.encoder.W.T + self.c
         return binary_cross_entropy_with_logits(logits, x)
 
 
 def pretrain(job: Job, x: np.ndarray, masking: float, epochs: int) -> list[Dense]:
-    """Train layer after layer, each on the codes of the one before."""
+    """Train layer by layer, each on the codes of the previous one."""
     init, shuffle, noise = backend.streams(job.seed + 10_000, 3)
     found = []
     for k, width in enumerate(HIDDEN, 1):
@@ -103,13 +104,13 @@ def trained(
 
 
 def train(job: Job, kind: str, name: str) -> dict[str, float]:
-    """Train a classifier that starts from a stack; return its errors, %."""
+    """Train a classifier that starts from a stack; return its errors in %."""
     data = images(job, VALIDATION) if name == "mnist" else regenerated(job, name)
     init, shuffle = backend.streams(job.seed, 2)
     network = Classifier((784, *HIDDEN, 10), rng=init, activation="sigmoid",
                          init=for_sigmoids)  # fmt: skip
     state = network.state_dict()
-    # The last layer starts at zero: at first, no gradient disturbs the layers below.
+    # The last layer starts at zero, so at first no gradient changes the layers below.
     state[f"layers.{2 * len(HIDDEN)}.W"][...] = 0
     if kind != "MLP":
         masking = MASKING[name] if kind == "SDAE" else 0.0
@@ -144,7 +145,7 @@ def train(job: Job, kind: str, name: str) -> dict[str, float]:
 
 
 def regenerated(job: Job, name: str) -> Split:
-    """Return the images of "basic" or "rot", the same for all seeds."""
+    """Return the images of "basic" or "rot", the same for every seed."""
     x, label = everything(job)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(x))
@@ -157,14 +158,14 @@ def regenerated(job: Job, name: str) -> Split:
 
 
 def turned(x: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Turn pictures (n, 784) about their middle, by interpolation of four pixels."""
+    """Rotate pictures (n, 784) about their centre, by bilinear interpolation."""
     found = np.empty_like(x)
     middle = (SIDE - 1) / 2
     rows, columns = np.mgrid[:SIDE, :SIDE] - middle
     framed = np.zeros((SIDE + 2, SIDE + 2), x.dtype)
     for i, a in enumerate(angle):
         framed[1:-1, 1:-1] = x[i].reshape(SIDE, SIDE)
-        # Where each pixel comes from, in the framed picture.
+        # The source of each pixel in the framed picture.
         r = np.clip(np.cos(a) * rows - np.sin(a) * columns + middle, -1, SIDE) + 1
         c = np.clip(np.sin(a) * rows + np.cos(a) * columns + middle, -1, SIDE) + 1
         r0 = np.minimum(r.astype(int), SIDE)
@@ -182,8 +183,8 @@ PAPER = {
 }  # fmt: skip
 
 
-# By the validation error of one to three trainings, which differ by 0.09 among
-# themselves.
+# Judged by the validation error of one to three trainings; equal trainings differ by
+# up to 0.09.
 TRIED = (
     "for the classifier: learning rates of 0.2, 0.4, 0.45 after a warm-up of one "
     "epoch, and 0.5 with momentum 0.8 and batches of 10; 24 epochs; averaged weights; "
@@ -193,7 +194,7 @@ TRIED = (
 
 
 def row(name: str, kind: str) -> Row:
-    """Return the row of a data set and a way to start."""
+    """Return the row for a data set and a kind of start."""
     worse = {"SAE": "mlp", "SDAE": "sae"}.get(kind)
     below = f"{worse}-{name}" if worse else ""
     aims = [Aim("", "≤", 1.28)] if (name, kind) == ("mnist", "SDAE") else []

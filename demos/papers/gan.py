@@ -1,12 +1,15 @@
 """The GAN on MNIST (Goodfellow et al. 2014): a Parzen window of its samples.
 
 Metric: the mean log-likelihood of the 10,000 test images under a Parzen window of
-10,000 samples, σ chosen of ten by validation images. It can be gamed, so controls stand
-beside it: training images, images held out, a Gaussian, centroids of k-means; and the
-Fréchet distance of a classifier's features from the test images, which other real
-images have too, as others wrote them; mixed with the test images and dealt at random,
-they have what is left to chance; and how near samples are to training images: those
-learned by heart would be nearer than images held out are.
+10,000 samples. Its σ is selected from ten values on validation images. This metric can
+be gamed, so there are controls: training images, held-out images, a Gaussian and
+centroids of k-means. There are two further measures:
+
+- The Fréchet distance of a classifier's features from those of the test images. Other
+  real images have a distance too, as other people wrote them. Its floor is the distance
+  after both sets are mixed and split at random.
+- The distance from samples to training images. Memorised samples would be nearer than
+  held-out images are.
 """
 
 import math
@@ -33,13 +36,13 @@ from scratchnet.training import GANHistory, fit, fit_gan
 NOISE, BATCH, LR, STEPS, VALIDATION, SAMPLES = 100, 64, 1e-3, 80_000, 10_000, 10_000
 R1, SLOPE = 1.0, 0.1
 WIDTHS = np.logspace(-1, 0, 10)
-CHOSEN_ON = 1000  # validation images; the others are held out from all choices
+CHOSEN_ON = 1000  # validation images that select σ; the others are held out
 HELD_OUT = VALIDATION - CHOSEN_ON
-ROUNDS = 5  # of k-means
+ROUNDS = 5  # rounds of k-means
 
 
 def parzen(samples: np.ndarray, data: Split) -> dict[str, float]:
-    """Return the test images' mean log-likelihood, and what it was chosen by."""
+    """Return the mean log-likelihood of the test images, and the selected σ."""
     on = data.validation[:CHOSEN_ON]
     scores = [float(parzen_log_likelihood(on, samples, s).mean()) for s in WIDTHS]
     sigma = float(WIDTHS[int(np.argmax(scores))])
@@ -52,13 +55,13 @@ def parzen(samples: np.ndarray, data: Split) -> dict[str, float]:
 
 
 def nearness(x: np.ndarray, train: np.ndarray) -> tuple[float, float]:
-    """Return how far images are from the nearest in training: the mean, and of 5 %."""
+    """Return the mean and the 5 % quantile of the distance to training images."""
     distance = nearest_distance(x, train)
     return float(distance.mean()), float(np.quantile(distance, 0.05))
 
 
 def features(job: Job, data: Split) -> Any:
-    """Return a function to the features of a classifier, the layer before its last."""
+    """Return a function that computes features, a classifier's last hidden layer."""
     init, shuffle = backend.streams(10_000, 2)  # the same for all seeds
     network = Classifier((784, 256, 64, 10), rng=init)
 
@@ -96,7 +99,7 @@ def measures(job: Job, samples: np.ndarray, data: Split) -> dict[str, float]:
 
 
 def train(job: Job) -> dict[str, float]:
-    """Play the game on MNIST, and measure its samples."""
+    """Train on MNIST, and measure the samples."""
     init, shuffle, noise, judge = backend.streams(job.seed, 4)
     data = images(job, VALIDATION)
     steps = job.choose(STEPS, 50)
@@ -120,26 +123,27 @@ def train(job: Job) -> dict[str, float]:
     gan.load_state_dict(job.stage("game", playing))
     n = job.choose(SAMPLES, 500)
     samples = gan.generate(judge.standard_normal((n, NOISE), np.float32))
-    job.draw(lambda: beside_nearest(samples[:14], data.train))
+    job.draw(lambda: with_nearest(samples[:10], data.train))
     return measures(job, samples, data)
 
 
-def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Any:
-    """Draw samples, and below each the training image that is nearest to it."""
+def with_nearest(samples: np.ndarray, train: np.ndarray) -> Any:
+    """Draw samples, and below each its nearest training image."""
     nearest = train[nearest_neighbors(samples, train)[:, 0]]
-    rows = {"samples": samples, "nearest in training": nearest}
-    return plots.picture_rows({k: x.reshape(-1, 28, 28) for k, x in rows.items()})
+    rows = {"generated": samples, "nearest\ntraining image": nearest}
+    pictures = {k: x.reshape(-1, 28, 28) for k, x in rows.items()}
+    return plots.picture_rows(pictures, "GAN trained on MNIST: the first samples")
 
 
 def control(job: Job, kind: str) -> dict[str, float]:
-    """Measure what is no GAN in the same way."""
+    """Measure images of another source in the same way."""
     data = images(job, VALIDATION)
     rng = np.random.default_rng(job.seed)
     n = min(job.choose(SAMPLES, 500), len(data.train))
     if kind == "training":
         samples = data.train[:n]
     elif kind == "validation":
-        samples = data.validation[job.choose(CHOSEN_ON, 100) :]  # others choose σ
+        samples = data.validation[job.choose(CHOSEN_ON, 100) :]  # the others select σ
     elif kind == "gaussian":
         mean, centered = data.train.mean(axis=0), data.train - data.train.mean(axis=0)
         values, vectors = np.linalg.eigh(centered.T @ centered / len(centered))
@@ -162,14 +166,14 @@ def control(job: Job, kind: str) -> dict[str, float]:
 def centroids(
     x: np.ndarray, k: int, rng: np.random.Generator, rounds: int
 ) -> np.ndarray:
-    """Return the means of k clusters of the rows of x, after some rounds of k-means."""
+    """Return the means of k clusters of the rows of x, by k-means."""
     middle = x[rng.permutation(len(x))[:k]]
     for _ in range(rounds):
         nearest = nearest_neighbors(x, middle)[:, 0]
         total = np.zeros((k, x.shape[1]))
         np.add.at(total, nearest, x)
         counts = np.bincount(nearest, minlength=k)
-        kept = counts > 0  # an empty one stays where it is
+        kept = counts > 0  # an empty cluster keeps its mean
         middle = middle.copy()
         middle[kept] = total[kept] / counts[kept, None]
     return middle.astype(x.dtype)

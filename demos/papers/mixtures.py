@@ -1,18 +1,18 @@
 """The ring of 8 and the grid of 25 Gaussians (Lin et al. 2018, table 1).
 
-Metrics, of 2500 samples: how many modes have a sample within 3 σ; the part of samples
-within 3 σ of one, of which perfect samples have 98.89 %; KL of the modes' shares from
-equal ones. The mean of ten trainings.
+Metrics, for 2500 samples: the number of modes with a sample within 3 σ; the share of
+samples within 3 σ of a mode (98.89 % for perfect samples); and the KL divergence of the
+modes' shares from equal shares. Each is the mean of ten trainings.
 
-Why this recipe does both. R1 keeps D smooth, and so all modes are found: without it 3
-to 6 of the 25 are, with pairs or packs in its place 8 to 14. (R2 does as well as R1.)
-What is lost then lies between the modes: G is continuous, so noise between that of two
-modes gives samples between them. The steeper G is there, the fewer; and it gets steep
-while the game comes to rest, for which the rate falls and Adam has no momentum: without
-either, three to four more of a hundred samples are lost. So the ablation below says,
-over three seeds; what G's kinks, depth, noise and averaged weights do, it cannot tell
-apart from chance (95 %). Its pairs share data and initial weights, but soon go ways of
-their own: the games are chaotic, and machines round otherwise.
+Why the recipe works, by the ablation below (three seeds). R1 keeps D smooth, so G finds
+all 25 modes: without R1 it finds 3 to 6, and with pairs or packs instead of R1 8 to 14.
+R2 works as well as R1. The remaining bad samples lie between the modes: G is
+continuous, so noise between that of two modes gives samples between them. The steeper G
+is there, the fewer such samples. G gets steep while the game settles, for which the
+learning rate falls and Adam has no momentum: without either, 3 to 4 more samples in 100
+are bad. The effects of G's slope, depth, noise and averaged weights cannot be told from
+chance (95 %). Paired trainings share data and initial weights, but soon diverge: the
+game is chaotic, and machines round differently.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ MIXTURES: dict[str, Any] = {"ring": ring, "grid": grid}
 
 
 class Recipe(NamedTuple):
-    """What of a game is chosen; the ablation changes one at a time."""
+    """The hyperparameters of a game; the ablation changes one at a time."""
 
     steps: int = 16_000
     noise: int = 4
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
     width: int = 128
     slope: float = 0.05
     lr: float = 2e-3
-    falls: bool = True  # the rate, in the second half
+    falls: bool = True  # whether lr falls in the second half
     beta1: float = 0.0
     objective: str = "non_saturating"
     r1: float = 0.1
@@ -52,12 +52,12 @@ class Recipe(NamedTuple):
     averaged: bool = True
 
     def rate(self, steps: int) -> Any:
-        """Return the learning rate of either network."""
+        """Return the learning rate of both networks."""
         return hold_then_decay(self.lr, steps) if self.falls else self.lr
 
 
 def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
-    """Play the game, and return what 2500 samples cover."""
+    """Train, and return the coverage of 2500 samples."""
     made: Mixture = MIXTURES[mixture]()
     data_rng, init, shuffle, noise, judge = backend.streams(job.seed, 5)
     x, _ = made.sample(DATA, data_rng)
@@ -74,7 +74,7 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
     z = judge.standard_normal((SAMPLES, recipe.noise), np.float32)
 
     def samples() -> tuple[np.ndarray, Coverage]:
-        """Return samples, and what they cover."""
+        """Return samples, and their coverage."""
         found = gan.generate(z) * scale
         return found, mode_coverage(found, made.centers, made.sigma)
 
@@ -138,7 +138,7 @@ ABLATION: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def settings(changed: dict[str, Any]) -> str:
-    """Say what is changed of the settings."""
+    """Return the settings as text, with the changes."""
     return f"{SETTINGS}; but {', '.join(f'{k} = {v}' for k, v in changed.items())}"
 
 

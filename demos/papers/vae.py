@@ -1,7 +1,8 @@
 """The VAE and the IWAE of Burda et al. 2016: negative log-likelihood on MNIST.
 
-Metric: −log p(x) in nats of all test images, binarized once by chance (u < x), by 5000
-importance samples each. In training images are binarized afresh each time.
+Metric: the mean −log p(x) of all test images in nats, by 5000 importance samples each.
+The test images are binarized once at random (u < x), the training images afresh in each
+step.
 """
 
 import math
@@ -20,18 +21,18 @@ from scratchnet.training import History, fit
 
 HIDDEN, CODE = (200, 200), 50
 BATCH, LR, VALIDATION, DRAWS = 100, 1e-3, 400, 5000
-AVERAGED = 0.999  # of the weights that are judged
-LOOKS = 12  # how often −log p(x) of validation images is noted, by DRAWS / 10 samples
+AVERAGED = 0.999  # decay of the averaged weights, which are evaluated
+LOOKS = 12  # points of the validation curve, by DRAWS / 10 samples each
 CURVE = "-log p(x) of validation images"
 
 
 def binarized(x: Array, rng: np.random.Generator) -> Array:
-    """Return 1 with probability x, else 0."""
+    """Return 1 with probability x, otherwise 0."""
     return (rng.random(x.shape, x.dtype.type) < x).astype(x.dtype)
 
 
 class VAE(byhand.VAE):
-    """The VAE by hand, on images that are binarized afresh each time."""
+    """The VAE by hand, on images that are binarized afresh in each step."""
 
     def with_noise(self, x: Array, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return binary images, and ε."""
@@ -39,18 +40,18 @@ class VAE(byhand.VAE):
 
 
 class IWAE(VAE, byhand.IWAE):
-    """The IWAE by hand, on the same; its bound comes after the binary images."""
+    """The IWAE by hand, on the same images."""
 
 
 class AveragedAdam(optim.AdamUpdate):
-    """Adam, and an average of the weights that it makes."""
+    """Adam with an average of its weights."""
 
     def __init__(self, arrays: list[Array], **options: Any) -> None:
         super().__init__(arrays, **options)
         self.average = optim.AverageUpdate(arrays, AVERAGED)
 
     def apply(self, arrays: Any, gradients: Any) -> None:
-        """Take one step, and take its end into the average."""
+        """Take one step, and update the average."""
         super().apply(arrays, gradients)
         self.average.update()
 
@@ -63,14 +64,14 @@ class AveragedAdam(optim.AdamUpdate):
         return super().state_dict() | self.average.state_dict()
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from such a copy."""
+        """Load a copy from `state_dict`."""
         mine = {k: a for k, a in state.items() if k.startswith("average.")}
         rest = {k: a for k, a in state.items() if k not in mine}
         before = self.average.state_dict()
         self.average.load_state_dict(mine)
         try:
             super().load_state_dict(rest)
-        except ValueError:  # all of both, or nothing
+        except ValueError:  # load both or none
             self.average.load_state_dict(before)
             raise
 
@@ -91,7 +92,7 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
     last = 2 * len(HIDDEN)
     bias = backend.asarray(np.log(mean / (1 - mean)))
     model.parameters[f"decoder.{last}.b"][...] = bias
-    # Here, so that the average starts from that bias.
+    # Made here, so that the average starts from that bias.
     model.optimizer = AveragedAdam([model.theta], lr=cosine_decay(LR, steps))
     validation = binarized(data.validation, look)
 
@@ -120,7 +121,7 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
         parts = []
         for i in range(0, len(x), 500):
             parts.append(model.log_likelihood(x[i : i + 500], source, draws))
-            job.say(f"judged {i + 500} of {len(x)} images")
+            job.say(f"evaluated {i + 500} of {len(x)} images")
         elbo = backend.to_numpy(model.elbo(x, source))
         return {"log_p": np.concatenate(parts), "elbo": elbo}
 
@@ -134,7 +135,7 @@ def train(job: Job, k: int, epochs: int) -> dict[str, float]:
 
 
 def settings(epochs: int) -> str:
-    """Say how it is trained."""
+    """Return the settings as text."""
     return (
         f"tanh, batch {BATCH}, Adam {LR} falling as a cosine over {epochs} epochs, "
         f"weights averaged ({AVERAGED}); {DRAWS} importance samples, all test images"

@@ -1,4 +1,4 @@
-"""The GPU's benchmark, on the stand-in: that it runs, and what is made of the times."""
+"""The GPU's benchmark on the stand-in: it runs, and reports its times."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.backend import compiled, device
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """Return the weights and samples that a system starts from."""
+    """Return the initial weights and the samples of a system."""
     monkeypatch.setattr(backend, "use", lambda name: None)
 
     def made(system):
@@ -27,7 +27,7 @@ def weights(tmp_path, monkeypatch):
 @compiled.needs_compiler
 @pytest.mark.parametrize("system", _systems.SYSTEMS)
 def test_the_nodes_of_a_captured_step(weights, system):
-    """As many as PREDICTED counts on."""
+    """Count them; the predictions use the same numbers."""
     start = weights(system)
     x = start.pop("x")
     del start["noise"]
@@ -41,7 +41,7 @@ def test_the_nodes_of_a_captured_step(weights, system):
 
 @pytest.mark.parametrize("system", _systems.SYSTEMS)
 def test_a_captured_step_is_the_step_by_hand(weights, system):
-    """First with the given noise, as the other rivals; then with its own."""
+    """Compare losses with given noise, then with its own."""
     start = weights(system)
     x, noises = start.pop("x"), start.pop("noise")
     losses = []
@@ -59,7 +59,7 @@ def test_a_captured_step_is_the_step_by_hand(weights, system):
     assert losses[0] == losses[1]
 
 
-def test_torch_takes_the_same_steps_where_it_is_told_to(weights):
+def test_torch_takes_the_same_steps_on_a_given_device(weights):
     pytest.importorskip("torch")
     start = weights("VAE")
     x, noises = start.pop("x"), start.pop("noise")
@@ -76,7 +76,7 @@ def test_torch_takes_the_same_steps_where_it_is_told_to(weights):
         break
 
 
-def test_the_work_of_a_step_is_that_of_its_products(weights, monkeypatch):
+def test_the_work_of_a_step_is_its_products(weights, monkeypatch):
     for system in _systems.SYSTEMS:
         done = []
         real = np.matmul
@@ -97,7 +97,7 @@ def test_the_work_of_a_step_is_that_of_its_products(weights, monkeypatch):
 
 
 def made_up():
-    """Make times: each rival takes as much longer as its name is long."""
+    """Make up times: every rival is slower than the captured step."""
     times = {}
     for name in _rivals.RIVALS_GPU:
         rival = name.partition(": ")[2]
@@ -137,7 +137,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     assert set(content["ceilings"]) < set(_gpu.PREDICTED)
 
 
-def test_what_is_expected_grows_with_the_batch_and_the_calls():
+def test_predictions_grow_with_the_batch_and_the_calls():
     for system in _systems.SYSTEMS:
 
         def expected(rival, n, system=system, precision="float32"):

@@ -1,4 +1,4 @@
-"""demos.papers: jobs that are done once and go on; data, measures, and the table."""
+"""demos.papers: jobs that run once and resume; data, measures, and the table."""
 
 import json
 import math
@@ -103,7 +103,7 @@ def test_a_job_is_done_once(tmp_path, results):
     assert "epoch 3" in (tmp_path / "work" / "small-3" / "progress").read_text()
 
 
-def test_a_job_that_was_stopped_goes_on_to_the_same_end(tmp_path, results, monkeypatch):
+def test_a_stopped_job_resumes_to_the_same_end(tmp_path, results, monkeypatch):
     run(tmp_path, name="alone")
     expected = json.loads((results / "small-3.json").read_text())
     (results / "small-3.json").unlink()
@@ -189,12 +189,10 @@ def test_a_stage_does_not_begin_too_late(tmp_path, results):
         job.deadline = 0
         job.stage("second", lambda **how: 1 / 0)
 
-    assert "stopped after 0 CPU s; by the same --work it goes on" in run(
-        tmp_path, at=late
-    )
+    assert "stopped after 0 CPU s; the same --work resumes it" in run(tmp_path, at=late)
 
 
-def test_a_job_that_was_killed_between_stages_goes_on_to_the_same_end(tmp_path):
+def test_a_job_killed_between_stages_resumes_to_the_same_end(tmp_path):
     def layers(job, killed=False):
         shuffle = rng(2)
         losses = []
@@ -223,42 +221,42 @@ def test_a_job_does_not_begin_too_late(tmp_path, results):
     assert run(tmp_path, deadline=time.time() - 1) == "small-3: no time left"
 
 
-def test_what_another_command_is_at_work_on_is_left_to_it(tmp_path, results):
+def test_a_job_of_another_command_is_left_to_it(tmp_path, results):
     folder = tmp_path / "work" / "small-3"
     folder.mkdir(parents=True)
     with Folder(folder).locked():
-        assert run(tmp_path, at=None) == "small-3: another command is at work on it"
+        assert run(tmp_path, at=None) == "small-3: another command is training it"
         assert not list(results.iterdir())
     assert run(tmp_path).startswith("small-3: loss ")
 
 
 @pytest.mark.parametrize("kept", ["work", "results"])
-def test_a_training_by_other_settings_is_not_gone_on_with(tmp_path, results, kept):
+def test_a_training_with_other_settings_is_not_resumed(tmp_path, results, kept):
     run(tmp_path)
     if kept == "work":
         (results / "small-3.json").unlink()
     other = row(train, settings="others")
     where = None, tmp_path / "work", results, math.inf
-    expected = "by other settings \\('none', now 'others'\\); move it away"
+    expected = "with other settings \\('none', now 'others'\\); move it away"
     with pytest.raises(ValueError, match=expected):
         _jobs.run(other, 3, *where, False)
     with pytest.raises(ValueError, match="now 'quick on drawn digits'"):
         _jobs.run(row(train), 3, *where, True)
 
 
-def test_a_training_goes_on_where_it_was_computed(tmp_path, results, monkeypatch):
+def test_a_training_resumes_on_its_own_backend(tmp_path, results, monkeypatch):
     run(tmp_path)
     (results / "small-3.json").unlink()
     monkeypatch.setattr(_jobs.backend, "name", lambda: "cupy")
-    with pytest.raises(ValueError, match="is of a training by numpy, and this is cupy; "
-                       "go on with --backend numpy, or move"):  # fmt: skip
+    with pytest.raises(ValueError, match="holds a training by numpy, and this is cupy; "
+                       "resume with --backend numpy, or move"):  # fmt: skip
         run(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"row": "small"}', "{"])
 def test_a_file_that_is_no_result_is_named(results, content):
     (results / "small-3.json").write_text(content)
-    with pytest.raises(ValueError, match=r"small-3\.json is no result; remove it"):
+    with pytest.raises(ValueError, match=r"small-3\.json is not a result; remove it"):
         _jobs.load(results, "small")
 
 
@@ -296,7 +294,7 @@ def numbered(n, first=0):
     return np.arange(first, first + n)[:, None].astype(float), np.arange(n) % 10
 
 
-def test_images_are_split_as_they_are_said_to_be(tmp_path, monkeypatch):
+def test_images_are_split_as_described(tmp_path, monkeypatch):
     parts = {"train": numbered(60_000), "test": numbered(10_000, first=60_000)}
     monkeypatch.setattr(_data, "mnist", lambda folder, split: parts[split])
     found = _data.images(a_job(tmp_path, "a folder"), 10_000)
@@ -308,7 +306,7 @@ def test_images_are_split_as_they_are_said_to_be(tmp_path, monkeypatch):
         np.testing.assert_array_equal(label, part % 10)
 
 
-def test_regenerated_images_are_trained_on_chosen_by_or_tested(tmp_path, monkeypatch):
+def test_regenerated_images_are_in_one_part_each(tmp_path, monkeypatch):
     monkeypatch.setattr(denoising, "everything", lambda job: numbered(70_000))
     found = denoising.regenerated(a_job(tmp_path), "basic")
     assert [len(part) for part in found[:3]] == [10_000, 2000, 50_000]
@@ -336,7 +334,7 @@ def test_the_width_of_the_window_is_chosen_by_validation_images():
     assert found["its standard error"] == pytest.approx(log_p.std() / 30)
 
 
-def test_what_is_learned_by_heart_is_near_wherever_it_stands():
+def test_memorised_images_are_near_in_any_order():
     train = rng().random((500, 20))
     assert gan.nearness(train[-100:], train) == (0, 0)
     half = np.concatenate([train[-10:], rng(1).random((90, 20))])
@@ -391,7 +389,7 @@ def test_less_regularised_autoencoders_are_other_trainings(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("module", [autoencoder, vae])
-def test_what_is_drawn_for_a_batch_is_drawn_on_the_device(module):
+def test_random_numbers_of_a_batch_are_drawn_on_the_device(module):
     draw = autoencoder.shifted if module is autoencoder else vae.binarized
     x = rng().random((4, 784), np.float32)
     here = draw(x, Stream(1))
@@ -436,7 +434,7 @@ def test_centroids_are_the_means_of_their_clusters():
     np.testing.assert_allclose(sorted(found.tolist()), expected, atol=1e-4)
 
 
-def test_the_measures_know_what_is_known():
+def test_the_measures_find_known_values():
     found = list(_known.known(None))
     assert len(found) == 2
     assert all(one.holds for one in found), "\n".join(map(str, found))
@@ -446,7 +444,7 @@ def test_the_measures_know_what_is_known():
 
 
 @pytest.mark.data
-def test_the_measures_know_what_is_known_of_mnist(real_mnist):
+def test_the_measures_find_known_values_of_mnist(real_mnist):
     found = list(_known.known(real_mnist))
     assert len(found) == 4
     assert all(one.holds for one in found), "\n".join(map(str, found))
@@ -465,7 +463,7 @@ def test_a_quick_look_at_mnist(name, tmp_path, monkeypatch, capsys, real_mnist):
     assert f"{name}-0: " in capsys.readouterr().out
 
 
-def test_a_game_on_a_mixture_is_judged_by_its_samples(tmp_path, monkeypatch):
+def test_a_game_on_a_mixture_is_evaluated_by_its_samples(tmp_path, monkeypatch):
     job = _jobs.Job(row(None, "grid"), 0, None, tmp_path, math.inf, True, tmp_path)
     recipe = mixtures.Recipe(width=8, generator=1, discriminator=1)
     monkeypatch.setattr(mixtures, "BEST", recipe)
@@ -475,7 +473,7 @@ def test_a_game_on_a_mixture_is_judged_by_its_samples(tmp_path, monkeypatch):
     assert (tmp_path / "grid.png").stat().st_size > 1000
 
 
-def test_a_tied_layer_decodes_by_the_weights_that_it_encodes_by():
+def test_a_tied_layer_decodes_with_its_encoders_weights():
     layer = denoising.TiedLayer(5, 3, 0.25, rng())
     x, corrupted = layer.with_noise(X[:7], rng=rng(1))
     assert x is not corrupted
@@ -494,7 +492,7 @@ def test_a_tied_layer_decodes_by_the_weights_that_it_encodes_by():
 LARGE = _jobs.Aim("", "≥", 1.0), _jobs.Aim("more", "≥", 2), _jobs.Aim("CPU min", "≤", 1)
 
 
-def test_the_table_says_what_was_met(results, monkeypatch):
+def test_the_table_shows_which_targets_are_met(results, monkeypatch):
     made = {
         "small": row(None),
         "large": row(
@@ -520,9 +518,7 @@ def test_the_table_says_what_was_met(results, monkeypatch):
     assert json.loads((results / "table.json").read_text())[0]["seeds"] == 3
 
 
-def test_the_table_says_how_far_a_row_is_below_another_seed_by_seed(
-    results, monkeypatch
-):
+def test_the_table_shows_differences_between_rows_by_seed(results, monkeypatch):
     aims = (_jobs.Aim("below small", "≥", 0),)
     made = {
         "small": row(None, aims=()),
@@ -569,7 +565,7 @@ def test_an_ablation_has_a_column_for_each_measure(results, monkeypatch):
     assert "| without b | 1.00 | 0.25 | 2 | 0 | −0.50 | 0.25 | 2 of 2 | 2 |" in text
 
 
-def test_an_aim_at_what_is_not_measured_is_an_error(results, monkeypatch):
+def test_a_target_without_a_measure_is_an_error(results, monkeypatch):
     monkeypatch.setattr(_table, "ROWS", {
         "small": row(None, aims=(_jobs.Aim("los", "≤", 1.0),)),
     })  # fmt: skip
@@ -578,7 +574,7 @@ def test_an_aim_at_what_is_not_measured_is_an_error(results, monkeypatch):
         _table.write(results)
 
 
-def test_the_readme_shows_the_results_that_are_kept():
+def test_the_readme_shows_the_kept_results():
     kept = json.loads((_table.RESULTS / "table.json").read_text())
     rows = {one["row"]: one for one in kept}
     readme = (_table.RESULTS.parent.parent / "README.md").read_text()
@@ -589,7 +585,7 @@ def test_the_readme_shows_the_results_that_are_kept():
         assert any(ours in line and paper in line for line in lines)
 
 
-def test_the_table_that_is_kept_is_of_the_results_that_are_kept(tmp_path):
+def test_the_kept_table_shows_the_kept_results(tmp_path):
     for path in _table.RESULTS.glob("*.json"):
         shutil.copy(path, tmp_path)
     _table.write(tmp_path)
@@ -597,58 +593,32 @@ def test_the_table_that_is_kept_is_of_the_results_that_are_kept(tmp_path):
         assert (tmp_path / name).read_text() == (_table.RESULTS / name).read_text()
 
 
-def test_results_that_are_kept_are_of_the_settings_that_are_here():
+def test_kept_results_have_the_current_settings():
     for name, one in _table.ROWS.items():
         for result in _jobs.load(_table.RESULTS, name):
             path = _jobs.result_path(_table.RESULTS, name, result["seed"])
             assert _jobs.is_done(path, one.settings)
 
 
-def test_curves_are_drawn_where_there_are_some(results):
+def test_curves_are_drawn_if_there_are_any(results):
     assert _table.curves(results) is None
     name = vae.ROWS[0].name
     keep(results, name, 0, {}, curves={vae.CURVE: [[60, 90], [120, 88]]})
     assert _table.curves(results).axes[0].lines[0].get_ydata().tolist() == [90, 88]
 
 
-def test_rows_are_drawn_beside_the_papers(results, monkeypatch):
-    monkeypatch.setattr(_table, "ROWS", {})
-    assert _table.against_papers(results) is None
-    more = (_jobs.Aim("", "≥", 200),)
-    made = {
-        "less": row(None, "less", paper="4.0, 3 modes (Nobody 2000)"),
-        "more": row(None, "more", aims=more, paper="200 ± 2 (Nobody 2000)"),
-        "control": row(None, "control", aims=()),
-        "ours alone": row(None, "ours alone", paper=""),
-    }
-    monkeypatch.setattr(_table, "ROWS", made)
-    values = {"less": [2.0, 4.5], "more": [190.0], "control": [1], "ours alone": [1]}
-    for name, found in values.items():
-        for seed, value in enumerate(found):
-            error = {"its standard error": 3.0} if name == "more" else {}
-            keep(results, name, seed, {"m": value} | error)
-    found = _table.against_papers(results).axes
-    assert [ax.get_ylabel() for ax in found] == ["less", "more"]
-    drawn = [[list(line.get_xdata()) for line in ax.lines] for ax in found]
-    assert drawn == [[[4.0, 4.0], [2.0, 4.5]], [[200.0, 200.0], [190.0]]]
-    bars = [[list(s[:, 0]) for s in ax.collections[0].get_segments()] for ax in found]
-    assert bars == [[[2.0, 2.0], [4.5, 4.5]], [[187.0, 193.0]]]
-    said = [ax.texts[0].get_text() for ax in found]
-    assert said == ["loss\n← better", "loss\nbetter →"]
-
-
-def test_names_of_rows_are_one_each():
+def test_names_of_rows_are_unique():
     names = [r.name for module in _table.MODULES for r in module.ROWS]
     assert len(set(names)) == len(names) == len(_table.ROWS)
 
 
-def test_the_command_says_what_is_missing(monkeypatch, capsys):
+def test_the_command_names_a_missing_option(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--only", "vae"])
     assert main() == 2
     assert "--data is missing" in capsys.readouterr().err
 
 
-def test_the_command_says_that_files_are_missing(tmp_path, monkeypatch, capsys):
+def test_the_command_names_missing_files(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--data", str(tmp_path)])
     assert main() == 2
     assert "no file is named train-images-idx3-ubyte" in capsys.readouterr().err
@@ -656,7 +626,7 @@ def test_the_command_says_that_files_are_missing(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("option", ["--seeds 0", "--jobs 0", "--hours -1",
                                     "--hours nan"])  # fmt: skip
-def test_the_command_wants_positive_numbers(monkeypatch, capsys, option):
+def test_the_command_needs_positive_numbers(monkeypatch, capsys, option):
     monkeypatch.setattr("sys.argv", ["papers", "--quick", *option.split()])
     with pytest.raises(SystemExit):
         main()
@@ -687,7 +657,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_worker_that_is_killed_takes_no_other_job_with_it(tmp_path):
+def test_a_killed_worker_ends_no_other_job(tmp_path):
     (tmp_path / "killing.py").write_text(KILLING)
     where = ["--work", tmp_path / "work", "--out", tmp_path / "out"]
     options = ["--quick", "--only", "vae", "--seeds", "3", "--jobs", "2", *where]
@@ -703,7 +673,7 @@ def test_a_worker_that_is_killed_takes_no_other_job_with_it(tmp_path):
     assert results == {"vae-1.json", "vae-2.json"}
 
 
-def test_nothing_is_trained_where_a_measure_is_wrong(tmp_path, monkeypatch, capsys):
+def test_nothing_is_trained_if_a_measure_is_wrong(tmp_path, monkeypatch, capsys):
     known = _known.Known("of something", 1.0, 2.0, 0.5)
     monkeypatch.setattr(main_module, "known", lambda data: [known])
     command = ["papers", "--quick", "--only", "gan", "--out", str(tmp_path)]
@@ -715,27 +685,29 @@ def test_nothing_is_trained_where_a_measure_is_wrong(tmp_path, monkeypatch, caps
     assert not list(tmp_path.glob("gan*"))
 
 
-def test_what_there_is_no_time_for_is_counted(tmp_path, monkeypatch, capsys):
+def test_jobs_without_time_left_are_counted(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(main_module, "known", lambda data: [])
     options = ["--hours", "1e-9", "--seeds", "5", "--only", "gan"]
     monkeypatch.setattr("sys.argv", ["papers", "--quick", *options])
     assert main() == 0
-    said = "no time left for 5 more; with --work and --out the same command would go on"
+    said = (
+        "no time left for 5 more; with --work and --out the same command would resume"
+    )
     assert said in capsys.readouterr().out
     where = ["--work", str(tmp_path), "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["papers", "--quick", *options, *where])
     assert main() == 0
-    assert "5 more; the same command goes on\n" in capsys.readouterr().out
+    assert "5 more; the same command resumes\n" in capsys.readouterr().out
 
 
-def test_the_command_says_what_cannot_be_among_results(tmp_path, monkeypatch, capsys):
+def test_the_command_names_a_file_that_is_not_a_result(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--quick", "--out", str(tmp_path)])
     (tmp_path / "vae-0.json").write_text("{}")
     assert main() == 2
-    assert "vae-0.json is no result; remove it" in capsys.readouterr().err
+    assert "vae-0.json is not a result; remove it" in capsys.readouterr().err
 
 
-def test_what_is_begun_by_other_settings_is_refused_before_all_else(
+def test_a_job_started_with_other_settings_is_refused_first(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("sys.argv", ["papers", "--quick", "--work", str(tmp_path)])
@@ -743,11 +715,11 @@ def test_what_is_begun_by_other_settings_is_refused_before_all_else(
     (tmp_path / "gan-0" / "settings").write_text("others")
     assert main() == 2
     out, err = capsys.readouterr()
-    assert "gan-0 is of a training by other settings ('others', now 'quick" in err
+    assert "gan-0 holds a training with other settings ('others', now 'quick" in err
     assert out == ""
 
 
-def test_ctrl_c_is_said_in_a_line(monkeypatch, capsys):
+def test_ctrl_c_prints_one_line(monkeypatch, capsys):
     def interrupted(data):
         raise KeyboardInterrupt
 
@@ -755,11 +727,11 @@ def test_ctrl_c_is_said_in_a_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "--quick"])
     assert main() == 1
     assert capsys.readouterr().err == (
-        "demos.papers: stopped; with --work and --out the same command would go on\n"
+        "demos.papers: stopped; with --work and --out the same command would resume\n"
     )
 
 
-def test_rows_are_done_once_however_often_they_are_named(tmp_path):
+def test_a_row_named_twice_is_done_once(tmp_path):
     where = ["--work", str(tmp_path), "--out", str(tmp_path)]
     args = ["--quick", *where, "--only", "gan", "--only", "vae"]
     made = main_module.parser().parse_args([*args, "--only", "gan", "--seeds", "2"])
@@ -767,7 +739,7 @@ def test_rows_are_done_once_however_often_they_are_named(tmp_path):
     assert main_module.to_do(made) == expected
 
 
-def test_the_command_says_that_a_job_failed(tmp_path, monkeypatch, capsys):
+def test_the_command_reports_a_failed_job(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(main_module, "known", lambda data: [])
     (tmp_path / "work").write_text("a file, and no folder")
     where = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]

@@ -1,4 +1,4 @@
-"""demos/speed.py: what is timed is the same work, and what is made of the times."""
+"""demos/speed.py: all rivals do the same work; ratios and tables of the times."""
 
 import json
 from functools import partial
@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     "rival", ["engine", "torch, fused", "torch.compile", "JAX", "autograd", "mygrad"]
 )
 def test_a_rival_takes_the_steps_by_hand(folder, system, rival):
-    """Of frameworks that are not installed, none."""
+    """Frameworks that are not installed are skipped."""
     pytest.importorskip(_rivals.RIVALS[rival].package)
     if rival == "torch.compile":
         pytest.skip("compiles for minutes; the benchmark compares it too")
@@ -35,13 +35,13 @@ def test_a_rival_takes_the_steps_by_hand(folder, system, rival):
     losses = _rivals.Runner(rival, folder).make(system, 4, False)["losses"]
     assert np.shape(losses) == (3, 2 if system == "GAN" else 1)
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
-    # Each step counts: the losses of three are three numbers.
+    # Every step changes the weights: three steps have three losses.
     assert len(np.unique(np.array(expected)[:, 0])) == 3
 
 
 @pytest.mark.parametrize("system", _systems.SYSTEMS)
 def test_the_floor_multiplies_as_often_as_a_step(folder, system, monkeypatch):
-    """By what is counted in the steps by hand."""
+    """Count the products of a step by hand."""
     shapes = {}
 
     def counting(kind, a, b, out):
@@ -64,7 +64,7 @@ def test_the_floor_multiplies_as_often_as_a_step(folder, system, monkeypatch):
     assert sorted(shapes["floor"]) == sorted(shapes["by hand"])
 
 
-def test_a_runner_times_what_it_made(folder):
+def test_a_runner_times_its_steps(folder):
     runner = _rivals.Runner("by hand", folder)
     assert runner.hello()["version"] == np.__version__
     made = runner.make("VAE", 4, True)
@@ -72,7 +72,7 @@ def test_a_runner_times_what_it_made(folder):
     assert 0 < runner.time(4, 0.01)["ms"] < 1000
 
 
-def test_a_process_answers_and_says_what_it_cannot_do(folder):
+def test_a_process_answers_or_names_its_error(folder):
     with speed.processes(["by hand"], folder) as running:
         process = running["by hand"]
         assert process.ask("hello")["version"] == np.__version__
@@ -87,7 +87,7 @@ def test_a_process_answers_and_says_what_it_cannot_do(folder):
 
 
 def results():
-    """Make up three rounds of two cells: by hand always 2 or 4 times the floor."""
+    """Make up three rounds of two cells; by hand takes 2 or 4 times the floor."""
     made = speed.Results()
     cells = [("VAE", 32), ("VAE", 128)]
     for rival, ms in {
@@ -101,7 +101,7 @@ def results():
     return made
 
 
-def test_ratios_are_taken_within_rounds_and_averaged_as_ratios():
+def test_ratios_are_computed_within_rounds():
     made = results()
     (small, large), rivals = made.cells(), ("torch, default", "torch, fused")
     assert made.ratio("by hand", ("products",), [small]) == (2, 2, 2)
@@ -116,7 +116,7 @@ def test_ratios_are_taken_within_rounds_and_averaged_as_ratios():
     assert str(found) == "1.00 (1.00–1.33)"
 
 
-def test_tables_are_markdown_and_leave_out_who_did_not_run():
+def test_tables_leave_out_rivals_that_did_not_run():
     lines = speed.times_table(results()).splitlines()
     assert lines[0].split(" | ")[1:3] == ["products", " by hand"[1:]]
     assert len(lines) == 4
@@ -126,11 +126,14 @@ def test_tables_are_markdown_and_leave_out_who_did_not_run():
     ratios = speed.ratios_table(results())
     assert "JAX" not in ratios
     assert "2.83 (2.83–2.83)" in ratios.splitlines()[-1]
-    made = json.loads(speed.to_json(results(), 3))
-    assert made["ms"]["by hand"]["VAE"]["128"] == [12, 12, 12]
+    text = speed.to_json(results(), 3)
+    assert json.loads(text)["ms"]["by hand"]["VAE"]["128"] == [12, 12, 12]
+    again = speed.from_json(text)
+    assert again.ms == results().ms
+    assert speed.times_table(again) == speed.times_table(results())
 
 
-def test_a_rival_that_does_other_work_fails_the_demo(tmp_path, monkeypatch, capsys):
+def test_a_rival_with_other_losses_fails_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed, "measure", lambda *a: (results(), {"engine": 0.1}))
     monkeypatch.setattr(speed, "memory_table", lambda results: "")
     monkeypatch.setattr(speed, "around", lambda demo: None)
@@ -148,7 +151,7 @@ def test_a_rival_that_does_other_work_fails_the_demo(tmp_path, monkeypatch, caps
     assert "| exp       |  1.50 |   3.25 |           1.75 |" in out
 
 
-def test_what_is_around_a_step():
+def test_the_overhead_outside_a_step():
     assert len(_around.chain_times((10, 20))) == 2
     numpy, more = _around.import_time(1)
     assert numpy > 0
@@ -162,7 +165,7 @@ def test_what_is_around_a_step():
 
 
 class Pretend:
-    """A process that is none; the engine's goes wrong."""
+    """A stand-in for a process; the engine's fails."""
 
     wrong = "losses"
 
@@ -183,7 +186,7 @@ class Pretend:
         return {"version": "1", "ms": 2.0}
 
 
-def test_losses_that_are_nan_are_not_those_by_hand(monkeypatch):
+def test_losses_that_are_nan_differ_from_those_by_hand(monkeypatch):
     monkeypatch.setattr(speed, "Process", Pretend)
     results, apart = speed.measure(("by hand", "engine"), (4, 8), 2, 0.01, pause=0)
     assert apart["by hand"] == 0
@@ -191,7 +194,7 @@ def test_losses_that_are_nan_are_not_those_by_hand(monkeypatch):
     assert results.ms["engine"]["GAN", 8] == [2, 2]
 
 
-def test_a_rival_that_ends_in_the_middle_is_left_out(monkeypatch):
+def test_a_rival_that_ends_early_is_left_out(monkeypatch):
     monkeypatch.setattr(speed, "Process", Pretend)
     monkeypatch.setattr(Pretend, "wrong", "time")
     results, _ = speed.measure(("by hand", "engine"), (4,), 1, 0.01, pause=0)
@@ -199,7 +202,7 @@ def test_a_rival_that_ends_in_the_middle_is_left_out(monkeypatch):
     assert list(results.ms) == list(results.memory) == ["by hand"]
 
 
-def test_a_process_that_was_killed_is_an_error_and_no_crash(folder):
+def test_a_killed_process_is_an_error(folder):
     with speed.processes(["by hand"], folder) as running:
         process = running["by hand"]
         process.ask("hello")
