@@ -19,6 +19,7 @@ NAMES = (
     "denoising",
     "vae",
     "gan",
+    "gan_digits",
     "twins",
 )
 

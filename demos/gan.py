@@ -9,9 +9,9 @@ minimises it, and they meet where D cannot tell real from generated ("1/2(균형
 - why G should raise log D(G(z)) rather than lower log(1 - D(G(z))): the norm of both
   gradients once D is nearly certain;
 - a ring of 8 Gaussians and a grid of 25: how many of them G finds, and how many of its
-  samples are good, that is within 3 standard deviations of a Gaussian's centre;
-- digits: how many of 10,000 generated ones a classifier assigns to each digit with a
-  probability of at least 0.9.
+  samples are good, that is within 3 standard deviations of a Gaussian's centre.
+
+The generated digits are in gan_digits.py.
 """
 
 import math
@@ -25,9 +25,8 @@ from scratchnet.byhand import GAN
 from scratchnet.data.digits import draw_digits
 from scratchnet.data.mixtures import Mixture, grid, ring
 from scratchnet.metrics import Coverage, mode_coverage
-from scratchnet.models.supervised import Classifier
-from scratchnet.optim import Adam, hold_then_decay
-from scratchnet.training import GANHistory, fit, fit_gan
+from scratchnet.optim import hold_then_decay
+from scratchnet.training import GANHistory, fit_gan
 
 LOG_4 = math.log(4)
 N = 2500  # samples that judge ring and grid, as in the papers
@@ -318,95 +317,6 @@ def draw_frames(played: list[Played]) -> Any:
     return figure
 
 
-# --- Digits -------------------------------------------------------------------------
-
-
-class Generated(NamedTuple):
-    """10,000 generated digits, and the classes that a classifier assigns."""
-
-    x: np.ndarray  # (10,000, 784)
-    label: np.ndarray  # (10,000,) the most probable digit
-    sure: np.ndarray  # (10,000,) whether its probability is at least 0.9
-    accuracy: float  # of the classifier on held-out drawn digits
-
-    @property
-    def shares(self) -> np.ndarray:
-        """The fraction of all samples that is surely a 0, a 1, ...: (10,)."""
-        return np.bincount(self.label[self.sure], minlength=10) / len(self.x)
-
-
-def teacher(demo: Demo, seed: int) -> tuple[Classifier, float]:
-    """Train a classifier of drawn digits; return it and its held-out accuracy."""
-    draw, other, init, shuffle = backend.streams(seed + 2000, 4)
-    train = draw_digits(demo.choose(20_000, 8000), draw)
-    held_out = draw_digits(2000, other)
-    classifier = Classifier((784, 256, 10), rng=init)
-    fit(
-        classifier, (train.x, train.label), epochs=demo.choose(8, 5), batch_size=128,
-        rng=shuffle, optimizer=Adam(classifier.parameters()),
-    )  # fmt: skip
-    return classifier, classifier.accuracy(held_out.x, held_out.label)
-
-
-def generate_digits(demo: Demo, seed: int) -> Generated:
-    """Train on drawn digits, generate 10,000, and classify them."""
-    classifier, accuracy = teacher(demo, seed)
-    data_rng, init, shuffle, noise, look = backend.streams(seed, 5)
-    steps = demo.choose(5000, 400)
-    x = draw_digits(demo.choose(20_000, 4000), data_rng).x
-    gan = GAN(
-        (32, 256, 256, 784), (784, 256, 256, 1), rng=init, objective="relativistic",
-        r1=1.0, r2=1.0, betas=BETAS, lr=hold_then_decay(1e-3, steps),
-    )  # fmt: skip
-    ema = averaged(gan, steps)
-    fit_gan(
-        gan, x, steps=steps, batch_size=128, rng=shuffle, noise=noise, average=ema,
-        every=steps // 10,
-    )  # fmt: skip
-    with ema.average():
-        x = gan.generate(normal(look, 10_000, 32))
-    p = classifier.probabilities(x)
-    return Generated(x, p.argmax(axis=1), p.max(axis=1) >= 0.9, accuracy)
-
-
-@plots.styled
-def draw_digits_figure(made: Generated, claimed: float) -> Any:
-    """Draw a row of generated digits for each class, and the share of each."""
-    kinds = [made.sure & (made.label == digit) for digit in range(10)] + [~made.sure]
-    names = [*"0123456789", "not sure"]
-    sheet = np.zeros((len(kinds), 12, 28, 28))
-    for row, kind in zip(sheet, kinds, strict=True):
-        mine = made.x[kind][: len(row)]
-        row[: len(mine)] = mine.reshape(-1, 28, 28)
-    figure, axes = plots.panels(
-        1, 2, (3.5, 4.5), sharey=True, gridspec_kw={"width_ratios": [12, 7]}
-    )
-    left, right = axes[0]
-    left.imshow(
-        sheet.transpose(0, 2, 1, 3).reshape(28 * len(kinds), -1),
-        extent=(0, 12, len(kinds) - 0.5, -0.5), vmin=0, vmax=1, aspect="auto",
-    )  # fmt: skip
-    left.set_title("12 generated digits of each class")
-    left.set_ylabel("the classifier's answer, at least 90 % sure")
-    left.set_yticks(range(len(kinds)), names)
-    left.set_xticks([])
-    left.tick_params(length=0)
-    left.spines[:].set_visible(False)
-    left.grid(False)
-    shares = [100 * np.mean(kind) for kind in kinds]
-    colors = [plots.COLORS[0]] * 10 + ["#999999"]
-    bars = right.barh(range(len(kinds)), shares, color=colors)
-    right.bar_label(bars, fmt="%.1f %%", padding=3)
-    right.plot([claimed] * 2, [-0.5, 9.5], color="black", ls=":")
-    right.set_title(f"dotted: claimed, {claimed:g} %")
-    right.set_xlabel(f"% of {len(made.x):,} generated")
-    right.set_xlim(0, 1.4 * max(shares))
-    right.tick_params(axis="y", length=0)
-    right.spines["left"].set_visible(False)
-    right.grid(False)
-    return figure
-
-
 # --- All of it ----------------------------------------------------------------------
 
 
@@ -424,16 +334,11 @@ def measure(demo: Demo, seed: int, draw: bool) -> dict[str, float]:
     ):
         demo.say(f"  {name}")
         played.append(play(mixture, steps, seed))
-    demo.say("  digits")
-    made = generate_digits(demo, seed)
     if draw:
         demo.save(draw_one_dimension(moments), "1d")
         demo.save(draw_balance(history), "balance")
         demo.save(draw_gradients(race), "gradients")
         demo.save(draw_frames(played), "mixtures")
-        demo.save(
-            draw_digits_figure(made, demo.choose(*BOUNDS["digits"][1:])), "digits"
-        )
     circle, square = (game.coverage for game in played)
     return {
         "|V + log 4| at the end (nats)": abs(v + LOG_4),
@@ -448,13 +353,11 @@ def measure(demo: Demo, seed: int, draw: bool) -> dict[str, float]:
         "ring: good samples (%)": 100 * circle.high_quality,
         "grid: modes of 25": square.modes,
         "grid: good samples (%)": 100 * square.high_quality,
-        "the classifier's accuracy on drawn digits (%)": 100 * made.accuracy,
-        "digits: share of the rarest digit (%)": 100 * made.shares.min(),
     }
 
 
 # The bounds of the claims, in full and under --quick. A quick run trains too little on
-# ring, grid and digits for a strong claim.
+# ring and grid for a strong claim.
 BOUNDS = {
     "|V": ("at_most", 0.05, 0.05),
     "mean |D": ("at_most", 0.1, 0.12),
@@ -465,8 +368,6 @@ BOUNDS = {
     "ring: good": ("at_least", 94.0, 0.5),
     "grid: modes": ("at_least", 25, 5),
     "grid: good": ("at_least", 93.0, 0.5),
-    "the classifier": ("at_least", 98.0, 95.0),
-    "digits": ("at_least", 5.0, 0.05),
 }
 
 
