@@ -1,6 +1,6 @@
-"""A ruler for digits: a network with a teacher that measures how a picture was drawn.
+"""A ruler for digits: a supervised network that measures how a picture was drawn.
 
-What a model generates or decodes comes without factors; this says what they are.
+Generated and decoded pictures come without factors; the ruler estimates them.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ class Ruler:
     """Measures factors from pictures.
 
     Args:
-        names: the factors, each one number, like "thickness".
-        train: digits to learn from.
-        epochs: how often they are all seen.
-        seed: of the weights and of the order of the digits.
+        names: the factors, one number each, like "thickness".
+        train: the digits to learn from.
+        epochs: the number of passes over them.
+        seed: for the initial weights and the order of the digits.
 
     """
 
@@ -51,7 +51,7 @@ class Ruler:
         return np.stack([digits.factors[name] for name in self.names], axis=1)
 
     def r2(self, digits: Digits) -> np.ndarray:
-        """Return for each factor which part of its variance is explained (names,)."""
+        """Return R² of each factor (names,), the explained part of its variance."""
         y = self.truth(digits)
         left = np.mean((self(digits.x) - y) ** 2, axis=0)
         explained: np.ndarray = 1 - left / y.var(axis=0)

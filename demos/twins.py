@@ -1,15 +1,16 @@
-"""Every system is written twice, and by hand, engine and differences agree.
+"""Every system's gradient: by hand, by the engine and by finite differences.
 
-No claim of the lecture, but what stands behind all of them: the updates that it names
-(D up V, G down V, ...) are computed here in three ways that share no line of gradient,
+The lecture does not claim that they agree, but all its claims rest on it. The updates
+that it names (D raises V, G lowers V, ...) are computed here in three ways that share
+no gradient code:
 
 - by hand: the backward pass derived on paper, in byhand/;
 - by the engine: the loss in models/, differentiated by the table of derivatives;
-- by differences: the loss at parameters moved a little, one after another.
+- by finite differences: the loss after a small change of one parameter at a time.
 
-Measured, in float64 on drawn digits of 8 x 8 pixels: the largest difference between
-their gradients, relative to the largest entry, and between the weights of the first two
-after 100 steps of Adam from the same seed.
+Measured in float64 on drawn digits of 8 x 8 pixels: the largest difference between two
+gradients, relative to the largest entry, and the same between the weights by hand and
+by the engine after 100 steps of Adam from the same seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,22 +26,22 @@ from scratchnet.data.digits import draw_digits
 from scratchnet.training import fit, fit_gan
 
 SIZES = (64, 20, 12, 4)
-STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # of the differences; the error is of order h⁴
+STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # h of the finite differences; the error is O(h⁴)
 BATCH = 32
 
 
 class Twins(NamedTuple):
-    """A system twice, and how far apart the two and the differences are."""
+    """One system: the largest relative differences between its versions."""
 
     name: str
-    engine: float  # gradients, by hand and by the engine
-    differences: float  # gradients, by hand and by differences
-    weights: float  # after 100 steps
-    entries: int  # parameters
+    engine: float  # gradients: by hand and by the engine
+    differences: float  # gradients: by hand and by finite differences
+    weights: float  # weights after 100 steps: by hand and by the engine
+    entries: int  # the number of parameters
 
 
 def halve(x: Any, rng: np.random.Generator) -> Any:
-    """Corrupt x (n, d): half of the pixels become 0."""
+    """Set each pixel of x (n, d) to 0 with probability 1/2."""
     return x * np.asarray(rng.random(x.shape) < 0.5, like=x)
 
 
@@ -73,9 +74,9 @@ def compare(name: str, x: np.ndarray, seed: int) -> Twins:
 
     one, two = make(byhand, batch_size=BATCH), make(models)
     noise = np.random.default_rng(seed + 1)
-    wants_noise = hasattr(one, "with_noise")
+    needs_noise = hasattr(one, "with_noise")
     rows = backend.asarray(x[:BATCH])
-    batch = one.with_noise(rows, rng=noise) if wants_noise else (rows,)
+    batch = one.with_noise(rows, rng=noise) if needs_noise else (rows,)
     shake([one.theta], seed)
     two.load_state_dict(one.state_dict())
     _, by_hand = one.loss_and_gradients(*batch)
@@ -87,7 +88,7 @@ def compare(name: str, x: np.ndarray, seed: int) -> Twins:
     one, two = make(byhand, batch_size=BATCH), make(models)
     steps = {"epochs": 1, "batch_size": BATCH, "progress": False}
     for model, optimizer in ((one, None), (two, optim.Adam(two.parameters()))):
-        extra = {"noise": np.random.default_rng(3)} if wants_noise else {}
+        extra = {"noise": np.random.default_rng(3)} if needs_noise else {}
         fit(model, x, rng=np.random.default_rng(2), optimizer=optimizer,
             **steps, **extra)  # fmt: skip
     weights = apart(one.state_dict(), two.state_dict())
@@ -97,7 +98,7 @@ def compare(name: str, x: np.ndarray, seed: int) -> Twins:
 
 
 def compare_gan(name: str, x: np.ndarray, seed: int) -> Twins:
-    """Measure one of GANS, both of its updates, on the digits x (n, 64)."""
+    """Measure both updates of one of GANS on the digits x (n, 64)."""
     options = NETS | GANS[name] | {"dtype": np.float64}
 
     def make(where: Any, **more: Any) -> Any:
@@ -139,7 +140,7 @@ def compare_gan(name: str, x: np.ndarray, seed: int) -> Twins:
 
 
 def shake(arrays: list[np.ndarray], seed: int) -> None:
-    """Move parameters away from the start, where every bias is zero."""
+    """Add noise to parameters: at the start every bias is zero."""
     rng = np.random.default_rng(seed + 5)
     for a in arrays:
         a += backend.asarray(rng.normal(0, 0.05, a.shape))
@@ -148,10 +149,10 @@ def shake(arrays: list[np.ndarray], seed: int) -> None:
 def differences(
     loss: Callable[[], Any], parameters: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Differentiate loss() by every parameter, by differences of fourth order.
+    """Differentiate loss() by every parameter, by fourth-order finite differences.
 
     (8 (L(h) − L(−h)) − (L(2h) − L(−2h))) / 12h, with the largest h of STEPS for which
-    h and h / 2 agree: where a relu switches in between, they do not.
+    h and h / 2 agree. They disagree if a relu switches between −2h and 2h.
     """
 
     def slope(a: np.ndarray, i: Any, h: float) -> float:
@@ -184,31 +185,42 @@ def apart(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
 
 @plots.styled
 def draw(rows: list[Twins]) -> Any:
-    """Draw the differences of every system, on one logarithmic axis."""
-    figure, axes = plots.panels(1, 1, (7.2, 4.6))
-    ax = axes[0, 0]
+    """Draw the differences of every system on one logarithmic axis."""
+    figure, ((ax,),) = plots.panels(size=(7.2, 5))
     y = np.arange(len(rows))
+    zero = 1e-18  # drawn here: versions that are equal to the last bit
     for label, values, marker, color in (
-        ("gradient: by hand and engine", [r.engine for r in rows], "o", 0),
-        ("weights after 100 steps: by hand and engine", [r.weights for r in rows],
-         "s", 2),
-        ("gradient: by hand and differences", [r.differences for r in rows], "^", 1),
+        ("gradient: by hand and by the engine", [r.engine for r in rows], "o", 0),
+        ("weights after 100 steps: by hand and by the engine",
+         [r.weights for r in rows], "s", 2),
+        ("gradient: by hand and by finite differences",
+         [r.differences for r in rows], "^", 1),
     ):  # fmt: skip
-        ax.plot(np.maximum(values, 1e-17), y, marker, color=plots.COLORS[color],
-                ms=7, ls="", label=label)  # fmt: skip
+        ax.plot(np.maximum(values, zero), y, marker, color=plots.COLORS[color],
+                ms=7, ls="", label=label, clip_on=False)  # fmt: skip
     eps = float(np.finfo(np.float64).eps)
-    ax.axvline(eps, color="gray", ls=":", label="rounding of one operation")
+    ax.axvline(eps, color="gray", ls=":", label="float64 rounding, 2.2e-16")
+    for i, row in enumerate(rows):
+        if "pairs" in row.name:
+            ax.annotate("D's last bias has gradient 0:\nAdam enlarges its rounding",
+                        (row.weights, i), (-8, 0), textcoords="offset points",
+                        ha="right", va="center", fontsize=9,
+                        bbox={"color": "white", "pad": 1})  # fmt: skip
     ax.set_xscale("log")
-    ax.set_xlim(1e-17, 1e-6)
+    ax.set_xlim(zero, 1e-7)
+    powers = range(-16, -6, 2)
+    ax.set_xticks([zero, *(10.0**k for k in powers)],
+                  ["0", *(f"$10^{{{k}}}$" for k in powers)])  # fmt: skip
     ax.set_yticks(y, [row.name for row in rows])
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel("largest difference, relative to the largest entry")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=1)
+    figure.suptitle("Every system three ways: how far apart?", fontsize=12)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return figure
 
 
 def run(demo: Demo) -> None:
-    """Compare every system three ways."""
+    """Compare the three gradients of every system."""
     (rng,) = backend.streams(demo.seed, 1)
     x = draw_digits(100 * BATCH, rng, pixels=8).x.astype(np.float64)
     names = [*SYSTEMS, *GANS]

@@ -5,21 +5,21 @@ The lecture: 변이형(Variational) 오토인코더. "입력 데이터의 잠재
 latent distribution of the data, and its images are distributed like them); "다른
 오토인코더와 다르게, 학습 데이터에서 샘플링된 것 같은 새로운 데이터를 만들기 때문에
 생성모델로 분류됨" (unlike other autoencoders it makes new data that look as if drawn
-from the training data, hence it is a generative model). Measured on digits held out,
-grey counting as the probability of ink:
+from the training data, so it is called a generative model). Measured on held-out
+digits, where a grey pixel is a probability of ink:
 
-- the bound on log p(x) (ELBO) and its two terms while a VAE learns; that it lies below
-  log p(x), which importance sampling estimates, and which is integrated over the plane
-  for a code of 2, with no encoder in it;
-- thickness, size, rotation and slant of generated digits, measured by a network with a
-  teacher, against those of real ones: the Kolmogorov-Smirnov statistic, 0 where two
-  samples are distributed alike and 1 where they are apart; and how many pictures a
-  classifier is sure of. Beside it a plain autoencoder of the same size, decoding the
-  same draws from N(0, 1): nobody told it where its codes should lie. A Gaussian fitted
-  to them afterwards makes a generative model of it too, whose factors come out as well
-  as the VAE's, but fewer of whose pictures are any digit;
-- that generated digits are new ones: how far they are from the nearest training digit,
-  against how far held-out digits are.
+- the bound on log p(x) (ELBO) and its two terms during training; the gap between the
+  bound and log p(x). Importance sampling estimates log p(x). For a code of 2 numbers
+  an integral over the plane gives it without the encoder;
+- thickness, size, rotation and slant of generated digits against those of real ones, by
+  the Kolmogorov-Smirnov statistic: 0 for equal distributions, 1 for separate ones. A
+  supervised network measures the factors. Also the share of pictures that a classifier
+  is sure of. The reference is a plain autoencoder of the same size that decodes the
+  same draws from N(0, 1), although its codes are not distributed like that. With a
+  Gaussian fitted to its codes it is a generative model too: its factors are distributed
+  as well as the VAE's, but the classifier is sure of fewer of its pictures;
+- whether generated digits are new: their distance to the nearest training digit, next
+  to that of held-out digits.
 """
 
 import math
@@ -43,20 +43,20 @@ SIDE = 28  # pixels
 PIXELS = SIDE**2
 CODE = 16  # numbers
 BATCH = 100
-DRAWS = (1, 3, 10, 30, 100, 300, 1000)  # of z for each picture
-SURE = 0.9  # the probability from which on the classifier is sure
-FACTORS = {  # what the axis says, and the factor from the unit of `Digits` to its own
+DRAWS = (1, 3, 10, 30, 100, 300, 1000)  # draws of z for each picture
+SURE = 0.9  # the classifier is sure at this probability or more
+FACTORS = {  # the label of the axis, and its unit in that of `Digits`
     "thickness": ("thickness (pixels)", 28),
-    "size": ("height of the path (pixels)", 28),
+    "size": ("height (pixels)", 28),
     "rotation": ("rotation (degrees)", 180 / math.pi),
-    "slant": ("slant (right per height)", 1),
+    "slant": ("slant (shift per height)", 1),
 }
 BLUE, ORANGE, GREEN = plots.COLORS[:3]
-LOOKS = {  # a colour and a line for each source of digits
-    "real digits": ("black", ":"),
-    "VAE": (BLUE, "-"),
-    "autoencoder": (ORANGE, "--"),
-    "autoencoder, fitted": (GREEN, "-."),
+LOOKS = {  # the colour, line and marker of each source of digits
+    "real digits": ("black", "-", "s"),
+    "VAE": (BLUE, "--", "o"),
+    "autoencoder": (ORANGE, ":", "v"),
+    "autoencoder, fitted": (GREEN, "-.", "^"),
 }
 
 
@@ -66,7 +66,7 @@ LOOKS = {  # a colour and a line for each source of digits
 class Bound(NamedTuple):
     """The two terms of the bound on held-out digits after each epoch: means, nats."""
 
-    log_p_x: list[float]  # given z
+    log_p_x: list[float]  # log p(x | z)
     kl: list[float]
 
     @property
@@ -76,7 +76,7 @@ class Bound(NamedTuple):
 
 
 def options(demo: Demo, code: int, steps: int) -> dict[str, Any]:
-    """Return what the VAEs and the plain autoencoder are made with."""
+    """Return the options that the VAEs and the plain autoencoder share."""
     rate = cosine_decay(3e-3, steps)
     return {
         "sizes": (PIXELS, *demo.choose((256, 256), (256,)), code),
@@ -89,7 +89,7 @@ def options(demo: Demo, code: int, steps: int) -> dict[str, Any]:
 def train_vae(
     demo: Demo, code: int, epochs: int, x: np.ndarray, held_out: np.ndarray, seed: int
 ) -> tuple[VAE, Bound]:
-    """Train a VAE on x (n, PIXELS), and follow its bound on held-out digits."""
+    """Train a VAE on x (n, PIXELS); note its bound on held-out digits by epoch."""
     init, shuffle, noise = backend.streams(seed, 3)
     vae = VAE(rng=init, **options(demo, code, epochs * len(x) // BATCH))
     bound = Bound([], [])
@@ -106,7 +106,7 @@ def train_vae(
 
 
 def train_autoencoder(demo: Demo, epochs: int, x: np.ndarray, seed: int) -> Autoencoder:
-    """Train a plain one: the same network and log p(x | z), no noise and no KL."""
+    """Train a plain autoencoder: the same network and log p(x | z), no noise, no KL."""
     init, shuffle = backend.streams(seed, 2)
     made = options(demo, CODE, epochs * len(x) // BATCH)
     model = Autoencoder(rng=init, loss="cross_entropy", **made)
@@ -122,7 +122,7 @@ def integrated_log_p(
 ) -> np.ndarray:
     """Integrate p(x | z) N(z; 0, 1) over the plane: log p(x) of each row (n,), nats.
 
-    A sum over a square grid of z, from -edge to edge. No encoder has a part in it.
+    A sum over a square grid of z, from -edge to edge. It does not use the encoder.
     """
     axis = np.arange(-edge, edge + step / 2, step)
     z = plane(axis)
@@ -149,13 +149,13 @@ class Tightness(NamedTuple):
     """The mean of log p(x) of some digits and bounds on it, in nats."""
 
     elbo: float
-    by_draws: list[float]  # importance-weighted, for DRAWS
-    exact: float
-    apart: float  # the last of those from the exact one, for the median digit
+    by_draws: list[float]  # importance-weighted bounds, for DRAWS
+    exact: float  # log p(x), integrated
+    apart: float  # the last bound's distance from it, for the median digit
 
 
 def tightness(demo: Demo, vae: VAE, x: np.ndarray) -> Tightness:
-    """Bound log p(x) by a VAE with a code of 2, tighter and tighter; integrate it."""
+    """Compare log p(x) of a VAE with a code of 2 with tighter and tighter bounds."""
     (rng,) = backend.streams(demo.seed + 1000, 1)
     by_draws = [vae.log_likelihood(x, rng, k) for k in DRAWS]
     exact = integrated_log_p(vae, x, demo.choose(0.03, 0.06))
@@ -169,48 +169,38 @@ def tightness(demo: Demo, vae: VAE, x: np.ndarray) -> Tightness:
 
 @plots.styled
 def draw_bound(bound: Bound, log_p: float, tight: Tightness) -> Any:
-    """Draw the bound and its terms over the epochs, and how near it is to log p(x).
+    """Draw the bound and its terms over the epochs, and its distance to log p(x).
 
     Args:
         bound: of the VAE with the long code.
-        log_p: its log p(x) at the end, as estimated.
+        log_p: the estimate of its log p(x) after training.
         tight: of the VAE with a code of 2.
 
     """
-    figure, ((left, right),) = plots.panels(1, 2, (5.2, 4.2))
-    beside: dict[str, Any] = {"textcoords": "offset points"}
+    figure, ((left, right),) = plots.panels(1, 2, (3.9, 3.9))
     epochs = np.arange(1, len(bound.kl) + 1)
-    i = len(epochs) // 2
-    left.fill_between(epochs, bound.elbo, bound.log_p_x, color=GREEN, alpha=0.2, lw=0)
-    left.plot(epochs, bound.log_p_x, color=ORANGE)
-    left.plot(epochs, bound.elbo, color=BLUE)
-    left.plot(epochs[-1], log_p, "D", color="black", ms=7)
-    left.annotate("log p(x)", (epochs[-1], log_p), (8, -4), **beside)
-    left.annotate("log p(x | z)", (epochs[i], bound.log_p_x[i]), (0, 10), color=ORANGE,
-                  ha="center", **beside)  # fmt: skip
-    left.annotate("the bound (ELBO)", (epochs[i], bound.elbo[i]), (0, -30), color=BLUE,
-                  ha="center", **beside)  # fmt: skip
-    left.text(epochs[i], (bound.elbo[i] + bound.log_p_x[i]) / 2, "KL(q(z | x) ‖ p(z))",
-              color="#00624A", ha="center", va="center")  # fmt: skip
-    left.set_xlim(right=1.22 * epochs[-1])
+    left.plot(epochs, bound.log_p_x, color=ORANGE, ls="--", label="log p(x | z)")
+    left.fill_between(epochs, bound.elbo, bound.log_p_x, color=GREEN, alpha=0.2, lw=0,
+                      label="KL(q(z | x) ‖ p(z))")  # fmt: skip
+    left.plot(epochs[-1], log_p, "D", color="black", ms=7, clip_on=False,
+              label=f"log p(x), {DRAWS[-1]:,} draws")  # fmt: skip
+    left.plot(epochs, bound.elbo, color=BLUE, label="the bound (ELBO)")
+    left.set_xlim(0, epochs[-1])
     left.set_xticks(range(0, len(epochs) + 1, 5))
-    left.set_title(f"a code of {CODE} numbers learns")
+    left.set_title(f"a code of {CODE} numbers, in training")
     left.set_xlabel("epoch")
     left.set_ylabel("nats per held-out digit")
-    right.plot(DRAWS, tight.by_draws, "o-", color=GREEN)
-    right.plot(1, tight.elbo, "s", color=BLUE, ms=8)
-    right.axhline(tight.exact, color="black", ls=":")
-    right.annotate("log p(x), integrated", (DRAWS[-1], tight.exact), (0, 6),
-                   ha="right", **beside)  # fmt: skip
-    right.annotate("the bound (ELBO)", (1, tight.elbo), (42, -8), color=BLUE, **beside)
-    right.annotate("with many draws", (10, tight.by_draws[2]), (8, -16),
-                   color="#00624A", **beside)  # fmt: skip
+    right.axhline(tight.exact, color="black", ls=":", label="log p(x), integrated")
+    right.plot(DRAWS, tight.by_draws, "o-", color=GREEN, label="bound from many draws")
+    right.plot(1, tight.elbo, "s", color=BLUE, ms=8, label="the bound (ELBO)")
     gap = tight.exact - tight.elbo
-    right.set_ylim(tight.elbo - 0.3 * gap, tight.exact + 0.3 * gap)
+    right.set_ylim(tight.elbo - 0.8 * gap, tight.exact + 0.3 * gap)
     right.set_xscale("log")
-    right.xaxis.set_major_formatter("{x:g}")
-    right.set_title("a code of 2: how tight the bound is")
+    right.xaxis.set_major_formatter("{x:,.0f}")
+    right.set_title("a code of 2 numbers, after training")
     right.set_xlabel("draws of z for each picture")
+    for ax in (left, right):
+        ax.legend(loc="lower right", fontsize=10)
     return figure
 
 
@@ -244,7 +234,7 @@ def judge_bound(
 
 
 def teach(demo: Demo) -> tuple[Ruler, Classifier]:
-    """Train what measures pictures: their factors, and which digit they show."""
+    """Train a ruler for the factors of pictures, and a classifier of digits."""
     draw, init, shuffle = backend.streams(demo.seed + 2000, 3)
     digits = draw_digits(demo.choose(20_000, 5_000), draw)
     ruler = Ruler(tuple(FACTORS), digits, demo.choose(15, 8), demo.seed + 2500)
@@ -257,7 +247,7 @@ def teach(demo: Demo) -> tuple[Ruler, Classifier]:
 
 
 def sure_shares(p: np.ndarray) -> np.ndarray:
-    """Return the part of the rows of p (n, 10) that are SURE of each class: (10,)."""
+    """Return the share of rows of p (n, 10) that are SURE of each class: (10,)."""
     return np.mean(p >= SURE, axis=0)
 
 
@@ -276,58 +266,45 @@ def statistic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def draw_factors(
     data: np.ndarray, made: dict[str, np.ndarray], ks: dict[str, np.ndarray]
 ) -> Any:
-    """Draw how each factor is distributed.
+    """Draw the cumulative distribution of each factor.
 
     Args:
         data: the factors of real digits (n, 4).
-        made: of others, by source.
+        made: those of generated digits, by source.
         ks: the statistics of those against the data.
 
     """
-    figure, (axes,) = plots.panels(1, len(FACTORS), (3.4, 3.5))
-    for i, (ax, (label, _)) in enumerate(zip(axes, FACTORS.values(), strict=True)):
-        low, high = np.quantile(data[:, i], [0.001, 0.999])
-        edges = np.linspace(low - 0.3 * (high - low), high + 0.3 * (high - low), 41)
-
-        def share(y: np.ndarray, edges: np.ndarray = edges) -> np.ndarray:
-            return np.histogram(np.clip(y, edges[0], edges[-1]), edges)[0] / len(y)
-
-        ax.stairs(share(data[:, i]), edges, color="#BBBBBB", fill=True)
-        for name, y in made.items():
-            color, style = LOOKS[name]
-            ax.stairs(share(y[:, i]), edges, color=color, ls=style, lw=1.8)
-        ax.set_ylim(0, 1.45 * share(data[:, i]).max())
+    figure, axes = plots.panels(2, 2, (3.6, 2.9), sharey=True)
+    everyone = {"real digits": data} | made
+    for i, (ax, (label, _)) in enumerate(zip(axes.flat, FACTORS.values(), strict=True)):
+        for name, y in everyone.items():
+            color, style, _ = LOOKS[name]
+            ax.ecdf(y[:, i], color=color, ls=style, lw=1.8, label=name)
         for j, name in enumerate(made):
-            ax.text(0.03, 0.98 - 0.085 * j, f"KS {ks[name][i]:.2f}", weight="bold",
-                    color=LOOKS[name][0], transform=ax.transAxes,
-                    va="top", bbox={"color": "white", "pad": 1})  # fmt: skip
+            ax.text(0.98, 0.24 - 0.1 * j, f"KS {ks[name][i]:.2f}", weight="bold",
+                    color=LOOKS[name][0], transform=ax.transAxes, ha="right",
+                    va="bottom", bbox={"color": "white", "pad": 1})  # fmt: skip
+        low, high = np.quantile(data[:, i], [0.001, 0.999])
+        ax.set_xlim(1.4 * low - 0.4 * high, 1.4 * high - 0.4 * low)
         ax.set_xlabel(label)
-        ax.set_yticks([])
-    axes[0].set_ylabel("share of digits")
-    names = {"real digits": "grey: real digits"} | {name: name for name in made}
-    handles = [
-        axes[0].plot([], [], color=color if name in made else "#BBBBBB",
-                     ls=style if name in made else "-",
-                     lw=2 if name in made else 8, label=names[name])[0]
-        for name, (color, style) in LOOKS.items() if name in names
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    figure.supylabel("share of digits at or below", fontsize=11)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
 @plots.styled
 def draw_shares(shares: dict[str, np.ndarray]) -> Any:
-    """Draw which part of the pictures is surely each digit, by source."""
-    figure, ((ax,),) = plots.panels(size=(7.4, 4))
-    for name, share in shares.items():
-        color, style = LOOKS[name]
-        label = f"{name}: {100 * share.sum():.0f} % in all"
-        ax.plot(range(10), 100 * share, style, marker="o", color=color, lw=1.6, ms=6,
-                label=label)  # fmt: skip
+    """Draw the share of pictures that the classifier is sure of, by digit."""
+    figure, ((ax,),) = plots.panels(size=(7.2, 4.2))
+    for i, (name, share) in enumerate(shares.items()):
+        color, _, marker = LOOKS[name]
+        label = f"{name}: {100 * share.sum():.0f} % of all"
+        ax.plot(np.arange(10) + 0.15 * (i - 1.5), 100 * share, marker, color=color,
+                ms=7, label=label, clip_on=False)  # fmt: skip
     ax.set_xticks(range(10))
     ax.set_ylim(0, 13)
     ax.set_xlabel("digit")
-    ax.set_ylabel(f"surely that digit, p ≥ {SURE} (%)")
+    ax.set_ylabel(f"classified as it with p ≥ {SURE} (%)")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
@@ -335,7 +312,7 @@ def draw_shares(shares: dict[str, np.ndarray]) -> Any:
 def judge_samples(
     demo: Demo, made: dict[str, np.ndarray], again: np.ndarray, held_out: Digits
 ) -> None:
-    """Measure pictures by source, and reconstructions, against held-out digits."""
+    """Compare pictures of each source, and reconstructions, with held-out digits."""
     ruler, classifier = teach(demo)
     data = ruler(held_out.x)
     measured = {name: ruler(x) for name, x in made.items()}
@@ -380,15 +357,15 @@ def judge_samples(
 # --- New digits ---------------------------------------------------------------------
 
 
-def interpolate(vae: VAE, a: np.ndarray, b: np.ndarray, n: int = 9) -> np.ndarray:
-    """Return n pictures (n, PIXELS) on the straight way in code from a to b."""
+def interpolate(vae: VAE, a: np.ndarray, b: np.ndarray, n: int = 7) -> np.ndarray:
+    """Decode n points (n, PIXELS) on the line between the codes of a and b."""
     codes = vae.encode(np.stack([a, b]))
     t = np.linspace(0, 1, n, dtype=codes.dtype)[:, None]
     return vae.decode((1 - t) * codes[0] + t * codes[1])
 
 
 def quantiles(n: int) -> np.ndarray:
-    """Return the middles of n parts of N(0, 1) that are equally probable, rising."""
+    """Return the medians of n equally probable parts of N(0, 1), in ascending order."""
     normal = statistics.NormalDist()
     return np.array([normal.inv_cdf((i + 0.5) / n) for i in range(n)])
 
@@ -399,11 +376,13 @@ def pictures(x: np.ndarray) -> np.ndarray:
 
 
 def show_samples(demo: Demo, made: dict[str, np.ndarray], train: np.ndarray) -> None:
-    """Show pictures by source, and the training digits nearest to the VAE's."""
-    demo.save(plots.sheets({k: pictures(x[:64]) for k, x in made.items()}), "samples")
+    """Draw pictures of each source, and the training digits nearest to the VAE's."""
+    two = (10, 2 * SIDE, SIDE)  # ten panels of two digits, one above the other
+    rows = {k.replace(", ", ",\n"): x[:20].reshape(two) for k, x in made.items()}
+    demo.save(plots.picture_rows(rows), "samples")
     new = made["VAE"]
-    nearest = train[nearest_neighbors(new[:12], train)[:, 0]]
-    rows = {"by the VAE": pictures(new[:12]),
+    nearest = train[nearest_neighbors(new[:10], train)[:, 0]]
+    rows = {"by the VAE": pictures(new[:10]),
             "nearest\ntraining digit": pictures(nearest)}  # fmt: skip
     demo.save(plots.picture_rows(rows), "nearest")
     n = demo.choose(1000, 300)
@@ -415,7 +394,7 @@ def show_samples(demo: Demo, made: dict[str, np.ndarray], train: np.ndarray) -> 
 
 
 def show_ways(demo: Demo, vae: VAE, flat: VAE, digits: Digits) -> None:
-    """Show ways between digits in code, and the plane of the code of 2."""
+    """Draw lines between the codes of digits, and the plane of a code of 2."""
     first = {k: digits.x[np.argmax(digits.label == k)] for k in range(10)}
     ways = {
         f"{a} to {b}": pictures(
@@ -423,9 +402,7 @@ def show_ways(demo: Demo, vae: VAE, flat: VAE, digits: Digits) -> None:
         )
         for a, b in ((1, 7), (3, 8), (4, 9), (0, 6), (5, 2))
     }
-    notes = (
-        "at either end a held-out digit; between them, what their codes lead through"
-    )
+    notes = "first and last: held-out digits; between: decoded from the line of codes"
     demo.save(plots.picture_rows(ways, notes), "interpolation")
     z = quantiles(19)
     decoded = pictures(flat.decode(plane(z).astype(flat.dtype)))
@@ -433,7 +410,7 @@ def show_ways(demo: Demo, vae: VAE, flat: VAE, digits: Digits) -> None:
 
 
 def run(demo: Demo) -> None:
-    """Train two VAEs and a plain autoencoder, and measure what they make."""
+    """Train two VAEs and a plain autoencoder; measure the pictures they generate."""
     train_rng, held_out_rng, real_rng, rng = backend.streams(demo.seed, 4)
     x = draw_digits(demo.choose(20_000, 5_000), train_rng).x
     held_out = draw_digits(demo.choose(5_000, 2_000), held_out_rng)

@@ -230,9 +230,10 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
     figure, ((ax,),) = panels(size=(width + 0.2, height))
     tiled = _tiled(upwards, m, ink)
     _show(ax, tiled, ink)
-    marked = np.linspace(0, m - 1, 5).astype(int)
+    lower = np.linspace(0, (m - 1) // 2, 3).astype(int)
+    marked = np.unique([lower, m - 1 - lower])
     down, right = (side / m for side in tiled.shape)
-    labels = [f"{z[i]:.1f}" for i in marked]
+    labels = [f"{z[i]:.1f}".replace("-", "−") for i in marked]
     ax.set_xticks(right * (marked + 0.5), labels)
     ax.set_yticks(down * (m - marked - 0.5), labels)
     ax.set_xlabel("first number of the code, z₁")

@@ -62,8 +62,8 @@ def test_the_code_plane_has_its_numbers_where_its_pictures_are():
     (ax,) = plots.code_plane(pictures, z).axes
     shown = ax.images[0].get_array()
     ticks = {
-        axis: {float(t.get_text()): round(t.get_position()[axis] - 0.5)
-               for t in labels if t.get_text()}
+        axis: {float(t.get_text().replace("−", "-")):
+               round(t.get_position()[axis] - 0.5) for t in labels if t.get_text()}
         for axis, labels in enumerate((ax.get_xticklabels(), ax.get_yticklabels()))
     }  # fmt: skip
     for z1 in z:
