@@ -285,6 +285,7 @@ def draw_factors(
                     color=LOOKS[name][0], transform=ax.transAxes, ha="right",
                     va="bottom", bbox={"color": "white", "pad": 1})  # fmt: skip
         low, high = np.quantile(data[:, i], [0.001, 0.999])
+        ax.set_ylim(-0.02, 1.02)
         ax.set_xlim(1.4 * low - 0.4 * high, 1.4 * high - 0.4 * low)
         ax.set_xlabel(label)
     figure.supylabel("share of digits at or below", fontsize=11)
@@ -302,9 +303,9 @@ def draw_shares(shares: dict[str, np.ndarray]) -> Any:
         ax.plot(np.arange(10) + 0.15 * (i - 1.5), 100 * share, marker, color=color,
                 ms=7, label=label, clip_on=False)  # fmt: skip
     ax.set_xticks(range(10))
-    ax.set_ylim(0, 13)
+    ax.set_ylim(bottom=0)
     ax.set_xlabel("digit")
-    ax.set_ylabel(f"classified as it with p ≥ {SURE} (%)")
+    ax.set_ylabel(f"share of pictures, p ≥ {SURE} (%)")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
