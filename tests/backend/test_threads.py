@@ -188,7 +188,7 @@ def used(monkeypatch):
     """Note what is set, and run no demo."""
     found = []
     monkeypatch.setattr(backend, "use_threads", found.append)
-    monkeypatch.setattr(demos, "perform", lambda *a: True)
+    monkeypatch.setattr(demos, "run_module", lambda *a: True)
     monkeypatch.setattr(_demo, "perform", lambda *a, **k: True)
     return found
 
