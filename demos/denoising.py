@@ -1,20 +1,19 @@
-"""A denoising autoencoder takes noise away, and fog: the water deer can be seen again.
+"""A denoising autoencoder removes noise, and the fog in front of a water deer.
 
 The lecture: "입력 데이터에 노이즈 추가 후, 이를 제거해 더 정확한 재구성 만듦" (noise is
-added to the input and then removed, for a more exact reconstruction), and as example
-the water deer in the fog, "고라니 안개 예제". Shown and measured, on pictures held out:
+added to the input and then removed, for a more exact reconstruction). Its example is
+the water deer in the fog, "고라니 안개 예제". Measured on held-out pictures:
 
-- digits under three kinds of noise: PSNR and SSIM of the noisy picture, of what classic
-  filters make of it, their one number chosen on the training pictures, and of what the
-  autoencoder makes of it;
+- digits with three kinds of noise: PSNR and SSIM of the noisy picture, of classic
+  filters, and of the autoencoder. The width of a filter is chosen on training pictures;
 - scenes with and without a water deer, in fog by Koschmieder's law: PSNR and SSIM of
-  the fogged picture, of contrast stretched, of fog removed by the dark channel prior,
-  and of the autoencoder's;
-- whether a network that has learned on clear scenes to tell whether there is a deer can
-  do so in the fogged and in the cleaned ones.
+  the foggy picture, of stretched contrast, of the dark channel prior, and of the
+  autoencoder;
+- a network learns on clear scenes whether there is a deer: its accuracy on clear, foggy
+  and cleaned scenes.
 
-The autoencoder for the fog sees each picture with its own brightness and contrast set
-to 0 and 1, less the mean fogged picture: how thick the fog is should not matter.
+The autoencoder for the fog gets each picture with its mean set to 0 and its standard
+deviation to 1, minus the mean foggy picture. So the density of the fog matters less.
 """
 
 from collections.abc import Callable
@@ -41,27 +40,27 @@ from scratchnet.nn import glorot_uniform
 from scratchnet.optim import Adam, cosine_decay
 from scratchnet.training import fit
 
-GRAY = np.float32(0.5)  # what the classifier takes for zero
+GRAY = np.float32(0.5)  # subtracted before the classifier
 Filter = Callable[[np.ndarray], np.ndarray]  # pictures (n, h, w) -> pictures
 
 
 class Cleaned(NamedTuple):
-    """Pictures (n, side²) as they are, spoiled, and cleaned in several ways."""
+    """Pictures (n, side²): clear, corrupted, and cleaned in several ways."""
 
     clear: np.ndarray
-    spoiled: np.ndarray
+    corrupted: np.ndarray
     ways: dict[str, np.ndarray]
 
     @property
     def side(self) -> int:
-        """The rows, and columns, of a picture."""
+        """The number of rows, and of columns, of a picture."""
         return round(self.clear.shape[1] ** 0.5)
 
     def scores(self) -> dict[str, tuple[float, float]]:
-        """Return mean PSNR (dB) and SSIM of the spoiled and of each cleaned picture."""
+        """Return the mean PSNR (dB) and SSIM, corrupted and cleaned in each way."""
         side = self.side
         found = {}
-        for name, x in {"spoiled": self.spoiled, **self.ways}.items():
+        for name, x in {"corrupted": self.corrupted, **self.ways}.items():
             shown = np.clip(x, 0, 1)
             similar = ssim(shown, self.clear, (side, side))
             found[name] = (float(psnr(shown, self.clear).mean()), float(similar.mean()))
@@ -89,19 +88,19 @@ def pictures(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, side, side)
 
 
-def best(filters: list[Filter], spoiled: np.ndarray, clear: np.ndarray) -> Filter:
-    """Return the filter of the highest PSNR on training pictures, both (n, side²)."""
+def best(filters: list[Filter], corrupted: np.ndarray, clear: np.ndarray) -> Filter:
+    """Return the filter with the highest PSNR on training pictures (n, side²)."""
 
     def score(f: Filter) -> float:
-        return float(psnr(f(pictures(spoiled)), pictures(clear)).mean())
+        return float(psnr(f(pictures(corrupted)), pictures(clear)).mean())
 
     return max(filters, key=score)
 
 
 def clean_digits(demo: Demo, name: str, seed: int) -> Cleaned:
-    """Train on digits under one kind of noise, and clean held-out ones."""
+    """Train on digits with one kind of noise, and clean held-out ones."""
     noise = NOISES[name]
-    draw, other, init, shuffle, spoil, last = backend.streams(seed, 6)
+    draw, other, init, shuffle, noisy, last = backend.streams(seed, 6)
     pixels = demo.choose(28, 16)
     x = draw_digits(demo.choose(12_000, 5000), draw, pixels=pixels).x
     held_out = draw_digits(1000, other, pixels=pixels).x
@@ -112,26 +111,26 @@ def clean_digits(demo: Demo, name: str, seed: int) -> Cleaned:
         active_code=True, loss="cross_entropy",
         lr=cosine_decay(1e-3, steps),
     )  # fmt: skip
-    fit(model, x, epochs=epochs, batch_size=batch, rng=shuffle, noise=spoil)
-    spoiled = noise(held_out, last)
+    fit(model, x, epochs=epochs, batch_size=batch, rng=shuffle, noise=noisy)
+    corrupted = noise(held_out, last)
     some = x[:500]
-    some_spoiled = noise(some, last)
+    some_corrupted = noise(some, last)
     ways = {}
     for label, filters in FILTERS.items():
-        chosen = best(filters, some_spoiled, some)
-        ways[label] = chosen(pictures(spoiled)).reshape(spoiled.shape)
-    ways["autoencoder"] = model.reconstruct(spoiled)
-    return Cleaned(held_out, spoiled, ways)
+        chosen = best(filters, some_corrupted, some)
+        ways[label] = chosen(pictures(corrupted)).reshape(corrupted.shape)
+    ways["autoencoder"] = model.reconstruct(corrupted)
+    return Cleaned(held_out, corrupted, ways)
 
 
 # --- Deer ---------------------------------------------------------------------------
 
 
 class Look:
-    """How the autoencoder sees a foggy picture: contrast and mean picture taken out."""
+    """The input of the autoencoder: level contrast, minus the mean foggy picture."""
 
     def __init__(self, foggy: np.ndarray) -> None:
-        # Where the training is: a step that is recorded on a GPU brings nothing there.
+        # On the device of training: a recorded GPU step cannot copy it there.
         self.mean = backend.asarray(self.level(foggy).mean(axis=0))
 
     @staticmethod
@@ -141,28 +140,28 @@ class Look:
         return centered / x.std(axis=1, keepdims=True)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return what is seen of x (n, d)."""
+        """Return the input (n, d) for foggy pictures x (n, d)."""
         seen: np.ndarray = self.level(x) - backend.bring(self.mean, to=x)
         return seen
 
 
 class Deer(NamedTuple):
-    """Held-out scenes, cleaned, and how often a classifier is right about the deer."""
+    """Held-out scenes, cleaned, and the accuracy of a classifier of the deer."""
 
     cleaned: Cleaned
-    deer: np.ndarray  # (n,) whether there is one
-    right: dict[str, float]  # "clear", "fogged", "cleaned": from 0 to 1
+    deer: np.ndarray  # (n,) bool, whether there is one
+    accuracy: dict[str, float]  # on "clear", "foggy", "cleaned": from 0 to 1
 
 
 def small(rng: np.random.Generator, shape: Any, dtype: Any) -> np.ndarray:
-    """Draw W ten times smaller than usual: the first picture is the mean picture."""
+    """Draw W ten times smaller than usual, to start near the mean picture."""
     W: np.ndarray = glorot_uniform(rng, shape, dtype) / 10
     return W
 
 
 def clear_fog(demo: Demo, seed: int) -> Deer:
-    """Train a denoiser on scenes in fog and a classifier on clear ones."""
-    draw, other, init, shuffle, spoil, last = backend.streams(seed + 100, 6)
+    """Train a denoiser on foggy scenes and a classifier on clear ones."""
+    draw, other, init, shuffle, noisy, last = backend.streams(seed + 100, 6)
     train = draw_scenes(demo.choose(16_000, 2000), draw)
     test = draw_scenes(demo.choose(2000, 500), other)
     fog = Fog()
@@ -178,26 +177,26 @@ def clear_fog(demo: Demo, seed: int) -> Deer:
     )  # fmt: skip
     model.parameters["decoder.0.b"][...] = backend.asarray(mean)
     fit(model, (train.x, train.x_depth), epochs=epochs, batch_size=batch, rng=shuffle,
-        noise=spoil)  # fmt: skip
-    fogged = fog(test.x, test.x_depth, last)
+        noise=noisy)  # fmt: skip
+    foggy = fog(test.x, test.x_depth, last)
     ways = {
-        "contrast stretched": stretch_contrast(pictures(fogged)).reshape(fogged.shape),
-        "dark channel prior": dehaze(pictures(np.clip(fogged, 0, 1))).reshape(
-            fogged.shape
+        "contrast stretched": stretch_contrast(pictures(foggy)).reshape(foggy.shape),
+        "dark channel prior": dehaze(pictures(np.clip(foggy, 0, 1))).reshape(
+            foggy.shape
         ),
-        "autoencoder": model.reconstruct(look(fogged)),
+        "autoencoder": model.reconstruct(look(foggy)),
     }
-    cleaned = Cleaned(test.x, fogged, ways)
+    cleaned = Cleaned(test.x, foggy, ways)
     classifier = deer_classifier(demo, train, init, shuffle)
-    right = {
+    accuracy = {
         name: classifier.accuracy(x - GRAY, test.deer)
         for name, x in (
             ("clear", test.x),
-            ("fogged", fogged),
+            ("foggy", foggy),
             ("cleaned", ways["autoencoder"]),
         )
     }
-    return Deer(cleaned, test.deer, right)
+    return Deer(cleaned, test.deer, accuracy)
 
 
 def deer_classifier(
@@ -206,7 +205,7 @@ def deer_classifier(
     init: np.random.Generator,
     shuffle: np.random.Generator,
 ) -> Classifier:
-    """Train a network to tell on clear scenes whether there is a deer."""
+    """Train a network on clear scenes to predict whether there is a deer."""
     classifier = Classifier((train.x.shape[1], 256, 2), rng=init)
     epochs, batch = demo.choose(6, 8), 100
     rate = cosine_decay(1e-3, epochs * (len(train) // batch))
@@ -221,15 +220,15 @@ def deer_classifier(
 # --- Figures ------------------------------------------------------------------------
 
 
-def strip(cleaned: Cleaned, shown: list[int], spoiled: str) -> dict[str, Any]:
+def strip(cleaned: Cleaned, shown: list[int], corrupted: str) -> dict[str, Any]:
     """Return rows of pictures by name, clear ones first."""
-    rows = {"clear": cleaned.clear, spoiled: cleaned.spoiled, **cleaned.ways}
+    rows = {"clear": cleaned.clear, corrupted: cleaned.corrupted, **cleaned.ways}
     shape = (len(shown), cleaned.side, cleaned.side)
     return {name: np.clip(x[shown], 0, 1).reshape(shape) for name, x in rows.items()}
 
 
-MARKERS = {  # of each way to clean: marker, colour
-    "spoiled": ("x", "black"),
+MARKERS = {  # marker and colour of each way to clean
+    "corrupted": ("x", "black"),
     "Gaussian filter": ("s", plots.COLORS[1]),
     "median filter": ("^", plots.COLORS[3]),
     "contrast stretched": ("D", plots.COLORS[4]),
@@ -240,7 +239,7 @@ MARKERS = {  # of each way to clean: marker, colour
 
 @plots.styled
 def draw_scores(scores: dict[str, dict[str, tuple[float, float]]]) -> Any:
-    """Draw PSNR and SSIM of every way to clean, a row for each kind of noise."""
+    """Draw PSNR and SSIM of every way to clean, one row per kind of noise."""
     figure, axes = plots.panels(1, 2, (4.4, 0.6 * len(scores) + 1.4), sharey=True)
     for j, (ax, label) in enumerate(
         zip(axes[0], ("PSNR (dB)", "SSIM (1 is equal)"), strict=True)
@@ -262,7 +261,7 @@ def draw_scores(scores: dict[str, dict[str, tuple[float, float]]]) -> Any:
 
 
 def run(demo: Demo) -> None:
-    """Clean digits of three kinds of noise, and scenes of fog."""
+    """Remove three kinds of noise from digits, and fog from scenes."""
     scores = {}
     rows = {}
     for k, name in enumerate(NOISES):
@@ -290,20 +289,21 @@ def run(demo: Demo) -> None:
                    found["autoencoder"][0] - classic,
                    at_least=demo.choose(2.0, 0.5))  # fmt: skip
         demo.claim(f"{noise}: autoencoder over noisy, SSIM",
-                   found["autoencoder"][1] - found["spoiled"][1],
+                   found["autoencoder"][1] - found["corrupted"][1],
                    at_least=demo.choose(0.2, 0.1))  # fmt: skip
     found = scores["fog"]
-    gain = found["autoencoder"][0] - found["spoiled"][0]
-    demo.claim("fog: autoencoder over fogged (dB)", gain, at_least=6.0)
+    gain = found["autoencoder"][0] - found["corrupted"][0]
+    demo.claim("fog: autoencoder over foggy (dB)", gain, at_least=6.0)
     classic = max(found[n][0] for n in ("contrast stretched", "dark channel prior"))
     demo.claim("fog: autoencoder over the better classic way (dB)",
                found["autoencoder"][0] - classic, at_least=2.0)  # fmt: skip
-    demo.claim("deer or none, right on clear scenes (%)", 100 * deer.right["clear"],
+    right = {name: 100 * share for name, share in deer.accuracy.items()}
+    demo.claim("deer or none, accuracy on clear scenes (%)", right["clear"],
                at_least=demo.choose(95, 80))  # fmt: skip
-    demo.claim("deer or none, right in the fog (%)", 100 * deer.right["fogged"],
+    demo.claim("deer or none, accuracy in the fog (%)", right["foggy"],
                at_most=70)  # fmt: skip
-    demo.claim("deer or none, right on cleaned scenes (%)",
-               100 * deer.right["cleaned"], at_least=demo.choose(90, 72))  # fmt: skip
+    demo.claim("deer or none, accuracy on cleaned scenes (%)", right["cleaned"],
+               at_least=demo.choose(90, 72))  # fmt: skip
 
 
 if __name__ == "__main__":

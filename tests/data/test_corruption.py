@@ -1,4 +1,4 @@
-"""Corruptions: how much they spoil, what they leave, and the law of fog."""
+"""Corruptions: how much they change, what they leave, and the law of fog."""
 
 import math
 
@@ -32,9 +32,9 @@ each = pytest.mark.parametrize("corruption", ALL, ids=lambda c: type(c).__name__
 @pytest.mark.parametrize("shape", [(7, 12), (7, 3, 4), (7,), (0, 12)])
 def test_shape_and_dtype_stay(corruption, dtype, shape):
     x = rng().random(shape, dtype)
-    spoiled = deep(corruption, x, rng())
-    assert spoiled.shape == shape
-    assert spoiled.dtype == dtype
+    corrupted = deep(corruption, x, rng())
+    assert corrupted.shape == shape
+    assert corrupted.dtype == dtype
 
 
 @each
@@ -42,15 +42,15 @@ def test_what_is_given_stays_as_it_is(corruption):
     x, depth = rng().random((20, 30)), rng(1).uniform(1, 30, (20, 30))
     kept = x.copy(), depth.copy()
     given = (depth,) if isinstance(corruption, Fog) else ()
-    spoiled = corruption(x, *given, rng())
+    corrupted = corruption(x, *given, rng())
     assert np.array_equal(x, kept[0])
     assert np.array_equal(depth, kept[1])
-    assert not np.shares_memory(spoiled, x)
-    assert not np.array_equal(spoiled, x)
+    assert not np.shares_memory(corrupted, x)
+    assert not np.array_equal(corrupted, x)
 
 
 @each
-def test_one_seed_spoils_alike_and_the_next_call_does_not(corruption):
+def test_one_seed_corrupts_alike_and_the_next_call_does_not(corruption):
     x = rng().random((5, 40))
     source = rng(1)
     first, second = deep(corruption, x, source), deep(corruption, x, source)
@@ -74,10 +74,10 @@ def assert_fraction(hits: np.ndarray, p: float) -> None:
 @pytest.mark.parametrize("p", [0, 0.1, 0.5, 1])
 def test_masking_sets_a_fraction_to_zero_and_no_more(p):
     x = rng().uniform(0.1, 0.9, (300, 200)).astype(np.float32)
-    spoiled = Masking(p)(x, rng(1))
-    zero = spoiled == 0
+    corrupted = Masking(p)(x, rng(1))
+    zero = corrupted == 0
     assert_fraction(zero, p)
-    assert np.array_equal(spoiled[~zero], x[~zero])
+    assert np.array_equal(corrupted[~zero], x[~zero])
     # In every column and row alike: each entry has the chance p.
     assert abs(zero.mean(0) - p).max() < 0.16
     assert abs(zero.mean(1) - p).max() < 0.19
@@ -86,12 +86,12 @@ def test_masking_sets_a_fraction_to_zero_and_no_more(p):
 @pytest.mark.parametrize("p", [0, 0.1, 0.5, 1])
 def test_salt_and_pepper_sets_half_of_a_fraction_to_either(p):
     x = rng().uniform(0.1, 0.9, (300, 200)).astype(np.float32)
-    spoiled = SaltAndPepper(p)(x, rng(1))
-    zero, one = spoiled == 0, spoiled == 1
+    corrupted = SaltAndPepper(p)(x, rng(1))
+    zero, one = corrupted == 0, corrupted == 1
     assert_fraction(zero, p / 2)
     assert_fraction(one, p / 2)
     kept = ~zero & ~one
-    assert np.array_equal(spoiled[kept], x[kept])
+    assert np.array_equal(corrupted[kept], x[kept])
 
 
 def test_gaussian_noise_has_its_mean_and_width_and_is_not_clipped():
