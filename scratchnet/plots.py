@@ -43,7 +43,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 finally:
     if window is not None:
         os.environ["MPLBACKEND"] = window
@@ -62,6 +62,7 @@ STYLE: Any = {  # Any, because matplotlib's type for the keys lists all settings
     "figure.constrained_layout.use": True,
     "font.size": 11,
     "axes.titlesize": 11,
+    "figure.titlesize": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -154,7 +155,11 @@ def as_images(owner: str, name: str, x: ArrayLike) -> np.ndarray:
 
 @styled
 def picture_rows(
-    rows: Mapping[str, ArrayLike], notes: str = "", *, ink: bool = True
+    rows: Mapping[str, ArrayLike],
+    notes: str = "",
+    *,
+    title: str = "",
+    ink: bool = True,
 ) -> Figure:
     """Draw rows of small pictures, each with its name on the left.
 
@@ -162,6 +167,7 @@ def picture_rows(
         rows: for each row its name and its pictures (n, rows, columns), with 0 for
             paper and 1 for ink.
         notes: a line of text below the rows.
+        title: the title of the figure.
         ink: False if 0 is dark and 1 is light.
 
     """
@@ -171,8 +177,8 @@ def picture_rows(
     width, height = _panel(drawn[0].shape[1:], 0.8)
     figure = Figure(
         figsize=(
-            1.6 + width * n,
-            (height + 0.06) * len(rows) + (0.35 if notes else 0.1),
+            _wide_enough(1.6 + width * n, title, notes),
+            (height + 0.06) * len(rows) + 0.1 + 0.3 * (bool(notes) + bool(title)),
         )
     )
     axes = figure.subplots(len(rows), n, squeeze=False)
@@ -182,6 +188,8 @@ def picture_rows(
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
     if notes:
         figure.supxlabel(notes, fontsize=10)
+    if title:
+        figure.suptitle(title)
     return figure
 
 
@@ -207,13 +215,16 @@ def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
 
 
 @styled
-def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figure:
+def code_plane(
+    pictures: ArrayLike, z: np.ndarray, *, title: str = "", ink: bool = True
+) -> Figure:
     """Draw the pictures decoded from a grid of codes in the plane.
 
     Args:
         pictures: (m * m, rows, columns), for the codes (z[0], z[0]), (z[1], z[0]), ...:
             z₁ changes first.
         z: the m values of each number of the code, in ascending order.
+        title: the title of the figure.
         ink: False if 0 is dark and 1 is light.
 
     """
@@ -227,7 +238,8 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
         )
     upwards = x.reshape(m, m, *x.shape[1:])[::-1].reshape(x.shape)
     width, height = _panel(x.shape[1:], 6.8)
-    figure, ((ax,),) = panels(size=(width + 0.2, height))
+    size = _wide_enough(width + 0.2, title), height + (0.2 if title else 0)
+    figure, ((ax,),) = panels(size=size)
     tiled = _tiled(upwards, m, ink)
     _show(ax, tiled, ink)
     lower = np.linspace(0, (m - 1) // 2, 3).astype(int)
@@ -236,9 +248,15 @@ def code_plane(pictures: ArrayLike, z: np.ndarray, *, ink: bool = True) -> Figur
     labels = [f"{z[i]:.1f}".replace("-", "−") for i in marked]
     ax.set_xticks(right * (marked + 0.5), labels)
     ax.set_yticks(down * (m - marked - 0.5), labels)
+    ax.set_title(title)
     ax.set_xlabel("first number of the code, z₁")
     ax.set_ylabel("second number of the code, z₂")
     return figure
+
+
+def _wide_enough(width: float, *lines: object) -> float:
+    """Return a width, in inches, in which lines of text are not cut off."""
+    return max(width, *(0.09 * len(str(line)) for line in lines))
 
 
 def _panel(shape: tuple[int, ...], side: float) -> tuple[float, float]:
@@ -279,6 +297,7 @@ def loss_curve(
     held_out: Sequence[float] = (),
     references: Mapping[str, float] | None = None,
     ylabel: str = "squared error per image",
+    title: str = "",
 ) -> Figure:
     """Draw the loss after each epoch, on a logarithmic axis if it falls far.
 
@@ -287,6 +306,7 @@ def loss_curve(
         held_out: the same for held-out data.
         references: names and values of horizontal lines to compare with.
         ylabel: the name and unit of the loss.
+        title: the title of the figure.
 
     """
     (train,) = _series("loss_curve", train=train)
@@ -296,27 +316,29 @@ def loss_curve(
         checks.number("loss_curve", f"references[{name!r}]", value)
     if checks.array("loss_curve", "held_out", held_out).size:
         train, held_out = _series("loss_curve", train=train, held_out=held_out)
-    figure = Figure(figsize=(6.4, 4))
+    figure = Figure(figsize=(6.4, 4.2))
     ax = figure.subplots()
     epochs = np.arange(1, len(train) + 1)
-    marker = "o" if len(train) < 40 else ""
-    ax.plot(epochs, train, color=COLORS[0], marker=marker, ms=4, label="training")
+    many = len(train) >= 40
+    ax.plot(epochs, train, color=COLORS[0], marker="" if many else "o", ms=4,
+            label="training")  # fmt: skip
     if len(held_out):
-        ax.plot(epochs, held_out, color=COLORS[1], marker=marker, ms=4, ls="--",
-                label="held out")  # fmt: skip
+        ax.plot(epochs, held_out, color=COLORS[1], marker="" if many else "s", ms=4,
+                ls="--", label="held out")  # fmt: skip
     for (name, value), color in zip(references.items(), COLORS[2:], strict=False):
-        ax.axhline(value, color=color, ls=":")
-        ax.annotate(name, (1, value), (0, 4), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", ha="right", color=color)  # fmt: skip
+        ax.axhline(value, color=color, ls=":", label=name)
     lowest, highest = np.min([*train, *held_out]), np.max([*train, *held_out])
     if highest > 4 * lowest > 0:
         ax.set_yscale("log")
+        ticks = (1, 2, 5) if highest > 100 * lowest else (1, 2, 3, 5, 7)
+        ax.yaxis.set_major_locator(LogLocator(subs=ticks))
         ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("{x:g}")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_minor_formatter("")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("epoch")
     ax.set_ylabel(ylabel)
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.98))
+    ax.set_title(title)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -338,26 +360,22 @@ def game(
     steps, v, real, generated = _series(
         "game", steps=steps, v=v, real=real, generated=generated
     )
-    figure, ((left, right),) = panels(1, 2, (4.8, 3.4))
-    left.plot(steps, v, color=COLORS[0], lw=1)
-    _balance(left, -math.log(4), "−log 4")
+    figure, ((left, right),) = panels(1, 2, (4.8, 3.8))
+    left.plot(steps, v, color=COLORS[2], lw=1, label="V(D, G)")
+    left.axhline(-math.log(4), color="black", ls=":")
     left.set_ylabel("V(D, G) (nats)")
-    right.plot(steps, real, color=COLORS[0], lw=1, label="D(x), data")
-    right.plot(steps, generated, color=COLORS[1], lw=1, label="D(G(z)), generated")
-    _balance(right, 0.5, "1/2")
+    left.set_title("Value of the game (balance: −log 4)")
+    right.plot(steps, real, color=COLORS[0], lw=1.2, label="D(x), data")
+    right.plot(steps, generated, color=COLORS[1], lw=1.2, ls="--",
+               label="D(G(z)), generated")  # fmt: skip
+    right.axhline(0.5, color="black", ls=":", label="balance")
     right.set_ylim(0, 1)
     right.set_ylabel("mean probability of being real")
-    right.legend(loc="upper right")
+    right.set_title("Discriminator's output (balance: 1/2)")
     for ax in (left, right):
         ax.set_xlabel("steps of the generator")
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
-
-
-def _balance(ax: Axes, value: float, name: str) -> None:
-    """Draw the value at which neither network can gain, with its name."""
-    ax.axhline(value, color="black", ls=":")
-    ax.annotate(name, (1, value), (4, 0), xycoords=("axes fraction", "data"),
-                textcoords="offset points", va="center")  # fmt: skip
 
 
 @styled
@@ -366,6 +384,7 @@ def planes(
     label: np.ndarray | None,
     xlabel: str,
     ylabel: str,
+    title: str = "",
 ) -> Figure:
     """Draw points in the plane, each as the number of its class.
 
@@ -373,19 +392,21 @@ def planes(
         points: for each panel its title and the points (n, 2).
         label: the classes (n,), integers from 0; None draws dots.
         xlabel, ylabel: the names of the axes.
+        title: the title of the figure.
 
     """
     _check_named("planes", points)
-    figure = Figure(figsize=(5.2 * len(points), 4.8))
-    for ax, (title, xy) in zip(figure.subplots(1, len(points), squeeze=False)[0],
-                               points.items(), strict=True):  # fmt: skip
+    figure, (line,) = panels(1, len(points), (5.2, 4.8))
+    for ax, (name, xy) in zip(line, points.items(), strict=True):
         if label is None:
             ax.scatter(*np.transpose(xy), s=8, color=COLORS[0], alpha=0.6)
         else:
-            scatter_digits(ax, xy, label)
-        ax.set_title(title)
+            scatter_digits(ax, xy, label, size=40)
+        ax.set_title(name)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
+    if title:
+        figure.suptitle(title)
     return figure
 
 

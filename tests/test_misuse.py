@@ -421,12 +421,15 @@ call("data.idx.download_mnist", idx.download_mnist, FOLDER, mirrors=[], files={}
 
 pictures = rng().random((4, 3, 3))
 digit = np.arange(4)
-call("plots.picture_rows", plots.picture_rows, {"a": pictures}, "below", ink=True)
+call("plots.picture_rows", plots.picture_rows, {"a": pictures}, "below", title="above",
+     ink=True)  # fmt: skip
 call("plots.sheets", plots.sheets, {"a": pictures}, ink=True)
-call("plots.code_plane", plots.code_plane, pictures, np.array([0.0, 1.0]), ink=True)
-call("plots.loss_curve", plots.loss_curve, [1.0, 0.5], [1.0, 0.6], {"PCA": 0.1}, "loss")
+call("plots.code_plane", plots.code_plane, pictures, np.array([0.0, 1.0]),
+     title="above", ink=True)  # fmt: skip
+call("plots.loss_curve", plots.loss_curve, [1.0, 0.5], [1.0, 0.6], {"PCA": 0.1}, "loss",
+     "above")  # fmt: skip
 call("plots.game", plots.game, [1, 2], [0.5, 1.0], [0.5, 0.5], [0.5, 0.5])
-call("plots.planes", plots.planes, {"a": pictures[:, 0, :2]}, digit, "x", "y")
+call("plots.planes", plots.planes, {"a": pictures[:, 0, :2]}, digit, "x", "y", "above")
 figure, ((ax,),) = plots.panels(1, 1, (4.6, 3.6))
 call("plots.panels", plots.panels, 1, 1, (4.6, 3.6))
 call("plots.scatter_digits", plots.scatter_digits, ax, pictures[:, 0, :2], digit, 26.0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIKELIHOOD_IMAGES, LIKELIHOOD_DRAWS = 1000, 100  # draws of z for each
 FRECHET_COMPONENTS = 32  # principal components for comparing generated images
 SAMPLES_SHOWN = 64  # on a sheet
-CODES_SHOWN = 1000  # points in the plane
+CODES_SHOWN = 200  # points in the plane
 PLANE_SIDE = 21  # pictures along each axis of the plane of codes
 LOSSES = {
     "squared": "squared error per image",
@@ -36,6 +36,7 @@ def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     """Compare an autoencoder with the best linear one, PCA."""
     options, images = job.options, job.held_out
     x, k, name = images.x, options["code"], SYSTEMS[job.system].name
+    numbers = f"{k} number{'s' if k > 1 else ''}"
     pca = PCA(k).fit(job.train.x)
     error = reconstruction_error(x, model.reconstruct(x))
     linear = pca.inverse_transform(pca.transform(x))
@@ -48,14 +49,15 @@ def judge_autoencoder(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     )
     rows["PCA"] = images.pictures(linear[images.mixed(IMAGES_SHOWN)])
     squared = options["loss"] == "squared"
-    references = {f"PCA, {k} numbers": pca_error} if squared else {}
+    references = {f"PCA, {numbers}": pca_error} if squared else {}
+    title = f"Held-out images, each reconstructed from {numbers}"
     figures = {
-        "reconstructions.png": plots.picture_rows(rows, ink=images.ink),
-        "loss.png": loss_curve(record, LOSSES[options["loss"]], references),
+        "reconstructions.png": plots.picture_rows(rows, title=title, ink=images.ink),
+        "loss.png": loss_curve(job, record, LOSSES[options["loss"]], references),
     }
     figures |= codes_figure(images, {name: model.encode(x), "PCA": pca.transform(x)})
     return figures, (
-        f"squared error per held-out image, {k} numbers each: "
+        f"squared error per held-out image, {numbers} each: "
         f"{name} {error:.2f}, PCA {pca_error:.2f}, {ratio}"
     )
 
@@ -66,9 +68,10 @@ def judge_denoising(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     rows, result = reconstructions(
         job.system, model, images, IMAGES_SHOWN, job.streams.judge
     )
+    title = "Held-out images, corrupted and cleaned"
     figures = {
-        "reconstructions.png": plots.picture_rows(rows, ink=images.ink),
-        "loss.png": loss_curve(record, LOSSES[options["loss"]]),
+        "reconstructions.png": plots.picture_rows(rows, title=title, ink=images.ink),
+        "loss.png": loss_curve(job, record, LOSSES[options["loss"]]),
     }
     return figures, result
 
@@ -86,10 +89,11 @@ def judge_vae(job: Job, model: Any, record: dict[str, Any]) -> Judged:
         loss = f"−bound of {options['k']} draws"
     elif options["beta"] != 1:
         loss = f"−log p(x | z) + {options['beta']:g} KL"
+    title = "Held-out images, each encoded and decoded"
     figures = {
-        "reconstructions.png": plots.picture_rows(rows, ink=images.ink),
-        "samples.png": beside_data(images, draw(model, SAMPLES_SHOWN, rng)),
-        "loss.png": loss_curve(record, f"{loss} per image (nats)"),
+        "reconstructions.png": plots.picture_rows(rows, title=title, ink=images.ink),
+        "samples.png": next_to_data(job, draw(model, SAMPLES_SHOWN, rng)),
+        "loss.png": loss_curve(job, record, f"{loss} per image (nats)"),
     }
     if options["code"] == 2:
         normal = statistics.NormalDist()
@@ -97,7 +101,8 @@ def judge_vae(job: Job, model: Any, record: dict[str, Any]) -> Judged:
         z = np.array([normal.inv_cdf(level) for level in levels])
         codes = np.stack(np.meshgrid(z, z), axis=-1).reshape(-1, 2)
         decoded = images.pictures(model.decode(codes.astype(model.dtype)))
-        figures[PLANE] = plots.code_plane(decoded, z, ink=images.ink)
+        title = f"Image decoded by the {name} from each code (z₁, z₂)"
+        figures[PLANE] = plots.code_plane(decoded, z, title=title, ink=images.ink)
     figures |= codes_figure(images, {name: model.encode(images.x)})
     return figures, (
         f"on {len(x)} held-out images, nats per image: ELBO {log_p_x - kl:.2f} "
@@ -120,7 +125,7 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
         for images in (generated, others)
     )
     figures = {
-        "samples.png": beside_data(job.held_out, generated[:SAMPLES_SHOWN]),
+        "samples.png": next_to_data(job, generated[:SAMPLES_SHOWN]),
         "game.png": plots.game(**record),
     }
     return figures, (
@@ -130,19 +135,27 @@ def judge_gan(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     )
 
 
-def beside_data(images: Images, samples: np.ndarray) -> "Figure":
+def next_to_data(job: Job, samples: np.ndarray) -> "Figure":
     """Draw a sheet of samples next to a sheet of as many images."""
-    sheets = {"data": images.x[: len(samples)], "samples": samples}
-    shown = {name: images.pictures(x) for name, x in sheets.items()}
+    images, name = job.held_out, SYSTEMS[job.system].name
+    sheets = {
+        "Held-out images": images.x[: len(samples)],
+        f"Samples of the {name}": samples,
+    }
+    shown = {title: images.pictures(x) for title, x in sheets.items()}
     return plots.sheets(shown, ink=images.ink)
 
 
 def loss_curve(
-    record: dict[str, Any], unit: str, references: dict[str, float] | None = None
+    job: Job,
+    record: dict[str, Any],
+    unit: str,
+    references: dict[str, float] | None = None,
 ) -> "Figure":
     """Draw the losses of a history."""
     losses = record["losses"], record["validation_losses"]
-    return plots.loss_curve(*losses, references, unit)
+    title = f"Loss of the {SYSTEMS[job.system].name} in each epoch"
+    return plots.loss_curve(*losses, references, unit, title)
 
 
 def codes_figure(images: Images, codes: dict[str, np.ndarray]) -> Figures:
@@ -154,9 +167,12 @@ def codes_figure(images: Images, codes: dict[str, np.ndarray]) -> Figures:
     if k > 2:
         codes = {name: PCA(2).fit_transform(z) for name, z in codes.items()}
         axes = ["first principal component", "second principal component"]
-    planes = {f"codes, {name}": z[:CODES_SHOWN] for name, z in codes.items()}
-    label = None if images.label is None else images.label[:CODES_SHOWN]
-    return {CODES: plots.planes(planes, label, *axes)}
+    shown = images.mixed(CODES_SHOWN)
+    planes = {name: z[shown] for name, z in codes.items()}
+    label = None if images.label is None else images.label[shown]
+    drawn = "each drawn as its label" if label is not None else "one dot each"
+    title = f"Codes of {len(shown)} held-out images, {drawn}"
+    return {CODES: plots.planes(planes, label, *axes, title)}
 
 
 # The function that judges each system. It gets the model, and its history for JSON.

@@ -19,7 +19,8 @@ def reconstruct(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.engine, args.command)
     images, streams = run.images(args.data, args.seed)
     rows, result = reconstructions(run.system, run.model, images, args.n, streams.judge)
-    figure = plots.picture_rows(rows, ink=images.ink)
+    title = "Images and their reconstructions"
+    figure = plots.picture_rows(rows, title=title, ink=images.ink)
     print(plots.save(figure, run.file(args.out, "reconstruct.png")))
     print(result)
 

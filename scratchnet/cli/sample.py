@@ -20,9 +20,12 @@ def sample(args: argparse.Namespace) -> None:
             "train again"
         )
     x = draw(run.model, args.n, np.random.default_rng(args.seed))
-    figure = plots.sheets({"": x.reshape(-1, *run.shape)}, ink=run.data != "deer")
+    title = (
+        f"{len(x)} sample{'s' if len(x) > 1 else ''} of the {SYSTEMS[run.system].name}"
+    )
+    figure = plots.sheets({title: x.reshape(-1, *run.shape)}, ink=run.data != "deer")
     path = plots.save(figure, run.file(args.out, "sample.png"))
-    print(f"{path}: {len(x)} samples of the {SYSTEMS[run.system].name}")
+    print(f"{path}: {title}")
 
 
 def draw(model: Any, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -228,7 +228,7 @@ def test_the_level_is_that_of_the_corruption(
 ):
     rows = {}
     monkeypatch.setattr(plots, "save", lambda figure, path: path)
-    monkeypatch.setattr(plots, "picture_rows", lambda shown, ink: rows.update(shown))
+    monkeypatch.setattr(plots, "picture_rows", lambda shown, **_: rows.update(shown))
     run(capsys, f"{SMALL['denoising']} {options} --out {tmp_path}")
     assert rows["noisy"].shape[1:] == (28, 28)
     np.testing.assert_array_equal(rows["noisy"], spoilt(rows["original"]))
@@ -350,7 +350,9 @@ def test_samples_are_what_the_weights_make_of_noise(
     runs, tmp_path, capsys, monkeypatch, name
 ):
     shown = []
-    monkeypatch.setattr(plots, "sheets", lambda sheets, ink: shown.append(sheets[""]))
+    monkeypatch.setattr(
+        plots, "sheets", lambda sheets, ink: shown.extend(sheets.values())
+    )
     monkeypatch.setattr(plots, "save", lambda figure, path: path)
     for engine in ("byhand", "autograd"):
         command = f"sample {runs / name} --n 5 --seed 7 --engine {engine}"
