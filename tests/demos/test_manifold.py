@@ -1,4 +1,4 @@
-"""What the demo manifold computes beside trainings; nothing is trained."""
+"""What the demo manifold computes apart from training; nothing is trained."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from scratchnet.data.mixtures import swiss_roll
 
 
 def test_hops_along_a_line_count_the_neighbours_between():
-    # The last one's two neighbours are on its left: it is as far as the nearer.
+    # Both neighbours of the last point are on its left: it counts as the nearer one.
     x = np.arange(10.0)[:, None]
     expected = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8]
     np.testing.assert_array_equal(manifold.hops(x, 0, k=2), expected)
@@ -32,8 +32,8 @@ def test_hops_between_pieces_are_an_error():
 
 @pytest.fixture
 def known():
-    # Codes whose factors are known functions of them: y₁ = z₁ + z₂, y₂ = 2 z₂; the
-    # rest of the code is noise that says nothing.
+    # The factors are known functions of the code: y₁ = z₁ + z₂, y₂ = 2 z₂. Its third
+    # number is noise.
     rng = np.random.default_rng(0)
     z = rng.uniform(-1, 1, (4000, 3))
     return manifold.Map(z, np.stack([z[:, 0] + z[:, 1], 2 * z[:, 1]], axis=1))
@@ -52,9 +52,9 @@ def test_a_walk_goes_as_far_as_it_is_told(known):
     np.testing.assert_allclose((end - z).sum(axis=1), 0.0, atol=0.05)
 
 
-def test_ways_have_their_start_in_the_middle_and_rise(known):
+def test_paths_have_their_start_in_the_middle_and_rise(known):
     z = np.array([[0.1, 0.0, 0.0]])
-    found = manifold.ways(known, z, 0, 0.4)
+    found = manifold.paths(known, z, 0, 0.4)
     assert found.shape == (manifold.PLACES, 1, 3)
     np.testing.assert_array_equal(found[manifold.PLACES // 2], z)
     y = found[:, 0, 0] + found[:, 0, 1]
