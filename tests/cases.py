@@ -1,7 +1,7 @@
-"""One way, or several, to call each function of the table, with inputs for it.
+"""Ways to call each function of the table, with inputs.
 
-`CASES` is used where every row is to be visited: by `python -m tests.gradcheck`, and
-by the tests. A case keeps away from the points where a derivative does not exist.
+`python -m tests.gradcheck` and the tests take every row's calls from `CASES`. A case
+avoids points where no derivative exists.
 """
 
 import random
@@ -14,9 +14,9 @@ import numpy as np
 from scratchnet import backend, derivatives, functions, losses, tensor
 from scratchnet.table import Function, load
 
-SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # named arguments anew
+SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # new argument names
 
-load()  # who imports this wants the whole table
+load()  # importers need the whole table
 
 # --- Drawing examples ---------------------------------------------------------------
 
@@ -26,8 +26,8 @@ SHAPES = [(3,), (2, 3), (3, 3), (), (1,), (2, 1, 3), (2, 2, 2), (1, 3), (0,), (2
 class Draw:
     """Choices from Hypothesis (or from a seed), and numbers from a generator.
 
-    The choices are what shrinks and what is printed: shapes, axes, options. The numbers
-    need not: a rule that is wrong is wrong at almost every point.
+    Hypothesis shrinks and prints the choices: shapes, axes, options. The numbers need
+    neither: a wrong rule is wrong at almost every point.
     """
 
     def __init__(self, source: random.Random) -> None:
@@ -37,7 +37,7 @@ class Draw:
 
     def choose(self, *options: Any) -> Any:
         """Choose one of the options."""
-        # Two calls of one option would be one call too many: Hypothesis counts them.
+        # Nothing is drawn for a single option: Hypothesis would try it twice.
         i = self.source.randrange(len(options)) if len(options) > 1 else 0
         self.log.append(getattr(options[i], "__name__", options[i]))
         return options[i]
@@ -72,7 +72,7 @@ class Draw:
         return self.rng.uniform(low, high, shape) * self.rng.choice([-1.0, 1.0], shape)
 
     def apart(self, *shapes: Any) -> list[np.ndarray]:
-        """Draw values of which no two come closer than 0.2, and none to 0."""
+        """Draw values at least 0.2 apart from each other and from 0."""
         sizes = [int(np.prod(shape)) for shape in shapes]
         ranks = self.rng.permutation(sum(sizes)) - sum(sizes) // 2 + 0.5
         numbers = 0.3 * ranks + self.rng.uniform(-0.05, 0.05, ranks.shape)
@@ -102,7 +102,7 @@ CASES: dict[Function, list[Case]] = {}
 
 
 def case(*names: Function) -> Callable[[Case], Case]:
-    """Enter a way to call some functions into `CASES`."""
+    """Add a way to call some functions to `CASES`."""
 
     def enter(build: Case) -> Case:
         for function in names:
@@ -366,7 +366,7 @@ def nan_reduction(d: Draw, f: Function) -> Call:
     if how.get("axis") == ():
         how["axis"] = None
     x = d.values(shape)
-    x.flat[[0, -1]] = d.choose(np.nan, 1.0)  # never all numbers along an axis
+    x.flat[[0, -1]] = d.choose(np.nan, 1.0)  # with and without NaN
     return lambda x: f(x, **how), [x]
 
 
@@ -525,7 +525,7 @@ def vecdot(d: Draw, f: Function) -> Call:
 
 @case(np.vecdot)
 def vecdot_positive_axis(d: Draw, f: Function) -> Call:
-    # An axis counted from the front is each operand's own.
+    # A positive axis counts from the front of each operand.
     return lambda a, b: f(a, b, axis=0), [d.values((3, 2)), d.values((3, 4, 2))]
 
 
@@ -564,7 +564,7 @@ EINSUM = [
     ("iii->i", (2, 2, 2)),
     ("ijij->", (2, 3, 2, 3)),
     ("i,i->i", (3,), (3,)),
-    ("i,j->", (3,), (2,)),  # both summed alone
+    ("i,j->", (3,), (2,)),  # each summed on its own
     ("i,j,k->ijk", (2,), (3,), (2,)),
     ("ij,ij,ij->", (2, 3), (2, 3), (2, 3)),
     ("...ij,...jk->...ik", (2, 2, 3), (3, 2)),
@@ -989,7 +989,7 @@ KEYS = [
 
 
 def placed(key: Any) -> Any:
-    """Return a key with its arrays where the backend in use has arrays."""
+    """Return a key with its arrays on the backend in use."""
     if isinstance(key, tuple):
         return tuple(map(placed, key))
     return backend.asarray(key) if isinstance(key, np.ndarray) else key
@@ -1166,8 +1166,8 @@ def spectral_norm(d: Draw, f: Function) -> Call:
 def eigenvectors(d: Draw, f: Function) -> Call:
     v = np.linalg.qr(d.values((3, 3)))[0]
     s = v @ np.diag([1.0, 2.0, 3.5]) @ v.T
-    # Of the symmetric part: the rule gives the gradient of a symmetric matrix.
-    # Squared, because the sign of a vector is whichever LAPACK found.
+    # The symmetric part, because the rule is for symmetric matrices. Squared, because
+    # the sign of an eigenvector depends on LAPACK.
     return (
         lambda s: np.square(f((s + np.swapaxes(s, -1, -2)) / 2)),
         [d.choose(s, np.stack([s, 2 * s]))],

@@ -1,6 +1,6 @@
 """Commands as tests run them: in this process, on small data, without pictures.
 
-A process that a test starts runs them so, too: python -m tests.commands train vae ...
+A test can also run them in a new process: python -m tests.commands train vae ...
 """
 
 import os
@@ -19,7 +19,7 @@ from scratchnet.runs.files import RunCheckpoints
 
 
 def run_command(capsys, command):
-    """Run a command; return its status, and what it printed: output, errors."""
+    """Run a command; return its status, output and errors."""
     try:
         status = main(shlex.split(command))
     except SystemExit as stopped:
@@ -30,7 +30,7 @@ def run_command(capsys, command):
 
 
 def stop_after(patch, steps, number=signal.SIGTERM):
-    """Have the next training send its own process a signal in that step."""
+    """Make the next training send its own process a signal in that step."""
 
     class Stops(RunCheckpoints):
         left = steps
@@ -45,7 +45,7 @@ def stop_after(patch, steps, number=signal.SIGTERM):
 
 
 def files(folder):
-    """Return what is in a folder: the content of each file by its path."""
+    """Return the content of each file in a folder, by its path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(Path(folder).rglob("*")) if path.is_file()
@@ -53,7 +53,7 @@ def files(folder):
 
 
 def draw_nothing(patch):
-    """Leave a few bytes in the place of every picture, and judge by few draws."""
+    """Write a few bytes for each picture, and judge by few draws."""
     patch.setattr(plots, "save", lambda figure, path: touched(path))
     for name in (
         "picture_rows",

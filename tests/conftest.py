@@ -9,21 +9,21 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Before NumPy is imported. The matrices here are small: a second thread gains nothing,
-# and where another program has the other core, waiting for it costs twentyfold.
+# Before NumPy is imported. The matrices here are small: a second thread gains nothing.
+# If another program uses the other core, waiting for it costs twentyfold.
 for library in ("OPENBLAS", "MKL", "OMP"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
-# Hypothesis fails an example that takes 0.2 s, as reading a damaged file may where the
-# other cores are busy: no test depends on time.
+# Hypothesis fails an example that takes 0.2 s. Reading a damaged file can take longer
+# on a busy machine, and no test may depend on time.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_collection_finish():
-    """Have the garbage collector pass over what stays to the end, the tests themselves.
+    """Make the garbage collector skip the tests themselves, which stay to the end.
 
-    It would look through all of it again and again, a tenth of a second each time.
+    Otherwise it would scan them again and again, a tenth of a second each time.
     """
     gc.collect()
     gc.freeze()
@@ -46,7 +46,7 @@ def real_mnist():
 
 @pytest.fixture(autouse=True, scope="session")
 def no_waiting_for_the_disk():
-    """Leave it to the system when files are on the disk: no test cuts the power."""
+    """Skip fsync: no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -54,9 +54,9 @@ def no_waiting_for_the_disk():
 
 @pytest.fixture(autouse=True, scope="session")
 def compiled_once():
-    """Compile the source once for all processes that tests start, and not in each.
+    """Compile the source once for all processes that tests start.
 
-    Python does so by itself, unless it was told to write nothing beside the source.
+    Python does this anyway, unless PYTHONDONTWRITEBYTECODE is set.
     """
     with pytest.MonkeyPatch.context() as patch:
         if not sys.dont_write_bytecode:

@@ -1,8 +1,8 @@
 """Check every row of the table of derivatives: python -m tests.gradcheck [--seed N].
 
-Each row is called in each of the ways that cases.py knows. Its first and second
+Each row is called in every way listed in cases.py. Its first and second
 derivatives are compared with differences of NumPy's values. The exit status is 1 if a
-row is not right, or has no call.
+row is wrong or has no call.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_row(function: Callable, seed: int) -> tuple[str, GradientReport | None]:
-    """Check one row of the table; return what to print of it, and the last report."""
+    """Check one row of the table; return the line to print, and the last report."""
     if isinstance(TABLE[function], Nondifferentiable):
         return "constant", None
     report = None
@@ -49,12 +49,12 @@ def check_row(function: Callable, seed: int) -> tuple[str, GradientReport | None
             draw = Draw(random.Random(f"{name_of(function)} {seed} {attempt}"))
             call, inputs = way(draw, function)
             if not all(np.size(x) and np.all(np.isfinite(x)) for x in inputs):
-                continue  # an empty input has nothing to check, NaN no derivative
+                continue  # nothing to check, or no derivative
             found = gradcheck(
                 call_of_all(call), inputs, order=2, rng=seed, raise_exception=False
             )
             if found.verdict == "vacuous":
-                continue  # an input fell out of this call
+                continue  # this call does not depend on an input
             report = found
             calls += 1
             entries += sum(np.size(x) for x in inputs)
@@ -66,7 +66,7 @@ def check_row(function: Callable, seed: int) -> tuple[str, GradientReport | None
 
 
 def call_of_all(call: Callable) -> Callable:
-    """Join the results of `call`, of which some functions have several, into one."""
+    """Join the results of `call` into one, if it has several."""
 
     def joined(*inputs: Any) -> Any:
         result = call(*inputs)

@@ -1,4 +1,4 @@
-"""What tests share: draws, damaged files, what both twins of a system are held to."""
+"""Helpers of the tests: draws, damaged files, checks of both twins of a system."""
 
 import ast
 import inspect
@@ -23,7 +23,7 @@ def noise(*shape, dtype=np.float64, seed=2):
 
 
 def mutate(data, source):
-    """Damage a file: change, cut out, put in or repeat some of its bytes."""
+    """Damage a file: change, remove, insert or repeat some of its bytes."""
     data = bytearray(data)
     for _ in range(source.choice([1, 1, 1, 2, 5])):
         at = source.randrange(len(data))
@@ -77,7 +77,7 @@ def assert_same_gradients(hand, engine, *batch):
 
 
 def assert_same_weights(hand, engine, optimizer, batches):
-    """Train both on the same batches, from where both start by the same seed."""
+    """Train both on the same batches, from the same initial weights."""
     start = hand.state_dict()
     for name, a in engine.state_dict().items():
         np.testing.assert_array_equal(a, start[name])
@@ -97,8 +97,8 @@ def assert_same_weights(hand, engine, optimizer, batches):
 def assert_same_state(hand, engine, start, still=()):
     """Compare the weights to 1e-9 of the largest; all but `still` must have moved.
 
-    Of the largest of all: a bias may have a gradient that is zero but for rounding, and
-    Adam, which divides by its size, makes steps of it that differ.
+    The scale is the largest of all weights. The gradient of a bias may be zero up to
+    rounding; Adam divides by its size, so that its steps differ.
     """
     end = engine.state_dict()
     largest = max(np.abs(a).max() for a in end.values())
@@ -108,7 +108,7 @@ def assert_same_state(hand, engine, start, still=()):
 
 
 def numeric_gradients(loss, arrays, h=1e-6):
-    """Differentiate loss() by every entry of named arrays, by central differences."""
+    """Return dLoss/d(entry) for every entry of named arrays, by central differences."""
     found = {}
     for name, a in arrays.items():
         g = found[name] = np.zeros(a.shape)
@@ -123,12 +123,12 @@ def numeric_gradients(loss, arrays, h=1e-6):
 
 
 def assert_no_allocation(step, limit):
-    """Run step() many times; no array of `limit` bytes or more comes, none stays.
+    """Check that step() allocates no array of `limit` bytes or more, and keeps none.
 
-    Below the limit are Python's own objects, and the 8192 numbers of the buffer by
-    which NumPy broadcasts a row over the rows of a matrix.
+    Python's own objects are below the limit. So is NumPy's buffer of 8192 numbers,
+    which broadcasts a row over the rows of a matrix.
     """
-    for _ in range(10):  # Python keeps something of functions that are called often
+    for _ in range(10):  # Python caches data of functions that are called often
         step()
 
     def alive():
@@ -162,7 +162,7 @@ def assert_imports_no_engine(cls):
 
 
 def assert_every_equation_is_cited(cls, elsewhere=()):
-    """Hold the code to the derivation: each numbered equation has its lines."""
+    """Check that the code cites each numbered equation of the derivation."""
     module = inspect.getmodule(cls)
     number = r"\((\d+(?:'|\")?)\)"
     derivation = module.__doc__.partition("The step in plain NumPy")[0]

@@ -4,13 +4,13 @@
     python -m tests.mutation byhand/vae.py     # one file
     python -m tests.mutation optim.py --lines 120 121
 
-A mutant is the source with one thing changed: a + that becomes a -, a < that becomes
-<=, a number that is one more, a call that is left out. It is killed if a test of its
-file fails (or never ends), and survives otherwise. Each survivor is printed with its
-line: it wants a new test, or changes nothing that anybody could see.
+A mutant is the source with one change: + becomes -, < becomes <=, a number grows by
+one, a call is removed. It is killed if a test of its file fails (or never ends), and
+survives otherwise. Each survivor is printed with its line: it needs a new test, or has
+no visible effect.
 
-Each mutant runs in a process of its own, forked after NumPy and pytest are there. What
-cannot be seen from outside is listed in EQUIVALENT, with the reason.
+Each mutant runs in its own process, forked after NumPy and pytest are loaded. Mutants
+without a visible effect are listed in EQUIVALENT, with the reason.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scratchnet"
-TIMEOUT = 150  # seconds; no killed mutant comes near
+TIMEOUT = 150  # seconds; killed mutants take far less
 
-# By file: the tests that are to see a change in it, those first that see most.
+# For each file, the tests that should notice a change, most sensitive first.
 TESTS = {
     "functions.py": ["functions", "derivatives"],
     "losses.py": ["losses", "misuse", "derivatives", "models/vae"],
@@ -61,7 +61,7 @@ TESTS = {
     "compositions.py": ["derivatives", "axes"],
 }  # fmt: skip
 
-# The files whose rows are entered anew; these come last.
+# Files whose rows are defined again for each mutant; they come last.
 TABLES = ("derivatives.py", "compositions.py")
 
 # --- Mutants ------------------------------------------------------------------------
@@ -84,17 +84,17 @@ CALLS = {
     "ceil": "floor", "abs": "negative", "sign": "negative", "zeros_like": "ones_like",
     "ones_like": "zeros_like", "cumsum": "cumprod", "triu": "tril", "tril": "triu",
 }  # fmt: skip
-# Their arguments may as well be the other way round.
+# The order of their arguments has no effect.
 COMMUTATIVE = {
     "add", "multiply", "maximum", "minimum", "logaddexp", "max", "min",
     "broadcast_shapes", "nondifferentiable",
 }  # fmt: skip
-# Of nothing in these is a result made.
+# Nothing in these affects a result.
 SKIPPED = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.arguments)
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """Yield what may stand in the place of a node, each with what it is."""
+    """Yield (kind of change, new node) for each change of a node."""
     if isinstance(node, ast.BinOp):
         if other := BINARY.get(type(node.op)):
             yield "operator", ast.BinOp(node.left, other(), node.right)
@@ -139,7 +139,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Yield (parent, field, index in a list or None, node) of all that may change."""
+    """Yield (parent, field, index in a list or None, node) of each node to change."""
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list"):
             continue
@@ -147,20 +147,20 @@ def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
         for i, node in items:
             if isinstance(node, ast.AST) and not skipped(node):
                 yield tree, name, i, node
-                if not is_negative(node):  # which is one number
+                if not is_negative(node):  # -1 is one number
                     yield from places(node)
 
 
 def is_negative(node: ast.AST) -> bool:
-    """Say whether a node is a negative number, written out."""
+    """Return whether a node is a negative number."""
     minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
     return minus and isinstance(node.operand, ast.Constant)
 
 
 def skipped(node: ast.AST) -> bool:
-    """Say whether nothing in a node is to be changed."""
+    """Return whether a node is left as it is."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        # What comes in is looked at: test_misuse.py has every argument of all.
+        # Argument validation: test_misuse.py tests every argument.
         f = node.value.func
         checks = isinstance(f, ast.Attribute) and getattr(f.value, "id", "") == "checks"
         return checks or (isinstance(f, ast.Attribute) and f.attr.startswith("_check"))
@@ -169,7 +169,7 @@ def skipped(node: ast.AST) -> bool:
 
 
 def mutants(path: Path) -> Iterator[tuple[int, int, str, ast.Module]]:
-    """Yield all mutants of a file: line, column, what was changed, the changed tree."""
+    """Yield (line, column, kind of change, changed tree) of all mutants of a file."""
     tree = ast.parse(path.read_text())
     for parent, name, i, node in list(places(tree)):
         for kind, other in changes(node):
@@ -191,7 +191,7 @@ def mutants(path: Path) -> Iterator[tuple[int, int, str, ast.Module]]:
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module the changed source."""
+    """Loads one module from the changed source."""
 
     def __init__(self, name: str, path: Path, code: Any) -> None:
         self.name, self.path, self.code = name, path, code
@@ -206,7 +206,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self.code, vars(module))
 
 
-# How many mutants of a file each test has killed: those go first.
+# How many mutants of a file each test has killed; the best tests run first.
 KILLERS: dict[Path, Counter[str]] = defaultdict(Counter)
 
 
@@ -220,7 +220,7 @@ def survives(path: Path, code: Any) -> str:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        # Its lock is shared with all processes: one that is killed would keep it.
+        # All processes share its lock, and a killed one would keep it.
         tqdm.set_lock(threading.RLock())
         altered = None
         if path.name in TABLES:
@@ -250,9 +250,9 @@ def survives(path: Path, code: Any) -> str:
 
 
 def altered_rows(path: Path, code: Any) -> set[Any] | None:
-    """Enter a table that is changed in one file; return the functions that it alters.
+    """Load the table with one file changed; return the functions whose rows differ.
 
-    None if it cannot even be entered.
+    Return None if it cannot be loaded.
     """
     from scratchnet import compositions, derivatives
     from scratchnet.table import TABLE
@@ -272,7 +272,7 @@ def altered_rows(path: Path, code: Any) -> set[Any] | None:
                 exec(compile(file.read_text(), file, "exec"), vars(module))
         name = derivatives.__name__
         for f in [f for f in before if getattr(f, "__module__", "") == name]:
-            new = getattr(derivatives, f.__name__)  # it is another function now
+            new = getattr(derivatives, f.__name__)  # the function was defined again
             before[new] = before.pop(f)
             if f in CASES:
                 CASES[new] = CASES.pop(f)
@@ -282,9 +282,9 @@ def altered_rows(path: Path, code: Any) -> set[Any] | None:
 
 
 def fails_its_check(function: Any) -> bool:
-    """Check a row of the table, as `python -m tests.gradcheck` does in CI.
+    """Check a row of the table, as `python -m tests.gradcheck` does.
 
-    That takes a moment; the tests are for what it cannot see.
+    This is fast; the tests are for mutants that it misses.
     """
     from tests.gradcheck import check_row
 
@@ -296,7 +296,7 @@ def fails_its_check(function: Any) -> bool:
 
 
 def rules(row: Any) -> list[Any]:
-    """Return what the functions of a row do, and those that they call, to compare."""
+    """Return the code of a row's functions, and of those that they call, to compare."""
     found: list[Any] = []
     seen: set[Any] = set()
 
@@ -326,7 +326,7 @@ def rules(row: Any) -> list[Any]:
 
 
 class Watch:
-    """Notes the first test that fails; of those of one row each, runs `rows` alone."""
+    """Records the first failed test; in a test of one row each, keeps only `rows`."""
 
     def __init__(self, rows: set[Any] | None) -> None:
         self.failed = ""
@@ -348,7 +348,7 @@ class Watch:
 
 
 def tests_of(name: str) -> str:
-    """Return the path of the only file of tests of that name, or folder/name."""
+    """Return the path of the test file of that name, or folder/name."""
     folder, _, last = name.rpartition("/")
     (found,) = (ROOT / "tests" / folder).rglob(f"test_{last}.py")
     return str(found)
@@ -357,9 +357,9 @@ def tests_of(name: str) -> str:
 def run(
     path: Path, code: Any, first: list[str], rows: set[Any] | None
 ) -> tuple[int, str]:
-    """Run the tests of a file, some of them first; return pytest's status, the killer.
+    """Run the tests of a file, some first; return pytest's status and the failed test.
 
-    In a process that has not imported the file yet, or where its `rows` are altered.
+    The process must not have imported the file, or must hold its altered `rows`.
     """
     import pytest
 
@@ -382,9 +382,9 @@ def run(
 
 # --- All of them --------------------------------------------------------------------
 
-# Where a change of that kind in a line of that text alters nothing that can be seen.
+# (file, kind of change, line) of mutants without a visible effect, by the reason.
 EQUIVALENT = {
-    "one is the other at equal arguments, or nearly": {
+    "both give the same at equal arguments, or nearly": {
         ("derivatives.py", "comparison", "small = np.abs(u) < n + 1"),
         ("derivatives.py", "number", "small = np.abs(u) < n + 1"),
         ("derivatives.py", "number", "for k in range(n, n + 40):"),
@@ -398,7 +398,7 @@ EQUIVALENT = {
         ("functions.py", "comparison",
          "lambda g, y, x, slope=0.2: where_or_zero(x * g, x <= 0),"),
     },
-    "what is put in is masked out again": {
+    "the value that is put in is masked out again": {
         ("derivatives.py", "number", "a = np.where((a == 0) & (n == 0), 1.0, a)"),
         ("derivatives.py", "number",
          "return np.where(zero, 0.0, a / np.where(zero, 1.0, b))"),
@@ -409,7 +409,7 @@ EQUIVALENT = {
         ("functions.py", "number",
          "return g * np.exp(x - np.where(y == -np.inf, 0.0, y))"),
     },
-    "dividing by 1 or -1 is multiplying by it; k is even": {
+    "dividing by 1 or -1 equals multiplying by it; k is even": {
         ("derivatives.py", "operator",
          "rule(np.copysign,        lambda g, y, a, b: g * np.sign(a) * "
          "np.copysign(1.0, plain(b)),"),
@@ -420,7 +420,7 @@ EQUIVALENT = {
         ("derivatives.py", "operator",
          "key = np.asarray(plain(indices), like=plain(a)) + 0"),
     },
-    "a product, a sum or a difference squared, the other way round": {
+    "a product, a sum or a squared difference, in the other order": {
         ("compositions.py", "arguments",
          "shape = tuple(m * n for m, n in zip(a.shape, b.shape, strict=True))"),
         ("compositions.py", "arguments",
@@ -437,7 +437,7 @@ EQUIVALENT = {
         ("derivatives.py", "number",
          "return np.expand_dims(g, -1 if b.ndim == 1 else -2) * ("),
     },
-    "either way is right, and one of them faster": {
+    "both ways are right, and one is faster": {
         ("compositions.py", "comparison",
          "if np.ndim(b) == 1 or (np.ndim(a) <= 2 and np.ndim(b) == 2):"),
         ("compositions.py", "number",
@@ -451,7 +451,7 @@ EQUIVALENT = {
         ("functions.py", "number",
          "return isinstance(slope, (int, float)) and 0 < slope <= 1"),
     },
-    "more memory than is used": {
+    "more memory than needed": {
         ("byhand/gan.py", "number",
          "rows=2 * batch_size, dtype=dtype, activation=f, inputs=True,"),
         ("byhand/gan.py", "number",
@@ -463,7 +463,7 @@ EQUIVALENT = {
         ("byhand/gan.py", "number",
          "rows = 2 * batch_size if r1 and r2 else batch_size"),
     },
-    "how much is worked on at once": {
+    "the size of a block": {
         ("kernels/buffers.py", "number", "BLOCK = 1 << 16"),
         ("kernels/buffers.py", "number",
          "return max(1, BLOCK * len(a) // max(1, int(a.size)))"),
@@ -473,7 +473,7 @@ EQUIVALENT = {
         ("kernels/buffers.py", "sign", "if not backend.on_host():"),
         ("kernels/buffers.py", "number", "return max(1, len(a))"),
     },
-    "no float has 3 bytes; two functions that do nothing; weights that are replaced": {
+    "no float has 3 bytes; two functions do nothing; the weights are replaced": {
         ("kernels/updates.py", "number",
          'if not all(kind.kind == "f" and kind.itemsize > 2 for kind in kinds):'),
         ("kernels/activations.py", "arguments",
@@ -486,7 +486,7 @@ EQUIVALENT = {
         ("kernels/updates.py", "flag",
          "class GANUpdateOptions(UpdateOptions, total=False):"),
     },
-    "two shapes that were found to be equal": {
+    "two shapes that are known to be equal": {
         ("losses.py", "number", "if not shapes[0] or shapes[0][0] == 0:"),
         ("losses.py", "number", "return int(shapes[0][0])"),
     },
@@ -511,7 +511,7 @@ def main() -> int:
     alive = 0
     known = set().union(*EQUIVALENT.values())
     for name in sorted(args.files, key=list(TESTS).index):
-        if name in TABLES:  # which come last: here nothing is imported anew
+        if name in TABLES:  # these come last: nothing is imported again
             import scratchnet.cli.main  # noqa: F401
         path = PACKAGE / name
         source = path.read_text()

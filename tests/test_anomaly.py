@@ -1,4 +1,4 @@
-"""Numbers that are not finite: the operation that made them is named, nothing is lost.
+"""Numbers that are not finite: their operation is named, and nothing is lost.
 
 The systems and the runs are those of test_resume.py.
 """
@@ -54,7 +54,7 @@ def test_the_operation_its_line_and_its_inputs_are_named():
     )
 
 
-def test_what_is_not_recorded_is_looked_at_too():
+def test_operations_that_are_not_recorded_are_checked_too():
     with detect_anomaly(), no_grad():
         text = message(lambda: np.exp(variable(1.0, 800.0)))
     assert "np.exp made 1 of 2 values inf, the first at [1]" in text
@@ -78,14 +78,14 @@ def test_a_derivative_is_named_by_the_line_of_its_function():
         assert "recorded before detect_anomaly()" in message(root.backward)
 
 
-def test_functions_made_of_others_are_named_where_they_are_called():
+def test_compositions_are_named_where_they_are_called():
     x = variable(np.inf, 0.0)
     with detect_anomaly():
         text = message(lambda: np.var(x))  # of x
     assert "text = message(lambda: np.var(x))  # of x" in text
 
 
-def test_a_step_of_an_optimiser_is_looked_at():
+def test_a_step_of_an_optimiser_is_checked():
     W = variable(1.0, name="W")
     W.grad = np.array([1e200])
     sgd = optim.SGD([W], lr=1e200)
@@ -170,7 +170,7 @@ def test_a_line_by_hand_is_named():
     )
 
 
-def test_an_infinity_that_is_meant_is_none():
+def test_an_intended_infinity_is_no_anomaly():
     a = np.array([-1000.0, 0.0]).view(anomaly._Watched)
     with detect_anomaly():
         activations.activation("sigmoid").forward(a, None)
@@ -204,7 +204,7 @@ def steps_before(text):
     [r for r in RUNS if r[0] is not layers],
     ids=lambda x: getattr(x, "__name__", x),
 )
-def test_a_run_that_diverges_is_left_as_it_was_before(
+def test_a_run_that_diverges_goes_back_to_the_state_before(
     tmp_path, far_too_fast, monkeypatch, run, name, kind
 ):
     seen = []
@@ -242,7 +242,7 @@ def test_a_run_that_diverges_is_left_as_it_was_before(
 
 
 class Line(nn.Module):
-    """A model whose loss fails for some rows, in different ways."""
+    """A model whose loss is not finite for some rows, in different ways."""
 
     def __init__(self):
         self.w = Tensor(np.array(1.0), requires_grad=True)
@@ -288,9 +288,9 @@ def test_an_update_that_no_loss_shows_is_found_too():
     assert abs(model.w.item() - 1) < 0.1
 
 
-def test_what_does_not_happen_again_is_said_to_and_nothing_is_trained():
+def test_a_failure_that_a_replay_does_not_reproduce_is_reported():
     model = Line()
-    values = iter([0.0, np.nan] + [0.0] * 20)  # not from a generator that fit knows
+    values = iter([0.0, np.nan] + [0.0] * 20)  # fit cannot replay this
     model.rng = lambda: next(values)
     text = message(lambda: run(model, X))
     assert "the loss became nan in epoch 1, step 2 of 5" in text
@@ -316,7 +316,7 @@ def test_a_generator_of_the_models_own_goes_back_too(tmp_path):
     def train(**how):
         model = Net()
         adam = optim.Adam(model.parameters())
-        # It shuffles with the generator of the dropout: a bad idea, but allowed.
+        # Shuffling with the dropout's generator is a bad idea, but allowed.
         shuffle = model.layers[1].rng
         history = fit(model, X, epochs=2, batch_size=10, rng=shuffle, optimizer=adam,
                       **how)  # fmt: skip

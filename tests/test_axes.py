@@ -1,8 +1,8 @@
 """Every form in which NumPy takes an axis, for arrays of every number of axes.
 
-What NumPy takes, a Tensor takes with the same value and the right gradient, or it is
-refused at the call by an error that names the function. No call fails later, in
-backward, and the first derivative can always be differentiated again.
+If NumPy takes a call, a Tensor gives the same value and the right gradient, or the call
+raises an error that names the function. No call fails later, in backward, and the first
+derivative can always be differentiated again.
 """
 
 import itertools
@@ -48,7 +48,7 @@ ALONG = {
     "nothing": [np.cumsum, np.cumprod, np.sort, np.diff, np.flip, np.squeeze,
                 np.expand_dims, functions.softmax, functions.log_softmax],
 }  # fmt: skip
-# Of two arguments, the second of which is one of AXES.
+# Functions of two arguments; the second is one of AXES.
 OTHERS = {
     "np.transpose": np.transpose,
     "transpose": lambda z, a: z.transpose(a),
@@ -77,7 +77,7 @@ OTHERS = {
 
 
 def calls():
-    """Yield the name of each function, a call of it, and what is special about it."""
+    """Yield the name of each function, a call of it, and the call's options."""
     for kind, all_functions in ALONG.items():
         for f, how, axis in itertools.product(all_functions, EACH[kind], AXES):
             given = {} if type(axis) is str else {"axis": axis}
@@ -99,17 +99,17 @@ def several(result):
 
 
 def fault(name, call, shape):
-    """Return what is wrong with the derivative of a call, or None."""
+    """Return the fault in the derivative of a call, or None."""
     rng = np.random.default_rng(0)
     z = np.array(rng.uniform(0.5, 2, shape))
     try:
         expected = several(call(z))
-    except Exception as error:  # then the Tensor may be refused, or not
+    except Exception as error:  # then the Tensor may fail or not
         expected = error
     try:
         found = several(call(Tensor(z.copy(), requires_grad=True)))
     except (TypeError, ValueError, IndexError) as error:
-        called = name in str(error) or "missing" in str(error)  # Python's own
+        called = name in str(error) or "missing" in str(error)  # Python's own error
         return None if called else f"{error} does not name it"
     if isinstance(expected, Exception):
         return None
@@ -145,7 +145,7 @@ def fault(name, call, shape):
 
 def check(name, problems):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of means of nothing
+        warnings.simplefilter("ignore")  # means of empty arrays
         for (call, how), shape in problems:
             wrong = fault(name, call, shape)
             assert wrong is None, f"{name} of shape {shape}, {how}: {wrong}"
@@ -179,7 +179,7 @@ def test_all_axes(name):
     ],
 )
 def test_axis_0_of_a_number(call, expected):
-    """NumPy takes a number for an array of one element there."""
+    """NumPy treats a number as an array of one element."""
     for z in (3.0, np.array(3.0), Tensor(3.0)):
         g = grad(call)(z)
         assert type(g) is np.ndarray

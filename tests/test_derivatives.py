@@ -1,9 +1,9 @@
 """The table of derivatives: every row, against NumPy's own values and differences.
 
-`tests.cases` says, for every function of the table, how to call it and from where
-to draw its inputs. Everything here is a loop over it: values and dtypes against NumPy,
-first and second derivatives against differences of NumPy's values, and the negative
-control, where each rule is made wrong and the same check must fail.
+`tests.cases` holds calls and inputs for every function of the table. The tests here
+loop over it: values and dtypes against NumPy, first and second derivatives against
+differences of NumPy's values, and the negative control, where each rule is made wrong
+and the same check must fail.
 """
 
 import random
@@ -30,11 +30,11 @@ from scratchnet.table import TABLE, name_of
 from scratchnet.testing import gradcheck
 from tests.cases import CASES, SINCE_2_1, Draw
 
-EXAMPLES = 50  # of Hypothesis, for every row
-TRIES = 20  # of a mutant, before it counts as one that changes nothing
-MORE = 120  # of a mutant that transposes: few examples are square
+EXAMPLES = 50  # Hypothesis examples for each row
+TRIES = 20  # for a mutant, before it counts as without effect
+MORE = 120  # for a mutant that transposes: few examples are square
 
-# Rows that tests of other modules add are checked there.
+# Rows that other tests add are checked there.
 PARTS = ("tensor", "derivatives", "functions", "losses")
 HERE = ("numpy", *(f"scratchnet.{part}" for part in PARTS))
 
@@ -50,8 +50,8 @@ CONSTANT = [f for f, row in ROWS.items() if isinstance(row, table.Nondifferentia
 # --- The check ----------------------------------------------------------------------
 
 STEP = {1: 0.004, 2: 0.006, 3: 0.01}
-# The differences' own error: relative to the derivative's terms, and to those of the
-# loss that they subtract. The smallest mutant below is 1e-3 off, in one rule of a row.
+# The error of the differences, relative to the terms of the derivative and to the terms
+# of the loss. The smallest mutant below is 1e-3 off, in one rule of a row.
 TOLERANCE = {1: 1e-7, 2: 1e-6, 3: 1e-4}
 FLOOR = {1: 1e-10, 2: 1e-8, 3: 1e-6}
 
@@ -61,8 +61,8 @@ def plain_energy(y, c, d):
     return np.sum(y * (c + 0.5 * d * y))
 
 
-# The loss has two separate functions, so that a row that is made wrong below does not
-# make the check wrong too.
+# The loss has functions of its own, so that a row made wrong below does not change the
+# check.
 energy = table.primitive(plain_energy)
 
 
@@ -95,7 +95,7 @@ class Problem:
         y = outputs(self.call(*self.inputs))
         self.c = [d.rng.uniform(0.5, 1.5, np.shape(v)) for v in y]
         self.d = [d.rng.uniform(0.5, 1.5, np.shape(v)) for v in y]
-        # The size of L's terms, and of what they were computed from.
+        # The size of L's terms, and of the inputs.
         self.size = sum(float(np.sum(np.abs(v) + v * v)) for v in y)
         self.size += sum(float(np.sum(np.abs(x[np.isfinite(x)]))) for x in self.inputs)
         self.v = [d.signed(x.shape, 0.5, 1) for x in self.inputs]
@@ -103,7 +103,7 @@ class Problem:
         self.which = tuple(range(len(self.inputs)))
 
     def cast(self, dtype: Any) -> None:
-        """Bring all the numbers to another dtype."""
+        """Convert all the numbers to another dtype."""
         for numbers in (self.inputs, self.c, self.d, self.v, self.w):
             numbers[:] = [x.astype(dtype) for x in numbers]
 
@@ -141,8 +141,8 @@ class Problem:
     def difference(self, direction: list[np.ndarray], order: int) -> float:
         """Return the order-th derivative of the loss along a direction.
 
-        By central differences at three steps, extrapolated to step 0 (Richardson): the
-        errors in step^2 and step^4 cancel. Of NumPy's values alone.
+        Central differences of NumPy's values at three steps, extrapolated to step 0
+        (Richardson): the errors in step^2 and step^4 cancel.
         """
 
         @cache
@@ -164,7 +164,7 @@ class Problem:
         return (16 * ab - bc) / 15
 
     def compare(self, order: int) -> str | None:
-        """Return what is wrong with the table's derivatives, or None."""
+        """Return the fault in the table's derivatives, or None."""
         gradient = {1: self.first, 2: self.second, 3: self.third}[order]()
         for x, g in zip(self.inputs, gradient, strict=True):
             if g.shape != x.shape or g.dtype != x.dtype:
@@ -182,13 +182,13 @@ class Problem:
         analytic = float(sum(np.sum(t) for t in terms))
         size = float(sum(np.sum(np.abs(t)) for t in terms)) + abs(numeric)
         allowed = TOLERANCE[order] * size + FLOOR[order] * (1 + self.size)
-        if abs(analytic - numeric) <= allowed:  # so written that a NaN is wrong too
+        if abs(analytic - numeric) <= allowed:  # false for NaN too
             return None
         return f"order {order}: the table says {analytic}, differences say {numeric}"
 
 
 def drawn(d: Draw, function: Callable) -> Problem:
-    """Draw one of a function's cases."""
+    """Draw a case of a function."""
     return Problem(*d.choose(*CASES[function])(d, function), d)
 
 
@@ -215,7 +215,7 @@ def test_every_row_has_a_case():
 
 @rows()
 def test_derivatives_are_differences_of_values(function):
-    """Two orders of at least 50 drawn calls, and the third order of three."""
+    """Two orders on at least 50 drawn calls, and the third order on three."""
     count = 0
 
     @settings(
@@ -267,7 +267,7 @@ def test_values_and_dtypes(function, monkeypatch):
     problems = list(tries(function, 12))
     assert_values_are_numpys(function, problems)
     assert_partners_may_be_of_other_dtypes(function, problems[:8])
-    assert_float32_stays_float32(problems[:4], monkeypatch)  # casts them
+    assert_float32_stays_float32(problems[:4], monkeypatch)  # it casts the problems
 
 
 def assert_values_are_numpys(function, problems):
@@ -281,7 +281,7 @@ def assert_values_are_numpys(function, problems):
                 a = plain(a)
                 assert a.shape == np.shape(b), problem.log
                 assert a.dtype == b.dtype, problem.log
-                if isinstance(ROWS[function], table._Rewrite):  # another order of sums
+                if isinstance(ROWS[function], table._Rewrite):  # other order of sums
                     size = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
                     np.testing.assert_allclose(
                         a, b, rtol=0, atol=8 * np.finfo(dtype).eps * size
@@ -291,7 +291,7 @@ def assert_values_are_numpys(function, problems):
 
 
 def assert_float32_stays_float32(problems, monkeypatch):
-    """The gradient is right in float32, and no rule works in float64 on the way."""
+    """The gradient is right in float32, and no rule computes in float64."""
     dtypes = []
 
     def watching(g: Any, shape: Any, dtype: Any) -> Any:
@@ -327,7 +327,7 @@ def assert_partners_may_be_of_other_dtypes(function, problems):
             inputs = [
                 np.rint(2 * x) if partner is np.int64 else x for x in problem.inputs
             ]
-            with np.errstate(all="ignore"):  # of np.arccosh(0), say
+            with np.errstate(all="ignore"):  # np.arccosh(0), for instance
                 for wrap in (np.asarray, Tensor):
                     mixed = [wrap(x.astype(partner)) for x in inputs]
                     mixed[i] = problem.inputs[i].astype(np.float32)
@@ -339,11 +339,10 @@ def assert_partners_may_be_of_other_dtypes(function, problems):
 
 
 # --- The negative control -----------------------------------------------------------
-# Each rule is made wrong, and the check that passed above must fail. Nothing is picked
-# by hand: every rule of every row, in every wrong way. A mutant may survive only if it
-# changes no gradient in any try: a transpose of arrays that are never square, a missing
-# sum over copies where nothing is broadcast, or a constant factor that really is
-# constant.
+# Each rule is made wrong, and the check that passed above must fail. All rules of all
+# rows are taken, in every wrong way. A mutant may survive only if it changes no
+# gradient in any try: a transpose of arrays that are never square, a missing sum over
+# copies where nothing is broadcast, or a constant factor that really is constant.
 
 
 def transposed(dx: Any) -> Any:
@@ -375,7 +374,7 @@ def through(change: Callable, y: Any) -> Any:
 
 
 def mutants(row: Any, ways: dict[str, Callable], frozen: bool) -> Any:
-    """Yield, for each rule of the row, (what it is, attribute, value that is wrong)."""
+    """Yield (description, attribute, wrong value) for each rule of the row."""
     for name, change in ways.items():
         if isinstance(row, table._Rule):
             for i, right in enumerate(row.rules):
@@ -397,7 +396,7 @@ def mutants(row: Any, ways: dict[str, Callable], frozen: bool) -> Any:
                 return dx if dx is None else c(dx)
 
             yield name, "rule", each
-        elif not frozen:  # a rewrite has no rule: its result passes through a wrong one
+        elif not frozen:  # a rewrite: its result passes a wrong rule
 
             def definition(*args, r=row.definition, c=change, **kwargs):
                 result = r(*args, **kwargs)
@@ -415,7 +414,7 @@ fit = graph._unbroadcast
 
 
 def not_summed(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Take the first copy of an input, where `_unbroadcast` sums over all of them."""
+    """Take the first copy of an input, instead of the sum over all copies."""
     if g.size:
         while g.ndim > len(shape):
             g = g[0]
@@ -426,7 +425,7 @@ def not_summed(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 class Solved:
-    """Problems and their derivatives, each computed when it is first needed."""
+    """Problems and their derivatives, each computed on first use."""
 
     def __init__(self, problems: Any, derivative: Callable) -> None:
         self.found: list[Any] = []
@@ -448,7 +447,7 @@ def fate(problems: Any, order: int, target: Any, name: str, value: Any) -> str:
             try:
                 mutated = problem.second() if order == 2 else problem.first()
             except (ValueError, TypeError, IndexError):
-                return "caught"  # a shape that fits nowhere
+                return "caught"  # a wrong shape
             change = size_of([a - b for a, b in zip(mutated, right, strict=True)])
             if change > 1e-9 * size_of(right):
                 if problem.compare(order) is not None:
@@ -483,7 +482,7 @@ def test_each_wrong_rule_is_caught(function):
 
 
 def agrees(call: Callable, *inputs: Any, orders: Any = (1, 2, 3)) -> None:
-    """Check derivatives at this very point, where the function is smooth."""
+    """Check derivatives at this point, where the function is smooth."""
     problem = Problem(call, inputs)
     for order in orders:
         wrong = problem.compare(order)
@@ -546,7 +545,7 @@ def test_powers_at_zero_of_a_tensor(power):
 def test_powers_of_zero_by_a_python_number():
     np.testing.assert_array_equal(slope(lambda n: 0.0**n, [1.0, 2.0]), [0, 0])
     np.testing.assert_array_equal(slope(lambda n: 0**n, [1.0, 2.0]), [0, 0])
-    # 0**n is 1 at n = 0 and 0 from there on: no slope, and log 0 stands for 0.
+    # 0**n is 1 at n = 0 and 0 above it: there is no slope, and the rule gives 0.
     np.testing.assert_array_equal(slope(lambda n: 0.0**n, [0.0]), [0])
 
 
@@ -565,7 +564,7 @@ SINGULAR = {
 
 @pytest.mark.parametrize("a", SINGULAR.values(), ids=SINGULAR.keys())
 def test_determinant_of_singular_matrices(a):
-    # LU says 6.7e-16 for the determinant of 1..9, not 0: asking for zero is no test.
+    # LU gives 6.7e-16 for the determinant of 1..9, so a test for zero would miss it.
     agrees(np.linalg.det, a)
 
 
@@ -576,7 +575,7 @@ def test_determinant_of_no_rows():
 
 @pytest.mark.parametrize("n", range(6))
 def test_derivatives_of_sinc(n):
-    """At 0, near it, far from it, and where the series takes over from the formula."""
+    """At 0, near 0, far from 0, and where the series replaces the formula."""
     threshold = (n + 1) / np.pi
     x = np.array([0.0, 1e-300, 1e-9, -1e-4, 0.01, -0.3, 1, 1.5, -2, 3.3, 20])
     x = np.concatenate([x, threshold * (1 + np.array([-1e-9, 0, 1e-9, -0.01, 0.01]))])
@@ -596,7 +595,7 @@ def test_derivatives_of_sinc(n):
 
 
 def test_infinite_slopes_come_without_a_warning():
-    """Pytest makes warnings errors, so that this test would fail on one."""
+    """Warnings are errors in pytest, so that any warning fails this test."""
     np.testing.assert_array_equal(slope(np.sqrt, [0.0, 4.0]), [np.inf, 0.25])
     np.testing.assert_array_equal(slope(np.sqrt, [0.0, 4.0], 2), [-np.inf, -1 / 32])
     np.testing.assert_array_equal(slope(np.cbrt, [0.0, 8.0]), [np.inf, 1 / 12])
@@ -635,7 +634,7 @@ def test_kinks_at_zero_have_slope_zero(f, order):
 @pytest.mark.parametrize("x", [2.0, 0.1, -1e10, 1e-300])
 @pytest.mark.parametrize("order", [1, 2])
 def test_std_of_equal_numbers_among_others(x, order):
-    """NumPy's std of 0.1, 0.1, 0.1 is 1e-17, for their mean is rounded."""
+    """NumPy's std of 0.1, 0.1, 0.1 is 1e-17, because the mean is rounded."""
     g = slope(lambda x: np.std(x, axis=1), [[x, x, x], [1.0, 2.0, 4.0]], order)
     np.testing.assert_array_equal(g[0], 0)
     if order == 1:
@@ -643,14 +642,14 @@ def test_std_of_equal_numbers_among_others(x, order):
 
 
 def test_std_of_equal_large_numbers():
-    """The mean of ten times 1e9/3 is rounded by 6e-8, and std is that."""
+    """The mean of ten times 1e9/3 is rounded by 6e-8, which is then the std."""
     x = np.full(10, 1e9 / 3)
     assert np.std(x) > 0
     np.testing.assert_array_equal(slope(np.std, x), 0)
 
 
 def test_std_of_numbers_that_differ_little():
-    """Deviations of 1e-13 about 1 are 450 times what a mean is rounded by."""
+    """Deviations of 1e-13 about 1 are 450 times the rounding of the mean."""
     x = 1 + 1e-13 * np.random.default_rng(0).standard_normal(1000)
     expected = (x - x.mean()) / (1000 * x.std())
     np.testing.assert_allclose(slope(np.std, x), expected, atol=1e-5)
@@ -771,7 +770,7 @@ def test_nan_reaches_no_other_element():
     np.testing.assert_array_equal(g, [0, 0.25])
 
 
-def test_max_says_which_element_was_nan():
+def test_the_gradient_of_max_goes_to_the_nan():
     x = np.array([1.0, np.nan, 3.0])
     for f in (np.max, np.min):
         np.testing.assert_array_equal(slope(f, x), [0, 1, 0])
@@ -782,7 +781,7 @@ def test_max_says_which_element_was_nan():
         assert b[1] == 0
         assert a[2] == 0
         assert b[2] == 1
-    for f in (np.fmax, np.fmin):  # which let the other one win
+    for f in (np.fmax, np.fmin):  # they ignore NaN
         a, b = grad(lambda a, b, f=f: np.sum(f(a, b)), (0, 1))(x, other)
         assert a[1] == 0
         assert b[1] == 1
@@ -834,7 +833,7 @@ LIMITS = [
 @pytest.mark.parametrize(("f", "at", "expected"), LIMITS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_limits_at_infinity(f, at, expected, dtype):
-    """Without a warning, and the second derivatives are 0."""
+    """There is no warning, and the second derivatives are 0."""
     if f is np.clip:
         f = lambda x, hi: np.clip(x, None, hi)
     at = tuple(dtype(x) for x in at)
@@ -846,7 +845,7 @@ def test_limits_at_infinity(f, at, expected, dtype):
     for u in (0, 1):
         again = grad(lambda a, b, u=u: grad(f, (0, 1))(a, b)[u], (0, 1))(*at)
         np.testing.assert_array_equal(again, [0, 0])
-    side = [np.array([x, 1.0], dtype) for x in at]  # others are not disturbed
+    side = [np.array([x, 1.0], dtype) for x in at]  # neighbours are unaffected
     several = grad(lambda a, b: np.sum(f(a, b)), (0, 1))
     if f in (np.logaddexp, np.logaddexp2):
         for g, limit in zip(several(*side), expected, strict=True):
@@ -865,13 +864,13 @@ def test_slopes_at_infinity_of_one_number():
         assert grad(f)(x) == expected
 
 
-def test_arctan2_of_numbers_whose_squares_are_no_numbers():
+def test_arctan2_of_numbers_whose_squares_over_or_underflow():
     for size in np.array([1e-200, 1e200]):
         a, b = grad(np.arctan2, (0, 1))(3 * size, 4 * size)
         np.testing.assert_allclose([a * size, b * size], [0.16, -0.12], rtol=1e-14)
 
 
-def test_reductions_of_nothing():
+def test_reductions_of_empty_arrays():
     x = np.zeros((0, 3))
     for f in (np.sum, np.prod, np.cumsum, np.cumprod, np.sort, np.nansum, np.ravel):
         assert slope(f, x).shape == (0, 3)
@@ -900,7 +899,7 @@ def test_scalar_arrays():
 
 
 def test_spectral_norm_of_a_thin_matrix_twice():
-    """The other eigenvalues of x^T x are all 0: their vectors are loose."""
+    """The other eigenvalues of x^T x are all 0: their vectors are arbitrary."""
     u = np.array([[1.0], [2.0], [-1.0]])
     agrees(lambda x: np.linalg.norm(x, 2), u, orders=(1, 2))
     agrees(lambda x: np.linalg.norm(x, 2), u.T, orders=(1, 2))
@@ -940,7 +939,7 @@ def test_constant_functions_return_plain_arrays(function):
 
     expected = function(*args)
     with_tensors = [tuple(map(wrapped, args))]
-    if function is not np.result_type:  # NumPy looks at the first for a dispatch
+    if function is not np.result_type:  # NumPy dispatches on the first argument
         with_tensors.append((args[0], *map(wrapped, args[1:])))
     for tensors in with_tensors:
         result = function(*tensors)
@@ -963,7 +962,7 @@ def refused(error: type[Exception], words: str, call: Callable) -> Any:
     return pytest.param(error, words, call, id=words.replace("|", " ")[:40])
 
 
-# Each a call on t, a Tensor (2, 3) that requires a gradient, and what the error names.
+# Error, its message, and a call on t, a Tensor (2, 3) that requires a gradient.
 REFUSED = [
     # no rule
     (
@@ -1022,7 +1021,7 @@ REFUSED = [
     # out=, in both directions
     (TypeError, "np.add: out=", lambda t: np.add(X, t, out=np.zeros((2, 3)))),
     (TypeError, "np.sum: out=", lambda t: np.sum(t, out=np.zeros(()))),
-    # what NumPy refuses, too
+    # NumPy refuses these too
     (ValueError, "axis 5 is out of bounds", lambda t: np.sum(t, axis=5)),
     (ValueError, "axis 5 is out of bounds", lambda t: np.take(t, 0, axis=5)),
     (ValueError, "axis 5 is out of bounds", lambda t: np.diff(t, axis=5)),
@@ -1159,8 +1158,8 @@ WITH_LISTS: dict[str, Callable] = {
 
 
 @pytest.mark.parametrize("call", WITH_LISTS.values(), ids=WITH_LISTS.keys())
-def test_lists_and_numbers_beside_a_tensor(call):
-    """Every argument that may be an array may be a list, as in NumPy."""
+def test_lists_and_numbers_next_to_a_tensor(call):
+    """Every array argument may be a list, as in NumPy."""
     agrees(call, [1.2, 1.7, 2.5], orders=(1, 2))
 
 
@@ -1168,8 +1167,8 @@ def test_lists_and_numbers_beside_a_tensor(call):
 
 
 @pytest.mark.parametrize("function", [np.remainder, np.fmod])
-def test_the_quotient_is_the_one_that_numpy_took(function):
-    # 1 / 0.1 rounds to 10, but 0.1 is a little more than a tenth and goes in 9 times.
+def test_the_quotient_is_that_of_numpy(function):
+    # 1 / 0.1 rounds to 10, but 0.1 is a little more than 1/10, so 1 // 0.1 is 9.
     a, b = np.array([1.0, 6.0, -1.0]), np.array([0.1, 0.1, 0.1])
     slope = grad(lambda b: np.sum(function(a, b)))(b)
     np.testing.assert_allclose(function(a, b), a + slope * b, atol=1e-12)

@@ -50,7 +50,7 @@ def slope(f, x, order=1):
 
 
 def of_some(f, x):
-    """Return the gradient of a sum of f that weighs each element differently."""
+    """Return the gradient of a sum of f with a different weight for each element."""
 
     def weighed(x):
         y = f(x)
@@ -61,14 +61,14 @@ def of_some(f, x):
 
 @pytest.mark.parametrize("f", ELEMENTWISE, ids=name)
 def test_values_and_derivatives_of_elements(f):
-    """Against math's functions, each in a form that has no trouble at these points."""
+    """Against math's functions, each in a form that is accurate at these points."""
     for reference, found in (
         (ELEMENTWISE, f(POINTS)),
         (SLOPES, slope(f, POINTS)),
         (CURVATURES, slope(f, POINTS, 2)),
     ):
         expected = [reference[f](x) for x in POINTS]
-        # The slope of sigmoid at 30 is y (1 - y): 1 - y has 3 digits left of 1e-13.
+        # The slope of sigmoid at 30 is y (1 - y), where 1 - y is 1e-13 with 3 digits.
         np.testing.assert_allclose(found, expected, rtol=1e-13, atol=2e-16)
 
 
@@ -97,7 +97,7 @@ def test_axes_of_logsumexp(axis, keepdims):
 @pytest.mark.parametrize("f", EVERY, ids=name)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_finite_for_large_inputs(f, dtype):
-    """At ±1000, and without a warning: a sigmoid's usual form overflows at 89."""
+    """At ±1000, without a warning: the usual form of a sigmoid overflows at 89."""
     x = np.array([[1000.0, -1000.0, 0.0], [-1000.0, -999.0, -1000.0]], dtype)
     y = f(x)
     assert y.dtype == dtype
@@ -123,7 +123,7 @@ def test_values_of_large_inputs():
 
 
 def test_infinite_inputs():
-    """log 0 = -inf stands for "impossible", in a mask say, and harms nothing else."""
+    """log 0 = -inf means "impossible", as in a mask, and affects nothing else."""
     infinite = np.array([np.inf, -np.inf])
     np.testing.assert_array_equal(functions.relu(infinite), [np.inf, 0])
     np.testing.assert_array_equal(functions.sigmoid(infinite), [1, 0])
@@ -156,7 +156,7 @@ def test_infinite_inputs():
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_largest_share_also_if_infinite(x, share, dtype):
-    """The share of each is softmax, in the limit: which is logsumexp's gradient."""
+    """The share of each is softmax in the limit, the gradient of logsumexp."""
     x = np.array(x, dtype)
     np.testing.assert_array_equal(functions.softmax(x), share)
     np.testing.assert_array_equal(functions.logsumexp(x), np.max(x))
@@ -186,12 +186,12 @@ def test_only_the_gaps_between_logits_matter(f, shift):
     x = np.array([[0.0, 0.25, -1.5], [2.0, 2.0, -0.5]], np.float32)  # exact sums below
     np.testing.assert_array_equal(f(x + np.float32(shift)), f(x))
     np.testing.assert_array_equal(of_some(f, x + np.float32(shift)), of_some(f, x))
-    # Hence moving all logits together changes nothing: each row of the gradient is 0.
+    # A shift of all logits changes nothing, so each row of the gradient sums to 0.
     np.testing.assert_allclose(of_some(f, x).sum(axis=-1), 0, atol=1e-6)
 
 
 def test_log_softmax_keeps_the_digits_of_small_gaps():
-    """In float32 logsumexp of numbers near 4096 is good to 0.0002, if not taken out."""
+    """Without a shift, logsumexp of float32 numbers near 4096 is accurate to 0.0002."""
     x = np.array([4096.0, 4095.5], np.float32)
     np.testing.assert_allclose(
         functions.log_softmax(x)[0], -np.log1p(np.exp(-0.5)), 1e-6
@@ -204,8 +204,8 @@ def test_softmax_is_a_distribution():
     assert np.all(y > 0)
 
 
-def test_softmax_gradient_knows_the_off_diagonal():
-    """Its Jacobian is diag(y) - y y^T. Against ones it is zero: ones are no probe."""
+def test_the_gradient_of_softmax_has_its_off_diagonal():
+    """Its Jacobian is diag(y) - y y^T. Times ones it is zero, so ones test nothing."""
     y = functions.softmax(GAPS[0])
     rows = [grad(lambda x, j=j: functions.softmax(x)[j])(GAPS[0]) for j in range(4)]
     np.testing.assert_allclose(rows, np.diag(y) - np.outer(y, y), rtol=1e-13)
@@ -251,12 +251,12 @@ def test_plain_arrays_in_plain_arrays_out(f):
     assert getattr(scratchnet, f.__name__) is f
 
 
-# --- Functions of one's own ---------------------------------------------------------
+# --- A user's own functions ---------------------------------------------------------
 
 
 @pytest.fixture
 def table():
-    """Leave the table as it was."""
+    """Restore the table afterwards."""
     load()
     before = dict(TABLE)
     yield
@@ -265,8 +265,8 @@ def table():
 
 
 @pytest.mark.usefixtures("table")
-def test_a_function_of_ones_own():
-    """What the documentation of `primitive` shows, and its second derivative."""
+def test_a_function_of_the_users_own():
+    """The example in the documentation of `primitive`, and its second derivative."""
 
     @primitive
     def cube(x):
@@ -298,7 +298,7 @@ def test_a_function_of_several_inputs_and_an_option():
         lambda g, out, a, x, y, *, scale=1.0: g,
     )
     x, y = np.arange(6.0).reshape(2, 3), np.ones(3)
-    # The engine sums over the copies of a number and of a row.
+    # The engine sums over the copies of a broadcast number or row.
     ga, gx, gy = grad(lambda *v: np.sum(saxpy(*v, scale=2.0)), (0, 1, 2))(3.0, x, y)
     assert ga == 2 * x.sum()
     np.testing.assert_array_equal(gx, np.full((2, 3), 6))

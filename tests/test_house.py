@@ -17,8 +17,8 @@ import scratchnet
 
 PACKAGE = Path(__file__).parent.parent / "scratchnet"
 
-# Each floor stands on those before it. A file imports from lower floors only, or from
-# its own floor without a circle.
+# Each floor uses those before it. A file imports from lower floors, or from its own
+# floor without a circle.
 FLOORS = [
     {"backend"},
     {"checks"},
@@ -35,7 +35,7 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-# What stands beside the floors, and on what alone.
+# Parts next to the floors, and all that they may import.
 ASIDE = {
     "byhand": {"backend", "checks", "kernels", "twins", "byhand"},
     "data": {"checks", "data"},
@@ -47,7 +47,7 @@ STANDARD = set(sys.stdlib_module_names)
 
 @cache
 def modules():
-    """Return for each file its part of the house and the parts that it imports."""
+    """Return (file, its part of the package, imported names) for each file."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -62,7 +62,7 @@ def tree_of(path):
 
 
 def statements(path):
-    """Yield what runs of a file, not what only type checkers read."""
+    """Yield the statements of a file that run; only type checkers read the others."""
     waiting = [tree_of(path)]
     while waiting:
         node = waiting.pop()
@@ -115,7 +115,7 @@ def test_a_file_imports_from_lower_floors_only(path, part, names):
 
 
 def test_no_file_imports_itself_through_others():
-    """Also not inside a folder, and not by an import that waits for a call."""
+    """Imports inside a folder and inside functions count too."""
     files = {name_of(path): path for path in PACKAGE.rglob("*.py")}
     graph = {}
     for name, path in files.items():
@@ -128,7 +128,7 @@ def test_no_file_imports_itself_through_others():
                     inside = f"{node.module}.{alias.name}"
                     names.add(inside if inside in files else node.module)
         graph[name] = (names & files.keys()) - {name}
-    graphlib.TopologicalSorter(graph).prepare()  # a CycleError names the circle
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 def name_of(path):
@@ -143,7 +143,7 @@ def test_argparse_stays_in_the_command_line():
 
 # Third-party packages, and the only parts that may import them.
 THIRD_PARTY = {
-    "numpy": None,  # anybody
+    "numpy": None,  # all parts
     "matplotlib": {"plots"},
     "tqdm": {"training", "data"},
     "hypothesis": {"testing"},
@@ -151,7 +151,7 @@ THIRD_PARTY = {
 }
 
 
-def test_third_party_packages_are_imported_where_they_may_be():
+def test_third_party_packages_are_imported_only_where_allowed():
     for path, part, names in modules():
         for name in {name.split(".")[0] for name in names} - STANDARD - {"scratchnet"}:
             assert name in THIRD_PARTY, f"{path} imports {name}"
@@ -159,7 +159,7 @@ def test_third_party_packages_are_imported_where_they_may_be():
 
 
 def python(code):
-    """Run code in a fresh process, warnings as errors; return what it printed."""
+    """Run code in a fresh process, warnings as errors; return its output."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True, text=True, check=False,
@@ -184,7 +184,7 @@ BY_HAND = {"backend", "byhand", "checks", "kernels", "twins"}
 TRAINING = NETWORKS | {"optim", "training", "twins"}
 RUNS = TRAINING | BY_HAND | {"data", "losses", "models", "runs"}
 
-# What users import, and the rooms that each loads beside its own.
+# What users import, and the other parts that each one loads.
 PUBLIC = {
     "graph": {"anomaly", "backend"},
     "table": {"anomaly", "backend", "checks", "graph"},
@@ -210,8 +210,8 @@ PUBLIC = {
     "runs": RUNS,
     "plots": {"backend", "checks"},
 }
-# Imports each module alone, as if it were the first; prints what that loads, and what
-# a rule and a rewrite then compute.
+# Imports each module as the first one; prints the modules that this loads, and the
+# results of a rule and a rewrite.
 ALONE = """
 import sys, importlib, numpy as np
 for name in {names}:
@@ -227,7 +227,7 @@ for name in {names}:
 """
 
 
-def test_each_module_imported_alone_works_and_loads_what_it_may():
+def test_each_module_imported_alone_works_and_loads_only_what_is_allowed():
     for line in python(ALONE.format(names=list(PUBLIC))).splitlines():
         name, slope, *added = line.split()
         assert float(slope) == pytest.approx(2), name  # of x exp(x) at 1
@@ -238,8 +238,8 @@ def test_each_module_imported_alone_works_and_loads_what_it_may():
 
 
 @pytest.mark.parametrize("name", ["", *PUBLIC])
-def test_all_has_what_users_call_and_nothing_else(name):
-    """A name is in `__all__`, or private, or there for another file of the package."""
+def test_all_lists_exactly_what_users_call(name):
+    """A name is in `__all__`, or private, or used by another file of the package."""
     module = importlib.import_module(f"scratchnet.{name}".rstrip("."))
     assert sorted(set(module.__all__)) == sorted(module.__all__)
     assert [n for n in module.__all__ if n.startswith("_")] == []
@@ -257,7 +257,7 @@ def test_all_has_what_users_call_and_nothing_else(name):
         assert any(re.search(rf"\b{n}\b", text) for text in others), n
 
 
-def test_every_name_is_loaded_when_it_is_asked_for():
+def test_every_name_is_loaded_on_first_use():
     code = (
         "import scratchnet; print([getattr(scratchnet, n) for n in scratchnet.__all__])"
     )
@@ -294,7 +294,7 @@ def test_a_row_of_the_users_own_replaces_ours_whatever_is_imported_later():
 # --- Sizes --------------------------------------------------------------------------
 
 LONGEST_FUNCTION, LONGEST_FILE = 60, 600  # lines of code
-# Longer, and why.
+# Longer ones, with the reason.
 LONG = {
     "data/deer.py: _deer": "a list of outlines, in pixels",
 }
@@ -305,7 +305,7 @@ SILENT = {
 
 
 def sizes(path):
-    """Yield the file and each of its functions, with their lines of code.
+    """Yield a file and each of its functions, with their lines of code.
 
     Blank lines, comments and docstrings do not count.
     """

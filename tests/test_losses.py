@@ -56,7 +56,7 @@ def test_one_number_per_sample_then_the_mean(loss):
     a, b = rng.random((6, 4)), rng.random((6, 4))
     each = [loss(a[i : i + 1], b[i : i + 1]) for i in range(6)]
     assert loss(a, b) == pytest.approx(np.mean(each), rel=1e-14)
-    # The features of a sample add up, whatever their layout.
+    # The features of a sample are summed, whatever their layout.
     halves = loss(a[:, :1], b[:, :1]) + loss(a[:, 1:], b[:, 1:])
     assert loss(a, b) == pytest.approx(halves, rel=1e-14)
     image = loss(a.reshape(6, 2, 2), b.reshape(6, 2, 2))
@@ -123,7 +123,7 @@ def test_cross_entropy_has_its_second_derivative_at_zero_too(a, x):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_cross_entropy_of_any_logit_is_finite_and_its_gradient_full(dtype):
+def test_cross_entropy_of_any_logit_is_finite_with_its_full_gradient(dtype):
     a = np.array([[1000, -1000, 1000, -1000, 0, 90]], dtype)
     x = np.array([[1, 0, 0, 1, 1, 0.5]], dtype)
     loss = binary_cross_entropy_with_logits(a, x)
@@ -213,8 +213,8 @@ def test_softmax_cross_entropy_is_finite_where_probabilities_are_not():
     assert loss.item() == 1000
     loss.backward()
     np.testing.assert_array_equal(a.grad, [[0, 0], [0.5, -0.5]])
-    # A small gap between large logits counts, and a class that is out of the question
-    # does not: log(1 + e^(-1/4)).
+    # A small gap between large logits matters, an impossible class does not: log(1 +
+    # e^(-1/4)).
     a = np.array([[1000.25, 1000.0, -np.inf]], np.float32)
     assert losses.softmax_cross_entropy(a, np.array([0])) == pytest.approx(
         0.57593942, rel=1e-6
@@ -265,7 +265,7 @@ def test_softmax_cross_entropy_names_what_is_wrong(logits, label, error, message
      lambda a, x: np.sum(losses.bernoulli_terms(a, x)),
      lambda a, x: np.sum(losses.gaussian_terms(x, a, x))],
 )  # fmt: skip
-def test_gradients_beside_subclasses_of_ndarray(loss):
+def test_gradients_next_to_subclasses_of_ndarray(loss):
     x = np.random.default_rng(0).random((3, 3))
 
     def gradient(x):

@@ -77,7 +77,7 @@ def test_pca_is_the_svd_of_the_centred_data(k):
     np.testing.assert_allclose(
         pca.components_ @ pca.components_.T, np.eye(k), atol=1e-13
     )
-    # What is left over is the variance along the other directions.
+    # The rest is the variance along the other directions.
     left = np.sum(values[k:] ** 2) / 200
     error = reconstruction_error(x, reconstructed(pca, x))
     assert error == pytest.approx(left, rel=1e-10, abs=1e-20)
@@ -92,7 +92,7 @@ def test_pca_is_the_svd_of_the_centred_data(k):
     )
 
 
-def test_pca_in_pieces_is_pca_at_once():
+def test_pca_in_blocks_is_pca_at_once():
     x = samples(20_000, 5)
     pca = PCA(2).fit(x)
     expected = np.linalg.eigvalsh(np.cov(x.T))[::-1][:2]
@@ -171,7 +171,7 @@ def test_psnr_in_decibels_per_picture():
 
 
 def ssim_by_loops(x, y):
-    """The definition, window by window, pixel by pixel, about each window's means."""
+    """The definition, by loops over windows and pixels, about each window's means."""
     weights = [
         [math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / 4.5) for j in range(11)]
         for i in range(11)
@@ -268,7 +268,9 @@ def neighbours_by_loops(x, data, k, others=False):
     return found
 
 
-@pytest.mark.parametrize("at_once", [1, 500, 2**23])  # one row a block, several, one
+@pytest.mark.parametrize(
+    "at_once", [1, 500, 2**23]
+)  # blocks of one row, of several, of all
 def test_neighbours_are_those_that_a_loop_finds(monkeypatch, at_once):
     monkeypatch.setattr(metrics, "DISTANCES_AT_ONCE", at_once)
     x, data = whole_numbers(40, 3), whole_numbers(70, 3, seed=1)
@@ -281,7 +283,7 @@ def test_neighbours_are_those_that_a_loop_finds(monkeypatch, at_once):
 
 def test_neighbours_far_from_zero_are_found_in_float32():
     x = (np.random.default_rng(0).random((300, 4)) + 1000).astype(np.float32)
-    # Of squares about 10^6 float32 would leave nothing of distances below 1.
+    # Squares near 10^6 in float32 would lose all digits of distances below 1.
     expected = neighbours_by_loops(x, x, 2, others=True)
     assert nearest_neighbors(x, k=2).tolist() == expected
 
@@ -335,7 +337,7 @@ def test_neighbours_are_refused():
 
 def test_the_probe_reads_what_is_linear_in_the_code():
     codes = samples(3000, 6)
-    other = samples(2000, 6)[::-1] * 1.3  # another distribution, the same law
+    other = samples(2000, 6)[::-1] * 1.3  # another distribution, the same function
     law = np.array([3.0, -1, 0.5, 0, 2, 7])
     assert linear_probe(codes, codes @ law + 5, other, other @ law + 5) > 0.999
     exact = linear_probe(codes, codes @ law, other, other @ law, ridge=0)
@@ -345,7 +347,7 @@ def test_the_probe_reads_what_is_linear_in_the_code():
 def test_the_probe_of_noise_and_of_what_is_not_linear():
     z, held_out = np.random.default_rng(0).standard_normal((2, 20_000, 2))
     noise, more = np.random.default_rng(1).standard_normal((2, 20_000))
-    # y = z + noise / 2: of its variance 1.25, 1 is in the code.
+    # y = z + noise / 2: the code explains 1 of its variance of 1.25.
     found = linear_probe(z, z[:, 0] + noise / 2, held_out, held_out[:, 0] + more / 2)
     assert found == pytest.approx(0.8, abs=0.01)
     for law in (lambda z: z[:, 0] ** 2, lambda z: z[:, 0] * z[:, 1]):
@@ -361,7 +363,7 @@ def test_the_ridge_of_one_coordinate_by_hand(ridge):
     assert found == pytest.approx(expected, abs=1e-14)
 
 
-def test_the_probe_does_not_mind_units_and_takes_columns():
+def test_the_probe_is_independent_of_units_and_takes_columns():
     codes, held_out = samples(300, 4), samples(400, 4)[300:]
     y = np.stack([codes[:, 0] + codes[:, 1] ** 2, np.sin(codes[:, 2])], axis=1)
     held_y = np.stack([held_out[:, 0] + held_out[:, 1] ** 2, np.sin(held_out[:, 2])], 1)
@@ -482,7 +484,7 @@ def test_coverage_by_hand():
     assert kl == pytest.approx(math.log(4) - entropy, rel=1e-12)
 
 
-def test_coverage_at_its_ends():
+def test_coverage_of_perfect_collapsed_and_far_samples():
     even = mode_coverage(np.repeat(CENTERS, 5, axis=0), CENTERS, 0.1)
     assert even == Coverage(4, 1.0, pytest.approx(0, abs=1e-15))
     collapsed = mode_coverage(np.zeros((9, 2)), CENTERS, 0.1)
@@ -499,7 +501,7 @@ def test_perfect_samples_reach_the_ceiling():
     error = math.sqrt(ceiling * (1 - ceiling) / 40_000)
     assert modes == 4
     assert abs(high_quality - ceiling) < 5 * error
-    assert 0 < kl < 3e-4  # 2 n KL is about chi² of 3 degrees: 24 once in 40,000
+    assert 0 < kl < 3e-4  # 2 n KL is about chi² of 3 degrees: above 24 once in 40,000
 
 
 def test_coverage_refuses():
@@ -528,7 +530,7 @@ def test_ks_by_hand():
     ("scaled", "p"), [(1.2238, 0.1), (1.3581, 0.05), (1.6276, 0.01)]
 )
 def test_ks_has_the_critical_values_of_tables(scaled, p):
-    n = 100_000  # a shift by whole steps makes D any fraction
+    n = 100_000  # a shift by whole steps gives any fraction D
     gap = round(scaled * math.sqrt(2 / n) * n)
     largest, found = ks_statistic(np.arange(n), np.arange(n) + gap)
     assert largest == pytest.approx(gap / n, rel=1e-12)
@@ -541,7 +543,9 @@ def test_ks_calls_the_same_different_as_often_as_it_says():
     for level in (0.05, 0.2):
         share = np.mean(np.array(p) < level)
         error = math.sqrt(level * (1 - level) / 2000)
-        assert level - 0.03 < share < level + 4 * error  # it is a little careful
+        assert (
+            level - 0.03 < share < level + 4 * error
+        )  # the test is slightly conservative
 
 
 def test_ks_sees_a_shift_and_a_width():
@@ -570,14 +574,15 @@ def test_frechet_on_the_line():
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
 
 
-def test_frechet_where_the_axes_are_shared():
+def test_frechet_distance_with_shared_axes():
     rng = np.random.default_rng(0)
     z = rng.standard_normal((500, 5))
     z -= z.mean(axis=0)
-    z @= np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T  # covariance 1 exactly
+    z @= np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T  # covariance exactly 1
     turn, _ = np.linalg.qr(rng.standard_normal((5, 5)))
     a, b, shift = rng.random((3, 5)) * 3
-    # √Σ are diagonal in the same axes: the squared gap of means and of deviations.
+    # Both √Σ are diagonal in the same axes: the result is the squared gap of the means
+    # plus that of the deviations.
     expected = np.sum(shift**2) + np.sum((a - b) ** 2)
     found = frechet_distance(z * a @ turn, (z * b + shift) @ turn)
     assert found == pytest.approx(expected, rel=1e-10)
@@ -635,7 +640,7 @@ def test_parzen_far_away_does_not_underflow():
 
 
 def test_parzen_of_many_samples_is_the_smoothed_density():
-    """Of samples from N(0, 1), N(0, 1 + σ²)."""
+    """For samples from N(0, 1) it is N(0, 1 + σ²)."""
     rng = np.random.default_rng(0)
     x = np.linspace(-2, 2, 9)[:, None]
     found = parzen_log_likelihood(x, rng.standard_normal((200_000, 1)), 0.3)
@@ -657,7 +662,7 @@ def test_a_copy_is_at_distance_zero_exactly():
 
 
 @pytest.mark.data
-def test_thirty_components_leave_of_mnist_what_the_paper_says(real_mnist):
+def test_thirty_components_of_mnist_leave_the_error_in_the_paper(real_mnist):
     from scratchnet.data.idx import load_mnist
 
     train, test = load_mnist(real_mnist, "train").x, load_mnist(real_mnist, "test").x

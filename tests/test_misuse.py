@@ -1,10 +1,9 @@
-"""Every public function, called wrongly: the error is ours, and nothing is changed.
+"""Every public function, called wrongly: scratchnet raises, and nothing changes.
 
-`CALLS` has a right call of each. Each of its arguments is replaced in turn by what is
-wrong with something of its kind: another type, shape, dtype or value. What comes is a
-result, where that is a right one after all, or a TypeError, ValueError or OSError that
-was raised by a line of scratchnet, with a message of its own. What the call could have
-changed is then as it was.
+`CALLS` has a right call of each. Each argument is replaced in turn by wrong values of
+its kind: another type, shape, dtype or value. The call must return a result, or raise a
+TypeError, ValueError or OSError from a line of scratchnet. After an error, everything
+that the call could change is unchanged.
 """
 
 import atexit
@@ -51,11 +50,11 @@ LABEL = np.arange(12) % 3
 IMAGES = rng(3).random((2, 9, 9))
 
 
-# --- What may be wrong with an argument -----------------------------------------------
+# --- Wrong arguments ------------------------------------------------------------------
 
 
 def wrong(value):
-    """Return what is to be tried in the place of a right value, by a name."""
+    """Return wrong values to try instead of a right one, by name."""
     everything = {"None": None, "a text": "nonsense", "an object": object()}
     if isinstance(value, Tensor):
         return {**everything, "integers": Tensor(np.arange(3))}
@@ -122,13 +121,13 @@ CALLS = {}
 
 
 def call(name, function, /, *args, changes=(), **kwargs):
-    """Enter a right call. `function` may be what makes it, a lambda without arguments.
+    """Add a right call. `function` may be a lambda without arguments that makes it.
 
     Args:
-        name: under which the test is found; what comes before a space is the function.
-        function: what is called.
-        *args, **kwargs: with what.
-        changes: what has a state_dict, and is to stay as it was after an error.
+        name: the name of the test; the part before a space names the function.
+        function: the function to call.
+        *args, **kwargs: its arguments.
+        changes: objects with a state_dict that must not change by an error.
 
     """
     assert name not in CALLS
@@ -439,7 +438,7 @@ call("plots.styled", plots.styled, plots.sheets)
 
 
 def attempt(name, key, value):
-    """Make a call with one argument replaced; return what is wrong with the answer."""
+    """Make a call with one argument replaced; return the fault in its answer."""
     function, args, kwargs, changes = CALLS[name]
     args, kwargs = list(args), dict(kwargs)
     if isinstance(key, int):
@@ -451,7 +450,7 @@ def attempt(name, key, value):
         function(*args, **kwargs)
     except (TypeError, ValueError, OSError, FloatingPointError) as error:
         if isinstance(error, OSError) and error.filename:
-            return None  # the system's own words, with the file's name
+            return None  # the system's message, with the file's name
         last = traceback.extract_tb(error.__traceback__)[-1]
         if not last.filename.startswith(PACKAGE) or not last.line.startswith("raise"):
             return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
@@ -468,7 +467,7 @@ def attempt(name, key, value):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", CALLS)
-def test_a_wrong_argument_gets_an_error_of_ours(name):
+def test_a_wrong_argument_raises_an_error_of_scratchnet(name):
     _, args, kwargs, _ = CALLS[name]
     found = []
     for key, right in [*enumerate(args), *kwargs.items()]:
@@ -485,13 +484,12 @@ def test_the_right_call_is_right(name):
 
 
 # --- Subclasses of ndarray -----------------------------------------------------------
-#
-# Where an array is expected, one of a subclass is what its plain array is; a masked
-# array whose mask says something is refused.
+# An array of a subclass counts as its plain array. A masked array with masked entries
+# is refused.
 
 
 class Backwards(np.ndarray):
-    """An array whose functions do something else, as a subclass may."""
+    """An array whose functions do something else, which a subclass may do."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         inputs = [-np.asarray(x) for x in inputs]
@@ -518,7 +516,7 @@ def with_mask(x):
 
 
 def plain_of(result):
-    """Return the arrays of a result, which must be of no subclass."""
+    """Return the arrays of a result, which must be plain arrays."""
     if isinstance(result, dict):
         result = list(result.values())
     if isinstance(result, tuple | list):
@@ -532,7 +530,7 @@ def plain_of(result):
 
 OURS = ("kernels.", "nn.", "losses.", "byhand.", "models.", "metrics.",
         "data.corruption.", "data.filters.")  # fmt: skip
-# For each call the places of its arrays: an argument, or an entry of one.
+# For each call, the places of its arrays: an argument, or an entry of one.
 PLACES = {
     name: places
     for name, (_, args, kwargs, _) in CALLS.items()
@@ -549,12 +547,12 @@ PLACES = {
 
 
 def answer(name, place=None, make=None):
-    """Return the arrays that a call returns, and leave all as it was before.
+    """Return the arrays that a call returns; undo its changes.
 
     Args:
-        name: of the call.
-        place: of an array that is replaced.
-        make: of what `make` returns of it.
+        name: the name of the call.
+        place: the place of the array to replace.
+        make: makes the new array from the old one.
 
     """
     function, args, kwargs, changes = CALLS[name]
@@ -574,7 +572,7 @@ def answer(name, place=None, make=None):
 
 
 def fresh(value):
-    """Return a copy of a generator or dict: calls draw from one and fill the other."""
+    """Return a copy of a generator or dict, because calls change them."""
     return (
         copy.deepcopy(value) if isinstance(value, np.random.Generator | dict) else value
     )
@@ -598,7 +596,7 @@ def test_an_array_of_a_subclass_is_its_plain_array(name):
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_a_mask_is_not_lost_without_a_word(name):
+def test_a_mask_is_not_lost_silently(name):
     function, _, _, changes = CALLS[name]
     parameters = list(inspect.signature(function).parameters.values())
     for key, entry in PLACES[name]:
@@ -617,7 +615,7 @@ def test_a_mask_is_not_lost_without_a_word(name):
             np.testing.assert_array_equal(a, b)
 
 
-# --- Nothing is left out --------------------------------------------------------------
+# --- All functions are covered --------------------------------------------------------
 
 MODULES = [
     "anomaly", "byhand", "data.corruption", "data.deer", "data.digits",
@@ -668,14 +666,16 @@ def public():
         for n in names:
             x = getattr(found, n)
             if not (inspect.isclass(x) or inspect.isroutine(x)):
-                continue  # a module, a number, a type's other name
+                continue  # a module, a number, an alias of a type
             home = getattr(x, "__module__", "").removeprefix("scratchnet.")
             if home != module and home in MODULES:
                 continue
             yield f"{module}.{n}", x
             if inspect.isclass(x):
-                for method, f in vars(x).items():  # what is inherited is its parent's
-                    f = getattr(f, "__func__", f)  # of a staticmethod
+                for method, f in vars(
+                    x
+                ).items():  # inherited methods belong to the parent
+                    f = getattr(f, "__func__", f)  # for a staticmethod
                     if inspect.isfunction(f) and not method.startswith("_"):
                         yield f"{module}.{n}.{method}", f
 

@@ -1,4 +1,4 @@
-"""nn.py: how parameters are found, saved and shown, and what each layer computes."""
+"""nn.py: finding, saving and showing parameters; what each layer computes."""
 
 import copy
 import math
@@ -31,7 +31,7 @@ def parameter(*shape):
 
 
 class Net(Module):
-    """Parameters in every place where they are looked for."""
+    """Parameters in every place where they are found."""
 
     def __init__(self):
         self.scale = parameter(3)
@@ -42,7 +42,7 @@ class Net(Module):
 
     def forward(self, x):
         hidden = self.layers[1][0](self.layers[0](x * self.scale * self.constant))
-        self.hidden = hidden  # a result that is kept, not a parameter
+        self.hidden = hidden  # a stored result, not a parameter
         return self.by_name["head"](hidden * self.layers[1][1]) * self.last
 
 
@@ -58,10 +58,10 @@ def test_parameters_are_found_everywhere_in_order_and_named():
     assert [p.name for p in net.parameters()] == NAMES
     assert net.parameters()[0] is net.scale
     net.layers[0].named_parameters()
-    assert net.layers[0].W.name == "layers.0.W"  # the first name stays
+    assert net.layers[0].W.name == "layers.0.W"  # the first name is kept
 
 
-def test_results_that_forward_keeps_are_no_parameters():
+def test_results_that_forward_stores_are_not_parameters():
     net = Net()
     np.sum(net(np.ones((4, 3)))).backward()
     assert net.hidden.shape == (4, 2)
@@ -112,7 +112,7 @@ def test_state_moves_between_models():
     two.load_state_dict(state)
     np.testing.assert_array_equal(one(x).data, two(x).data)
     for p, a in zip(two.parameters(), arrays, strict=True):
-        assert p.data is a  # written in place: an optimiser keeps its hold
+        assert p.data is a  # written in place, so an optimiser still updates it
     state["0.W"][...] = 7
     assert (one[0].W.data != 7).all()
     assert (two[0].W.data != 7).all()
@@ -160,7 +160,7 @@ def test_copies_share_nothing(way):
     assert repr(twin) == repr(net)
 
 
-# --- What is shown ------------------------------------------------------------------
+# --- repr ---------------------------------------------------------------------------
 
 
 def test_repr_draws_the_tree():
@@ -277,7 +277,7 @@ def test_sequential_is_a_list_that_computes():
     assert Sequential()(x) is x
 
 
-def test_evaluate_returns_what_it_is_given():
+def test_evaluate_returns_arrays_for_arrays_and_tensors_for_tensors():
     layer = Dense(3, 2, rng=rng())
     x = np.ones((1, 3), np.float32)
     y = evaluate(layer, x)
@@ -290,7 +290,7 @@ def test_evaluate_returns_what_it_is_given():
     assert evaluate(lambda x: x, x) is x
 
 
-# --- Maxout, Dropout, and the mode that it asks for ---------------------------------
+# --- Maxout, Dropout, and its mode --------------------------------------------------
 
 
 def test_maxout_is_the_largest_of_its_maps():
@@ -310,13 +310,13 @@ def test_maxout_is_the_largest_of_its_maps():
     assert layer(x[:0]).shape == (0, 4)
     gradcheck(layer, x)
     gradcheck(lambda *_: layer(x), layer.parameters(), order=2)
-    # Of the two maps an entry's gradient goes to the larger one alone.
+    # The gradient of an entry goes to the larger of its two maps.
     layer.zero_grad()
     layer(x)[0, 0].backward()
     larger = x[0] @ W[:, 4] + b[4] > x[0] @ W[:, 0] + b[0]
     assert layer.maps.b.grad[4 * larger] == 1
     assert np.count_nonzero(layer.maps.b.grad) == 1
-    # Each map is drawn as a Dense of its own size would be.
+    # Each map is initialised like a Dense layer of its size.
     limit = math.sqrt(6 / (3 + 4))
     big = nn.Maxout(3, 4, 500, rng=np.random.default_rng(0)).maps.W.data
     assert 0.99 * limit < np.abs(big).max() <= limit
@@ -337,7 +337,7 @@ def test_dropout_drops_and_keeps_the_mean():
     x = Tensor(np.ones((4, 5)), requires_grad=True)
     y = layer(x)
     np.sum(y).backward()
-    np.testing.assert_array_equal(x.grad, y.data)  # what was dropped has no gradient
+    np.testing.assert_array_equal(x.grad, y.data)  # dropped entries have no gradient
     assert nn.Dropout(0.0, rng=np.random.default_rng(0))(x) is x
     ones = nn.Dropout(0.2, rng=np.random.default_rng(0))(np.ones(100, int))
     assert set(ones) == {0.0, 1.25}
@@ -356,8 +356,8 @@ def test_dropout_drops_the_same_entries_in_either_dtype():
     np.testing.assert_array_equal(layer(x), twin(x))
 
 
-def test_arrays_are_evaluated_without_dropout_and_tensors_as_the_mode_says():
-    class Noisy(Module):  # a user's own layer that asks for the mode
+def test_dropout_skips_arrays_and_follows_the_mode_for_tensors():
+    class Noisy(Module):  # a user's layer that reads the mode
         def forward(self, x):
             return x + 1 if self.training else x
 
@@ -383,7 +383,7 @@ def test_arrays_are_evaluated_without_dropout_and_tensors_as_the_mode_says():
     assert evaluate(layer, Tensor(x, requires_grad=True)).requires_grad
 
 
-def test_modes_reach_parts_in_lists_and_around_in_a_circle():
+def test_modes_reach_parts_in_lists_and_in_a_circle():
     net = Net()
     net.me = net
     net.layers.append({"more": (nn.Dropout(0.5, rng=rng()),)})
@@ -396,7 +396,7 @@ def test_modes_reach_parts_in_lists_and_around_in_a_circle():
     assert not net.training
 
 
-def test_eval_reaches_all_parts_and_is_no_parameter():
+def test_eval_reaches_all_parts_and_is_not_saved():
     rng = np.random.default_rng(0)
     inner = nn.Sequential(nn.Dense(2, 2, rng=rng), nn.Dropout(0.5, rng=rng))
     model = nn.Sequential(inner, nn.Dropout(0.5, rng=rng))
@@ -423,10 +423,10 @@ def test_mlp_has_activations_between_its_layers_only():
         nn.mlp((4,), rng=np.random.default_rng(0))
 
 
-# --- Whole or not at all, and subclasses of ndarray -----------------------------------
+# --- All or nothing, and subclasses of ndarray ----------------------------------------
 
 
-def test_loading_writes_all_or_nothing_where_one_is_read_only():
+def test_loading_writes_all_or_nothing_if_one_is_read_only():
     net = Sequential(Dense(3, 4, rng=rng(0)), Tanh(), Dense(4, 2, rng=rng(1)))
     before, state = net.state_dict(), {k: a + 1 for k, a in net.state_dict().items()}
     x = np.ones((2, 3), np.float32)
@@ -447,7 +447,7 @@ def test_loading_writes_all_or_nothing_where_one_is_read_only():
         np.testing.assert_array_equal(a, state[k])
 
 
-def test_layers_give_of_a_subclass_what_they_give_of_its_array():
+def test_layers_treat_a_subclass_as_its_plain_array():
     x = rng(1).normal(size=(4, 3))
     W = Dense(3, 2, rng=rng(), dtype=np.float64)
     layers = [
@@ -469,7 +469,7 @@ def test_layers_give_of_a_subclass_what_they_give_of_its_array():
         with pytest.raises(TypeError, match=r"evaluate: x is a masked array of"):
             evaluate(layer, masked)
         assert type(evaluate(layer, np.ma.array(x))) is np.ndarray
-    # A gradient through a product with a subclass's values.
+    # A gradient through a product with values of a subclass.
     for given in (x, np.ma.array(x)):
         W.zero_grad()
         np.sum(np.square(W(given))).backward()
@@ -481,7 +481,7 @@ def test_layers_give_of_a_subclass_what_they_give_of_its_array():
 
 
 class BatchNorm1d(Module):
-    """What a user would write (Ioffe & Szegedy 2015)."""
+    """A layer as a user would write it (Ioffe & Szegedy 2015)."""
 
     def __init__(self, d, dtype=np.float32):
         self.scale = Tensor(np.ones(d, dtype), requires_grad=True)
@@ -503,7 +503,7 @@ class BatchNorm1d(Module):
 
 
 class Normed(Module):
-    """A network with a BatchNorm in a list and one in a dict, which it shares."""
+    """A network with a BatchNorm in a list, and the same one in a dict."""
 
     def __init__(self, seed=0):
         self.layers = [Dense(3, 5, rng=rng(seed)), BatchNorm1d(5), Tanh()]
@@ -526,7 +526,7 @@ STATE = [
 BUFFERS = ["layers.1.mean", "layers.1.var", "layers.1.steps", "seen"]
 
 
-def test_buffers_belong_to_the_state_and_are_no_parameters():
+def test_buffers_are_saved_and_are_not_parameters():
     net = Normed()
     assert list(net.state_dict()) == list(net.state_arrays()) == STATE
     assert [name for name, _ in net.named_buffers()] == BUFFERS
@@ -546,7 +546,7 @@ def test_buffers_belong_to_the_state_and_are_no_parameters():
     )
 
 
-def test_what_forward_binds_is_what_is_saved():
+def test_the_arrays_that_forward_assigns_are_saved():
     net = Normed()
     x = rng(1).random((8, 3), np.float32)
     hidden = net.layers[0](x).data
@@ -583,7 +583,7 @@ def test_buffers_are_copied_and_loaded(way):
     mean = other.layers[1].mean
     other.load_state_dict(net.state_dict())
     np.testing.assert_array_equal(evaluate(other, x), right)
-    # A buffer may have been bound to any memory, so none is written into.
+    # A buffer may share memory with anything, so loading writes into none.
     assert not mean.any()
     assert twin.more["again"] is twin.layers[1]
 
@@ -612,7 +612,7 @@ def test_buffers_are_loaded_with_the_parameters_or_not_at_all():
         np.testing.assert_array_equal(a, before[k])
 
 
-def test_two_buffers_bound_to_one_array_are_loaded_apart():
+def test_two_buffers_that_share_an_array_are_loaded_separately():
     net = Module()
     for name in ("a", "b"):
         net.register_buffer(name, np.zeros(2))
@@ -656,7 +656,7 @@ def test_two_buffers_bound_to_one_array_are_loaded_apart():
          "BatchNorm1d: the buffer 'mean' is float32 of shape (5,), but float64 of"),
     ],
 )  # fmt: skip
-def test_buffers_that_cannot_be(call, error, message):
+def test_wrong_buffers_are_refused(call, error, message):
     net = Normed()
     before = net.state_dict()
     with pytest.raises(error, match=re.escape(message)):
@@ -666,17 +666,17 @@ def test_buffers_that_cannot_be(call, error, message):
         np.testing.assert_array_equal(a, before[k])
 
 
-def test_buffers_may_be_registered_again_made_of_an_attribute_and_deleted():
+def test_buffers_may_replace_buffers_or_attributes_and_be_deleted():
     net = Module()
     net.table = np.arange(3)
-    assert net.state_dict() == {}  # what is not registered is not saved
+    assert net.state_dict() == {}  # only registered arrays are saved
     net.register_buffer("table", net.table)
     net.register_buffer("rate", np.float32(0.5))
     net.register_buffer("table", np.ones((2, 2)))
     assert {k: a.shape for k, a in net.state_dict().items()} == {
         "table": (2, 2), "rate": (),
     }  # fmt: skip
-    net.rate = net.rate * 2  # of a 0-d array NumPy makes a number
+    net.rate = net.rate * 2  # NumPy turns a 0-d array into a number
     assert net.state_dict()["rate"] == 1
     net.table = np.ma.array(np.zeros((2, 2)))
     assert type(net.table) is np.ndarray
@@ -713,7 +713,7 @@ def test_buffers_are_trained_saved_and_resumed_to_the_bit(tmp_path):
     loaded = Normed(seed=9)
     loaded.load_state_dict(checkpoint.load(tmp_path / "net.npz")[0])
     np.testing.assert_array_equal(evaluate(loaded, x), evaluate(whole, x))
-    # Interrupted after the fifth step, and gone on with.
+    # Interrupted after the fifth step, and resumed.
     states = []
 
     def stop(state):

@@ -1,4 +1,4 @@
-"""optim.py: the steps, what is refused, and how a run is resumed."""
+"""optim.py: the steps, the errors, and resuming a run."""
 
 import copy
 import pickle
@@ -62,7 +62,7 @@ def test_they_find_the_minimum(make):
 
 
 @pytest.mark.parametrize("make", OPTIMISERS)
-def test_a_generator_will_do_and_dtypes_stay(make):
+def test_a_generator_of_parameters_works_and_dtypes_stay(make):
     net = Sequential(Dense(3, 4, rng=np.random.default_rng(0)), Tanh())
     optimizer = make(p for p in net.parameters())
     arrays = [p.data for p in net.parameters()]
@@ -75,12 +75,12 @@ def test_a_generator_will_do_and_dtypes_stay(make):
         assert (a != old).all()
 
 
-def test_zero_grad_forgets():
+def test_zero_grad_removes_gradients():
     p = parameter(1.0)
     sgd = SGD([p], lr=1.0)
     for _ in range(2):
         np.sum(p * 2.0).backward()
-    assert p.grad == 4  # gradients add up until they are forgotten
+    assert p.grad == 4  # gradients accumulate until zero_grad
     sgd.zero_grad()
     assert p.grad is None
 
@@ -143,7 +143,7 @@ def test_a_step_is_all_or_nothing(make):
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_gradients_of_a_second_order_graph_will_do():
+def test_gradients_of_a_second_order_graph_work():
     p = parameter(3.0)
     np.sum(p * p).backward(create_graph=True)
     SGD([p], lr=0.5).step()
@@ -151,7 +151,7 @@ def test_gradients_of_a_second_order_graph_will_do():
 
 
 @pytest.mark.parametrize("make", OPTIMISERS)
-def test_a_resumed_run_goes_on_to_the_last_bit(make):
+def test_a_resumed_run_is_exact_to_the_last_bit(make):
     gradients = np.random.default_rng(0).standard_normal((8, 3))
 
     def run(p, optimizer, gradients):
@@ -225,7 +225,7 @@ def test_decoupled_weight_decay_worked_by_hand():
     w.grad = np.array([3.0, -7.0])
     adam.step()
     np.testing.assert_allclose(w.data, [2 * 0.95 - 0.1, -1 * 0.95 + 0.1], rtol=1e-12)
-    # Without a gradient to speak of only the decay is left: no moment sees it.
+    # With a tiny gradient only the decay is left; the moments do not contain it.
     w = parameter(2.0)
     adam = AdamW([w], lr=0.1, weight_decay=0.5)
     for _ in range(3):
@@ -257,7 +257,7 @@ def test_a_rate_may_be_a_function_of_the_step(make):
             optimizer.step()
         np.testing.assert_array_equal(one.data, other.data)
     assert set(asked) == {0, 1, 2, 3, 4} - {4}
-    # A resumed run goes on with the same rates.
+    # A resumed run continues with the same rates.
     resumed = make([one], lr=rate)
     resumed.load_state_dict(a.state_dict())
     assert resumed.lr == 0.5 / 5
@@ -269,7 +269,7 @@ def test_a_rate_may_be_a_function_of_the_step(make):
     b.lr = 0.125
     resumed.lr = 0.25
     assert resumed.lr == 0.25
-    # A number that was loaded is the rate that was saved.
+    # The state restores a constant rate.
     c = make([other], lr=3.0)
     c.load_state_dict(b.state_dict())
     assert c.lr == b.lr == 0.125
@@ -294,7 +294,8 @@ def test_a_wrong_rate_is_named_and_changes_nothing(make):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_flat_array_and_its_parts_take_the_same_steps_to_the_last_bit(dtype):
-    # By hand the update sees one flat array, with the engine one array a parameter.
+    # The update sees one flat array by hand, and one array per parameter with the
+    # engine.
     rng = np.random.default_rng(0)
     shapes = {"W": (70, 31), "b": (31,), "s": ()}
     flat, views = buffers.flat(shapes, dtype)
@@ -319,7 +320,7 @@ def test_one_flat_array_and_its_parts_take_the_same_steps_to_the_last_bit(dtype)
             np.testing.assert_array_equal(p.data, a)
 
 
-def test_a_schedule_may_be_left_behind():
+def test_after_its_end_a_schedule_keeps_the_last_rate():
     w = parameter(1.0)
     sgd = SGD([w], lr=cosine_decay(1.0, 2))
     for value in (0.0, -0.5, -1.0, -1.5):  # rates 1, 1/2, and then 1/2 again
@@ -385,28 +386,28 @@ def test_a_graph_of_averages_is_stale_after_an_error_too():
         losses[0].backward()
 
 
-def test_ema_takes_what_an_optimiser_takes():
+def test_ema_takes_the_same_parameters_as_an_optimiser():
     with pytest.raises(TypeError, match="EMA: a Tensor given, a list of Tensors expec"):
         EMA(parameter(1.0), decay=0.5)
     with pytest.raises(ValueError, match="EMA: no parameters given"):
         EMA([], decay=0.5)
     w = parameter(1.0, name="W")
     ema = EMA([w], decay=0.5)
-    w.data = np.zeros(1)  # of which the average would know nothing
+    w.data = np.zeros(1)  # the average would not see this array
     with pytest.raises(ValueError, match=r"EMA.update: W of shape \(1,\) got a new"):
         ema.update()
     with pytest.raises(ValueError, match=r"EMA.average: W"), ema.average():
         pass
 
 
-def test_an_optimiser_says_that_training_begins(monkeypatch):
+def test_an_optimiser_makes_freed_memory_stay(monkeypatch):
     called = []
     monkeypatch.setattr(backend, "keep_freed_memory", lambda: called.append(1))
     SGD([parameter(1.0)], lr=0.1)
     assert called == [1]
 
 
-# --- Whole or not at all --------------------------------------------------------------
+# --- All or nothing -------------------------------------------------------------------
 
 
 def three():
@@ -421,7 +422,7 @@ def descend(optimizer, x=1.0):
 
 
 def bits(*holders):
-    """Return all values, to the bit: of parameters, and of what has a state_dict."""
+    """Return the bytes of all parameters and of all objects with a state_dict."""
     return [
         a.tobytes()
         for holder in holders
@@ -465,7 +466,7 @@ def test_a_step_that_is_refused_changes_nothing_and_names_the_parameter(make):
         ):
             optimizer.step()
         assert bits(parameters, optimizer) == before
-    loss.backward()  # nothing was written, so the graph is as good as it was
+    loss.backward()  # nothing was written, so the graph is still valid
     break_it()
     for name, a in optimizer.state_arrays().items():
         if name.endswith(".1"):
@@ -476,7 +477,8 @@ def test_a_step_that_is_refused_changes_nothing_and_names_the_parameter(make):
                 optimizer.step()
             assert bits(parameters, optimizer) == before
             a.flags.writeable = True
-    # A gradient of a subclass is its plain array; a frozen parameter may be read-only.
+    # A gradient of a subclass counts as its plain array; a frozen parameter may be
+    # read-only.
     twins = three()
     other = make(twins)
     descend(other)
@@ -506,11 +508,11 @@ def test_a_rate_that_fails_changes_nothing():
         with pytest.raises(RuntimeError, match="no rate"):
             descend(optimizer)
         assert bits(parameters, optimizer) == before
-        optimizer.lr = 0.1  # and with a rate it goes on
+        optimizer.lr = 0.1  # with a rate it works again
         descend(optimizer)
 
 
-def test_averages_go_in_whole_and_parameters_come_back():
+def test_averages_replace_all_parameters_or_none_and_these_come_back():
     parameters = three()
     ema = EMA(parameters, 0.5)
     descend(SGD(parameters, lr=0.1))
@@ -544,7 +546,7 @@ def test_averages_go_in_whole_and_parameters_come_back():
     assert bits(parameters, ema) == before
 
 
-def test_what_cannot_come_back_is_named():
+def test_a_parameter_that_cannot_be_restored_is_named():
     memory = np.array([1.0, 2.0])
     parameters = three()
     parameters[1] = Tensor(memory[:], requires_grad=True, name="b")
@@ -608,7 +610,7 @@ def test_a_model_and_its_optimiser_that_are_copied_together_stay_connected(make,
     start = bits(model, optimizer, ema)
     assert bits(twin, other, mean) == start
     train(twin, other, mean)
-    assert bits(model, optimizer, ema) == start  # the old ones have not moved
+    assert bits(model, optimizer, ema) == start  # the originals did not change
     assert bits(twin, other, mean) != start
     train(model, optimizer, ema)
     assert bits(twin, other, mean) == bits(model, optimizer, ema)
@@ -630,6 +632,6 @@ def test_an_optimiser_copied_alone_has_parameters_of_its_own(way):
     assert bits(parameters, adam) == start
     descend(adam)
     assert bits(twin.parameters, twin) == bits(parameters, adam)
-    parameters[1].data = np.ones(2)  # which adam does not know of, nor would a copy
+    parameters[1].data = np.ones(2)  # adam and its copy would not see this array
     with pytest.raises(ValueError, match=r"Adam.copy: b of .* got a new array"):
         way(adam)

@@ -1,4 +1,4 @@
-"""The pictures: what was asked is drawn, and nobody's settings change."""
+"""Figures show the data that they are given, and the user's settings do not change."""
 
 import matplotlib
 import numpy as np
@@ -55,7 +55,7 @@ def test_scenes_on_a_sheet_have_gaps(rng):
     np.testing.assert_array_equal(shown[4:7, 4:7], x[3])
 
 
-def test_the_code_plane_has_its_numbers_where_its_pictures_are():
+def test_the_ticks_of_the_code_plane_match_its_pictures():
     z = np.array([-2.0, 0.0, 2.0])
     # The picture of (z1, z2) is one pixel of 10 z1 + z2.
     pictures = np.array([[[10 * z1 + z2]] for z2 in z for z1 in z])
@@ -91,7 +91,7 @@ def test_pictures_of_any_shape_are_drawn_as_they_are(rng, shape):
         assert rows // shape[-2] == columns // shape[-1]
 
 
-def test_rows_and_columns_are_never_guessed(rng):
+def test_the_shape_of_pictures_is_never_guessed(rng):
     for draw in (plots.picture_rows, plots.sheets):
         with pytest.raises(ValueError, match=r"expected \(n, rows, columns\)"):
             draw({"a": rng.random((3, 16))})
@@ -111,12 +111,12 @@ def test_losses_are_on_a_logarithmic_axis_if_they_fall_far():
     for losses, scale in (
         ([50.0, 10.0], "log"),
         ([15.0, 10.0], "linear"),
-        ([50.0, -10.0], "linear"),  # of a Gaussian decoder, say
+        ([50.0, -10.0], "linear"),  # a Gaussian decoder may have these
     ):
         assert plots.loss_curve(losses).axes[0].get_yscale() == scale
 
 
-def test_the_game_is_drawn_beside_its_balance():
+def test_the_game_is_drawn_with_its_balance():
     figure = plots.game([10, 20], [-1.0, -1.2], [0.7, 0.6], [0.2, 0.4])
     left, right = figure.axes
     v, balance = left.lines
@@ -148,7 +148,7 @@ def test_the_colours_differ():
     assert len(set(plots.DIGIT_COLORS)) == 10
 
 
-def test_nobodys_settings_change(rng, tmp_path):
+def test_the_users_settings_do_not_change(rng, tmp_path):
     def settings():
         # matplotlib chooses the backend when it is first asked for.
         return {k: v for k, v in matplotlib.rcParams.items() if k != "backend"}
@@ -158,7 +158,7 @@ def test_nobodys_settings_change(rng, tmp_path):
     assert settings() == before
 
 
-def test_the_same_figure_is_the_same_file(tmp_path):
+def test_equal_figures_give_equal_files(tmp_path):
     files = [
         plots.save(plots.loss_curve([2.0, 1.0]), tmp_path / name).read_bytes()
         for name in ("a.png", "b.png")

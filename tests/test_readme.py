@@ -1,4 +1,4 @@
-"""The examples of README.md and its pages are run, and must print what they show."""
+"""The examples of README.md and its pages run, and print the output shown."""
 
 import contextlib
 import io
@@ -21,12 +21,12 @@ PAGES = [
 
 
 def without_bounds(text: str) -> str:
-    """Return a text without the sizes of rounding errors: machines differ in them."""
+    """Return a text without the sizes of rounding errors, which vary by machine."""
     return re.sub(r"\b\de-\d\d\b", "e-", text)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_print_what_the_page_says(page):
+def test_the_examples_print_the_output_on_the_page(page):
     content = (ROOT / page).read_text()
     blocks = re.findall(r"```(python|text)\n(.*?)```", content, re.DOTALL)
     names: dict[str, object] = {}
@@ -41,7 +41,7 @@ def test_the_examples_print_what_the_page_says(page):
             assert not printed, f"{page} does not show what an example prints"
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
-                # With the lines that it has in the file.
+                # With its line numbers in the file.
                 exec(compile("\n" * before + block, page, "exec"), names)
             printed = out.getvalue()
     if page == "README.md":
@@ -68,7 +68,7 @@ def test_every_link_of_a_page_leads_somewhere(page):
             assert anchor in anchors(there), link
 
 
-def test_the_korean_readme_shows_what_the_english_one_shows():
+def test_the_korean_readme_has_the_content_of_the_english_one():
     korean = (ROOT / "README.ko.md").read_text()
     first = README.partition("## The idea")[0]
     blocks = re.findall(r"```.*?```", korean, re.DOTALL)

@@ -2315,7 +2315,7 @@ def test_a_tensor_by_keyword():
 # --- The table ----------------------------------------------------------------------
 
 
-def test_a_function_of_ones_own(table):
+def test_a_function_of_the_users_own(table):
     @primitive
     def cube(x):
         """Return the cube."""
