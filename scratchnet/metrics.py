@@ -3,7 +3,8 @@
 In the order of the file: differences of pictures (reconstruction_error, psnr, ssim);
 the linear code as a reference (PCA); the information on labels and factors in a code
 (knn_accuracy, neighbor_agreement, linear_probe); the contrast of distances in many
-dimensions (relative_contrast); the distance of generated samples from the data
+dimensions (relative_contrast), and the dimensions that data need
+(intrinsic_dimension); the distance of generated samples from the data
 (mode_coverage, ks_statistic, frechet_distance, nearest_distance). Rows are samples.
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "Coverage",
     "expected_contrast",
     "frechet_distance",
+    "intrinsic_dimension",
     "knn_accuracy",
     "ks_statistic",
     "linear_probe",
@@ -458,6 +460,48 @@ def normal_range(n: int) -> float:
     t = np.linspace(-10, 10, 1001)
     above = np.array([math.erfc(value / math.sqrt(2)) / 2 for value in t])
     return float(np.trapezoid(1 - (1 - above) ** n - above**n, t))
+
+
+def intrinsic_dimension(x: Array) -> float:
+    """Return the dimension of the manifold on which the samples lie, by TwoNN.
+
+    Let μ be the distance to a sample's second neighbour over that to its first. Where
+    the density is about constant as far as the second neighbour, in d dimensions
+
+        P(μ' ≤ μ) = 1 - μ^(-d)
+
+    so -log(1 - F(μ)) against log μ is a line through the origin with slope d. It is
+    fitted to the empirical F by least squares, without the largest tenth of the ratios
+    (Facco, d'Errico, Rodriguez & Laio 2017). The number of columns does not matter.
+
+    In many dimensions the estimate is too low, as neighbours are far and the boundary
+    is near: 4,000 random points of a cube give 2.9 to 3.0 in 3 dimensions, and 15 to 16
+    in 20. Noise adds dimensions.
+
+    Args:
+        x: the samples (n, d), all different.
+
+    Raises:
+        ValueError: a shape is wrong, a value is not finite, there are fewer than 10
+            samples, two samples are equal, or all ratios are 1.
+
+    """
+    (x,) = _samples("intrinsic_dimension", x=x)
+    n = len(x)
+    if n < 10:
+        raise ValueError(f"intrinsic_dimension: {n} samples; at least 10 expected")
+    near = nearest_neighbors(x, k=2)
+    # By subtraction, so that near samples keep their digits.
+    first, second = (
+        np.linalg.norm(x.astype(np.float64) - x[near[:, i]], axis=1) for i in (0, 1)
+    )
+    if not first.all():
+        raise ValueError("intrinsic_dimension: two samples are equal; leave one out")
+    log_ratio = np.sort(np.log(second / first))[: n * 9 // 10]
+    if not log_ratio.any():
+        raise ValueError("intrinsic_dimension: all ratios of distances are 1")
+    below = np.arange(1, len(log_ratio) + 1) / (n + 1)
+    return float(log_ratio @ -np.log1p(-below) / (log_ratio @ log_ratio))
 
 
 class Coverage(NamedTuple):

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from scratchnet import metrics
+from scratchnet.data.mixtures import swiss_roll
 from scratchnet.metrics import (
     PCA,
     Coverage,
     expected_contrast,
     frechet_distance,
+    intrinsic_dimension,
     knn_accuracy,
     ks_statistic,
     linear_probe,
@@ -468,6 +470,51 @@ def test_contrast_refuses():
         expected_contrast(10, 0)
     with pytest.raises(ValueError, match="normal_range: n is 1"):
         normal_range(1)
+
+
+@pytest.mark.parametrize(
+    ("d", "low", "high"), [(1, 0.95, 1.05), (2, 1.9, 2.1), (3, 2.8, 3.1), (10, 8, 10)]
+)
+def test_the_dimension_of_a_cube_is_found(d, low, high):
+    x = np.random.default_rng(d).random((2000, d))
+    assert low < intrinsic_dimension(x) < high
+
+
+def test_the_dimension_of_a_manifold_is_not_that_of_its_space():
+    rng = np.random.default_rng(0)
+    points, _ = swiss_roll(2000, rng)
+    assert 1.8 < intrinsic_dimension(points) < 2.1
+    filled = rng.uniform(points.min(axis=0), points.max(axis=0), (2000, 3))
+    assert 2.8 < intrinsic_dimension(filled) < 3.1
+
+
+def test_the_dimension_keeps_when_points_move_as_one():
+    rng = np.random.default_rng(0)
+    x = rng.random((500, 2))
+    turn, _ = np.linalg.qr(rng.standard_normal((50, 2)))
+    moved = 7 * x @ turn.T + rng.standard_normal(50)
+    assert intrinsic_dimension(moved) == pytest.approx(intrinsic_dimension(x), 1e-6)
+
+
+def test_the_dimension_is_the_slope_of_the_line_of_the_paper():
+    x = np.array([0, 1, 3, 7, 8.5, 20, 26, 40, 41, 47, 60, 75])[:, None]
+    between = np.sort(np.abs(x - x.T), axis=1)
+    ratio = np.sort(between[:, 2] / between[:, 1])[:10]
+    f = np.arange(1, 11) / 13
+    slope, *_ = np.linalg.lstsq(np.log(ratio)[:, None], -np.log(1 - f))
+    assert intrinsic_dimension(x) == pytest.approx(slope[0], rel=1e-12)
+
+
+def test_the_dimension_refuses():
+    x = np.arange(30.0)[:, None]
+    with pytest.raises(ValueError, match="intrinsic_dimension: all ratios"):
+        intrinsic_dimension(x)
+    with pytest.raises(ValueError, match="intrinsic_dimension: two samples are equal"):
+        intrinsic_dimension(np.append(x, [[3.0]], axis=0))
+    with pytest.raises(ValueError, match="intrinsic_dimension: 9 samples; at least 10"):
+        intrinsic_dimension(x[:9])
+    with pytest.raises(ValueError, match="intrinsic_dimension: shapes"):
+        intrinsic_dimension(x[:, 0])
 
 
 # Generated samples.
