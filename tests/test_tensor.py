@@ -66,7 +66,7 @@ def slopes(f, x, step=1e-6):
 
 @pytest.fixture
 def table():
-    """Let a test add rows to the table, and remove them afterwards."""
+    """Let a test add rows to the table; remove them afterwards."""
     load()
     before = dict(TABLE)
     yield TABLE
@@ -94,7 +94,7 @@ def test_the_question_of_the_docstring():
     c.backward()
     assert c.item() == 12
     assert a.grad == 4
-    assert b.grad is None  # only leaves keep one
+    assert b.grad is None  # only leaves keep a gradient
 
 
 def test_a_tensor_used_many_times_gets_every_contribution_once():
@@ -117,7 +117,7 @@ def test_a_tower_of_diamonds_is_walked_once_and_not_once_for_each_way():
     assert x.grad == 2.0**60
 
 
-def test_each_node_is_pulled_once(table):
+def test_the_rules_of_each_node_run_once(table):
     calls = []
 
     @primitive
@@ -133,7 +133,7 @@ def test_each_node_is_pulled_once(table):
     assert len(calls) == 60
 
 
-def test_a_branch_that_ends_early_waits_for_the_others():
+def test_a_short_branch_waits_for_the_others():
     # The walk must not visit `h` by the short path before the long path has arrived.
     x = leaf(2.0)
     h = x * x
@@ -282,7 +282,7 @@ def test_create_graph_holds_the_graph_until_grad_is_forgotten():
         loss, watched = build(x)
         loss.backward(create_graph=True)
         del loss
-        assert not dead(watched)  # x.grad is a Tensor that was made from them
+        assert not dead(watched)  # x.grad is a Tensor made from them
         x.grad = None
         assert dead(watched)
 
@@ -372,7 +372,7 @@ def test_retain_graph_gives_the_right_answer_each_time():
         loss.backward()
 
 
-def test_two_losses_over_a_shared_part():
+def test_two_losses_with_a_shared_part():
     x = leaf([0.5, 2.0])
     h = np.tanh(x)
     first, second = np.sum(h), np.sum(h * h)
@@ -395,7 +395,7 @@ def test_grad_accumulates_until_it_is_set_to_none():
     np.testing.assert_array_equal(x.grad, [3.0, 3.0])
 
 
-def test_accumulating_leaves_the_old_array_alone():
+def test_accumulating_does_not_change_the_old_array():
     x = leaf([1.0])
     np.sum(x).backward()
     kept = x.grad
@@ -440,7 +440,7 @@ def test_grad_never_shares_memory(f, given_gradient):
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("chosen", [False, True])
 def test_the_gradient_of_a_number_is_an_array(times, create_graph, chosen):
-    """Also if it was used twice: the sum of two 0-d arrays is a NumPy scalar."""
+    """Also if the number is used twice: the sum of two 0-d arrays is a NumPy scalar."""
     x, y = leaf(2.0), leaf(3.0)
     for calls in (1, 2, 3):
         loss = sum(x * y for _ in range(times))
@@ -530,7 +530,7 @@ def test_float32_stays_float32():
     assert x.grad.dtype == w.grad.dtype == np.float32
 
 
-def test_dtypes_meet_on_the_way_back():
+def test_dtypes_are_mixed_in_the_backward_pass():
     x = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
     y = leaf([3.0, 4.0])
     h = x.astype(np.float64) * y
@@ -543,7 +543,7 @@ def test_dtypes_meet_on_the_way_back():
 
 @given(data=st.data())
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_what_was_broadcast_is_summed(data):
+def test_gradients_are_summed_over_broadcast_axes(data):
     whole = tuple(data.draw(st.lists(st.integers(0, 3), max_size=4)))
     shapes = []
     for _ in range(2):
@@ -567,7 +567,7 @@ def test_what_was_broadcast_is_summed(data):
         np.testing.assert_allclose(x.grad, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_backward_goes_to_the_inputs_that_are_wanted_and_no_others():
+def test_backward_goes_only_to_the_inputs_that_are_asked_for():
     used = []
     spy = primitive(lambda x, W: x @ W)
     rule(
@@ -581,16 +581,16 @@ def test_backward_goes_to_the_inputs_that_are_wanted_and_no_others():
         np.sum(spy(h, second)).backward(inputs=[first])
     finally:
         del TABLE[spy]
-    assert used == ["x", "W"]  # through the second product, and not to its W
+    assert used == ["x", "W"]  # through the second product, but not to its W
     np.testing.assert_array_equal(first.grad, 3 * np.array([[3.0, 7.0], [3.0, 7.0]]))
     assert second.grad is None
     a, b = leaf(2.0), leaf(3.0)
-    (a * b).backward(inputs=(x for x in (a, a)))  # any iterable; twice is once
+    (a * b).backward(inputs=(x for x in (a, a)))  # any iterable; duplicates count once
     assert a.grad == 3
     assert b.grad is None
     for create_graph in (False, True):
         y = a * a
-        y.backward(inputs=[b], create_graph=create_graph)  # nothing leads there
+        y.backward(inputs=[b], create_graph=create_graph)  # b is not in the graph
         assert y.grad is b.grad is None
 
 
@@ -615,7 +615,7 @@ def test_inputs_of_backward_are_leaves(inputs, error, message):
 # --- Errors of the walk -------------------------------------------------------------
 
 
-def test_backward_of_what_is_not_a_number():
+def test_backward_needs_a_single_number():
     x = leaf([[1.0, 2.0]])
     with pytest.raises(ValueError, match=r"\(1, 2\) is not a single number.*np.sum"):
         (x * 2).backward()
@@ -645,7 +645,7 @@ def wrong_rule(g, y, x):
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "error"),
+    ("wrong", "error"),
     [
         (wrong_rule, "this rule is broken"),
         (
@@ -660,12 +660,12 @@ def wrong_rule(g, y, x):
     ],
 )
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_an_error_midway_touches_no_grad(table, spoilt, error, create_graph):
+def test_an_error_midway_touches_no_grad(table, wrong, error, create_graph):
     @primitive
     def broken(x):
         return x * 2.0
 
-    rule(broken, spoilt)
+    rule(broken, wrong)
     first, last = leaf(np.ones((2, 3))), leaf(np.ones((2, 3)))
     last.grad = kept = np.full((2, 3), 7.0)
     loss = np.sum(broken(first) + last)  # `last` has its gradient before the error
@@ -686,7 +686,7 @@ def test_a_grad_that_cannot_be_added_to_touches_no_other():
         assert one.grad.shape == (3,)
 
 
-def test_recording_is_as_before_after_an_error(table):
+def test_recording_is_restored_after_an_error(table):
     @primitive
     def broken(x):
         return x * 2.0
@@ -743,7 +743,7 @@ def reshaped_outside(w):
         lambda w: Tensor(w.data.T),
         lambda w: Tensor(w.data[:1].view()),
         over_the_flat_buffer,
-        lambda w: w.data,  # no Tensor at all
+        lambda w: w.data,  # a plain array
     ],
 )
 @pytest.mark.parametrize("flat", [True, False])
@@ -760,7 +760,7 @@ def test_a_parameter_that_changed_after_it_was_read(read, flat):
         loss.backward()
     assert w.grad is None
     assert z.grad is None
-    np.sum(z * read(w)).backward()  # read again, all is well
+    np.sum(z * read(w)).backward()  # valid after reading w again
     assert z.grad is not None
 
 
@@ -782,7 +782,7 @@ def test_the_error_names_the_parameter_its_shape_and_the_function():
         loss.backward()
 
 
-def test_a_frozen_input_counts():
+def test_a_frozen_input_can_be_stale():
     x, w = leaf([1.0, 2.0]), Tensor(np.array([3.0, 4.0]), name="frozen")
     loss = np.sum(x * w)
     w.data[...] = 0
@@ -803,7 +803,7 @@ def test_the_classic_mistake_of_a_gan():
     assert g.grad is None
 
 
-def test_a_result_in_the_middle_that_was_written():
+def test_an_intermediate_result_that_was_written_is_stale():
     x = leaf([1.0, 2.0])
     h = np.exp(x)
     loss = np.sum(h)
@@ -840,7 +840,7 @@ def test_binding_data_leaves_graphs_over_the_new_memory_valid():
     np.testing.assert_array_equal(x.grad, [3.0, 4.0])
 
 
-def test_the_new_array_of_another_tensor_is_versioned_with_it():
+def test_a_tensor_bound_to_the_array_of_another_shares_its_version():
     a, b, x = leaf([1.0]), leaf([2.0]), leaf([3.0])
     a.data = b.data
     loss = np.sum(x * a)
@@ -861,7 +861,7 @@ def test_a_change_before_the_graph_or_of_other_memory_does_no_harm():
     loss.backward()
 
 
-def test_a_change_of_views_that_are_not_of_a_plain_ndarray(tmp_path):
+def test_a_change_of_views_of_other_memory_than_a_plain_ndarray(tmp_path):
     memory = np.memmap(tmp_path / "w", dtype=np.float64, shape=(2, 2), mode="w+")
     memory[...] = 1
     for owner in (memory, np.ones((2, 2)).view(np.ma.MaskedArray), bytearray(32)):
@@ -873,7 +873,7 @@ def test_a_change_of_views_that_are_not_of_a_plain_ndarray(tmp_path):
             loss.backward()
 
 
-def test_an_address_that_is_used_again_is_no_false_alarm():
+def test_an_address_that_is_used_again_raises_no_false_error():
     x = leaf([1.0, 2.0])
     addresses = set()
     for _ in range(200):
@@ -947,7 +947,7 @@ def test_a_copy_is_a_new_leaf(how):
     "around", [lambda t: t, lambda t: [t], lambda t: {"a": (1, t)}, lambda t: Keeper(t)]
 )
 def test_a_copy_of_a_result_is_refused(how, around):
-    """It would be a leaf, and results made from it would lose their gradient."""
+    """A copy would be a leaf, and results made from it would lose their gradient."""
     w = leaf([1.0, 2.0], name="W")
     h = np.exp(w)
     shallow = how == "copy" and around(h) is not h
@@ -958,7 +958,7 @@ def test_a_copy_of_a_result_is_refused(how, around):
     with refusal:  # a shallow copy holds the Tensor itself
         COPIES[how](around(h))
     np.sum(h).backward()
-    with refusal:  # freed, but a result still
+    with refusal:  # freed, but still a result
         COPIES[how](around(h))
     np.testing.assert_allclose(w.grad, h.data)
     kept = COPIES[how](around(h.detach()))
@@ -974,7 +974,7 @@ def test_a_copy_of_a_result_that_has_no_history_is_a_leaf():
 
 
 class Layer(Module):
-    """Keeps its result, as many modules do."""
+    """A module that stores its result, as many do."""
 
     def __init__(self):
         self.w = leaf([2.0])
@@ -999,8 +999,8 @@ def test_a_tensor_made_of_a_result_is_refused():
     for make in (Tensor, lambda t: Tensor(t, requires_grad=True)):
         with pytest.raises(TypeError, match=r"Tensor\(t\) of .*np\.exp made"):
             make(np.exp(w))
-        assert make(w).data is w.data  # a leaf stays one
-        for x in (np.ones(2), w):  # an argument of grad is not the user's leaf
+        assert make(w).data is w.data  # a leaf may be wrapped again
+        for x in (np.ones(2), w):  # grad's argument is not a leaf of the user
             with pytest.raises(TypeError, match="gradient would be lost"):
                 grad(lambda t, make=make: np.sum(make(t) ** 2))(x)
     with pytest.raises(TypeError, match=r"np\.exp made"):
@@ -1025,9 +1025,9 @@ class Model:
 def test_a_copied_model_shares_nothing_with_its_twin(how):
     model = Model()
     twin = COPIES[how](model)
-    assert twin.tied is twin.W  # one Tensor stays one Tensor
+    assert twin.tied is twin.W  # a shared Tensor stays shared
     x = np.array([[1.0, -1.0]])
-    together = model.loss(x) + twin.loss(x)  # their calls interleave in one graph
+    together = model.loss(x) + twin.loss(x)  # their calls alternate in one graph
     together.backward()
     alone = Model()
     alone.loss(x).backward()
@@ -1037,11 +1037,11 @@ def test_a_copied_model_shares_nothing_with_its_twin(how):
     assert not np.shares_memory(model.W.grad, twin.W.grad)
     loss = model.loss(x)
     write(twin.W)
-    loss.backward()  # not stale: another memory
+    loss.backward()  # not stale: the twin has other memory
     np.testing.assert_array_equal(model.W.data, alone.W.data)
 
 
-def test_a_copy_of_a_subclass_is_one():
+def test_a_copy_of_a_subclass_has_its_class():
     class Parameter(Tensor):
         __slots__ = ()
 
@@ -1194,11 +1194,11 @@ def test_grad_stores_nothing_on_leaves():
 
 
 def test_no_perturbation_confusion():
-    # d/dx (x * d/dy (x + y)) = 1; one that mixes up x and y says 2.
+    # d/dx (x * d/dy (x + y)) = 1; an engine that confuses x and y gives 2.
     assert grad(lambda x: x * grad(lambda y: x + y)(1.0))(1.0) == 1
     # d/dx (x * d/dy (x y)) = d/dx x^2, where the inner y is the outer x itself
     assert grad(lambda x: x * grad(lambda y: x * y)(x))(3.0) == 6
-    # the inner function sees x by two ways; only one is its argument
+    # the inner function uses x twice; only one is its argument
     assert grad(lambda x: grad(lambda y: x * y * y)(x))(3.0) == 12
     # and with a Tensor outside that requires a gradient
     x = leaf(3.0)
@@ -1212,7 +1212,7 @@ def test_the_same_tensor_as_both_arguments():
     x = leaf(3.0)
     da, db = grad(lambda a, b: a * a * b, argnums=(0, 1))(x, x)
     assert (da.item(), db.item()) == (18, 9)
-    da.backward()  # through both: d(2 a b)/dx = 4 x
+    da.backward()  # through both arguments: d(2 a b)/dx = 4 x
     assert x.grad == 12
 
 
@@ -1278,7 +1278,7 @@ def test_grad_skips_what_does_not_lead_to_an_argument(table):
 
 
 @pytest.mark.parametrize("walk", ["backward", "grad"])
-def test_a_gradient_that_nobody_asked_for_is_not_computed(table, walk):
+def test_a_gradient_that_is_not_needed_is_not_computed(table, walk):
     calls = []
 
     @primitive
@@ -1298,7 +1298,7 @@ def test_a_gradient_that_nobody_asked_for_is_not_computed(table, walk):
     assert calls == ["b"]
 
 
-def test_an_argument_of_grad_takes_no_part_in_later_walks():
+def test_an_argument_of_grad_is_in_no_later_graph():
     w, seen = leaf([2.0, 3.0]), []
 
     def f(x):
@@ -1313,11 +1313,11 @@ def test_an_argument_of_grad_takes_no_part_in_later_walks():
 def test_grad_at_a_tensor_stops_there():
     w = leaf([1.0, 2.0])
     h = np.exp(w)
-    np.sum(h).backward()  # the graph of h is freed, and is not needed
+    np.sum(h).backward()  # the graph of h is freed and not needed
     np.testing.assert_allclose(grad(lambda v: np.sum(v * v))(h).data, 2 * h.data)
 
 
-def test_what_grad_asks_of_the_function():
+def test_what_grad_requires_of_the_function():
     with pytest.raises(ValueError, match=r"returned shape \(2,\).*a single number"):
         grad(lambda x: x * 2)(np.ones(2))
     with pytest.raises(TypeError, match="not numeric"):
@@ -1347,7 +1347,7 @@ def test_grad_records_under_no_grad_and_leaves_it_on():
         assert not (leaf(1.0) * 2).requires_grad
 
 
-def test_no_grad_inside_a_function_cuts():
+def test_no_grad_inside_a_function_stops_the_gradient():
     def f(x):
         with no_grad():
             c = x * x
@@ -1360,13 +1360,13 @@ def test_no_grad_inside_a_function_cuts():
 
 
 def in_threads(count, work):
-    """Run work(i) in several threads at once and raise what any of them raised."""
+    """Run work(i) in several threads at once, and raise their first error."""
     errors = []
 
     def run(i):
         try:
             work(i)
-        except BaseException as error:  # passed to the thread of the test
+        except BaseException as error:  # raised again in the thread of the test
             errors.append(error)
 
     before = sys.getswitchinterval()
@@ -1383,7 +1383,7 @@ def in_threads(count, work):
         raise errors[0]
 
 
-def test_no_grad_is_of_its_own_thread():
+def test_no_grad_affects_only_its_own_thread():
     x = leaf([1.0])
     both = threading.Barrier(2, timeout=30)
 
@@ -1510,7 +1510,7 @@ def test_an_operator_on_two_that_require_a_gradient():
             np.testing.assert_allclose(x.grad, numeric, rtol=1e-6, atol=1e-7)
 
 
-def test_operators_of_one():
+def test_operators_with_one_operand():
     x = leaf([-2.0, 3.0])
     np.testing.assert_array_equal((-x).data, [2.0, -3.0])
     np.testing.assert_array_equal((+x).data, [-2.0, 3.0])
@@ -1519,7 +1519,7 @@ def test_operators_of_one():
     np.testing.assert_array_equal(x.grad, [-1.0, 1.0])
 
 
-def test_a_list_beside_a_tensor_is_an_array_to_every_rule():
+def test_a_list_next_to_a_tensor_is_an_array_for_every_rule():
     x = leaf([[1.0, 2.0], [3.0, 4.0]])
     for f in (
         lambda x: x @ [1.0, 2.0],
@@ -1845,7 +1845,7 @@ def test_the_ways_to_a_plain_array():
 
 
 def fill(put, dtype=float):
-    """Make the function that puts two squares into an array, and adds them up."""
+    """Return a function that puts two squares into an array and adds them."""
 
     def f(t):
         a = np.zeros(2, dtype)
@@ -1869,7 +1869,7 @@ def put_through_memory(a, t):
     memoryview(a)[0] = t[0]
 
 
-# Each converts a Tensor to a float or an array, and would lose its gradient.
+# Each converts a Tensor to a float or an array, which would lose its gradient.
 LOSSES = {
     "a[i] = t": fill(put_one_by_one),
     "float32": fill(put_one_by_one, np.float32),
@@ -1921,7 +1921,7 @@ LOSSES = {
     "struct.pack": lambda t: struct.unpack("d", struct.pack("d", t[0]))[0],
     "ctypes": lambda t: ctypes.c_double(t[0]).value,
     "%": lambda t: float("%f" % t[0]),  # noqa: UP031
-    # an error after the call, if values were taken out on purpose
+    # the error comes after the call, because values may be taken out on purpose
     "item": lambda t: t[0].item() ** 2,
     "data": lambda t: np.sum(t.data**2),
     "detach": lambda t: np.sum(t.detach().numpy()),
@@ -1952,18 +1952,18 @@ def test_a_gradient_is_not_lost_through_a_number(way, nested):
         error = error.__cause__ or error.__context__
     said = any(re.search(r"\.detach\(\)|\.item\(\)", message) for message in chain)
     foreign = ("memoryview", "a.flat[i] = t", "struct.pack", "statistics.mean")
-    assert said or way in foreign  # which keep no cause
+    assert said or way in foreign  # these keep no cause
 
 
 @pytest.mark.parametrize("recording", [True, False])
-def test_a_tensor_that_requires_a_gradient_is_no_float_under_no_grad_either(recording):
+def test_a_tensor_that_requires_a_gradient_is_not_a_float_under_no_grad(recording):
     x = leaf(2.0, "x")
     with contextlib.nullcontext() if recording else no_grad():
         for f in (float, complex, math.sin, np.asarray):
             with pytest.raises(TypeError, match=r"(?s)'x'.*gradient.*\.item\(\)"):
                 f(x)
     with no_grad():
-        assert float(x * x) == 4  # the result carries none
+        assert float(x * x) == 4  # the result has no gradient
 
 
 # Functions of Python and NumPy that keep the gradient, with df/dt at (3.5, 4.25).
@@ -1978,7 +1978,7 @@ KEPT = {
     "objects @": (lambda t: objects(t) @ np.array([2.0, 3.0]), [2, 3]),
     "dx of trapezoid": (lambda t: np.trapezoid(np.ones(3), dx=t[0]), [2, 0]),
     "list.append": (lambda t: np.sum(np.stack([x * x for x in t])), [7, 8.5]),
-    # constant almost everywhere, or no use of the argument
+    # constant almost everywhere, or independent of the argument
     "a constant": (lambda t: 3.0, [0, 0]),
     "int": (lambda t: int(t[0]), [0, 0]),
     "round": (lambda t: round(t[0]) + round(t[1], 1), [0, 0]),
@@ -2009,7 +2009,7 @@ def test_gradients_through_pythons_own_functions(way, outer):
     np.testing.assert_array_equal(plain(grad(f)(x)), expected)
 
 
-def test_values_taken_out_under_no_grad_are_meant():
+def test_values_may_be_taken_out_under_no_grad():
     def f(t):
         with no_grad():
             return float(np.sum(t * t)) + t[0].item() + t.data[0]
@@ -2176,7 +2176,7 @@ REFUSALS = {
     # complex results
     "complex": (lambda: X * 1j, TypeError, r"np\.multiply: the result is complex"),
     "complex array": (lambda: np.ones(2, complex) + X, TypeError, r"np\.add.*complex"),
-    # NumPy's own errors, with what was given
+    # NumPy's own errors, with the arguments
     "matmul": (
         lambda: M @ M,
         ValueError,
@@ -2222,7 +2222,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_refusal_says_what_and_how_else(case):
+def test_an_error_names_the_fault_and_the_remedy(case):
     call, error, message = REFUSALS[case]
     values = X.data.copy(), ARRAY.copy()
     with pytest.raises(error, match=message):
@@ -2283,7 +2283,7 @@ def test_an_array_is_not_touched_by_a_refused_in_place_addition():
     assert isinstance(h, Tensor)
 
 
-def test_a_keyword_with_the_value_that_it_has_anyhow_is_no_keyword():
+def test_a_keyword_with_its_default_value_is_accepted():
     for y in (
         np.sum(X, out=None, dtype=None),
         np.sum(X, initial=np._NoValue),
@@ -2344,7 +2344,7 @@ def test_a_rule_may_have_options_and_refuse_others(table):
         assert y.requires_grad
     assert shifted(x, flag=False).requires_grad
     with pytest.raises(TypeError, match=r"shifted: 'flag' is not .* takes x, by, text"):
-        shifted(x, flag=True)  # not covered by the derivative, so refused at the call
+        shifted(x, flag=True)  # the derivative does not cover it
     for call in (
         lambda: shifted(x, x),
         lambda: shifted(x, by=x),
@@ -2410,7 +2410,7 @@ def test_rule_each_rewrite_and_constant(table):
     assert type(level(a)) is np.ndarray
 
 
-def test_a_rule_that_says_nothing_is_refused(table):
+def test_a_rule_without_any_derivative_is_refused(table):
     for rules in ((), (None,), (None, None)):
         with pytest.raises(
             ValueError, match=r"rule: .* np\.sin.*nondifferentiable\(\)"
@@ -2425,7 +2425,7 @@ def test_replacing_a_row_takes_effect(table):
     assert x.grad == 7
 
 
-def test_a_node_can_be_looked_at():
+def test_a_node_can_be_inspected():
     x = leaf([1.0, 2.0])
     y = np.sum(x * np.array([3.0, 4.0]), axis=0)
     node = y._node
@@ -2477,7 +2477,7 @@ def test_plain():
     assert plain([x, (x, 2)]) == [x.data, (x.data, 2)]
 
 
-def test_everything_public_is_there():
+def test_every_public_name_exists():
     for name in scratchnet.__all__:
         assert getattr(scratchnet, name) is not None
 
@@ -2539,7 +2539,7 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("case", OBJECTS)
-def test_a_result_that_is_no_number_is_refused(case):
+def test_a_result_that_is_not_numeric_is_refused(case):
     name, f = OBJECTS[case]
     dtype = "<U|Decimal|object|timedelta64"
     with pytest.raises(TypeError, match=rf"{name}.*({dtype})"):
@@ -2591,7 +2591,7 @@ SUBCLASSES = {
 with tempfile.TemporaryFile() as file:
     MEMMAP = np.memmap(file, np.float64, shape=(2, 2))
     MEMMAP[...] = VALUES
-# Each is called with the subclass, and with the plain array.
+# Each is called with the subclass and with the plain array.
 WAYS = {
     "t * m": lambda t, m: t * m,
     "m @ t": lambda t, m: m @ t,
@@ -2676,7 +2676,7 @@ def test_a_mask_is_not_lost(way):
         f(x, MASKED)
 
 
-def test_a_mask_is_not_lost_elsewhere():
+def test_a_mask_is_not_lost_in_other_calls():
     w = leaf(np.ones((2, 2)))
     for name, call in (
         ("Tensor: data", lambda: Tensor(MASKED)),
@@ -2701,7 +2701,7 @@ def test_a_mask_is_not_lost_elsewhere():
             call()
         assert "masked" in str(caught.value)
     assert w.grad is None
-    # np.ma computes this one
+    # here np.ma computes first
     with pytest.raises(TypeError, match="gradient, which would be lost"):
         MASKED * w
     np.testing.assert_array_equal(w.data, np.ones((2, 2)))

@@ -1,8 +1,7 @@
-"""The kernels in C that a GPU runs, compiled for this machine's processor.
+"""The C kernels of a GPU, compiled for this machine's processor.
 
-`run` does to host arrays what CuPy's ElementwiseKernel does to a GPU's, so that each
-kernel can be compared with the calls of NumPy's that stand beside it. It takes a
-compiler, `g++`; a machine without one cannot say anything about them.
+`run` does to host arrays what CuPy's ElementwiseKernel does to those of a GPU. So each
+kernel can be compared with the NumPy calls next to it. This needs the compiler `g++`.
 """
 
 import ctypes
@@ -48,7 +47,7 @@ def parameters(declared: str) -> list[list[str]]:
 
 
 def text(kernel: Kernel) -> str:
-    """Return C++ that runs a kernel for entry after entry, of float and of double."""
+    """Return C++ that runs a kernel on each entry, for float and for double."""
     lines = [f"namespace of_{kernel.name} {{", kernel.preamble]
     lines.append("template <typename T> void run(place n, char** data) {")
     lines.append("for (place i = 0; i < n; ++i) {")

@@ -1,7 +1,7 @@
-"""A module that looks like CuPy to backend/cupy.py, with arrays of NumPy's on the host.
+"""A module that looks like CuPy to backend/cupy.py, with NumPy arrays on the host.
 
-What is asked of its streams and graphs, and of cuBLAS, is noted in `calls`, in order;
-cuBLAS's product is computed as cuBLAS does, by columns and from addresses.
+`calls` records the calls of its streams, graphs and of cuBLAS, in order. The product of
+cuBLAS is computed as cuBLAS does: by columns, from addresses.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from tests.backend import compiled
 
 
 class CUDAError(Exception):
-    """What CuPy raises where CUDA does not answer."""
+    """CuPy's error if CUDA does not respond."""
 
 
 class Array(np.ndarray):
-    """An array that knows its address as CuPy's do."""
+    """An array with its address, like those of CuPy."""
 
     @property
     def data(self) -> Any:
@@ -32,7 +32,7 @@ def asarray(x: Any, dtype: Any = None) -> Array:
 
 
 class Stream:
-    """Notes what it is asked."""
+    """A stream that records its calls."""
 
     def __init__(self, cupy: Any, ptr: int) -> None:
         self.cupy, self.ptr = cupy, ptr
@@ -61,7 +61,7 @@ class Stream:
 
 
 class Cublas:
-    """What is asked of libcublas.so."""
+    """The functions of libcublas.so in use."""
 
     def __init__(self, calls: list[str]) -> None:
         self.calls = calls
@@ -83,7 +83,7 @@ def gemm(
     lda: int, b: Any, kind_b: int, ldb: int, zero: Any, c: Any, kind_c: int, ldc: int,
     compute: int, algorithm: int,
 ) -> None:  # fmt: skip
-    """Compute C = op(A) op(B), all by columns: cublasGemmEx."""
+    """Compute C = op(A) op(B), all by columns, like cublasGemmEx."""
     assert kind_a == kind_b == kind_c
     number = ctypes.c_double if kind_a else ctypes.c_float
     assert (one._obj.value, zero._obj.value) == (1, 0)
@@ -103,7 +103,7 @@ def gemm(
 
 
 def fake(devices: int | None) -> Any:
-    """Make the module, on a machine with so many GPUs; None: without a driver."""
+    """Make the module for a machine with so many GPUs; None means no driver."""
 
     def count() -> int:
         if devices is None:

@@ -1,15 +1,14 @@
 """A stand-in for a GPU's arrays, for machines without one.
 
-`Device` wraps a NumPy array and answers NumPy's two protocols, as CuPy's arrays do,
-and refuses what they refuse: to become a host array by itself, to be mixed with one in
-either order, to be indexed by one, and `where=`. It counts how often a value comes back
-to the host (`syncs`), where a GPU would make the program wait.
+`Device` wraps a NumPy array and implements NumPy's two protocols, as CuPy's arrays do.
+It refuses what they refuse: to become a host array implicitly, to be mixed with one in
+either order, to be indexed by one, and `where=`. `syncs` counts how often a value comes
+back to the host, where a GPU would make the program wait.
 
-It can be recorded, as a CUDA graph is: what was done is then done again, with the same
-memory, by `backend.capture`. While it is recorded nothing may come from the host, nor
-go there.
+`backend.capture` records its operations, like a CUDA graph, and repeats them with the
+same memory. While it records, nothing may come from the host or go there.
 
-`use` has scratchnet work with it, inside a `with` block.
+`use` makes scratchnet compute with it, inside a `with` block.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ from scratchnet import backend
 from scratchnet.backend import Kernel
 from tests.backend import compiled
 
-# Functions that make arrays of what is on the host, when asked by `like=`.
+# Functions that make device arrays from host data, with `like=`.
 _MAKERS = (np.asarray, np.array, np.arange, np.zeros, np.ones, np.empty, np.full)
 _METHODS = (
     "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumsum",
@@ -31,12 +30,12 @@ _METHODS = (
 )  # fmt: skip
 
 syncs = 0
-_tape: list[Callable[[], object]] | None = None  # what is being recorded
-_hooks: list[Callable[[], object]] = []  # what of it is Python's
+_tape: list[Callable[[], object]] | None = None  # the operations being recorded
+_hooks: list[Callable[[], object]] = []  # Python functions to call at each replay
 
 
 class RecordError(RuntimeError):
-    """What a recording refuses."""
+    """An operation that cannot be recorded."""
 
 
 def _count() -> None:
@@ -47,7 +46,7 @@ def _count() -> None:
 
 
 def _do(f: Callable[[], Any], source: Any = None) -> Any:
-    """Compute something, on the record if there is one."""
+    """Compute something, and record it while a step is recorded."""
     found = _wrap(f(), source)
     view = isinstance(found, Device) and found.base is not None
     if _tape is not None and not view:
@@ -56,9 +55,9 @@ def _do(f: Callable[[], Any], source: Any = None) -> Any:
 
 
 def _again(found: Any, result: Any) -> None:
-    """Write a result where it was written when it was recorded."""
+    """Write a result into the memory of the recorded result."""
     if isinstance(found, Device):
-        if not np.shares_memory(found._host, result):  # as it does with out=
+        if not np.shares_memory(found._host, result):  # they share it with out=
             np.copyto(found._host, result)
     elif isinstance(found, (list, tuple)):
         for a, b in zip(found, result, strict=True):
@@ -66,15 +65,15 @@ def _again(found: Any, result: Any) -> None:
 
 
 class Device:
-    """An array on the device that is not there."""
+    """An array on the simulated device."""
 
     __array_priority__ = 100
 
     def __init__(self, host: np.ndarray, base: Any = None) -> None:
         self._host = host
-        self.base = base  # whose memory it is
+        self.base = base  # the owner of its memory
 
-    # What is known without asking the device
+    # Known without asking the device
 
     shape = property(lambda self: self._host.shape)
     dtype = property(lambda self: self._host.dtype)
@@ -90,7 +89,7 @@ class Device:
     def __repr__(self) -> str:
         return f"Device({self._host!r})"
 
-    # What makes the host wait
+    # These make the host wait
 
     def get(self) -> np.ndarray:
         """Copy to the host: the explicit way."""
@@ -173,7 +172,7 @@ class Device:
 
 
 def _binary(name: str, f: Any) -> None:
-    # CuPy 14 asks NumPy where the other side is no array of its own.
+    # CuPy 14 asks NumPy if the other operand is not a CuPy array.
     def operator(self: Device, other: Any) -> Any:
         return f(self, other)
 
@@ -205,7 +204,7 @@ Device.__invert__ = lambda self: _call(np.invert, (self,), {})  # type: ignore[a
 
 
 def _foreign(inputs: Any) -> bool:
-    """Say whether there is something that answers the protocol in another way."""
+    """Return whether some input implements the protocol in another way."""
     own = (Device, np.ndarray, np.generic)
     return any(hasattr(x, "__array_ufunc__") and not isinstance(x, own) for x in inputs)
 
@@ -244,7 +243,7 @@ def _call(f: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _wrap(result: Any, source: Any = None) -> Any:
-    """Bring a result of NumPy's to the device, with the memory it shares."""
+    """Bring a NumPy result to the device, together with the memory that it shares."""
     if isinstance(result, np.ndarray):
         shares = source is not None and np.shares_memory(result, source._host)
         owner = source if source is None or source.base is None else source.base
@@ -253,7 +252,7 @@ def _wrap(result: Any, source: Any = None) -> Any:
         return Device(np.asarray(result))
     if type(result) in (list, tuple):
         return type(result)(_wrap(r, source) for r in result)
-    if isinstance(result, tuple):  # with names
+    if isinstance(result, tuple):  # a named tuple
         return type(result)(*(_wrap(r, source) for r in result))
     return result
 
@@ -285,21 +284,21 @@ def _key(key: Any) -> Any:
 
 
 class StandIn:
-    """What backend/ asks of a library of arrays."""
+    """The functions that backend/ needs from an array library."""
 
     name = "stand-in"
     array = Device
     host = False
 
     def __init__(self, kernels: bool = False) -> None:
-        self.kernels = kernels  # those in C are used, too
+        self.kernels = kernels  # whether to use those in C too
 
     def asarray(self, x: Any, dtype: Any = None) -> Device:
         if isinstance(x, Device):
             return x if dtype is None or x.dtype == dtype else x.astype(dtype)
         if _tape is not None:
             raise RecordError("an array comes from the host while a step is recorded")
-        return Device(np.array(x, dtype=dtype))  # an upload: other memory
+        return Device(np.array(x, dtype=dtype))  # an upload has its own memory
 
     def zeros(self, shape: Any, dtype: Any) -> Device:
         return _do(lambda: np.zeros(shape, dtype))
@@ -339,7 +338,7 @@ class StandIn:
         global _tape
         if _tape is not None:
             _hooks.append(f)
-        tape, _tape = _tape, None  # what it does is not recorded
+        tape, _tape = _tape, None  # its own operations are not recorded
         try:
             f()
         finally:
@@ -347,7 +346,7 @@ class StandIn:
 
 
 class _Recording:
-    """Calls a function, then records it while it is called, and then replays that."""
+    """Calls a function, then records a second call, then replays the recording."""
 
     def __init__(self, f: Callable[[], object]) -> None:
         self.f = f
@@ -373,7 +372,7 @@ class _Recording:
 
 @contextlib.contextmanager
 def use(kernels: bool = False) -> Iterator[None]:
-    """Have scratchnet make its arrays here, and use its kernels in C if asked to."""
+    """Make scratchnet use the stand-in, and optionally its kernels in C."""
     before = backend._library
     backend._library = StandIn(kernels)
     try:
@@ -384,7 +383,7 @@ def use(kernels: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def the_host_alike() -> Iterator[None]:
-    """Have NumPy go the device's way: noise from streams, steps taken by position."""
+    """Make NumPy compute as a device does: noise from streams, steps by position."""
     numpy = backend._library
     assert numpy.name == "numpy"
     numpy.host = False

@@ -10,7 +10,7 @@ import pytest
 from scratchnet import backend
 
 
-def test_arrays_are_float32_unless_asked_otherwise():
+def test_arrays_are_float32_by_default():
     for make in (backend.zeros, backend.empty):
         assert make((2, 3)).dtype == np.float32
         assert make((2, 3)).shape == (2, 3)
@@ -19,7 +19,7 @@ def test_arrays_are_float32_unless_asked_otherwise():
     assert not backend.zeros((2, 3)).any()
 
 
-def test_asarray_copies_only_what_is_no_array():
+def test_asarray_does_not_copy_arrays():
     x = np.ones(3)
     assert backend.asarray(x) is x
     assert backend.asarray(x, np.float64) is x
@@ -53,7 +53,7 @@ class Units(np.ndarray):
 
 
 class Table:
-    """What can be made an array, and is none."""
+    """An object that converts to an array."""
 
     def __init__(self, values):
         self.values = values
@@ -112,7 +112,7 @@ INDICES = {
 
 
 @pytest.mark.parametrize("kind", INDICES)
-def test_scatter_add_counts_every_mention(kind):
+def test_scatter_add_adds_at_repeated_positions(kind):
     index = INDICES[kind]
     rng = np.random.default_rng(0)
     start = rng.normal(size=(3, 4))
@@ -142,7 +142,7 @@ def test_streams_are_reproducible_and_independent():
     for one in (a, b, c):
         for rest in (*other, *(x for x in (a, b, c) if x is not one)):
             assert not np.intersect1d(one, rest).size
-    # Drawing more from one, or spawning more of them, leaves the others as they were.
+    # More draws from one, or more streams, do not change the others.
     first, second = backend.streams(7, 2)
     first.random(1000)
     np.testing.assert_array_equal(second.random(4), b)
@@ -171,12 +171,12 @@ print(before, faults())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what glibc does")
-def test_freed_memory_is_kept_for_the_next_arrays():
-    """A page fault is the system's clearing and mapping in of a page (4 KiB)."""
+def test_freed_memory_is_reused_for_the_next_arrays():
+    """In a page fault the system clears and maps a page (4 KiB)."""
     run = subprocess.run(
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
     )
     before, after = map(int, run.stdout.split())
     pages = 20 * 16 * 256  # of all arrays
-    assert before > pages / 2  # or there is nothing to be gained by it any more
+    assert before > pages / 2  # otherwise keeping it has no benefit
     assert after < pages / 20

@@ -1,4 +1,4 @@
-"""Choosing a backend: what is there, what is missing, and saying so."""
+"""Choosing a backend: errors name what is missing."""
 
 import os
 import subprocess
@@ -31,7 +31,9 @@ def numpy_again():
         (fake(0), r"CuPy 14\.2 is installed, but there is no GPU; use 'numpy'"),
     ],
 )
-def test_what_is_missing_is_said_and_numpy_stays(monkeypatch, capsys, module, message):
+def test_an_error_names_what_is_missing_and_numpy_stays(
+    monkeypatch, capsys, module, message
+):
     monkeypatch.setitem(sys.modules, "cupy", module)
     with pytest.raises(backend.BackendError, match=message):
         backend.use("cupy")
@@ -40,7 +42,7 @@ def test_what_is_missing_is_said_and_numpy_stays(monkeypatch, capsys, module, me
     assert "scratchnet: backend 'cupy': CuPy" in capsys.readouterr().err
 
 
-def test_cupy_is_used_where_it_is(monkeypatch):
+def test_cupy_is_used_if_it_is_installed(monkeypatch):
     cupy = fake(1)
     for name, module in cupy.modules.items():
         monkeypatch.setitem(sys.modules, name, module)

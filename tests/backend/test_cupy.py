@@ -1,4 +1,4 @@
-"""What backend/ asks of CuPy and cuBLAS, by a module that looks like CuPy."""
+"""The calls of CuPy and cuBLAS, tested with a module that looks like CuPy."""
 
 import ctypes
 import sys
@@ -15,7 +15,7 @@ from tests.backend.cupy_alike import Cublas, asarray, fake
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """Use it; `cupy.cublas` is the library that would be loaded."""
+    """Use the fake CuPy; `cupy.cublas` is the library that would be loaded."""
     module = fake(1)
     for name, part in module.modules.items():
         monkeypatch.setitem(sys.modules, name, part)
@@ -42,7 +42,7 @@ SHAPES = [(1, 1, 1), (1, 4, 3), (5, 1, 3), (5, 4, 1), (1, 1, 6), (6, 1, 1), (7, 
 @pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_products(cupy, shape, turned, dtype):
-    """Rows that follow each other, rows with a gap between them, and columns."""
+    """Contiguous rows, rows with gaps, and columns."""
     m, k, n = shape
     rng = np.random.default_rng(0)
     for gap in (0, 2):
@@ -85,7 +85,7 @@ def test_cublas_is_started_once_and_follows_the_stream(cupy):
     assert cupy.calls == [*on_stream, "cublasGemmEx"] * 2
 
 
-def test_what_cannot_be_multiplied_is_named(cupy):
+def test_an_error_names_the_factor_that_cannot_be_multiplied(cupy):
     a, out = asarray(np.ones((2, 3))), backend.empty((2, 2), "d")
     with pytest.raises(ValueError, match=r"shapes \(2, 3\), \(2, 3\) and out"):
         backend.matmul(a, a, out)
@@ -131,7 +131,7 @@ def test_a_recording_is_warmed_up_made_once_and_replayed(cupy):
     assert rates[-1] == "now"
 
 
-def test_what_cannot_be_recorded_is_said_and_the_stream_is_free_again(cupy):
+def test_a_failed_recording_raises_and_frees_the_stream(cupy):
     refuse = [False, True, False]
 
     def step():
@@ -148,7 +148,7 @@ def test_what_cannot_be_recorded_is_said_and_the_stream_is_free_again(cupy):
     assert cupy.calls[-1] == "launch 0"
 
 
-def test_a_recording_that_fails_at_its_end_is_begun_anew(cupy):
+def test_a_recording_that_fails_at_its_end_starts_again(cupy):
     rates = []
 
     def step():
@@ -163,10 +163,10 @@ def test_a_recording_that_fails_at_its_end_is_begun_anew(cupy):
     rates.clear()
     replay()
     replay()
-    assert len(rates) == 2  # and not four: what was noted for the first is forgotten
+    assert len(rates) == 2  # not 4: the hooks of the first recording are dropped
 
 
-def test_a_recording_lets_its_memory_go(cupy):
+def test_a_recording_frees_its_memory(cupy):
     replay = backend.capture(list)
     replay()
     del replay
@@ -202,7 +202,7 @@ def test_sums_go_through_nccl(cupy, monkeypatch):
     assert made == [((2, 1), {"backend": "nccl", "use_mpi": True}), ("sums", "sums")]
 
 
-def test_cublas_that_is_not_there_is_said(cupy, monkeypatch):
+def test_an_error_says_that_cublas_is_missing(cupy, monkeypatch):
     def load(name):
         raise OSError("no such file")
 

@@ -1,8 +1,8 @@
-"""The same code on a device: everything that trains, on the stand-in of device.py.
+"""The same code on a device: all training, on the stand-in of device.py.
 
-The runs are those of test_resume.py; what they give on the device is compared with what
-they give on the host, from the same noise. By hand, the device records the second step
-and replays it from then on.
+The runs are those of test_resume.py. Their results on the device are compared with
+those on the host, from the same noise. By hand, the device records the second step and
+then replays it.
 """
 
 import contextlib
@@ -48,25 +48,25 @@ both_kinds = pytest.mark.parametrize("kind", ["hand", "engine"])
 
 @cache
 def run_on_the_host(run, name, kind):
-    """Train once for all tests, which compare with it and change nothing of it."""
+    """Train once for all tests, which only compare with the result."""
     with device.the_host_alike():
         return run(kind, name)
 
 
 @both_kinds
 @every_run
-def test_a_run_on_the_device_is_that_on_the_host(run, name, kind):
+def test_a_run_on_the_device_equals_that_on_the_host(run, name, kind):
     with device.use():
         there = run(kind, name)
     assert_same(there, run_on_the_host(run, name, kind))
-    if name in ("Autoencoder", "StackedAutoencoder", ""):  # what wants no noise
+    if name in ("Autoencoder", "StackedAutoencoder", ""):  # these need no noise
         assert_same(there, run(kind, name))
 
 
 @both_kinds
 @every_run
 @pytest.mark.parametrize("first", ["host", "device"])
-def test_a_run_may_go_on_where_it_did_not_begin(tmp_path, run, name, kind, first):
+def test_a_run_may_be_resumed_on_the_other_backend(tmp_path, run, name, kind, first):
     def begin():
         with pytest.raises(Stopped):
             run(kind, name, checkpoints=StopAfter(tmp_path, 5))
@@ -88,13 +88,13 @@ def test_a_run_may_go_on_where_it_did_not_begin(tmp_path, run, name, kind, first
 @compiled.needs_compiler
 @both_kinds
 @every_run
-def test_a_run_with_the_kernels_in_c_is_the_same_but_for_rounding(run, name, kind):
+def test_a_run_with_the_kernels_in_c_is_the_same_up_to_rounding(run, name, kind):
     here, history, _ = run_on_the_host(run, name, kind)
     with device.use(kernels=True):
         there, record, _ = run(kind, name)
     for key, a in here.items():
-        # Where D judges pairs, the gradient of its last b is zero but for rounding;
-        # Adam divides that by its own size, or by 1e-8, and b is about 1e-10 then.
+        # If D judges pairs, the gradient of its last b is zero up to rounding. Adam
+        # divides it by its own size, or by 1e-8, so that b is about 1e-10.
         zero = name == "relativistic" and key == "discriminator.2.b"
         limit = 1e-9 if zero else 1e-11
         np.testing.assert_allclose(there[key], a, rtol=1e-8, atol=limit)
@@ -104,7 +104,7 @@ def test_a_run_with_the_kernels_in_c_is_the_same_but_for_rounding(run, name, kin
 
 @pytest.mark.parametrize("first", ["host", "device"])
 @pytest.mark.parametrize(("run", "name"), [(descend, "VAE"), (play, "relativistic")])
-def test_going_on_with_other_noise_is_said(tmp_path, run, name, first):
+def test_resuming_with_other_noise_warns(tmp_path, run, name, first):
     here, there = contextlib.nullcontext, device.use
     one, other = (here, there) if first == "host" else (there, here)
     with one(), pytest.raises(Stopped):
@@ -118,7 +118,7 @@ def test_going_on_with_other_noise_is_said(tmp_path, run, name, first):
     assert all(np.isfinite(a).all() for a in weights.values())
 
 
-# --- What is asked of a trained model -----------------------------------------------
+# --- Uses of a trained model --------------------------------------------------------
 
 
 def made(kind, name, **options):
@@ -133,7 +133,7 @@ def made(kind, name, **options):
 
 
 def uses(name, model, x):
-    """Yield what a model of that name answers, by what was asked."""
+    """Yield (use, result) for all uses of a model of that name."""
     if name == "GAN":
         z = backend.asarray(rng(2).standard_normal((20, 3)))
         yield "generate", model.generate(z)
@@ -157,7 +157,7 @@ def uses(name, model, x):
 @pytest.mark.parametrize("name", [*SYSTEMS, "GAN"])
 @pytest.mark.parametrize("given", ["host", "device"])
 def test_uses_on_the_device(name, kind, decoder, given):
-    """The same as on the host; and what is given from there comes back to it."""
+    """The results are those on the host. Host arrays in, host arrays out."""
     options = {"decoder": decoder} if name in ("VAE", "IWAE") else {}
     here = dict(uses(name, made(kind, name, **options), X))
     with device.use():
@@ -165,7 +165,7 @@ def test_uses_on_the_device(name, kind, decoder, given):
         there = dict(uses(name, made(kind, name, **options), x))
         for asked, found in there.items():
             if given == "host" and asked not in ("sample", "generate"):
-                assert type(found) is np.ndarray  # those two are given nothing
+                assert type(found) is np.ndarray  # sample and generate take no array
             np.testing.assert_array_equal(backend.to_numpy(found), here[asked])
 
 
@@ -215,7 +215,7 @@ def test_a_step_takes_nothing_from_the_host(name, kind):
 
 
 def test_a_step_by_hand_is_called_twice_and_then_replayed(monkeypatch):
-    """But for the last minibatch of each epoch, which is smaller."""
+    """Except for the last minibatch of each epoch, which is smaller."""
     calls = []
     step = byhand.VAE.step
     monkeypatch.setattr(
@@ -230,7 +230,7 @@ def test_a_step_by_hand_is_called_twice_and_then_replayed(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["hand", "engine"])
 def test_the_host_waits_for_three_numbers_an_epoch(kind):
-    """The losses, whether all weights are finite, and the loss of the validation."""
+    """The losses, the check that all weights are finite, and the validation loss."""
 
     def counted(epochs):
         model = made(kind, "VAE")
@@ -246,7 +246,7 @@ def test_the_host_waits_for_three_numbers_an_epoch(kind):
 
 # --- The table ----------------------------------------------------------------------
 
-# Cases whose calls hold arrays of their own, which are on the host.
+# Cases whose calls contain host arrays.
 ON_THE_HOST = {
     "softmax_cross_entropy", "keep_some", "choosing_with_number", "take_along_axis",
     "where", "scatter",
@@ -282,7 +282,7 @@ def test_every_row_of_the_table_on_the_device(function):
             with device.use():
                 there = rows_result(function, way, seed)
             for a, b in zip(there, here, strict=True):
-                # Other memory: NumPy's loops may round the last bit otherwise there.
+                # NumPy's loops may round the last bit differently in other memory.
                 np.testing.assert_allclose(a, b, rtol=4e-16, atol=0)
 
 

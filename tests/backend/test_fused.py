@@ -1,4 +1,4 @@
-"""The kernels in C against NumPy's calls beside them, entry by entry."""
+"""The kernels in C against the NumPy calls next to them, entry by entry."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ both_widths = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def both(compute):
-    """Return what a function returns by NumPy's calls, and by the kernels in C."""
+    """Return a function's result by NumPy's calls, and by the kernels in C."""
     found = []
     for kernels_in_c in (False, True):
         with device.use(kernels=kernels_in_c), np.errstate(all="ignore"):
@@ -23,7 +23,7 @@ def both(compute):
 
 
 def assert_close(pairs, dtype):
-    """Compare in units of the last digit of what is at most as large as 1."""
+    """Compare to 8 units of rounding, absolute for numbers below 1."""
     for by_numpy, in_c in pairs:
         assert by_numpy.dtype == in_c.dtype
         limit = 8 * np.finfo(dtype).eps
@@ -77,7 +77,7 @@ def test_activations(name, dtype):
 
 @both_widths
 def test_cross_entropy(dtype):
-    """With draws beside each other too, which have one target."""
+    """Also with several draws for one target."""
 
     def compute():
         for shape in [(9, 4), (9, 3, 4)]:
@@ -107,7 +107,7 @@ def test_streams(dtype):
     assert_close(both(compute), dtype)
 
 
-def test_what_is_on_the_host_is_computed_there():
+def test_host_arrays_are_computed_on_the_host():
     with device.use(kernels=True):
         a = np.array([0.0, np.inf])
         activations.activation("sigmoid").forward(a, a)

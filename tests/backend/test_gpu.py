@@ -2,9 +2,8 @@
 
     python -m pytest -m gpu
 
-Where there is none, the same tests run on the stand-in of device.py, which says whether
-the tests themselves are right, and nothing about a GPU. `-m gpu` says that it was not
-run.
+Without a GPU, the same tests run on the stand-in of device.py. This tests the tests,
+not a GPU; with `-m gpu` they are reported as skipped.
 """
 
 import contextlib
@@ -19,14 +18,14 @@ from tests.backend import device
 from tests.backend.test_device import every_run
 from tests.helpers import rng
 
-# How far a factor is rounded: half a unit in its last place; or cut off, to 11 digits.
+# The rounding of a factor: half a unit in the last place, or cut off to 11 digits.
 FLOAT32, TF32 = 2**-24, 2**-10
 
 
 @pytest.fixture(params=["stand-in", *(pytest.param(name, marks=pytest.mark.gpu)
                                       for name in ("cupy", "cupy-tf32"))])  # fmt: skip
 def place(request):
-    """Where it runs."""
+    """Run the test on this backend."""
     if request.param == "stand-in":
         with device.use():
             yield request.param
@@ -44,13 +43,13 @@ def unit(place):
 
 
 def poison(*arrays):
-    """Leave NaN wherever a step has to write."""
+    """Fill the arrays that a step must write with NaN."""
     for a in arrays:
         a[...] = np.nan
 
 
 def buffers_of(system):
-    """Return the arrays of a system that a step writes before it reads."""
+    """Return the arrays of a system that a step writes before it reads them."""
     nets = [part for part in vars(system).values() if isinstance(part, byhand.mlp.MLP)]
     found = [a for net in nets for a in (*net._h[1:], *net._delta) if a is not None]
     own = [a for name, a in vars(system).items() if name[0] == "_" and name != "_lam"]
@@ -70,7 +69,7 @@ ODD = [(1, 1, 1), (3, 5, 7), (33, 65, 17), (129, 1, 31), (127, 511, 3)]
 @pytest.mark.parametrize("shape", ODD)
 @pytest.mark.parametrize("turned", ["", "a", "b"])
 def test_products(place, shape, turned):
-    """Of factors as they are and transposed, with an output that was NaN."""
+    """Factors as they are and transposed, into an output of NaN."""
     m, k, n = shape
     a, b = rng(0).normal(size=(m, k)), rng(1).normal(size=(k, n))
     exact = a @ b
@@ -132,7 +131,7 @@ SYSTEMS = {
 @pytest.mark.parametrize("rows", [1, 7, 33])
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_gradients(place, name, rows):
-    """Those of every system in float32, on odd shapes, against float64 on the host."""
+    """Every system in float32, on odd shapes, against float64 on the host."""
     kind, options = SYSTEMS[name]
     x = rng(2).random((rows, 37))
 
@@ -180,10 +179,10 @@ def assert_close(found, place):
     assert list(here) == list(exact)
     largest = max(map(np.linalg.norm, exact.values()))
     for name, a in exact.items():
-        # Some are exactly zero, sums of what is as large as the others.
+        # Some are exactly zero: sums of terms as large as those of the others.
         size = max(np.linalg.norm(a), 1e-2 * largest)
         error = np.linalg.norm(here[name] - a) / size
-        # NaN is not less: everything was written. Errors add up over the layers.
+        # A NaN would fail, so everything was written. Errors add up over the layers.
         limit = 2e-2 if place == "cupy-tf32" else 2.5e-5
         assert error < limit, f"{name}: {error:.1e}"
 
@@ -193,7 +192,7 @@ def assert_close(found, place):
 
 @every_run
 def test_runs_from_the_same_noise(place, run, name):
-    """Some 12 steps in float64 of all systems, by replays, against the host's."""
+    """About 12 steps of all systems in float64, by replays, against the host's."""
     there, history, _ = run("hand", name)
     with on_the_host(), device.the_host_alike():
         here, record, _ = run("hand", name)

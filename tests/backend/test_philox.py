@@ -1,4 +1,4 @@
-"""Philox4x32-10: the published vectors, and what is made of its words."""
+"""Philox4x32-10: the published vectors, and the numbers made from its words."""
 
 import copy
 import math
@@ -11,7 +11,7 @@ from scratchnet.backend.philox import Stream, philox
 from scratchnet.metrics import ks_statistic
 from tests.backend import device
 
-# Of Random123 (Salmon et al. 2011), kat_vectors, "philox4x32 10".
+# From Random123 (Salmon et al. 2011), kat_vectors, "philox4x32 10".
 VECTORS = [
     ("00000000 00000000 00000000 00000000", "00000000 00000000",
      "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -41,15 +41,15 @@ def test_published_vectors(counter, key, expected):
         assert [int(word[0]) for word in there] == numbers(expected)
 
 
-def test_where_a_streams_words_come_from():
-    """Number by number the four words of counters (number, draw, step, step)."""
+def test_the_words_of_a_stream():
+    """Each number uses the four words of the counter (number, draw, step, step)."""
     stream = Stream(0xA4093822 + (0x299F31D0 << 32))
     step = 2**33 + 5
     state = {**stream.state_dict(), "step": np.array(step - 1, np.uint64)}
     stream.load_state_dict(state)
     stream.begin()
     stream.random()
-    found = stream.integers(2**32 - 1, size=9)  # nearly the words themselves
+    found = stream.integers(2**32 - 1, size=9)  # almost the words themselves
     key = [np.uint64(0xA4093822), np.uint64(0x299F31D0)]
     words = []
     for number in range(3):
@@ -65,11 +65,11 @@ def test_nothing_is_drawn_twice():
         for _ in range(3):
             stream.begin()
             drawn += [*stream.random(5), *stream.random(7), *stream.random(4)]
-    # Of 192 numbers of 23 bits, one is expected to occur twice in 2 % of all cases.
+    # Among 192 numbers of 23 bits, a repeated one has a chance of 0.2 %.
     assert len(set(drawn)) >= 191
 
 
-def test_uniform_and_normal_numbers_are_so():
+def test_uniform_and_normal_numbers_have_their_distribution():
     stream = Stream(1)
     u = stream.random(200_000)
     assert u.dtype == np.float64
@@ -87,12 +87,14 @@ def test_uniform_and_normal_numbers_are_so():
     assert ks_statistic((between + 2) / 7, np.linspace(0, 1, 200_001)[1:])[1] > 0.01
 
 
-def test_whole_numbers_are_all_there():
+def test_all_integers_are_drawn():
     found = Stream(2).integers(7, size=70_000)
     counts = np.bincount(found, minlength=7)
     assert found.dtype == np.int64
     assert len(counts) == 7
-    assert ((counts - 10_000) ** 2 / 10_000).sum() < 22.5  # chi² of 6, beyond 0.1 %
+    assert (
+        (counts - 10_000) ** 2 / 10_000
+    ).sum() < 22.5  # chi² of 6 degrees: above 22.5 once in 1,000
 
 
 def test_the_device_draws_the_same():
@@ -104,7 +106,7 @@ def test_the_device_draws_the_same():
         np.testing.assert_array_equal(backend.to_numpy(there), here)
 
 
-def test_a_stream_goes_on_from_its_state():
+def test_a_stream_continues_from_its_state():
     stream = Stream(3)
     stream.begin()
     stream.random(3)
@@ -136,7 +138,7 @@ def test_wrong_states_change_nothing():
         assert stream.state_dict() == before
 
 
-def test_what_a_stream_has_not_is_said():
+def test_an_error_names_what_a_stream_lacks():
     with pytest.raises(AttributeError, match="no choice; on a device, use random"):
         Stream(0).choice(3)
     for n in (0, 2**32):

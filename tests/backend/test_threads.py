@@ -1,4 +1,4 @@
-"""How many threads products use: chosen by their size, left where the user chose."""
+"""The number of threads for products: chosen by their size, unless the user chose."""
 
 import importlib
 import os
@@ -29,7 +29,7 @@ def nobody_chose(monkeypatch):
 
 @pytest.fixture
 def blas(monkeypatch):
-    """Stand in for the libraries of NumPy: a list of them, to be filled."""
+    """Replace NumPy's libraries by a list, which the test fills."""
     libraries = []
     monkeypatch.setattr(openblas, "_libraries_of_numpy", lambda: libraries)
     monkeypatch.setattr(openblas, "_cores", lambda: 4)
@@ -39,7 +39,7 @@ def blas(monkeypatch):
 
 
 class Function:
-    """Something of a C library, with the attributes that ctypes has."""
+    """A function of a C library, with the attributes that ctypes has."""
 
     argtypes = restype = None
 
@@ -51,7 +51,7 @@ class Function:
 
 
 def library(name, threads=4):
-    """An OpenBLAS whose functions have such a name."""
+    """An OpenBLAS whose functions have names of that form."""
     held = [threads]
     get, put = (name.format(f"{verb}_num_threads") for verb in ("get", "set"))
     functions = {
@@ -65,7 +65,7 @@ NAMES = ["scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openbla
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_openblas_is_found_by_each_of_its_names(blas, name):
+def test_openblas_is_found_by_any_of_its_names(blas, name):
     blas += [SimpleNamespace(), library(name)]
     assert backend.threads() == 4
     assert backend.use_threads(1) == 1
@@ -74,7 +74,7 @@ def test_openblas_is_found_by_each_of_its_names(blas, name):
     assert backend.use_threads(64) == 4  # no more than cores
 
 
-def test_another_blas_is_left_alone(blas, nobody_chose):
+def test_another_blas_is_not_changed(blas, nobody_chose):
     blas.append(SimpleNamespace(MKL_Set_Num_Threads=None, bli_thread_set=None))
     assert backend.threads() is None
     assert backend.use_threads(2) is None
@@ -86,7 +86,7 @@ def test_the_number_follows_the_size_of_the_products(blas, nobody_chose):
     half = openblas.WORK // 2
     found = [backend.threads_for(k * half) for k in (0, 1, 2, 3, 4, 6, 8, 9, 1000)]
     assert found == [1, 1, 1, 1, 2, 3, 4, 4, 4]
-    # A training step of the largest default, and of the largest demo.
+    # A training step with the largest defaults, and one of the largest demo.
     assert backend.threads_for(128 * 784 * 512) == 1
     assert backend.threads_for(_demo.LARGEST_PRODUCT) == 1
 
@@ -97,13 +97,13 @@ def test_the_users_number_stays(blas, nobody_chose, monkeypatch, variable):
     for text in ("3", " 3", "+3", "3,2"):
         monkeypatch.setenv(variable, text)
         assert backend.threads_for(0) == backend.threads_for(10**15) == 3
-    for text in ("", "0", "-1", "many"):  # OpenBLAS does not heed these either
+    for text in ("", "0", "-1", "many"):  # OpenBLAS ignores these too
         monkeypatch.setenv(variable, text)
         assert backend.threads_for(0) == 1
         assert backend.threads_for(10**15) == 4
 
 
-def test_what_is_for_another_blas_does_not_count(blas, nobody_chose, monkeypatch):
+def test_variables_of_another_blas_are_ignored(blas, nobody_chose, monkeypatch):
     blas.append(library(NAMES[0]))
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
     assert backend.threads_for(0) == 1
@@ -141,7 +141,7 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
 
 
 def python(code, **environment):
-    """Run code in a process where nobody chose a number, but for `environment`."""
+    """Run code in a process without a chosen number, except in `environment`."""
     inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True,
@@ -150,7 +150,7 @@ def python(code, **environment):
 
 
 @needs_openblas
-def test_the_library_is_that_which_numpy_computes_with():
+def test_the_library_is_the_one_that_numpy_uses():
     code = (
         "import os, time, numpy as np; from scratchnet import backend\n"
         "backend.openblas._cores = lambda: 3\n"
@@ -168,7 +168,7 @@ def test_the_library_is_that_which_numpy_computes_with():
 
 
 @needs_openblas
-def test_results_stay_exact_by_the_same_number():
+def test_equal_numbers_of_threads_give_equal_bits():
     a = np.random.default_rng(0).random((300, 400), np.float32)
     kept = backend.threads()
     try:
@@ -185,7 +185,7 @@ def test_results_stay_exact_by_the_same_number():
 
 @pytest.fixture
 def used(monkeypatch):
-    """Note what is set, and run no demo."""
+    """Record the number of threads, and run no demo."""
     found = []
     monkeypatch.setattr(backend, "use_threads", found.append)
     monkeypatch.setattr(demos, "run_module", lambda *a: True)
@@ -203,5 +203,5 @@ def test_demos_compute_with_one_thread(nobody_chose, used, tmp_path):
             _demo.main("demos.compression", [], few_threads=few)
         assert ended.value.code == 0
         assert used == expected
-    # Processes that they start, those of demos.speed among them, have all cores.
+    # Processes that they start, like those of demos.speed, use all cores.
     assert dict(os.environ) == before

@@ -92,7 +92,7 @@ def numbers(line):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_training_writes_what_it_says(runs, name):
+def test_training_writes_the_files_that_it_lists(runs, name):
     for picture in PICTURES[name].split():
         path = runs / name / f"{picture}.png"
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -131,9 +131,9 @@ def test_both_engines_learn_the_same(runs, tmp_path, capsys, monkeypatch, name):
     autograd, _ = checkpoint.load(tmp_path / "weights.npz")
     assert list(byhand) == list(autograd)
     for key, W in byhand.items():
-        # float32, a few steps; float64 to 1e-12 is the matter of each system's tests.
-        # Not entry by entry: Adam's first step is as long for a gradient of 1e-9, which
-        # is all rounding, as for any other.
+        # float32, a few steps; each system's tests compare to 1e-12 in float64. Norms
+        # are compared, because Adam's first step is as long for a gradient of 1e-9,
+        # which is all rounding, as for any other.
         assert np.linalg.norm(autograd[key] - W) < 0.03 * np.linalg.norm(W)
 
 
@@ -146,7 +146,7 @@ def test_equal_seeds_agree_and_other_seeds_do_not(runs, tmp_path, capsys, monkey
         assert all(np.array_equal(first[key], W) for key, W in weights.items()) == same
 
 
-def test_the_error_of_autoencoders_is_what_numpy_finds(tmp_path, capsys, monkeypatch):
+def test_the_error_of_autoencoders_against_numpy(tmp_path, capsys, monkeypatch):
     draw_nothing(monkeypatch)
     _, out, _ = run(capsys, f"{SMALL['autoencoder']} --out {tmp_path}")
     weights, facts = checkpoint.load(tmp_path / "weights.npz")
@@ -164,7 +164,7 @@ def test_the_error_of_autoencoders_is_what_numpy_finds(tmp_path, capsys, monkeyp
     np.testing.assert_allclose(numbers(line), [error, pca, error / pca], atol=0.006)
 
 
-def test_the_bound_of_a_vae_is_what_numpy_finds(runs, capsys, tmp_path, monkeypatch):
+def test_the_bound_of_a_vae_against_numpy(runs, capsys, tmp_path, monkeypatch):
     draw_nothing(monkeypatch)
     _, out, _ = run(capsys, f"{SMALL['vae']} --out {tmp_path}")
     weights, _ = checkpoint.load(tmp_path / "weights.npz")
@@ -177,7 +177,7 @@ def test_the_bound_of_a_vae_is_what_numpy_finds(runs, capsys, tmp_path, monkeypa
     assert elbo < log_p_x < 0
 
 
-def test_the_balance_of_a_gan_is_what_numpy_finds(tmp_path, capsys, monkeypatch):
+def test_the_balance_of_a_gan_against_numpy(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(plots, "save", lambda figure, path: path)
     drawn = []
     monkeypatch.setattr(
@@ -208,7 +208,7 @@ def test_the_saved_generator_is_the_average(tmp_path, capsys, monkeypatch):
         run(capsys, f"{SMALL['gan']} --ema {ema} --out {tmp_path} --overwrite")
         states.append(checkpoint.load(tmp_path / "weights.npz")[0])
     last, mixed, first = (state["generator.0.W"] for state in states)
-    # The longer the memory, the nearer to where training began.
+    # The longer the memory, the nearer to the initial weights.
     assert np.abs(mixed - first).max() < np.abs(last - first).max()
     for key in states[0]:
         if key.startswith("discriminator"):
@@ -216,7 +216,7 @@ def test_the_saved_generator_is_the_average(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "spoilt"),
+    ("options", "corrupted"),
     [
         ("--corruption masking --level 1", lambda x: 0 * x),
         ("--corruption gaussian --level 0", lambda x: x),
@@ -224,14 +224,14 @@ def test_the_saved_generator_is_the_average(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_the_level_is_that_of_the_corruption(
-    tmp_path, capsys, monkeypatch, options, spoilt
+    tmp_path, capsys, monkeypatch, options, corrupted
 ):
     rows = {}
     monkeypatch.setattr(plots, "save", lambda figure, path: path)
     monkeypatch.setattr(plots, "picture_rows", lambda shown, **_: rows.update(shown))
     run(capsys, f"{SMALL['denoising']} {options} --out {tmp_path}")
     assert rows["noisy"].shape[1:] == (28, 28)
-    np.testing.assert_array_equal(rows["noisy"], spoilt(rows["original"]))
+    np.testing.assert_array_equal(rows["noisy"], corrupted(rows["original"]))
 
 
 def test_a_denoiser_is_judged_by_psnr(tmp_path, capsys, monkeypatch):
@@ -288,7 +288,7 @@ def test_the_deer_comes_out_of_the_fog(tmp_path, capsys):
         ("gan --hidden 1000000000 1000000000", "allocate"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_line(tmp_path, capsys, options, message):
+def test_errors_are_one_line(tmp_path, capsys, options, message):
     system, _, rest = options.partition(" ")
     options = f"{system} {COMMON} {rest}"
     status, _, err = run(capsys, f"train {options} --out {tmp_path}/run")
@@ -314,13 +314,13 @@ def test_what_cannot_work_is_said_in_one_line(tmp_path, capsys, options, message
         "sample",
     ],
 )
-def test_arguments_that_are_none_are_refused(capsys, command):
+def test_invalid_arguments_are_refused(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         main(command.split())
     assert stopped.value.code == 2
 
 
-def test_the_command_of_the_readme_asks_for_what_is_trained_by_default():
+def test_the_command_of_the_readme_gives_the_defaults():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     command = re.search(r"-m scratchnet (train .*)", readme)
     args = vars(parser().parse_args(command[1].split()))
@@ -346,7 +346,7 @@ def test_the_help_names_every_default(capsys, name):
 
 
 @pytest.mark.parametrize("name", ["vae", "iwae", "gan"])
-def test_samples_are_what_the_weights_make_of_noise(
+def test_samples_are_the_noise_decoded_by_the_weights(
     runs, tmp_path, capsys, monkeypatch, name
 ):
     shown = []
@@ -370,7 +370,7 @@ def test_samples_are_what_the_weights_make_of_noise(
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "stacked", "denoising", "vae", "iwae"])
-def test_codes_are_what_the_weights_make_of_images(runs, tmp_path, capsys, name):
+def test_codes_are_the_images_encoded_by_the_weights(runs, tmp_path, capsys, name):
     weights, _ = checkpoint.load(runs / name / "weights.npz")
     digits = held_out()
     expected = dense(weights, "encoder", digits.x, relu)
@@ -384,7 +384,7 @@ def test_codes_are_what_the_weights_make_of_images(runs, tmp_path, capsys, name)
     np.testing.assert_array_equal(table[:, 0], digits.label)
     np.testing.assert_allclose(table[:, 1:], expected[:, :c], atol=1e-4)
     archive = tmp_path / "codes.npz"
-    path = runs / name / "weights.npz"  # the file will do as well as the folder
+    path = runs / name / "weights.npz"  # the file works like the folder
     assert run(capsys, f"encode {path} --engine autograd --out {archive}")[0] == 0
     found = np.load(archive)
     np.testing.assert_allclose(found["codes"], table[:, 1:], atol=1e-4)
@@ -409,7 +409,7 @@ def test_reconstructions_are_of_the_run_and_of_others(runs, tmp_path, capsys):
         assert numbers(out.splitlines()[-1]) == [pytest.approx(error, abs=0.006)]
 
 
-def test_results_go_to_the_run_unless_it_is_said_otherwise(runs, capsys):
+def test_results_go_to_the_run_by_default(runs, capsys):
     for command, file in {
         "sample": "sample.png",
         "reconstruct": "reconstruct.png",
@@ -431,7 +431,7 @@ def refused(capsys, command):
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "stacked", "denoising"])
-def test_no_samples_of_what_has_no_distribution(runs, capsys, name):
+def test_systems_without_a_distribution_have_no_samples(runs, capsys, name):
     err = refused(capsys, f"sample {runs / name}")
     assert "no distribution of codes" in err
     assert "vae" in err
@@ -449,7 +449,7 @@ def change(runs, path, drop="", **changed):
     checkpoint.save(path, weights, **{**facts, **changed})
 
 
-def test_a_file_that_is_no_run_is_said_in_one_line(runs, tmp_path, capsys):
+def test_a_file_that_is_not_a_run_gives_one_line(runs, tmp_path, capsys):
     path = tmp_path / "weights.npz"
     assert "no such file" in refused(capsys, f"sample {tmp_path}")
     assert "no such file" in refused(capsys, f"sample {tmp_path}/typo.npz")
@@ -490,7 +490,7 @@ def test_facts_that_do_not_fit_are_damage(runs, tmp_path, capsys, changed, engin
     assert f"{path}: damaged (" in err
 
 
-def test_what_a_run_is_asked_for_must_be_possible(runs, tmp_path, capsys):
+def test_impossible_uses_of_a_run_are_refused(runs, tmp_path, capsys):
     vae = runs / "vae"
     assert "48 x 48; 28 x 28 expected" in refused(capsys, f"encode {vae} --data deer")
     assert "nowhere" in refused(capsys, f"encode {vae} --data nowhere")
@@ -513,4 +513,4 @@ def test_real_mnist_from_a_folder(tmp_path, capsys, real_mnist):
     options = f"--data {real_mnist} --examples 5000 --epochs 20 --out {tmp_path}/ae"
     status, out, _ = run(capsys, f"{SMALL['autoencoder']} {options}")
     assert status == 0
-    assert float(out.split()[-1]) < 0.9  # of the error of PCA
+    assert float(out.split()[-1]) < 0.9  # compared with the error of PCA

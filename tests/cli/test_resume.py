@@ -1,4 +1,4 @@
-"""train --resume: a run that was interrupted from outside, and what is refused."""
+"""train --resume: runs that were interrupted from outside, and errors."""
 
 import json
 import random
@@ -40,7 +40,7 @@ def run(capsys, command):
 
 
 def outcome(folder):
-    """Return the weights and the history of a finished run, without its times."""
+    """Return the weights and the history of a finished run, without times."""
     weights, facts = checkpoint.load(folder / "weights.npz")
     history = json.loads((folder / "history.json").read_text())
     for one in [history, *history.get("pretraining", [])]:
@@ -56,7 +56,7 @@ def assert_same(one, two):
 
 @pytest.mark.parametrize("engine", ["byhand", "autograd"])
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_that_a_signal_stopped_goes_on(
+def test_a_run_that_a_signal_stopped_is_resumed(
     tmp_path, capsys, monkeypatch, name, engine
 ):
     command = f"{RUNS[name]} {COMMON} --engine {engine}"
@@ -73,7 +73,7 @@ def test_a_run_that_a_signal_stopped_goes_on(
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert run(capsys, f"train {name} --resume {out}") == (0, "")
     assert_same(outcome(out), outcome(tmp_path / "whole"))
-    assert len(saved(out)) == 1  # the last state stays
+    assert len(saved(out)) == 1  # the last state is kept
 
 
 def saved(out):
@@ -125,7 +125,7 @@ def killed_runs(tmp_path, capsys, names, kills):
     return total
 
 
-def test_runs_that_were_killed_end_as_if_they_were_not(tmp_path, capsys):
+def test_killed_runs_end_as_if_uninterrupted(tmp_path, capsys):
     assert killed_runs(tmp_path, capsys, [("stacked", "byhand")], 3) == 3
 
 
@@ -137,7 +137,7 @@ def test_runs_of_every_system_that_were_killed_50_times(tmp_path, capsys):
 
 @pytest.fixture
 def stopped(tmp_path, capsys, monkeypatch):
-    """Leave a run of a VAE behind that was stopped."""
+    """Make a run of a VAE that was stopped."""
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
         status, _ = run(capsys, f"{RUNS['vae']} {COMMON} --out {tmp_path / 'vae'}")
@@ -145,7 +145,7 @@ def stopped(tmp_path, capsys, monkeypatch):
     return tmp_path / "vae"
 
 
-def test_a_resume_with_other_options_says_which(stopped, capsys):
+def test_resuming_with_other_options_names_them(stopped, capsys):
     for options, message in [
         ("--hidden 8 8", "--hidden was [16], not [8, 8]"),
         ("--examples 100", "its images were different"),
@@ -153,7 +153,7 @@ def test_a_resume_with_other_options_says_which(stopped, capsys):
         ("--lr 0.5 --k 2", None),
         ("--engine autograd", "--engine was 'byhand', not 'autograd'"),
     ]:
-        if message is None:  # no option of a VAE
+        if message is None:  # not an option of a VAE
             with pytest.raises(SystemExit):
                 main(f"train vae {options} --resume {stopped}".split())
             capsys.readouterr()
@@ -163,18 +163,18 @@ def test_a_resume_with_other_options_says_which(stopped, capsys):
         assert message in err
     status, err = run(capsys, f"train iwae --resume {stopped}")
     assert (status, "it trains vae, not iwae" in err) == (1, True)
-    # What is the same may be said again.
+    # Equal options may be given again.
     assert run(capsys, f"train vae --code 2 --seed 3 --resume {stopped}") == (0, "")
 
 
-def test_a_resume_with_other_images_is_refused(stopped, capsys, monkeypatch):
+def test_resuming_with_other_images_is_refused(stopped, capsys, monkeypatch):
     monkeypatch.setattr(images, "SYNTHETIC", {"drawn": (200, 51)})
     status, err = run(capsys, f"train vae --resume {stopped}")
     assert status == 1
     assert "its images were different" in err
 
 
-def test_a_resume_elsewhere_warns(stopped, capsys, monkeypatch):
+def test_resuming_on_another_machine_warns(stopped, capsys, monkeypatch):
     here = checkpoint.machine()
     monkeypatch.setattr(state, "machine", lambda: {**here, "NumPy": "9.9"})
     with warnings.catch_warnings():
@@ -194,7 +194,7 @@ def test_a_run_that_is_not_finished_is_not_overwritten(stopped, capsys):
     assert sorted(stopped.rglob("*")) == before
 
 
-def test_there_must_be_a_run_and_it_must_be_whole(stopped, capsys, tmp_path):
+def test_resuming_needs_a_run_without_damage(stopped, capsys, tmp_path):
     status, err = run(capsys, f"train vae --resume {tmp_path / 'none'}")
     assert status == 1
     assert "there is no run in this folder" in err
@@ -212,7 +212,7 @@ def test_there_must_be_a_run_and_it_must_be_whole(stopped, capsys, tmp_path):
         assert message in err
 
 
-def test_a_run_without_a_state_begins_again(stopped, capsys, tmp_path):
+def test_a_run_without_a_state_starts_again(stopped, capsys, tmp_path):
     for path in (stopped / "checkpoints").glob("*.npz"):
         path.unlink()
     assert run(capsys, f"train vae --resume {stopped}") == (0, "")

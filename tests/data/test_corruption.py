@@ -38,7 +38,7 @@ def test_shape_and_dtype_stay(corruption, dtype, shape):
 
 
 @each
-def test_what_is_given_stays_as_it_is(corruption):
+def test_the_input_is_not_changed(corruption):
     x, depth = rng().random((20, 30)), rng(1).uniform(1, 30, (20, 30))
     kept = x.copy(), depth.copy()
     given = (depth,) if isinstance(corruption, Fog) else ()
@@ -66,7 +66,7 @@ def test_corruptions_are_values(corruption):
 
 
 def assert_fraction(hits: np.ndarray, p: float) -> None:
-    """Within 5 standard deviations of what n throws with probability p give."""
+    """Check that p is within 5 standard deviations of the fraction of hits."""
     n = hits.size
     assert abs(np.sum(hits) - n * p) <= 5 * math.sqrt(n * p * (1 - p))
 
@@ -96,12 +96,12 @@ def test_salt_and_pepper_sets_half_of_a_fraction_to_either(p):
 
 def test_gaussian_noise_has_its_mean_and_width_and_is_not_clipped():
     n, sigma = 100_000, 0.3
-    for value in (0.0, 1.0):  # at the ends of [0, 1] clipping would shift the mean
+    for value in (0.0, 1.0):  # clipping to [0, 1] would shift the mean
         noise = Gaussian(sigma)(np.full(n, value), rng(1)) - value
         assert abs(noise.mean()) < 5 * sigma / math.sqrt(n)
         # The variance of a variance is 2 σ⁴ / n.
         assert abs(noise.var() - sigma**2) < 5 * sigma**2 * math.sqrt(2 / n)
-        assert abs(np.mean(np.abs(noise) > 2 * sigma) - 0.0455) < 0.004  # a table
+        assert abs(np.mean(np.abs(noise) > 2 * sigma) - 0.0455) < 0.004  # from a table
     assert np.array_equal(Gaussian(0)(np.ones(3), rng()), np.ones(3))
 
 

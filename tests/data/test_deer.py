@@ -1,4 +1,4 @@
-"""The scenes of the deer: what their fields say must be measurable in the pictures."""
+"""Scenes with a deer: measurements in the pictures must match the fields."""
 
 import math
 
@@ -87,7 +87,7 @@ def test_a_scene_depends_neither_on_n_nor_on_chunks(monkeypatch):
         np.testing.assert_allclose(getattr(chunks, name), whole, atol=1e-5)
 
 
-def test_more_pixels_show_the_same_scene():
+def test_higher_resolution_shows_the_same_scene():
     few, finer = draw_scenes(30, rng(), pixels=48), draw_scenes(30, rng(), pixels=192)
     blocks = finer.images.reshape(30, 48, 4, 48, 4).mean((2, 4))
     assert np.abs(few.images - blocks).mean() < 0.01
@@ -96,8 +96,8 @@ def test_more_pixels_show_the_same_scene():
 
 
 def test_edges_are_smooth(fine):
-    # Between the deer and the meadow there is a pixel of in-between: a step from one
-    # pixel to the next is hardly ever the whole way.
+    # Between the deer and the meadow lies a pixel of intermediate brightness: one step
+    # between pixels is rarely the whole difference.
     image, mask = fine.images, fine.mask
     outline = mask[:, :, 2:-1] & ~mask[:, :, 1:-2]
     step = np.abs(image[:, :, 2:-1] - image[:, :, 1:-2])[outline]
@@ -120,15 +120,15 @@ def test_with_and_without_a_deer_the_meadow_is_the_same():
     distance = with_deer.distance[:, None, None]
     thing = without.depth == distance  # a bush, a stone or a log, and its shadow
     changed = np.abs(with_deer.images - without.images) > 0.02
-    # What changes is there, but for twigs and hooves that cover half a pixel nowhere.
+    # The changes are there, except for twigs and hooves that cover no half pixel.
     elsewhere = changed & ~spread(thing | with_deer.mask)
     assert elsewhere.mean() < 1e-3 * changed.mean()
-    # Where there is deer but no bush, stone or log, the deer shows.
+    # The deer is visible where it hides no bush, stone or log.
     assert np.mean(changed[with_deer.mask & ~thing]) > 0.9
 
 
 def spread(mask: np.ndarray) -> np.ndarray:
-    """The pixels of the mask and their neighbours, which its soft edge reaches."""
+    """Return the mask with all neighbours, which its soft edge reaches."""
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     size = mask.shape[1]
     shifts = [(i, j) for i in range(3) for j in range(3)]
@@ -140,7 +140,7 @@ def test_one_choice_for_each_scene():
     scenes = draw_scenes(20, rng(1), deer=chosen)
     assert np.array_equal(scenes.deer, chosen)
     assert not np.shares_memory(scenes.deer, chosen)
-    # What the generator would have chosen, given back, draws the same scenes.
+    # The choices of the generator, passed as an argument, draw the same scenes.
     free = draw_scenes(20, rng(1))
     again = draw_scenes(20, rng(1), deer=free.deer)
     assert np.array_equal(free.images, again.images)
@@ -163,10 +163,10 @@ def test_depth_of_the_ground_follows_from_perspective(fine):
     depth = fine.depth
     same = np.broadcast_to(np.abs(depth / ground - 1) < 1e-4, depth.shape)
     assert np.mean(same[below]) > 0.6
-    # Things stand before the ground that they hide; round ones sink in by a pixel.
+    # Objects stand in front of the ground; round ones sink in by a pixel.
     lower = np.where(below, row - fine.horizon[:, None] - 1.5 / FINE, 0)[:, :, None]
     assert np.max(depth * lower) < 1.06 * EYE * FOCAL
-    # Towards the horizon it grows. (At the left edge, where no deer stands.)
+    # It grows towards the horizon. (Measured at the left edge, without a deer.)
     edge = np.median(depth[:, row > 0.34, :8], axis=(0, 2))
     assert np.all(np.diff(edge) < 0)
     assert edge[0] > 100 > 10 > edge[-1]
@@ -180,13 +180,13 @@ def test_above_the_horizon_are_trees_hills_and_sky(fine):
     assert 0.4 < far.mean() < 0.95
     trees = depth[~far & (depth > module.TREES[-1])]
     assert trees.max() <= module.TREES[0]
-    assert len(np.unique(trees)) > 2 * len(fine)  # several in a scene, each its own
+    assert len(np.unique(trees)) > 2 * len(fine)  # several, at different depths
     sky = fine.depth == SKY
     dark, bright = np.quantile(fine.images[sky], 0.1), fine.images[~sky]
     assert dark > 0.75 > np.quantile(bright, 0.9)
 
 
-def test_the_deer_is_as_far_as_it_says(fine):
+def test_the_deer_is_at_its_distance(fine):
     depth = np.where(fine.mask, fine.depth, np.nan)
     behind_grass = depth < fine.distance[:, None, None] - 1e-3
     assert np.mean(behind_grass[fine.mask]) < 0.05
@@ -196,7 +196,7 @@ def test_the_deer_is_as_far_as_it_says(fine):
 
 
 def box(mask: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Left, right, top and bottom of each mask (n, size, size), in sides."""
+    """Return left, right, top and bottom of each mask (n, size, size), in sides."""
     size = mask.shape[1]
     columns, rows = mask.any(1), mask.any(2)
     return (
@@ -218,7 +218,7 @@ def test_the_deer_stands_on_the_ground_and_is_life_size(fine):
     assert np.all((height[standing] > 0.7) & (height[standing] < 1))
     assert np.all((height[~standing] > 0.5) & (height[~standing] < 0.68))
     assert np.all((width[side] > 0.7) & (width[side] < 1.05))
-    # At twice the distance it is half as large: in the picture size varies by 1.6.
+    # At twice the distance it is half as large; sizes in the picture vary by 1.6.
     tall = (bottom - top)[standing]
     assert np.corrcoef(tall, 1 / fine.distance[standing])[0, 1] > 0.9
 
@@ -264,7 +264,7 @@ class Fixed(np.random.Generator):
 
 
 def test_every_random_number_shows_in_some_scene():
-    # Scenes that differ from the first in one number each.
+    # Each scene differs from the first in one number.
     shows = np.zeros(module.NUMBERS, bool)
     moves = set()
     for seed in range(12):
@@ -280,19 +280,20 @@ def test_every_random_number_shows_in_some_scene():
             if seed % 3 == 0 and moved.size:
                 moves.add(name)
                 assert changed[moved].all()
-    # All but the number that chooses whether there is a deer, which is given here.
+    # All except the number that chooses whether there is a deer: here it is an
+    # argument.
     assert np.sum(~shows) == 1
     assert moves == set(ONE_EACH)
 
 
-def test_brightness_does_not_tell_a_deer_but_shape_does(many):
+def test_the_deer_is_found_by_shape_and_not_by_brightness(many):
     brightness = many.x.mean(1)
     rank = brightness.argsort().argsort()
     deer = many.deer
     n1, n0 = deer.sum(), (~deer).sum()
     area = (rank[deer].sum() - n1 * (n1 - 1) / 2) / (n1 * n0)  # under the ROC curve
     assert 0.4 < area < 0.6
-    # Least squares on the pixels, the plainest of classifiers.
+    # Least squares on the pixels, the simplest classifier.
     x = many.x - many.x.mean(0)
     y = 2.0 * deer - 1
     known, asked = slice(0, 1600), slice(1600, None)

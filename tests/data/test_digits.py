@@ -1,4 +1,4 @@
-"""The drawn digits: what the factors say must be measurable in the pictures."""
+"""The drawn digits: measurements in the pictures must match the factors."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def coordinates(pixels: int) -> np.ndarray:
 
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Variances of the ink: right-right, down-down and right-down, (n,) each."""
+    """Return variances of the ink: right-right, down-down, right-down, (n,) each."""
     c = coordinates(images.shape[1])
     ink = images / images.sum((1, 2), keepdims=True)
     right = c - np.sum(ink * c, (1, 2))[:, None, None]
@@ -44,7 +44,7 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def measured_turn(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """How far the long axis of the ink turned, counter-clockwise, in radians, (n,)."""
+    """Return the turn of the ink's long axis, counter-clockwise, in radians, (n,)."""
     angles = []
     for images in (before, after):
         right, down, both = moments(images)
@@ -54,7 +54,7 @@ def measured_turn(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def bounding_box(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middle (n, 2) and extent (n, 2) of the ink darker than half, right and down."""
+    """Return middle (n, 2) and extent (n, 2) of ink above 1/2, right and down."""
     c = coordinates(images.shape[1])
     low = np.empty((len(images), 2))
     high = np.empty((len(images), 2))
@@ -97,7 +97,7 @@ def test_a_picture_depends_neither_on_n_nor_on_chunks(monkeypatch):
     np.testing.assert_allclose(draw_digits(30, rng()).images, many.images, atol=1e-5)
 
 
-def test_more_pixels_show_the_same_picture():
+def test_higher_resolution_shows_the_same_picture():
     few, many = draw_digits(50, rng(), pixels=28), draw_digits(50, rng(), pixels=112)
     blocks = many.images.reshape(50, 28, 4, 28, 4).mean((2, 4))
     assert np.abs(few.images - blocks).max() < 0.35
@@ -129,14 +129,14 @@ def test_labels_are_balanced_and_factors_independent():
     assert np.abs(correlation).max() < 0.06
 
 
-def test_factors_given_back_draw_the_same_pictures():
+def test_passing_the_factors_draws_the_same_pictures():
     digits = draw_digits(40, rng(3))
     again = draw_digits(40, rng(3), **digits.factors)
     assert np.array_equal(digits.images, again.images)
 
 
 @pytest.mark.parametrize("name", RANGE)
-def test_one_changed_factor_leaves_the_others_and_the_rng_alone(name):
+def test_changing_one_factor_changes_neither_the_others_nor_the_rng(name):
     source, other = rng(4), rng(4)
     before = draw_digits(5, source)
     value = (0.01, -0.02) if name == "shift" else 3 if name == "label" else 0.11
@@ -170,7 +170,7 @@ def test_rotation_turns_the_long_axis():
     assert long.sum() > 30
     turn = measured_turn(before, after)
     np.testing.assert_allclose(turn[long], angle[long], atol=0.02)
-    # The measurement can fail: in a mirror it sees the opposite turn.
+    # The measurement can fail: in a mirror the turn is the opposite.
     mirrored = measured_turn(before[:, :, ::-1], after[:, :, ::-1])
     np.testing.assert_allclose(mirrored[long], -angle[long], atol=0.02)
 
@@ -205,9 +205,9 @@ def test_more_thickness_is_more_ink_everywhere():
     assert np.all(thick.sum((1, 2)) > 1.2 * thin.sum((1, 2)))
 
 
-def test_the_points_of_a_stroke_move_by_themselves():
-    # Every factor is fixed. A map of the whole figure would leave the stem of a one
-    # straight: it bends only if its middle moves and its ends do not.
+def test_the_points_of_a_stroke_move_independently():
+    # Every factor is fixed. A map of the whole figure would keep the stem of a one
+    # straight. It bends only if its middle moves and its ends do not.
     ones = plain(label=1).images
     assert len(np.unique(ones.reshape(60, -1), axis=0)) == 60
     c = coordinates(FINE)
@@ -222,7 +222,7 @@ def test_every_style_is_drawn():
     assert sorted(set(digit_of.tolist())) == list(range(10))
     for digit in range(10):
         variants = sum(label == digit for label, _ in STYLES)
-        # One and the same random row, but for the number that chooses the style.
+        # Equal random rows, except for the number that chooses the style.
         u = np.full((variants, 8 + points[0].size), 0.5)
         u[:, 7] = (np.arange(variants) + 0.5) / variants
         images = draw_digits(variants, Fixed(u), label=digit).images
@@ -241,7 +241,7 @@ class Fixed(np.random.Generator):
         return self.u
 
 
-def test_nothing_touches_the_edge_at_the_extremes_of_everything():
+def test_nothing_touches_the_edge_at_extreme_factors():
     u = rng().random((4000, 8 + module._styles()[0][0].size))
     extreme = np.where(u < 0.5, 0.0, 1 - 1e-9)
     extreme[:, [0, 7]] = u[:, [0, 7]]  # all digits and styles
@@ -249,7 +249,7 @@ def test_nothing_touches_the_edge_at_the_extremes_of_everything():
     edge = np.ones((28, 28), bool)
     edge[1:-1, 1:-1] = False
     assert images[:, edge].max() == 0
-    # A figure far larger than RANGE allows is cut off, so the check above can fail.
+    # The check above can fail: a figure far larger than RANGE allows is cut off.
     assert draw_digits(10, rng(), size=1.0).images[:, edge].max() > 0
 
 

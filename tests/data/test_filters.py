@@ -1,4 +1,4 @@
-"""filters.py: against loops over pixels, and fogs that can be undone exactly."""
+"""filters.py: against loops over pixels, and on fog that can be removed exactly."""
 
 import math
 from statistics import median
@@ -20,12 +20,12 @@ def pictures(*shape, dtype=np.float64, seed=0):
 
 
 def mirrored(i, n):
-    """Return which of 0, ..., n - 1 stands for i, as in 1 0 | 0 1 2 | 2 1."""
+    """Return the mirrored index of i in 0, ..., n - 1, as in 1 0 | 0 1 2 | 2 1."""
     i %= 2 * n
     return i if i < n else 2 * n - 1 - i
 
 
-@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.0])  # the last reaches over the picture
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.0])  # the last is wider than the picture
 def test_the_gaussian_filter_is_a_weighted_mean(sigma):
     (image,) = images = pictures(1, 5, 6)
     (found,) = gaussian_filter(images, sigma)
@@ -43,8 +43,8 @@ def test_the_gaussian_filter_is_a_weighted_mean(sigma):
 
 def test_the_gaussian_filter_averages_noise_away():
     noise = np.random.default_rng(0).standard_normal((20, 64, 64))
-    # The weights squared sum to about 1 / (4 π σ²) in the plane.
-    inside = gaussian_filter(noise, 2.0)[:, 8:-8, 8:-8]  # an edge has its noise twice
+    # The squared weights sum to about 1 / (4 π σ²) in the plane.
+    inside = gaussian_filter(noise, 2.0)[:, 8:-8, 8:-8]  # at an edge noise counts twice
     variance = inside.var()
     assert variance == pytest.approx(1 / (16 * math.pi), rel=0.05)
 
@@ -100,11 +100,11 @@ def test_filters_do_not_mix_channels():
 
 
 @pytest.mark.parametrize("clean", [lambda x: gaussian_filter(x, 1.5), median_filter])
-def test_filters_leave_an_even_picture_as_it_is(clean):
+def test_filters_do_not_change_a_constant_picture(clean):
     np.testing.assert_allclose(clean(np.full((2, 7, 7), 0.3)), 0.3, rtol=1e-14)
 
 
-def test_stretching_undoes_an_even_fog():
+def test_stretching_removes_uniform_fog():
     clear = pictures(4, 10, 10)
     clear[:, 0, 0], clear[:, 9, 9] = 0, 1
     t = np.array([0.9, 0.5, 0.3, 0.1])[:, None, None]
@@ -123,17 +123,17 @@ def test_stretching_cuts_the_ends_and_leaves_an_even_picture():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_dehazing_is_exact_where_the_prior_holds(channels):
+def test_dehazing_is_exact_if_the_prior_holds(channels):
     air = np.array([0.8, 0.9, 1.0])[:channels]
     clear = pictures(3, 32, 32, channels) * 0.7
-    clear[:, ::2, ::2] = 0  # something dark in each patch,
-    clear[:, 4:14, 4:14] = air  # and a patch of sky, from which the air is known
+    clear[:, ::2, ::2] = 0  # a dark pixel in each patch,
+    clear[:, 4:14, 4:14] = air  # and a patch of sky, which shows the airlight
     t = np.array([0.8, 0.5, 0.3])[:, None, None, None]
     found = dehaze(clear * t + air * (1 - t), omega=1.0)
     np.testing.assert_allclose(found, clear, atol=1e-12)
 
 
-def test_dehazing_helps_where_fog_thickens_with_depth():
+def test_dehazing_helps_if_fog_thickens_with_depth():
     clear = pictures(20, 32, 32, 3) * 0.8
     t = np.exp(-np.linspace(0, 2, 32))[:, None, None]
     foggy = clear * t + np.array([0.90, 0.92, 0.95]) * (1 - t)
@@ -153,7 +153,7 @@ def test_a_black_picture_is_dehazed_to_black():
     [("gaussian_filter", (1.0,)), ("median_filter", ()), ("stretch_contrast", ()),
      ("dehaze", ())],
 )  # fmt: skip
-def test_what_is_not_pictures_is_refused(name, more):
+def test_arrays_that_are_not_pictures_are_refused(name, more):
     for images in (
         np.zeros((4, 4)),
         np.zeros((0, 4, 4)),

@@ -33,7 +33,7 @@ from tests.helpers import mutate
 MIB = 2**20
 CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
 
-# tmp_path is shared by a test's examples: each writes the file anew before reading.
+# The examples of a test share tmp_path; each writes its file before reading.
 REUSE_FOLDER = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -44,7 +44,7 @@ def header(code, *shape):
 
 
 def idx_bytes(array):
-    """A writer that shares nothing with the reader: struct, item by item."""
+    """Write by struct, item by item: this shares no code with the reader."""
     kind = {"uint8": "B", "int8": "b", "int16": "h", "int32": "i"}.get(array.dtype.name)
     kind = kind or {"float32": "f", "float64": "d"}[array.dtype.name]
     items = struct.pack(f">{array.size}{kind}", *array.ravel().tolist())
@@ -52,7 +52,7 @@ def idx_bytes(array):
 
 
 def idx_bytes_fast(array):
-    """The same by NumPy, for arrays too large for the slow writer."""
+    """Write by NumPy, for arrays too large for the slow writer."""
     swapped = array.astype(array.dtype.newbyteorder(">"))
     return header(CODES[array.dtype.name], *array.shape) + swapped.tobytes()
 
@@ -74,7 +74,7 @@ def images_and_labels(n=6, rows=5, cols=4, seed=0):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder as MNIST's, tiny: train plain, test gzip with the dotted spelling."""
+    """Write a tiny folder like MNIST's: train plain, test gzip with dotted names."""
     images, labels = images_and_labels()
     write(tmp_path / "train-images-idx3-ubyte", idx_bytes(images))
     write(tmp_path / "train-labels-idx1-ubyte", idx_bytes(labels))
@@ -84,7 +84,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-# One file, right
+# One correct file
 
 
 @st.composite
@@ -140,7 +140,7 @@ def test_larger_than_a_block(tmp_path):
 
 
 def test_every_size_about_the_block_boundary(tmp_path):
-    # The last byte of output can fall on any side of the decompressor's block.
+    # The last byte of output can be on either side of the decompressor's block.
     for size in range(2**16 - 12, 2**16 + 4):
         for array in (np.zeros(size, np.uint8), np.arange(size, dtype=np.uint8)):
             found = read_idx(write(tmp_path / "a", gz(idx_bytes_fast(array))))
@@ -157,7 +157,7 @@ def test_gzip_with_every_header_field(tmp_path):
     assert read_idx(write(tmp_path / "a", content)).tolist() == list(range(9))
 
 
-# One file, wrong
+# One wrong file
 
 GOOD = idx_bytes(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
 
@@ -218,7 +218,7 @@ def test_wrong_file(tmp_path, case):
 
 
 def test_trailing_bytes_that_begin_with_a_block(tmp_path):
-    # The stream fills the first block read, so that the rest is seen by looking on.
+    # The stream fills the first block, so that only reading on finds the rest.
     for size in range(2**16 - 100, 2**16):
         packed = gzip.compress(idx_bytes_fast(np.zeros(size, np.uint8)), 0, mtime=0)
         if len(packed) == 2**16:
@@ -228,7 +228,7 @@ def test_trailing_bytes_that_begin_with_a_block(tmp_path):
         read_idx(write(tmp_path / "a", packed + b"\0"))
 
 
-def test_the_best_ratio_of_deflate_is_no_reason_to_refuse(tmp_path):
+def test_the_best_ratio_of_deflate_is_accepted(tmp_path):
     packed = gz(idx_bytes_fast(np.zeros(8 * MIB, np.uint8)))
     assert len(packed) * 1000 < 8 * MIB
     assert not read_idx(write(tmp_path / "a", packed)).any()
@@ -255,7 +255,7 @@ def test_a_pipe_does_not_hang(tmp_path):
 
 
 def test_unreadable(tmp_path, monkeypatch):
-    # Simulated: chmod does not keep out an administrator, who may run the tests.
+    # Simulated: chmod does not stop an administrator, who may run the tests.
     path = write(tmp_path / "a", GOOD)
 
     def refuse(*args):
@@ -273,7 +273,7 @@ def test_max_bytes(tmp_path):
         read_idx(path, max_bytes=39)
 
 
-# Nothing but IdxError or a valid array, whatever the bytes
+# Any bytes give IdxError or a valid array
 
 
 @st.composite
@@ -290,7 +290,7 @@ def damaged_files(draw):
         elif place < len(content):
             new = draw(st.integers(0, 255))
             content[place] = new if kind == "set" else content[place] ^ 1 << new % 8
-    # Half the time packed once more, so that gzip's checksum does not hide the rest.
+    # Half of them are packed again, so that gzip's checksum hides no other error.
     return draw(st.sampled_from([bytes, gz]))(bytes(content))
 
 
@@ -306,7 +306,7 @@ def test_damaged_bytes(tmp_path, content):
     assert array.size >= 1
     assert len(plain) == 4 + 4 * array.ndim + array.nbytes
     big_endian = array.astype(array.dtype.newbyteorder(">")).tobytes()
-    assert plain.endswith(big_endian)  # the values are the file's, all of them
+    assert plain.endswith(big_endian)  # all values are those of the file
 
 
 @pytest.mark.parametrize("pack", [bytes, gz])
@@ -323,7 +323,7 @@ def test_every_truncation_and_every_bit(tmp_path, pack):
             array = read_idx(path)
         except IdxError:
             continue
-        # What a flip may leave valid: the items, uint8 read as int8, gzip's own dates.
+        # A flip may leave a valid file: in the items, uint8 as int8, gzip's dates.
         assert array.shape == (2, 3, 4)
         assert array.dtype in (np.uint8, np.int8)
 
@@ -344,7 +344,7 @@ def peak_of_refusal(path, message, **options):
 
 
 def zeros_gz(start, mebibytes):
-    """A gzip bomb: `start`, then zeros, packed without ever being whole in memory."""
+    """Return a gzip bomb: `start`, then zeros, packed block by block."""
     deflate = zlib.compressobj(level=1, wbits=31)
     zeros = bytes(MIB)
     packed = [deflate.compress(start)]
@@ -354,7 +354,7 @@ def zeros_gz(start, mebibytes):
 
 @pytest.mark.parametrize("shape", [(2**31, 2**31), (2**32 - 1,), (10_000, 28, 28)])
 @pytest.mark.parametrize("pack", [bytes, gz])
-def test_nothing_is_allocated_on_a_headers_word(tmp_path, shape, pack):
+def test_memory_is_not_allocated_by_the_header_alone(tmp_path, shape, pack):
     path = write(tmp_path / "a", pack(header(8, *shape) + bytes(8)))
     assert peak_of_refusal(path, "cannot hold that") < MIB
 
@@ -371,8 +371,8 @@ def test_a_gzip_bomb_whose_header_agrees_with_it(tmp_path):
     assert peak_of_refusal(path, "more than max_bytes", max_bytes=2**24) < MIB
 
 
-def test_memory_grows_only_with_the_data_that_are_there(tmp_path):
-    # 32 MiB promised, and possible by the file's size; 1 MiB and noise are there.
+def test_memory_grows_only_with_the_data_in_the_file(tmp_path):
+    # The header claims 32 MiB, which is possible by the file's size; 1 MiB follows.
     noise = np.random.default_rng(0).bytes(MIB)
     packed = gz(header(8, 32, 2**20) + noise)
     path = write(tmp_path / "a", packed)
@@ -419,7 +419,7 @@ def test_split_must_be_one_of_two(folder):
 
 
 def fuzz(folder, seed, n):
-    """Load n folders, one file of each damaged; return how many were refused."""
+    """Load n folders, each with one damaged file; return how many were refused."""
     whole = {path: path.read_bytes() for path in sorted(folder.iterdir())}
     source = random.Random(seed)
     refused = []
@@ -437,7 +437,7 @@ def fuzz(folder, seed, n):
             refused.append((path.name[:12], str(error)))
         else:
             slowest = max(slowest, time.perf_counter() - began)
-            # Without a checksum other items are other data: those in the file.
+            # Without a checksum, changed items are read as they are in the file.
             zipped = content[:2] == b"\x1f\x8b"
             plain = gzip.decompress(content) if zipped else content
             read = (
@@ -463,7 +463,7 @@ def test_100_000_damaged_folders(folder):
     assert fuzz(folder, 0, 100_000) > 50_000
 
 
-def test_a_missing_file_lists_what_was_sought_and_what_is_there(folder):
+def test_a_missing_file_lists_the_names_tried_and_found(folder):
     (folder / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(IdxError) as caught:
         load_mnist(folder)
@@ -495,7 +495,7 @@ def test_not_a_folder(folder):
 
 
 def test_two_spellings_that_agree_are_one_file(folder):
-    # So torchvision leaves its folder: each file unpacked beside its .gz.
+    # torchvision leaves a folder like this: each file unpacked next to its .gz.
     content = (folder / "train-images-idx3-ubyte").read_bytes()
     write(folder / "train-images-idx3-ubyte.gz", gz(content))
     assert len(load_mnist(folder).images) == 6
@@ -508,7 +508,7 @@ def test_two_spellings_that_differ_are_refused(folder):
         load_mnist(folder)
 
 
-def test_a_folder_named_as_the_file_does_not_hide_it(folder):
+def test_a_folder_with_the_name_of_the_file_does_not_hide_it(folder):
     (folder / "t10k-images-idx3-ubyte").mkdir()
     assert len(load_mnist(folder, "test").images) == 3
 
@@ -586,7 +586,7 @@ def test_images_without_labels(folder):
         ("link", "no file is named train-labels-idx1-ubyte, "),
     ],
 )
-def test_labels_that_are_there_must_be_right(folder, content, message):
+def test_existing_labels_must_be_right(folder, content, message):
     path = folder / "train-labels-idx1-ubyte"
     path.unlink()
     if content == "folder":
@@ -601,7 +601,7 @@ def test_labels_that_are_there_must_be_right(folder, content, message):
 
 
 def test_a_shard_of_other_labels_is_refused(folder):
-    # Of 6 and of 7 rows, part 0 of 2 has 3.
+    # Part 0 of 2 has 3 rows, of 6 and of 7.
     write(folder / "train-labels-idx1-ubyte", idx_bytes(np.zeros(7, np.uint8)))
     with pytest.raises(IdxError, match="7 labels for the 6 images of"):
         load_mnist(folder, shard=(0, 2))
@@ -611,7 +611,7 @@ def test_a_shard_of_other_labels_is_refused(folder):
 
 
 class Server:
-    """A mirror at 127.0.0.1: `pages` maps a path to its bytes or to a function."""
+    """A mirror at 127.0.0.1; `pages` maps a path to its bytes or to a function."""
 
     def __init__(self):
         self.pages = {}
@@ -633,7 +633,7 @@ class Server:
                         self.end_headers()
                         self.wfile.write(page)
                 except ConnectionError:
-                    pass  # the client had enough
+                    pass  # the client closed the connection
 
             def log_message(self, *args):
                 pass
@@ -660,7 +660,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def mirror(server):
-    """A server with a tiny data set under /mnist/; `files` is its table."""
+    """Serve a tiny data set under /mnist/; `files` is its table."""
     server.files = {}
     server.content = {}
     for prefix, n in (("train", 4), ("t10k", 2)):
@@ -685,7 +685,7 @@ def fetch(server, cache, *mirrors, **options):
 
 def assert_whole(server, cache):
     found = {path.name: path.read_bytes() for path in cache.iterdir()}
-    assert found == server.content  # and nothing else: no partial file
+    assert found == server.content  # no partial files
 
 
 def test_download(mirror, tmp_path, capfd):
@@ -702,14 +702,14 @@ def test_one_mirror_may_be_a_string_with_or_without_slash(mirror, tmp_path):
     assert_whole(mirror, download_mnist(str(tmp_path), **fetch_all))
 
 
-def test_what_is_there_is_kept_and_needs_no_network(mirror, tmp_path):
+def test_existing_files_are_kept_and_need_no_network(mirror, tmp_path):
     fetch(mirror, tmp_path)
     mirror.asked.clear()
     assert fetch(mirror, tmp_path) == tmp_path
     assert mirror.asked == []
 
 
-def test_only_what_is_missing_is_fetched(mirror, tmp_path):
+def test_only_missing_files_are_fetched(mirror, tmp_path):
     fetch(mirror, tmp_path)
     mirror.asked.clear()
     (tmp_path / IMAGES).unlink()
@@ -739,7 +739,7 @@ def test_a_corrupt_file_in_the_cache_is_replaced(mirror, tmp_path, damage):
 
 
 def refused(server, cache, *mirrors, **options):
-    """The error of a download that must fail and leave nothing new in the cache."""
+    """Return the error of a download that must fail and leave the cache unchanged."""
     before = {path.name: path.read_bytes() for path in cache.iterdir()}
     with pytest.raises(IdxError) as caught:
         fetch(server, cache, *mirrors, **options)
@@ -747,7 +747,7 @@ def refused(server, cache, *mirrors, **options):
     return str(caught.value)
 
 
-def test_404_names_file_url_and_what_to_do(mirror, tmp_path):
+def test_404_names_the_file_the_url_and_the_remedy(mirror, tmp_path):
     del mirror.pages[f"/mnist/{IMAGES}"]
     message = refused(mirror, tmp_path)
     size, sha256 = mirror.files[IMAGES]
@@ -788,14 +788,14 @@ def test_all_mirrors_are_named_when_all_fail(mirror, tmp_path):
 
 
 def test_no_network(mirror, tmp_path):
-    mirror.close()  # nobody listens at this port any more
+    mirror.close()  # no server listens at this port now
     message = refused(mirror, tmp_path)
     assert f"{mirror.url}/mnist/{IMAGES}: <urlopen error" in message
     assert "To place it by hand" in message
 
 
 @pytest.mark.parametrize("change", [1, 0])
-def test_a_damaged_file_is_called_so_without_a_network(mirror, tmp_path, change):
+def test_a_damaged_file_is_named_without_a_network(mirror, tmp_path, change):
     size, sha256 = mirror.files[IMAGES]
     path = write(tmp_path / IMAGES, bytes(size + change))
     mirror.close()
@@ -864,7 +864,7 @@ def test_never_more_than_the_known_size_is_read(mirror, tmp_path):
         tracemalloc.stop()
     assert "another file: more bytes" in message
     assert peak < 10 * MIB
-    assert len(sent) < 100  # what the sockets' buffers took before the client left
+    assert len(sent) < 100  # the sockets buffer a few blocks
 
 
 def test_a_silent_server_is_given_up(mirror, tmp_path):
@@ -953,7 +953,7 @@ def test_the_default_cache(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert fetch(mirror, None) == tmp_path / "xdg" / "scratchnet" / "mnist"
     assert_whole(mirror, expected)
-    monkeypatch.setenv("XDG_CACHE_HOME", "")  # as if it were not set
+    monkeypatch.setenv("XDG_CACHE_HOME", "")  # an empty value counts as not set
     assert fetch(mirror, None) == expected
 
 
@@ -987,7 +987,7 @@ def test_a_cache_home_that_is_not_absolute(mirror, tmp_path, monkeypatch, where)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bar_on_a_terminal_only(mirror, tmp_path, monkeypatch):
+def test_the_bar_appears_only_on_a_terminal(mirror, tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -999,12 +999,12 @@ def test_a_bar_on_a_terminal_only(mirror, tmp_path, monkeypatch):
         assert (IMAGES in stream.getvalue()) == bar
 
 
-# The real thing
+# The real data
 
 
 @pytest.mark.data
 def test_real_mnist_has_the_known_checksums(real_mnist):
-    # No mirror: it would fail if any file differed from the table.
+    # Without a mirror, any file that differs from the table is an error.
     assert download_mnist(real_mnist, mirrors=[]) == real_mnist
 
 
@@ -1016,7 +1016,7 @@ def test_real_mnist(real_mnist):
     assert test.x.shape == (10000, 784)
     assert train.label[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert test.label[:5].tolist() == [7, 2, 1, 0, 4]
-    # The published class counts, and the mean and deviation everyone normalises with.
+    # The published class counts, and the usual mean and deviation for normalising.
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(train.label).tolist() == counts
     assert train.images.mean(dtype=np.float64) == pytest.approx(0.1307, abs=5e-5)

@@ -42,7 +42,7 @@ def test_the_density_of_two_gaussians_on_the_line():
     assert variance == pytest.approx(0.25 + 1.5**2, rel=1e-12)
 
 
-def test_the_log_density_is_finite_where_the_density_is_not_a_number_above_zero():
+def test_the_log_density_is_finite_if_the_density_underflows():
     (log_p,) = ring().log_density(np.array([[100.0, 0.0]]))
     nearest = -(99**2) / (2 * 0.01**2)
     assert log_p == pytest.approx(nearest, rel=1e-6)
@@ -53,11 +53,11 @@ def test_the_mean_log_density_of_samples_is_minus_the_entropy():
     for mixture in (ring(), grid()):
         k, d = mixture.centers.shape
         x, _ = mixture.sample(20_000, rng())
-        # The modes hardly overlap: the entropies of which one, and of where in it.
+        # The modes hardly overlap: the entropy of the mode plus that within it.
         entropy = math.log(k) + d / 2 * math.log(
             2 * math.pi * math.e * mixture.sigma**2
         )
-        # log p of a sample is a constant - chi²(2) / 2, of standard deviation 1.
+        # log p of a sample is a constant - chi²(2) / 2, with standard deviation 1.
         error = abs(mixture.log_density(x).mean() + entropy)
         assert error < 5 / math.sqrt(20_000)
 
@@ -78,7 +78,7 @@ def test_samples_have_the_moments_of_their_gaussian():
         )
 
 
-def test_samples_depend_on_the_seed_alone():
+def test_samples_depend_only_on_the_seed():
     a, label = ring().sample(50, rng(3))
     b, same = ring().sample(50, rng(3))
     np.testing.assert_array_equal(a, b)
@@ -163,7 +163,7 @@ def test_the_roll_is_bent_but_not_stretched():
     near = (on_sheet > 0) & (on_sheet < 1)
     assert near.sum() > 1000
     np.testing.assert_allclose(in_space[near], on_sheet[near], rtol=0.01)
-    # Elsewhere space is the shorter way: from one turn to the next.
+    # Elsewhere the way through space is shorter: from one turn to the next.
     assert np.max(on_sheet / np.maximum(in_space, 1e-9) * (in_space > 1)) > 5
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from scratchnet.kernels import activations, buffers
 
-# Written so that complex numbers pass through: a complex step gives the derivative.
+# For complex numbers too: a complex step gives the derivative.
 FORMULAS = {
     "linear": lambda a: a,
     "relu": lambda a: np.where(a.real > 0, a, 0),
@@ -30,7 +30,7 @@ def test_activations_and_their_derivatives(name, dtype):
     np.testing.assert_allclose(h, value.real, rtol=rtol, atol=1e-300)
     out = delta.copy()
     f.backward(out, h)
-    atol = 1e-14 if dtype is np.float64 else 1e-6  # of 1 - h near h = 1
+    atol = 1e-14 if dtype is np.float64 else 1e-6  # rounding of 1 - h near h = 1
     np.testing.assert_allclose(out, delta * slope, rtol=rtol, atol=atol)
     assert out.dtype == h.dtype == dtype
 
@@ -51,7 +51,7 @@ def test_activations_of_large_values_are_finite_and_silent(name, dtype):
 
 
 def cross_entropy(a, x):
-    """Return the losses and the derivative; what is given is kept."""
+    """Return the losses and the derivative; the inputs are kept."""
     shape = np.broadcast_shapes(a.shape, x.shape)
     loss = np.empty(shape[:-1], a.dtype)
     delta = np.full(shape, np.nan, a.dtype)
@@ -74,7 +74,7 @@ def test_cross_entropy(dtype, block, monkeypatch):
         np.testing.assert_allclose(loss, terms.sum(axis=1), rtol=rtol)
         np.testing.assert_allclose(delta, s - target, atol=rtol)
         assert loss.dtype == delta.dtype == dtype
-    # Several predictions of one target, as the IWAE has them.
+    # Several predictions of one target, as in the IWAE.
     a3 = rng.normal(0, 4, (5, 3, 7)).astype(dtype)
     loss, delta = cross_entropy(a3, x[:, None])
     for j in range(3):
@@ -90,7 +90,7 @@ def test_cross_entropy_of_large_logits(dtype):
     loss, delta = cross_entropy(a, x)
     np.testing.assert_array_equal(loss, [0, 0, 1000, 1000, 90, 90])
     np.testing.assert_array_equal(delta[:, 0], [0, 0, 1, -1, 1, -1])
-    # What is nearly sure, and right, costs nearly nothing: to the digits of 1/2.
+    # A confident right prediction costs almost nothing, to the digits of 1/2.
     a = np.array([[12.0], [-12.0]], dtype)
     loss, _ = cross_entropy(a, np.array([[1], [0]], dtype))
     np.testing.assert_allclose(loss, np.log1p(np.exp(-12.0)), atol=np.finfo(dtype).eps)

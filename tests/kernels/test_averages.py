@@ -24,7 +24,7 @@ def test_ema_of_large_arrays_and_of_single_numbers():
             np.testing.assert_allclose(a, e, rtol=1e-12)
 
 
-def test_parameters_at_rest_are_their_own_average():
+def test_constant_parameters_are_their_own_average():
     p = np.random.default_rng(0).random(1000, np.float32)
     start = p.copy()
     ema = updates.AverageUpdate([p], 0.999)
@@ -35,7 +35,7 @@ def test_parameters_at_rest_are_their_own_average():
         assert p.dtype == np.float32
 
 
-def test_averages_are_averages_inside_too():
+def test_averages_inside_a_block_are_averages_too():
     p = np.zeros(2)
     ema = updates.AverageUpdate([p], 0.5)
     p[...] = 4.0
@@ -64,7 +64,7 @@ def assert_back(arrays):
         np.testing.assert_array_equal(a, np.full(3, i + 4.0))
 
 
-def test_averages_are_put_in_whole_or_not_at_all():
+def test_averages_are_put_in_all_or_none():
     arrays, ema = averaged()
     lock(arrays[1])
     with pytest.raises(ValueError, match=r"EMA.average: arrays\[1\] is read-only"):
@@ -100,9 +100,9 @@ def test_the_parameters_come_back_whatever_happens(error):
     with pytest.raises(error), ema.average():
         fail()
     assert_back(arrays)
-    assert not arrays[1].flags.writeable  # it stays as the block has left it
+    assert not arrays[1].flags.writeable  # the block's change stays
     arrays[1].flags.writeable = True
-    # A block that is never ended ends when it is forgotten.
+    # A block without an end ends when it is deleted.
     block = ema.average()
     block.__enter__()
     np.testing.assert_array_equal(arrays[1], [3, 3, 3])
@@ -119,7 +119,7 @@ def test_the_parameters_come_back_whatever_happens(error):
 
 
 @pytest.mark.parametrize("wait", [0, 1])
-def test_an_interrupt_while_averages_go_in_or_out(wait):
+def test_an_interrupt_while_averages_are_swapped(wait):
     arrays, _ = averaged()
     arrays[1] = arrays[1].view(Impatient)
     ema = updates.AverageUpdate(arrays, 0.5)
@@ -129,11 +129,11 @@ def test_an_interrupt_while_averages_go_in_or_out(wait):
         np.testing.assert_array_equal(arrays[2], [0, 0, 0])
     assert_back(map(np.asarray, arrays))
     with ema.average():
-        pass  # and it can be used again
+        pass  # it can be used again
     assert_back(map(np.asarray, arrays))
 
 
-def test_what_cannot_come_back_is_named_and_all_others_are_back():
+def test_an_array_that_cannot_be_restored_is_named_and_the_others_are():
     memory = np.zeros(3)
     arrays = [np.zeros(3), memory[:], np.zeros(3)]
     for i, a in enumerate(arrays):

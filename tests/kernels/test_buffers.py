@@ -1,4 +1,4 @@
-"""Flat memory, and the state in it."""
+"""Flat memory and its state."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_load_state_lists_every_difference_and_writes_nothing():
         buffers.load_state("M", arrays, [1])
 
 
-def test_states_are_loaded_whole_or_not_at_all():
+def test_states_are_loaded_all_or_none():
     arrays = {name: np.arange(3.0) for name in "abc"}
     state = {name: a + 1 for name, a in arrays.items()}
     lock(arrays["b"])
@@ -74,7 +74,7 @@ def test_states_are_loaded_whole_or_not_at_all():
             buffers.load_state("X", arrays, {**state, "b": wrong})
     for a in arrays.values():
         np.testing.assert_array_equal(a, [0, 1, 2])
-    # Of subclasses and read-only arrays the values are as good as any.
+    # Arrays of subclasses and read-only arrays may be loaded.
     given = {"a": np.ma.array(state["a"]), "b": lock(state["b"]), "c": state["c"]}
     buffers.load_state("X", arrays, given)
     for a in arrays.values():

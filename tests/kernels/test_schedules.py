@@ -17,7 +17,7 @@ def test_cosine_decay():
     rate = schedules.cosine_decay(2.0, 8, final=1.0)
     assert rate(4) == pytest.approx(1.5)
     assert 1 < rate(100) < 1.05
-    for steps in (1, 10**12):  # positive, where 1 + cos(π t / steps) is rounded to 0
+    for steps in (1, 10**12):  # positive, although 1 + cos(π t / steps) rounds to 0
         assert schedules.cosine_decay(1e-3, steps)(steps - 1) > 0
 
 

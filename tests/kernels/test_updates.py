@@ -35,14 +35,14 @@ def test_adam_is_three_steps_worked_by_hand(eps):
         adam.apply([p], [np.full((2, 3), g)])
         state = adam.state_dict()
         assert state["t"] == i + 1
-        # What is kept has the factors 1 − β1 and 1 − β2 taken out.
+        # The stored moments lack the factors 1 − β1 and 1 − β2.
         np.testing.assert_allclose(0.1 * state["m.0"], M[i], rtol=1e-14)
         np.testing.assert_allclose(0.001 * state["v.0"], V[i], rtol=1e-13)
         np.testing.assert_allclose(p, P[eps][i], rtol=1e-14)
 
 
 def test_weight_decay_is_three_steps_worked_by_hand():
-    # The steps above are what the gradients ask for: u = 0.083333, 0.021255, 0.057170.
+    # The steps above give the updates u = 0.083333, 0.021255, 0.057170.
     # With lr·λ = 0.1 · 0.5, each p is 0.95 of the last, less u; m and v stay the same.
     p = np.ones((2, 3))
     adam = updates.AdamWUpdate([p], lr=0.1, eps=0.1, weight_decay=0.5)
@@ -102,7 +102,7 @@ def test_updates_work_in_blocks_on_any_shape_and_layout(make, monkeypatch):
             kept = copy.deepcopy(g)
             update.apply(arrays, g)
             for a, b in zip(g, kept, strict=True):
-                np.testing.assert_array_equal(a, b)  # gradients are only read
+                np.testing.assert_array_equal(a, b)  # gradients are not changed
         return arrays
 
     whole = run(1 << 16)
@@ -114,7 +114,7 @@ def test_updates_work_in_blocks_on_any_shape_and_layout(make, monkeypatch):
 
 
 @pytest.mark.parametrize("make", makers())
-def test_updates_keep_dtypes_apart_and_skip_what_has_no_gradient(make):
+def test_updates_keep_dtypes_apart_and_skip_missing_gradients(make):
     rng = np.random.default_rng(0)
     single, double = np.ones(5, np.float32), np.ones(5)
     still = np.ones(5)
@@ -134,7 +134,7 @@ def test_updates_keep_dtypes_apart_and_skip_what_has_no_gradient(make):
 
 
 @pytest.mark.parametrize("make", makers())
-def test_a_resumed_update_goes_on_to_the_last_bit(make):
+def test_a_resumed_update_is_exact_to_the_last_bit(make):
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((10, 4))
     p = np.ones(4)
@@ -166,7 +166,7 @@ def test_a_step_allocates_nothing(make):
 
 
 @pytest.mark.parametrize("make", makers())
-def test_copied_updates_go_their_own_way(make):
+def test_copied_updates_are_independent(make):
     p, q = np.ones(4), np.ones(4)
     update = make([p])
     update.apply([p], [np.ones(4)])
@@ -197,7 +197,7 @@ def test_a_learning_rate_may_change_between_steps():
         assert adam.lr == adam.state_dict()["lr"] == 1.0
 
 
-def test_the_number_of_steps_goes_to_a_rate_that_is_set_later():
+def test_a_rate_that_is_set_later_gets_the_number_of_steps():
     p = np.zeros(1)
     sgd = updates.SGDUpdate([p], lr=1.0)
     sgd.apply([p], [np.ones(1)])
@@ -324,7 +324,7 @@ def test_arrays_in_the_other_byte_order_take_the_same_steps(make, dtype):
 
 
 @pytest.mark.parametrize("make", makers())
-def test_a_step_is_taken_as_a_whole_or_not_at_all(make):
+def test_a_step_is_all_or_nothing_by_hand(make):
     arrays = [np.ones(3), np.ones((2, 2)), np.array(1.0)]
     update = make(arrays)
     gradients = [np.ones(a.shape) for a in arrays]
@@ -361,7 +361,7 @@ def test_a_step_is_taken_as_a_whole_or_not_at_all(make):
     before[1]["lr"] = update.state_dict()["lr"]
     refused("step 1: lr is nan; a positive number")
     with pytest.raises(IndexError):
-        update.apply(arrays, gradients)  # no rate is left
+        update.apply(arrays, gradients)  # the list of rates is at its end
     refused("its gradient a str", gradients=[gradients[0], "no gradient", gradients[2]])
     update.lr = 1.0
     update.apply(arrays, gradients)
@@ -382,7 +382,7 @@ def test_a_gradient_may_be_the_array_itself(make):
     np.testing.assert_array_equal(a, b)
 
 
-def test_numbers_of_a_state_are_looked_at_before_the_first_is_written():
+def test_a_state_is_checked_before_the_first_write():
     p = np.ones(2)
     adam = updates.AdamUpdate([p], lr=0.5)
     adam.apply([p], [np.ones(2)])
@@ -407,8 +407,8 @@ def test_numbers_of_a_state_are_looked_at_before_the_first_is_written():
     "way", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
 @pytest.mark.parametrize("make", makers())
-def test_a_copied_update_goes_on_with_its_own_state(make, way):
-    # Also of a 0-d array, whose moments are updated through views.
+def test_a_copied_update_continues_with_its_own_state(make, way):
+    # Also for a 0-d array, whose moments are updated through views.
     def run(arrays, update):
         for t in range(3):
             update.apply(arrays, [np.full(a.shape, t - 1.5) for a in arrays])
@@ -428,7 +428,7 @@ def test_a_copied_update_goes_on_with_its_own_state(make, way):
 
 
 class Impatient(np.ndarray):
-    """An array at whose first write after `wait` others Ctrl-C is pressed."""
+    """An array that raises KeyboardInterrupt at its write number `wait` + 1."""
 
     wait = 0
 
@@ -441,7 +441,7 @@ class Impatient(np.ndarray):
         super().__setitem__(key, value)
 
 
-def test_masked_arrays_are_not_for_updates():
+def test_updates_refuse_masked_arrays():
     masked = np.ma.array(np.ones(2), mask=[0, 1])
     for make in (lambda a: updates.AverageUpdate(a, 0.5), updates.AdamUpdate):
         with pytest.raises(TypeError, match=r"arrays\[1\] is a masked array; pass"):

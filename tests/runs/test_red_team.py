@@ -57,7 +57,7 @@ def outcome(folder, system):
     return {k: a.tobytes() for k, a in weights.items()}, len(curve)
 
 
-def spoil(folder, system, source):
+def damage(folder, system, source):
     """Do something to one file of a run; return what."""
     there = sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink())
     path = source.choice(there)
@@ -74,7 +74,7 @@ def spoil(folder, system, source):
         return kind
     content = path.read_bytes() if path.is_file() else b""
     if kind == "number" and path.suffix == ".json" and content:
-        spoil_json(path, source)
+        damage_json(path, source)
         return f"{kind} {path}"
     path.unlink()
     if kind == "cut":
@@ -105,7 +105,7 @@ def spoil(folder, system, source):
     return f"{kind} {path}"
 
 
-def spoil_json(path, source):
+def damage_json(path, source):
     """Put another value for one that a JSON file holds."""
     content = json.loads(path.read_bytes())
     place = content
@@ -147,7 +147,7 @@ def attempt(i, whole):
     folder = Path("p")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source.choice(["begun", "whole", "begun"]) + f"/{system}", folder)
-    done = [spoil(folder, system, source) for _ in range(source.randrange(3))]
+    done = [damage(folder, system, source) for _ in range(source.randrange(3))]
     mine = {
         "checkpoints/best.pt": b"1",
         "mine.npz": b"2",
