@@ -1,4 +1,4 @@
-"""The autoencoder twice: by hand, by the engine, and by a third road the same."""
+"""The autoencoder: by hand, by the engine and by complex steps, with equal results."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ CONFIGURATIONS = [(name, *end) for name in ACTIVATIONS for end in ENDS]
 every_configuration = pytest.mark.parametrize(
     ("activation", "loss", "output"), CONFIGURATIONS
 )
-# All by Adam, and by SGD each activation once, each with another end.
+# Adam takes all configurations, SGD each activation once with varying outputs.
 every_update = pytest.mark.parametrize(
     ("activation", "loss", "output", "method"),
     [(*c, "adam") for c in CONFIGURATIONS] + [(*c, "sgd") for c in CONFIGURATIONS[::5]],
@@ -63,7 +63,7 @@ def engine(activation="tanh", loss="squared", output="sigmoid", sizes=SIZES, **k
 
 
 def plain_loss(parameters, x, activation, loss, output):
-    """Compute the loss with nothing of scratchnet; complex parameters pass through."""
+    """Compute the loss without scratchnet; parameters may be complex."""
     f = {
         "relu": lambda a: np.where(a.real > 0, a, 0),
         "leaky_relu": lambda a: np.where(a.real > 0, a, 0.2 * a),
@@ -83,7 +83,7 @@ def plain_loss(parameters, x, activation, loss, output):
     return -np.sum(x * np.log(h) + (1 - x) * np.log(1 - h)) / len(x)
 
 
-# --- Three roads --------------------------------------------------------------------
+# --- Three ways ---------------------------------------------------------------------
 
 
 @every_configuration
@@ -144,8 +144,8 @@ def test_the_same_weights_after_100_steps(activation, loss, output, method):
 
 
 def test_a_linear_autoencoder_ends_at_pca():
-    # Baldi & Hornik 1989: with no hidden layer the best code spans the leading
-    # principal components, and the loss there is what they leave.
+    # Baldi & Hornik 1989: without hidden layers the best code spans the leading
+    # principal components, and its loss is the remaining variance.
     x = rng(3).standard_normal((64, 5)) * [3.0, 2.0, 1.0, 0.5, 0.2]
     x -= x.mean(axis=0)
     left = np.sum(np.linalg.svd(x, compute_uv=False)[2:] ** 2) / len(x)
@@ -153,7 +153,7 @@ def test_a_linear_autoencoder_ends_at_pca():
         output="linear",
         sizes=(5, 2),
         batch_size=64,
-        # A rate that falls: at a constant one Adam does not come to rest.
+        # A decaying rate: with a constant one Adam does not converge.
         lr=schedules.cosine_decay(0.02, 1500),
     )
     for _ in range(1500):
@@ -165,7 +165,7 @@ def test_a_linear_autoencoder_ends_at_pca():
 
 
 @every_configuration
-def test_use_is_the_same_and_state_moves_both_ways(activation, loss, output):
+def test_both_twins_give_equal_results_and_exchange_states(activation, loss, output):
     x = samples(40)
     one = hand(activation, loss, output)
     two = engine(activation, loss, output, rng=rng(5))
@@ -198,7 +198,7 @@ def test_the_code_takes_any_value():
 
 
 @pytest.mark.parametrize("sizes", [(4, 2), (4, 3, 2), (9, 8, 7, 6, 5)])
-def test_initial_values_are_the_same_in_both_and_in_both_dtypes(sizes):
+def test_initial_values_are_equal_in_both_twins_and_dtypes(sizes):
     states = [
         make(sizes=sizes, dtype=dtype, init=init).state_dict()
         for init in (initializers.glorot_uniform, initializers.he_normal)
@@ -324,7 +324,7 @@ def test_parameters_and_gradients_are_views_of_flat_buffers():
 def test_a_smaller_batch_uses_the_first_rows_only():
     one, other = hand(), hand(batch_size=4)
     x = samples(16)
-    one.loss_and_gradients(x)  # leaves 16 rows of values behind
+    one.loss_and_gradients(x)  # fills 16 rows of the buffers
     value, gradients = one.loss_and_gradients(x[:4])
     expected, expected_gradients = other.loss_and_gradients(x[:4])
     assert value == pytest.approx(expected, rel=1e-14)
@@ -350,9 +350,9 @@ def test_nothing_but_step_changes_the_parameters():
 def test_a_step_allocates_no_array(activation, loss, output, method):
     sgd = {"update": "sgd", "lr": 1e-4, "momentum": 0.9}
     update = {"update": "adamw"} if method == "adam" else sgd
-    # Every array that a step reads or writes, biases apart, is larger than the limit.
-    # Below it are Python's own objects, and the 8192 numbers of the buffer by which
-    # NumPy broadcasts b over the rows of a.
+    # All arrays of a step except biases are larger than the limit. Python's own objects
+    # are smaller, and so is NumPy's buffer of 8192 numbers, which broadcasts b over the
+    # rows of a.
     limit = 8192 * 4 + 8000
     sizes, n = (180, 150, 120), 128
     x = samples(n, sizes[0], np.float32)
@@ -443,12 +443,12 @@ def test_wrong_arguments_by_hand():
 
 
 @pytest.mark.parametrize("make", [hand, engine])
-def test_a_sigmoid_wants_data_between_0_and_1(make):
+def test_a_sigmoid_needs_data_between_0_and_1(make):
     x = samples()
     model = make(loss="cross_entropy")
     model.check(x)
     x[3, 2] = 1.5
-    for same in (model, make(loss="squared")):  # a sigmoid never gets there
+    for same in (model, make(loss="squared")):  # a sigmoid cannot reach it
         with pytest.raises(ValueError, match=r"x\[3, 2\] is 1.5; values in"):
             same.check(x)
     make(loss="squared", output="linear").check(x)

@@ -52,12 +52,12 @@ def data(n=12):
 
 
 def part(gan, name):
-    """Return those of a by-hand GAN's gradients, copied, that belong to one network."""
+    """Return copies of a by-hand GAN's gradients for one network."""
     return {k: g.copy() for k, g in gan.gradients.items() if k.startswith(name)}
 
 
 def plain_losses(state, x, z, objective, packing, output):
-    """Compute V and both losses from the definitions; nothing of scratchnet."""
+    """Compute V and both losses from the definitions, without scratchnet."""
 
     def net(h, name):
         layers = sorted({k.split(".")[1] for k in state if k.startswith(name)}, key=int)
@@ -84,13 +84,13 @@ def plain_losses(state, x, z, objective, packing, output):
     return -v, -np.mean(np.log(sigmoid(a_f)))
 
 
-# --- Three roads --------------------------------------------------------------------
+# --- Three ways ---------------------------------------------------------------------
 
 
 @every_objective
-def test_fewer_rows_than_there_is_room_for(objective):
+def test_fewer_rows_than_the_buffers_have(objective):
     options = {"objective": objective, "r1": 1.0, "r2": 0.5, "packing": 2}
-    x, z = data(6)  # of twelve
+    x, z = data(6)  # the buffers have 12 rows
     one, two = hand(**options), engine(**options)
     two.load_state_dict(one.state_dict())
     value = float(one.discriminator_gradients(x, z))
@@ -98,14 +98,14 @@ def test_fewer_rows_than_there_is_room_for(objective):
     of_d = {k: g.copy() for k, g in part(one, "discriminator").items()}
     value = float(one.generator_gradients(z, x))
     assert value == pytest.approx(two.generator_loss(z, x).item(), rel=1e-13)
-    for name, g in part(one, "discriminator").items():  # G's step leaves D alone
+    for name, g in part(one, "discriminator").items():  # G's step does not change D
         np.testing.assert_array_equal(g, of_d[name])
 
 
 @every_objective
 @every_part
 def test_losses_and_gradients_three_ways(objective, r1, r2, packing):
-    """Each objective with each output twice, each part with each output once."""
+    """Each objective meets each output twice, each part meets each output once."""
     x, z = data()
     place = OBJECTIVES.index(objective) + PARTS.index((r1, r2, packing))
     output = ("linear", "sigmoid", "tanh")[place % 3]
@@ -123,7 +123,7 @@ def test_losses_and_gradients_three_ways(objective, r1, r2, packing):
     assert value == pytest.approx(recorded.item(), rel=1e-13)
     gradients = part(one, "discriminator")
     assert all(p.grad is None for p in two.generator.parameters())
-    if objective == "relativistic":  # only differences of logits count
+    if objective == "relativistic":  # only differences of logits matter
         assert abs(gradients.pop("discriminator.4.b")[0]) < 1e-16
         assert abs(two.discriminator[4].b.grad[0]) < 1e-16
     for name, p in two.discriminator.named_parameters():
@@ -306,7 +306,7 @@ def test_the_best_discriminator_of_two_gaussians_is_p_over_p_plus_q(shift):
 
 
 @pytest.mark.parametrize("packing", [1, 3])
-def test_use_is_the_same_and_state_moves_both_ways(packing):
+def test_both_twins_give_equal_results_and_exchange_states(packing):
     x, z = data(30)
     one, two = hand(packing), engine(packing, rng=rng(5))
     shake(one)
@@ -408,7 +408,7 @@ def test_wrong_arguments_are_named(made_by, options, message):
 def test_the_penalty_by_hand_is_for_piecewise_linear_activations():
     with pytest.raises(ValueError, match="need activation relu or leaky_relu"):
         hand(r1=1.0, activation="tanh")
-    # The engine differentiates whatever there is.
+    # The engine differentiates any activation.
     gan = engine(r1=1.0, activation="tanh")
     x, z = data()
     gan.discriminator_loss(x, z).backward()
@@ -446,7 +446,7 @@ def test_fit_names_the_loop_that_a_gan_needs():
             fit(gan, data()[0], epochs=1, batch_size=4, rng=rng())
 
 
-def test_fit_gan_refuses_what_would_go_wrong():
+def test_fit_gan_refuses_wrong_arguments():
     x, _ = data()
     options = {"steps": 2, "batch_size": 4, "rng": rng(), "noise": rng(1)}
     two = engine()
@@ -475,7 +475,7 @@ def test_fit_gan_refuses_what_would_go_wrong():
         fit_gan(hand(), bad, progress=False, **options)
 
 
-def test_fit_gan_says_when_the_game_is_lost_and_what_it_saw():
+def test_fit_gan_reports_when_the_game_is_lost():
     x, _ = data()
     gan = hand(update="sgd", lr=1e6)
     with (
@@ -538,7 +538,7 @@ def test_the_discriminator_takes_k_steps_for_each_of_the_generator():
             assert all((x == row).all(axis=1).any() for row in batch)
 
 
-def test_a_penalty_given_as_a_numpy_number_promotes_nothing():
+def test_a_penalty_given_as_a_numpy_number_keeps_float32():
     z = np.random.default_rng(0).standard_normal((8, 2), np.float32)
     gan = models.GAN((2, 4, 3), (3, 4, 1), rng=rng(), r1=np.float64(1.0))
     x = np.random.default_rng(1).random((8, 3), np.float32)

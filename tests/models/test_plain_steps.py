@@ -1,7 +1,7 @@
-"""Each step in plain NumPy, as the docstrings of byhand/ have it, is the fast step.
+"""Each step in plain NumPy in the docstrings of byhand/ equals the fast step.
 
-The lines are cut out of the docstring and run with NumPy alone; then the loss, every
-gradient, and the weights after the update are compared with what the model computes.
+The lines of the docstring run with NumPy alone. The loss, every gradient and the
+updated weights are then compared with those of the model.
 """
 
 import ast
@@ -40,10 +40,10 @@ def assigned(line):
 
 
 def with_lines(step, lines):
-    """Return the step with these lines in it.
+    """Insert these lines into the step.
 
-    A line goes in the place of the one that assigns the same name. If there is none, it
-    goes where the next line goes; the last ones go before the update.
+    A line replaces the one that assigns the same name. If there is none, it goes before
+    the next line; the last ones go before the update.
     """
     step, new = list(step), []
     for line in lines:
@@ -63,9 +63,9 @@ def compiled(line):
 
 
 def run(step, given, off=(None, None)):
-    """Run statements with NumPy and copies of what is given; return all names.
+    """Run statements with NumPy and copies of the arrays; return all names.
 
-    With off=(i, name), that name is off by a millionth after line i.
+    With off=(i, name), that name is changed by 1e-6 after line i.
     """
     names = copies(given)
     for i, line in enumerate(step):
@@ -80,8 +80,7 @@ def copies(arrays):
 
 
 # --- The fast steps -----------------------------------------------------------------
-#
-# Each returns what the plain lines are given, and what they should end with.
+# Each returns the inputs of the plain lines and their expected results.
 
 
 def named(model, names):
@@ -99,7 +98,7 @@ NAMES = tuple(f"{kind}{k}" for k in (1, 2, 3, 4) for kind in "Wb")
 
 
 def minimiser(model, names, batch, **given):
-    """Return what comes in and what comes out of one step of a model with one loss."""
+    """Return the inputs and the results of one step of a model with one loss."""
     shake(model)
     arrays = named(model, names)
     given |= copies({name: arrays[name] for name in names}) | {"n": len(batch[0])}
@@ -200,10 +199,10 @@ WEIGHTS = "dW1 dW2 dW3 dW4 W1 W2 W3 W4"
 
 class Case(NamedTuple):
     module: Any
-    blocks: tuple[int, ...]  # the step, then lines that change it
+    blocks: tuple[int, ...]  # the step, then the lines that change it
     fast: Callable[..., Any]
-    # The results with the same bits, as their operations have the same order. (A sum
-    # over rows does not: the fast step multiplies by a row of ones.)
+    # The results with equal bits, whose operations have the same order. (Not sums over
+    # rows: the fast step multiplies by a row of ones.)
     exact: str = ""
 
 
@@ -243,14 +242,14 @@ def plain_step(case):
 def difference(found, expected):
     """Return the largest difference in a result, in units of the largest entry of all.
 
-    One scale for all: some gradients are zero but for rounding.
+    There is one scale for all, because some gradients are zero up to rounding.
     """
     scale = max(np.abs(a).max() for a in expected.values())
     return max(np.abs(found[k] - a).max() for k, a in expected.items()) / scale
 
 
 @every_case
-def test_the_plain_step_is_the_fast_step(case):
+def test_the_plain_step_equals_the_fast_step(case):
     given, expected = case.fast(SIZES)
     found = run(plain_step(case), given)
     for name, a in expected.items():
@@ -261,8 +260,7 @@ def test_the_plain_step_is_the_fast_step(case):
 
 
 # --- Negative controls --------------------------------------------------------------
-#
-# With equal sizes, so that a matrix that is not transposed fits as well.
+# All sizes are equal, so that a missing transpose gives no error of shapes.
 
 EQUAL = (8, 8, 8, 8)
 MISTAKES = {
@@ -278,7 +276,7 @@ MISTAKES = {
 
 
 @every_case
-def test_each_line_counts(case):
+def test_each_line_affects_the_result(case):
     given, expected = case.fast(EQUAL)
     step = plain_step(case)
     assert difference(run(step, given), expected) < 1e-12

@@ -1,4 +1,4 @@
-"""The stacked and the denoising autoencoder twice, and what is special to each."""
+"""The stacked and the denoising autoencoder twice, and their special functions."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_denoising_loss_and_gradients(loss, output):
     for name, g in gradients.items():
         assert_close(same[1][name], expected[1][name], rtol=1e-13)
         assert np.abs(g - expected[1][name]).max() > 1e-4
-    # The target is the clean x, the input the corrupted one, and not the reverse.
+    # The target is the clean x and the input the corrupted one, not the reverse.
     x_hat = one.reconstruct(corrupted)
     if loss == "squared":
         value = np.sum((x_hat - x) ** 2) / 9
@@ -82,7 +82,7 @@ def test_denoising_the_same_weights_after_100_steps(loss, output):
 
 
 @every_twin
-def test_samples_and_depth_are_looked_at_before_the_first_step(made_by):
+def test_samples_and_depth_are_checked_before_the_first_step(made_by):
     x, depth = samples(20, 7), np.ones((20, 7))
     model = make(made_by, "DenoisingAutoencoder", corruption=Fog())
     before = model.state_dict()
@@ -102,7 +102,7 @@ def test_samples_and_depth_are_looked_at_before_the_first_step(made_by):
 
 
 @every_twin
-def test_each_batch_is_corrupted_afresh_with_what_belongs_to_it(made_by):
+def test_each_batch_is_corrupted_anew_with_its_own_depth(made_by):
     seen = []
 
     def fade(x, depth, rng):
@@ -118,15 +118,15 @@ def test_each_batch_is_corrupted_afresh_with_what_belongs_to_it(made_by):
         optimizer=optimizer, validation=(x, depth), progress=False,
     )  # fmt: skip
     training = [s for s in seen if len(s[0]) in (8, 4)]
-    assert len(training) == 3 * 3 * 2  # three minibatches of training, of validation
+    assert len(training) == 3 * 3 * 2  # 3 minibatches each for training and validation
     for batch, belonging, _ in seen:
         for row, d in zip(batch, belonging, strict=True):
             i = int(np.argmax((x == row).all(axis=1)))
             np.testing.assert_array_equal(d, depth[i])
     draws = [u for _, _, u in seen]
     epochs = [draws[i : i + 6] for i in (0, 6, 12)]
-    assert len({u for e in epochs for u in e[:3]}) == 9  # noise of training: all new
-    assert epochs[0][3:] == epochs[1][3:] == epochs[2][3:]  # of validation: the same
+    assert len({u for e in epochs for u in e[:3]}) == 9  # training noise is always new
+    assert epochs[0][3:] == epochs[1][3:] == epochs[2][3:]  # validation noise repeats
     assert len(history.validation_losses) == 3
 
 
@@ -150,7 +150,7 @@ def test_denoising_wrong_data_are_named(made_by):
 
 
 def test_a_denoiser_removes_noise():
-    # Data on a line in 8 dimensions: of noise off the line 7/8 can be removed.
+    # Data on a line in 8 dimensions: 7/8 of the noise is off the line.
     direction = np.full((1, 8), 8**-0.5)
     x = rng(1).normal(0, 3, (400, 1)) @ direction
 
@@ -162,7 +162,7 @@ def test_a_denoiser_removes_noise():
     fit(model, x, epochs=300, batch_size=50, rng=rng(), noise=rng(2), progress=False)
     noisy = corrupt(x, rng(5))
     left = np.mean((model.reconstruct(noisy) - x) ** 2) / np.mean((noisy - x) ** 2)
-    # The best linear map shrinks towards 0: 9/10 along the line, nothing across it.
+    # The best linear map keeps 9/10 along the line and nothing across it.
     best = 0.9 / 8
     assert left == pytest.approx(best, rel=0.15)
 
@@ -192,7 +192,7 @@ def test_pretraining_the_same_weights_in_both(loss, output):
         )  # fmt: skip
         assert len(histories) == 3
         assert all(h.losses[-1] < h.losses[0] for h in histories)
-    # 35 steps a layer, and every layer has moved.
+    # 35 steps per layer, and every layer has changed.
     assert_same_state(one, two, start)
 
 
@@ -228,7 +228,7 @@ def test_pretraining_a_layer_leaves_those_below_and_above(made_by):
 
 
 @every_twin
-def test_a_layer_is_taken_over_whole_or_not_at_all(made_by):
+def test_a_layer_is_copied_all_or_nothing(made_by):
     stack = make(made_by, "StackedAutoencoder")
     layer = stack.layer(2)
     layer.load_state_dict({name: a + 1 for name, a in layer.state_dict().items()})
@@ -245,7 +245,7 @@ def test_a_layer_is_taken_over_whole_or_not_at_all(made_by):
         for k, a in stack.state_dict().items():
             np.testing.assert_array_equal(a, start[k])
         arrays[name].flags.writeable = True
-    # What is not written may be read-only.
+    # Arrays that are not written may be read-only.
     arrays["encoder.0.W"].flags.writeable = False
     stack.set_layer(2, layer)
     moved = {n for n, a in stack.state_dict().items() if (a != start[n]).any()}

@@ -1,4 +1,4 @@
-"""Classifier and regressor: what they learn, and what they refuse."""
+"""Classifier and regressor: learning, and errors."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def train(model, x, y, epochs):
     )  # fmt: skip
 
 
-def test_a_classifier_learns_what_no_line_can_divide():
+def test_a_classifier_learns_classes_that_no_line_separates():
     x = rng(1).uniform(-1, 1, (400, 2)).astype(np.float32)
     label = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
     model = Classifier((2, 32, 2), rng=rng())

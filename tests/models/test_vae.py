@@ -1,4 +1,4 @@
-"""The VAE and the IWAE twice: by hand, by the engine, and against other roads."""
+"""The VAE and the IWAE: by hand, by the engine, and against other methods."""
 
 import math
 
@@ -44,7 +44,7 @@ def make(made_by, *args, **options):
 
 
 def plain_vae_loss(state, x, eps, beta, gaussian):
-    """Compute the loss from the definitions, with nothing of scratchnet."""
+    """Compute the loss from the definitions, without scratchnet."""
 
     def net(h, part):
         W = [a for name, a in state.items() if name.startswith(part) and ".W" in name]
@@ -69,7 +69,7 @@ def plain_vae_loss(state, x, eps, beta, gaussian):
     return np.mean(-log_p + beta * kl)
 
 
-# --- Three roads --------------------------------------------------------------------
+# --- Three ways ---------------------------------------------------------------------
 
 
 @every_decoder
@@ -144,14 +144,14 @@ def test_more_draws_give_a_tighter_bound():
 
 @every_twin
 def test_draws_of_z_have_the_variance_exp_log_var(made_by):
-    # What a check of gradients cannot see: sigma = exp(log_var) would pass it.
+    # A gradient check cannot see this: sigma = exp(log_var) would pass.
     n = 100_000
     model = make(made_by, sizes=(2, 2, 1), decoder="gaussian")
     state = model.state_dict()
     for a in state.values():
         a[...] = 0
     state["encoder.2.b"][...] = [0.5, math.log(0.09)]  # mu and log_var of every x
-    state["decoder.0.W"][...] = 1e-4  # tanh is the identity there
+    state["decoder.0.W"][...] = 1e-4  # where tanh is the identity
     state["decoder.2.W"][...] = 1 / 2e-4
     model.load_state_dict(state)
     x = np.zeros((n, 2))
@@ -190,11 +190,13 @@ def test_elbo_terms_against_quadrature_and_monte_carlo(made_by):
 @every_decoder
 @every_twin
 def test_log_likelihood_against_quadrature(made_by, decoder):
-    # With a code of one number the integral over z can be done.
+    # For a code of one number the integral over z is computable.
     model = make(made_by, sizes=(4, 5, 1), decoder=decoder)
     shake(model)
     state = model.state_dict()
-    state["encoder.2.b"][1] += 1.5  # q wider than p(z | x): no weight is enormous
+    state["encoder.2.b"][1] += (
+        1.5  # q is wider than p(z | x), so that no weight is huge
+    )
     model.load_state_dict(state)
     x = np.round(samples(3, 4))
     z = np.linspace(-10, 10, 4001)[:, None]
@@ -205,7 +207,7 @@ def test_log_likelihood_against_quadrature(made_by, decoder):
         exact.append(math.log(np.sum(np.exp(log_p) * prior) * 0.005))
     estimate = model.log_likelihood(x, rng(1), k=100_000)
     assert estimate == pytest.approx(exact, abs=0.02)
-    # The bound lies below, on average over draws, and k = 1 is that bound.
+    # The bound is lower on average over draws, and k = 1 gives that bound.
     many = np.repeat(x, 3000, axis=0)
     bound = model.elbo(many, rng(2)).reshape(3, 3000).mean(axis=1)
     assert (bound < exact).all()
@@ -232,7 +234,7 @@ def test_log_p_x_against_the_definitions(made_by):
 
 
 def test_a_gaussian_decoder_learns_the_variance_of_its_errors():
-    # Data of pure noise: nothing to encode, and e^λ should be their variance.
+    # The data are pure noise: nothing can be encoded, and e^λ is their variance.
     x = 0.5 * noise(512, 4)
     model = hand(sizes=(4, 8, 1), decoder="gaussian", batch_size=64,
                  lr=0.01)  # fmt: skip
@@ -244,7 +246,7 @@ def test_a_gaussian_decoder_learns_the_variance_of_its_errors():
 
 
 @every_decoder
-def test_use_is_the_same_and_state_moves_both_ways(decoder):
+def test_both_twins_give_equal_results_and_exchange_states(decoder):
     x = samples(40, 7)
     one, two = hand(decoder=decoder), engine(decoder=decoder, rng=rng(5))
     shake(one)
@@ -288,8 +290,8 @@ def test_float32_stays_float32(name, decoder):
 @every_decoder
 @both
 def test_a_step_allocates_no_array(name, decoder):
-    # mu and log_var are halves of one matrix, and a call with them buffers each of its
-    # three arguments; every array that a step uses is larger than that.
+    # mu and log_var are halves of one matrix, so NumPy buffers the three arguments of
+    # their calls. All arrays of a step are larger than these buffers.
     sizes, n = (250, 245, 240), 128
     x = samples(n, sizes[0], np.float32)
     options = {"k": 2} if name == "IWAE" else {}
@@ -350,7 +352,7 @@ def test_wrong_data_are_named(made_by):
         make(made_by, "IWAE", k=0)
 
 
-def test_a_batch_that_does_not_belong_together_is_refused_by_the_loss():
+def test_the_loss_refuses_batches_of_different_lengths():
     x = samples(16, 7)
     model = byhand.VAE((7, 5, 3), rng=rng(), batch_size=16, dtype=np.float64)
     with pytest.raises(

@@ -18,13 +18,13 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Return what runs a command: its status, its output, its errors."""
+    """Return a function that runs a command and gives status, output and errors."""
     return lambda command: run_command(capsys, command)
 
 
 @pytest.fixture
 def stopped(run, monkeypatch):
-    """Return what begins a run that a signal stops after so many steps."""
+    """Return a function that starts a run and stops it by a signal after some steps."""
 
     def stopped(command, steps=4):
         with monkeypatch.context() as patch:

@@ -30,14 +30,14 @@ def test_the_model_of_a_run_is_rebuilt_with_its_weights(run, name):
             np.testing.assert_array_equal(backend.to_numpy(state[key]), a)
 
 
-def test_the_model_is_by_hand_unless_it_is_said_otherwise(run):
+def test_the_model_is_by_hand_by_default(run):
     run(TRAIN["vae"])
-    model = runs.load(Path("runs/vae/weights.npz"))  # the file will do as well
+    model = runs.load(Path("runs/vae/weights.npz"))  # the file works too
     assert isinstance(model, byhand.VAE)
     assert model.sample(5, np.random.default_rng(0)).shape == (5, 16)
 
 
-def test_what_cannot_be_loaded_is_said(run):
+def test_an_error_says_why_a_run_cannot_be_loaded(run):
     run(TRAIN["vae"])
     with pytest.raises(FileNotFoundError, match="none: no such file; `train` writes"):
         runs.load("none")

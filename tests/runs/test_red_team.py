@@ -1,8 +1,8 @@
-"""Attempts to lose, mix or hang runs: 400 at random, each with what must hold after it.
+"""Random attempts to lose, mix or hang runs, each followed by checks.
 
-Whatever is done to the folder of a run, and whatever is asked then: nobody else's file
-changes; a command that fails changes nothing and says why in words; a run that is
-resumed ends with the bits that it would have had; and nothing hangs.
+For any damage to the folder of a run, and any command after it: files of other people
+do not change; a failed command changes nothing and says why; a resumed run ends with
+the bits of an uninterrupted one; nothing hangs.
 """
 
 import io
@@ -39,7 +39,7 @@ LIMIT = 20  # seconds for one command
 
 @pytest.fixture
 def bases(run, stopped, here, monkeypatch):
-    """Make runs of each system: whole, interrupted, of other options."""
+    """Make runs of each system: whole, interrupted, and with other options."""
     monkeypatch.setattr(judge, "LIKELIHOOD_IMAGES", 4)
     for system, command in BASES.items():
         assert run(f"{command} --out whole/{system}")[0] == 0
@@ -50,7 +50,7 @@ def bases(run, stopped, here, monkeypatch):
 
 
 def outcome(folder, system):
-    """Return the weights of a run, and how long its history is."""
+    """Return the weights of a run and the length of its history."""
     weights, _ = checkpoint.load(Path(folder) / "weights.npz")
     history = json.loads((Path(folder) / "history.json").read_text("utf-8"))
     curve = history["steps" if system == "gan" else "losses"]
@@ -58,7 +58,7 @@ def outcome(folder, system):
 
 
 def damage(folder, system, source):
-    """Do something to one file of a run; return what."""
+    """Damage one file of a run; return a description."""
     there = sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink())
     path = source.choice(there)
     kind = source.choice(
@@ -106,7 +106,7 @@ def damage(folder, system, source):
 
 
 def damage_json(path, source):
-    """Put another value for one that a JSON file holds."""
+    """Replace one value in a JSON file."""
     content = json.loads(path.read_bytes())
     place = content
     while True:
@@ -141,7 +141,7 @@ def late(number, frame):
 
 
 def attempt(i, whole):
-    """Make one attempt; return what is wrong with what came, None if nothing is."""
+    """Make one attempt; return the fault in its result, or None."""
     source = random.Random(i)
     system = source.choice(sorted(BASES))
     folder = Path("p")

@@ -1,4 +1,4 @@
-"""Runs on disk: nothing of anybody's is lost, and no two runs are mixed."""
+"""Runs on disk: no file of anybody is lost, and runs are not mixed."""
 
 import json
 import os
@@ -31,7 +31,7 @@ VAE = f"train vae --data data {SMALL} --seed 3 --save-every 0"
 
 
 def outcome(folder):
-    """Return weights and history of a run, without its times."""
+    """Return weights and history of a run, without times."""
     weights, _ = checkpoint.load(Path(folder) / "weights.npz")
     history = json.loads((Path(folder) / "history.json").read_text("utf-8"))
     return {k: a.tobytes() for k, a in weights.items()}, history["losses"]
@@ -46,7 +46,7 @@ def change(path, **changed):
 # --- Other people's files -----------------------------------------------------------
 
 
-def test_other_peoples_files_stay_whatever_is_done(run, stopped, here):
+def test_no_command_changes_other_peoples_files(run, stopped, here):
     mine = {
         "checkpoints/best.pt": b"x", "checkpoints/00000003.npz": b"also mine",
         "notes.txt": b"", "sub/weights.npz": b"y", "plane.PNG": b"z",
@@ -62,7 +62,7 @@ def test_other_peoples_files_stay_whatever_is_done(run, stopped, here):
         "train vae --resume p --epochs 3", "encode p", "sample p", "reconstruct p",
         f"{VAE} --out p --overwrite",
     ):  # fmt: skip
-        if "--resume" in command:  # a state that anybody may have written is refused
+        if "--resume" in command:  # a state from an unknown writer is refused
             (here / "p/checkpoints/00000005.npz").unlink()
             del mine["checkpoints/00000005.npz"]
         status, _, err = run(command)
@@ -90,12 +90,12 @@ def test_a_file_that_would_be_written_over_is_refused(run, here, name):
     assert status == 1
     assert f"p: {name} would be overwritten" in err
     assert files("p") == before
-    # A code of one number has no plane to be drawn in.
+    # A code of one number cannot be drawn in a plane.
     if name == "codes.png":
         assert run(f"{VAE} --code 1 --out p")[0] == 0
 
 
-def test_results_of_other_commands_are_as_safe(run, here):
+def test_results_of_other_commands_are_protected_too(run, here):
     assert run(f"{VAE} --out p")[0] == 0
     before = files("p")
     for command, name in [
@@ -113,7 +113,7 @@ def test_results_of_other_commands_are_as_safe(run, here):
     assert {k: v for k, v in files("p").items() if k in before and k != "run.json"} == {
         k: v for k, v in before.items() if k != "run.json"
     }
-    # What was listed goes with the run that is replaced.
+    # The listed files are deleted with the run that is replaced.
     assert run(f"{VAE} --out p --overwrite")[0] == 0
     assert "sample.png" not in files("p")
 
@@ -131,17 +131,17 @@ def test_options_that_are_refused(run, here, options):
     assert sorted(files(here)) == sorted(f"data/{name}" for name in files("data"))
 
 
-# --- Runs that are there already ----------------------------------------------------
+# --- Existing runs ------------------------------------------------------------------
 
 
-def test_a_finished_run_is_replaced_only_if_that_is_said(run):
+def test_a_finished_run_is_replaced_only_with_overwrite(run):
     assert run(f"{VAE} --out p")[0] == 0
     before = files("p")
     for command in (f"{VAE} --out p", f"{VAE} --lr 1 --out p", "train gan --out p"):
         status, _, err = run(command)
         assert (status, "--overwrite" in err) == (1, True)
         assert files("p") == before
-    # What cannot be trained replaces nothing.
+    # A run that cannot be trained replaces nothing.
     for wrong in ("--lr nan", "--batch-size 99", "--data none", "--beta -1"):
         assert run(f"{VAE} --out p --overwrite {wrong}")[0] == 1
         assert files("p") == before
@@ -155,7 +155,7 @@ def test_a_finished_run_is_replaced_only_if_that_is_said(run):
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_what_fails_before_a_state_is_saved_leaves_no_trace(run, here):
+def test_a_failure_before_the_first_state_leaves_no_files(run, here):
     for wrong in (
         "--batch-size 1000", "--lr nan", "--lr 1e30", "--beta nan", "--examples 99",
         "--data nowhere",
@@ -233,7 +233,7 @@ def test_a_state_of_another_system_or_of_none_is_refused(run, stopped):
     )
 
 
-def test_the_printed_command_works_as_it_is(run, stopped, monkeypatch):
+def test_the_printed_command_works(run, stopped, monkeypatch):
     for name in ("a b/it's $HOME", "-p", "안개"):
         err = stopped(f"{VAE} {shlex.quote(f'--out={name}')}")
         line = err.splitlines()[-1].strip()
@@ -265,7 +265,7 @@ def test_a_finished_run_is_extended(run, stopped):
     stopped("train vae --resume b --epochs 5 --save-every 0", 4)
     assert run("train vae --resume b")[0] == 0
     assert outcome("a") == outcome("b")
-    # And a run that is not finished.
+    # Also a run that is not finished.
     stopped(f"{VAE} --out c", 2)
     assert run("train vae --resume c --epochs 3")[0] == 0
     assert len(outcome("c")[1]) == 3
@@ -288,7 +288,7 @@ def test_other_systems_are_extended_too(run, stopped, system):
     assert run(f"train {system} --resume a --{length} 6")[0] == 0
 
 
-def test_two_at_once(run, stopped, here):
+def test_two_commands_at_once(run, stopped, here):
     stopped(f"{VAE} --out p")
     before = files("p")
     with Folder(here / "p").locked():
@@ -302,7 +302,7 @@ def test_two_at_once(run, stopped, here):
             assert f"process {os.getpid()} on " in err
     assert files("p") == before
     assert run("train vae --resume p")[0] == 0
-    # A file that a dead process left is no lock.
+    # The file of a dead process is not a lock.
     (here / "q").mkdir()
     (here / "q" / LOCK).write_text("process 1 on another machine")
     assert run(f"{VAE} --out q")[0] == 0
@@ -328,7 +328,7 @@ def test_a_lock_ends_with_its_process(here):
 # --- Errors of the disk -------------------------------------------------------------
 
 
-def test_a_full_disk_names_the_file_and_what_goes_on(run, monkeypatch):
+def test_a_full_disk_names_the_file_and_how_to_resume(run, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device", str(path))
 
@@ -353,7 +353,7 @@ def test_the_error_of_a_write_names_its_file(here, monkeypatch):
     assert sorted(path.name for path in here.iterdir()) == ["data"]
 
 
-# --- Files that are none ------------------------------------------------------------
+# --- Not files ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop"])
@@ -372,8 +372,8 @@ def test_only_plain_files_are_read(run, stopped, name, kind):
         path.symlink_to("/dev/zero" if kind == "device" else path.name)
     assert run("sample p")[0] == 1
     status = run("train vae --resume p")[0]
-    # A state that cannot be read gives way to the one before; and the result of a run
-    # takes the place of what has its name.
+    # If a state cannot be read, the one before is used. The results of a run replace
+    # what has their names.
     assert status == int(
         name == "run.json" or (name, kind) == ("weights.npz", "folder")
     )
@@ -386,7 +386,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
-def test_a_run_json_that_is_none(run, stopped, content):
+def test_a_damaged_run_json(run, stopped, content):
     stopped(f"{VAE} --out p")
     path = Path("p/run.json")
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -441,13 +441,13 @@ def test_options_of_a_run_json_that_are_wrong(run, stopped, changed):
     assert err.count("\n") == 1
 
 
-def test_names_that_lead_elsewhere():
+def test_names_that_lead_out_of_the_folder():
     assert is_name("weights.npz")
     for name in ("", ".", "..", "a/b", "..\\x", "c:x", "a\0", 3, None, "x" * 5000):
         assert not is_name(name)
 
 
-def test_what_weights_claim_of_their_model_is_not_believed(run, here):
+def test_wrong_facts_about_the_model_in_weights_are_refused(run, here):
     assert run(f"{VAE} --out p")[0] == 0
     path = here / "p" / "weights.npz"
     weights, facts = checkpoint.load(path)
@@ -524,7 +524,7 @@ def test_images_of_another_shape_are_refused(run, here):
         assert (status, "are 2 x 8; 4 x 4 expected" in err) == (1, True)
 
 
-def test_the_data_of_a_run_are_known_from_any_folder(run, here, monkeypatch):
+def test_the_data_of_a_run_are_found_from_any_folder(run, here, monkeypatch):
     assert run(f"{VAE} --out p")[0] == 0
     assert run("encode p --out here.csv")[0] == 0
     elsewhere = here / "elsewhere"
@@ -532,7 +532,7 @@ def test_the_data_of_a_run_are_known_from_any_folder(run, here, monkeypatch):
     monkeypatch.chdir(elsewhere)
     assert run("encode ../p --out there.csv")[0] == 0
     assert Path("there.csv").read_bytes() == (here / "here.csv").read_bytes()
-    # Other data where the run's own were.
+    # Other data in place of the run's own.
     shutil.rmtree(here / "data")
     assert "data: " in run("encode ../p")[2]
     shutil.copytree("data", here / "data")
@@ -576,7 +576,7 @@ def copied(here, version, kind):
 
 @pytest.mark.filterwarnings("ignore:.*the last bits may differ")
 @pytest.mark.parametrize("version", ["1", "2"])
-def test_an_unfinished_run_of_an_older_format_goes_on(run, here, version):
+def test_an_unfinished_run_of_an_older_format_is_resumed(run, here, version):
     old = copied(here, version, "unfinished")
     status, _, err = run("train vae --resume unfinished --data data")
     assert status == 0, err
@@ -633,14 +633,14 @@ def test_a_finished_run_of_format_1_says_what_it_lacks(run, here):
 
 
 def started(command, **environment):
-    """Start a command in a process of its own."""
+    """Start a command in a new process."""
     return subprocess.Popen(
         ["sh", "-c", command.replace("scratchnet", f"{sys.executable} -m scratchnet")],
         stdout=subprocess.PIPE, env={**os.environ, **environment},
     )  # fmt: skip
 
 
-def test_no_stderr_a_console_of_ascii_and_a_window_that_is_missing(here):
+def test_no_stderr_an_ascii_console_and_a_missing_window(here):
     command = f"scratchnet train gan --data data {GAN} --out 안개 2>&-"
     with started(command, PYTHONIOENCODING="ascii", MPLBACKEND="nonsense") as child:
         out = child.stdout.read().decode("ascii")
@@ -650,7 +650,7 @@ def test_no_stderr_a_console_of_ascii_and_a_window_that_is_missing(here):
     assert (here / "안개" / "game.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_reader_that_has_gone(here):
+def test_a_reader_that_has_closed_the_pipe(here):
     with started(f"scratchnet train gan --data data {GAN} --out p 2>&1") as child:
         child.stdout.close()
     assert child.returncode == 128 + signal.SIGPIPE
@@ -702,7 +702,7 @@ def test_labels_are_for_pictures_only(run, here, labels):
 
 
 @pytest.mark.skipif(backend.threads() is None, reason="another BLAS than OpenBLAS")
-def test_a_run_records_its_threads_and_takes_them_again(run, stopped, monkeypatch):
+def test_a_run_records_its_threads_and_reuses_them(run, stopped, monkeypatch):
     before = backend.threads()
     monkeypatch.setattr(backend, "threads_for", lambda n: 1 if n < 1000 else 2)
     monkeypatch.setattr(openblas, "_cores", lambda: 2)
@@ -718,6 +718,6 @@ def test_a_run_records_its_threads_and_takes_them_again(run, stopped, monkeypatc
     for name, n in (("small", 1), ("large", 2)):
         assert json.loads(Path(f"{name}/run.json").read_text("utf-8"))["threads"] == n
         status, _, err = run(f"train vae --resume {name}")
-        assert (status, err) == (0, "")  # no warning of another number
+        assert (status, err) == (0, "")  # no warning about the number of threads
     assert used == [1, 2, 1, 2]
     assert backend.threads() == before

@@ -16,7 +16,7 @@ KINK = ("kink",)
 
 
 def report_of(*args, **options):
-    """Check a gradient; return the report in any case."""
+    """Check a gradient; always return the report."""
     return gradcheck(*args, raise_exception=False, **options)
 
 
@@ -46,7 +46,7 @@ def softmax_vjp(g, x):
 
 
 def needle(kind, seed):
-    """A function with a gradient of 10,000 entries over six orders of magnitude."""
+    """Return f with a gradient of 10,000 entries over six orders of magnitude."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=10_000)
     c = np.exp(rng.uniform(np.log(1e-6), 0, x.size))

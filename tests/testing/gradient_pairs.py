@@ -1,9 +1,8 @@
-"""Gradient pairs for the checker's tests: f, a gradient, inputs, what must be said.
+"""Gradient pairs for the checker's tests: f, gradient, inputs, expected verdict.
 
-MISTAKES has wrong gradients by the kind of mistake, NO_KIND wrong ones of no known
-kind, RIGHT right ones at awkward points, KINKS those at points without a derivative.
-Networks with kinks that compute in float32, with their true gradient, come from
-`of_seed`.
+MISTAKES has wrong gradients by kind of mistake, NO_KIND wrong ones of no known kind,
+RIGHT right ones at difficult points, KINKS pairs at points without a derivative.
+`of_seed` makes float32 networks with kinks, and their true gradients.
 """
 
 import numpy as np
@@ -274,11 +273,11 @@ NO_KIND = {
 }
 
 
-# --- Right, at awkward points -------------------------------------------------------
+# --- Right, at difficult points -----------------------------------------------------
 
 
 def in_single(f):
-    """Return f as computed by a library that always uses float32."""
+    """Return f computed in float32, as by a library that always uses it."""
     return lambda x: f(np.asarray(x, np.float32))
 
 
@@ -475,7 +474,7 @@ def deep(seed, kind, sizes=(4, 5, 1), n=6):
 
 
 def of_seed(seed, rows=6):
-    """Return a network, of each kind in turn, with one layer or with two."""
+    """Return a network with one layer or two, of each kind in turn."""
     kind = UNITS[seed % len(UNITS)]
     if seed % 2 and kind is not maximum_of_three:
         return deep(seed, kind, (rows // 2, rows - 2, 1), rows)

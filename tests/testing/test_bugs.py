@@ -20,7 +20,7 @@ from tests.testing.examples import (
 
 
 def detached(W):
-    """The target is a constant, although it was computed with W."""
+    """The target is a constant, although it is computed with W."""
     return np.mean((DATA @ W - np.tanh(DATA @ WEIGHTS)) ** 2)
 
 
@@ -121,7 +121,7 @@ def test_classic_bugs_in_pairs(name, oracle):
         assert report.differ == 1
     if name == "lost 1/N":
         assert f"analytic / numeric = {TARGET.size} in each" in str(report)
-    if oracle == "auto":  # which is that of assert_detects
+    if oracle == "auto":  # as in assert_detects
         with pytest.raises(AssertionError):
             assert_detects((f, bug), inputs)
 
@@ -154,7 +154,7 @@ def test_classic_bugs_in_rules_are_found_and_the_rule_is_named(name):
 
     gradcheck(function_with(right), inputs)
     if name == "un-broadcast left to the caller":
-        gradcheck(function_with(bug), inputs)  # in a rule this is no bug
+        gradcheck(function_with(bug), inputs)  # this is not a bug in a rule
         return
     report = report_of(function_with(bug), inputs)
     assert report.verdict == "wrong"
@@ -162,7 +162,7 @@ def test_classic_bugs_in_rules_are_found_and_the_rule_is_named(name):
 
 
 def test_a_lost_detach_in_a_graph():
-    """The engine's gradient is right for what was written; the pair says it is not."""
+    """The engine's gradient is right for the code; the pair has another function."""
 
     def loss(W, target):
         return np.mean((DATA @ W - target) ** 2)
@@ -182,7 +182,7 @@ def test_a_cut_link_in_a_graph_is_suspected():
     assert "each function is right alone" in report.rule
 
 
-def test_exp_of_log_var_has_a_right_gradient_and_only_a_forward_check_finds_it():
+def test_only_a_forward_check_finds_exp_of_log_var():
     """The gradient of the wrong model is right; the sampler's variance is not."""
     eps = np.random.default_rng(0).normal(size=(20_000, 2))
     mu, log_var = np.array([0.3, -1.0]), np.array([-2.0, 1.0])

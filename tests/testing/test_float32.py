@@ -25,13 +25,13 @@ def test_float32_inputs_are_checked_in_float64_and_against_it(f):
     )
 
 
-def test_float32_rounding_that_eats_the_gradient_is_noisy():
-    """1 - cos x for small x is all rounding in float32."""
+def test_a_gradient_lost_in_float32_rounding_is_noisy():
+    """In float32, 1 - cos x for small x is all rounding."""
 
     def gradient(x):
         return 2 * (1 - np.cos(x)) / x**2 + 0 * x
 
-    def f(x):  # an antiderivative of (1 - cos x) / x^2, twice, near 0
+    def f(x):  # integral of 2 (1 - cos x) / x^2 near 0
         return np.sum(x - x**3 / 36 + x**5 / 1800)
 
     x = np.array([1e-4, 2e-4])
@@ -57,8 +57,8 @@ def test_a_function_that_computes_in_float32_passes_to_its_own_accuracy():
     assert report_of((f, lambda x: gradient(x) * 1.05), x).verdict == "wrong"
 
 
-def test_a_gradient_in_float32_is_known_to_that_only():
-    """f is exact, its gradient is not: entries that nearly cancel are off by more."""
+def test_a_float32_gradient_is_judged_to_its_accuracy():
+    """f is exact, its gradient is not: errors are larger if terms nearly cancel."""
     for seed in (16, 29, 30, 31):
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((64, 5)).astype(np.float32)
@@ -101,7 +101,7 @@ def test_right_float32_gradients_near_kinks_are_never_wrong():
     assert networks_experiment(range(30), 4) >= 21
 
 
-def test_a_gradient_that_is_small_beside_the_noise_is_not_called_zero():
+def test_a_gradient_below_the_noise_is_not_called_zero():
     f, gradient, inputs, _ = pairs.of_seed(863, 4)
     assert np.max(np.abs(gradient(*inputs)[1])) > 8e-4
     assert report_of((f, gradient), inputs, rng=863).verdict == "noisy"
@@ -114,7 +114,7 @@ def test_right_float32_gradients_near_kinks_a_thousand_times(rows):
 
 
 def relu_layer(seed):
-    """Return the layer of 64 rows, 5 inputs and 8 units that was called wrong."""
+    """Return a layer of 64 rows, 5 inputs and 8 units, once reported as wrong."""
     return pairs.network(seed, pairs.relu, (64, 5, 8))
 
 

@@ -1,4 +1,4 @@
-"""The two functions that people call: gradcheck and assert_detects."""
+"""The two functions that users call: gradcheck and assert_detects."""
 
 import warnings
 
@@ -59,7 +59,7 @@ def test_the_traceback_that_pytest_shows_ends_in_the_callers_line(check):
     assert visible((breaks, breaks)).name == "breaks"
 
 
-def test_what_f_raises_is_the_callers():
+def test_errors_of_f_reach_the_caller():
     def f(x):
         raise KeyError("mine")
 
@@ -69,10 +69,10 @@ def test_what_f_raises_is_the_callers():
         gradcheck((f, f), X)
 
 
-# --- Manners ------------------------------------------------------------------------
+# --- Side effects -------------------------------------------------------------------
 
 
-def test_probing_is_silent_and_leaves_warnings_alone():
+def test_probing_is_silent_and_keeps_warning_filters():
     def f(x):
         if np.any(np.asarray(x) != X):
             warnings.warn("off the point", RuntimeWarning, stacklevel=1)
@@ -125,7 +125,7 @@ TWICE = Tensor(X, requires_grad=True)
         (lambda: gradcheck(np.add, [TWICE, TWICE]), ValueError, "twice"),
     ],
 )
-def test_misuse_is_an_error_that_says_so(call, error, message):
+def test_misuse_raises_a_clear_error(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

@@ -30,7 +30,7 @@ def test_kink(f, gradient, left, right):
     assert found == pytest.approx(sorted([left, right]), abs=1e-6)
 
 
-def test_no_convention_excuses_a_slope_that_neither_side_has():
+def test_a_slope_outside_both_sides_is_wrong():
     pair = (lambda x: np.sum(np.abs(x)), lambda x: np.where(x == 0, 5, np.sign(x)))
     report = report_of(pair, np.array([1.0, 0.0]))
     assert (report.verdict, report.index) == ("wrong", (1,))
@@ -47,7 +47,7 @@ def test_a_tie_is_a_kink():
     assert report.differ == 2
 
 
-def test_a_jump_and_an_edge_are_kinks_that_say_so():
+def test_a_jump_and_an_edge_are_kinks_and_named():
     jump = (lambda x: np.sum(np.floor(x) + x), np.ones_like)
     report = report_of(jump, np.array([0.5, 2.0]))
     assert (report.verdict, report.index) == ("kink", (1,))
@@ -66,7 +66,7 @@ def test_a_point_near_a_kink_passes_if_right_and_fails_if_wrong(distance):
     report = report_of((f, np.ones_like), x)
     assert report.verdict == ("pass" if distance > 0 else "wrong")
     assert report_of((f, np.zeros_like), x).verdict == "wrong"
-    # Next to a smooth part that hides it at larger steps.
+    # A smooth part hides the kink at larger steps.
     pair = (lambda x: np.exp(x) + 1e-3 * np.abs(x), lambda g, x: g * np.exp(x))
     assert report_of(pair, x).verdict == "wrong"
 
@@ -84,7 +84,7 @@ def test_at_kinks_subgradients_are_accepted_and_nothing_else(name):
     assert report.ok == (verdict == "kink")
 
 
-def test_a_gradient_that_is_no_subgradient_is_wrong_and_says_along_what():
+def test_a_gradient_that_is_not_a_subgradient_is_wrong_with_its_direction():
     f, gradient, inputs, _ = pairs.KINKS["max, both"]
     text = str(report_of((f, gradient), inputs, allow=KINK))
     assert "along (1 in a[1], 1 in a[2]) they claim 2, and the nearest slope" in text

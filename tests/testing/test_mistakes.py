@@ -25,8 +25,8 @@ def test_other_mistakes_get_no_hint(name):
     assert (report.verdict, report.mistake) == ("wrong", None), report
 
 
-def test_a_pattern_says_of_how_many_entries_it_was_seen():
-    """Of 10,000 entries half are off by 2 and half by 0.5: it is not 2 in each."""
+def test_a_pattern_gives_the_number_of_entries_that_show_it():
+    """Half of 10,000 entries are off by 2, half by 0.5: no factor holds for all."""
     x, f, gradient = needle("abs", 0)
     large = np.abs(gradient(x)) > np.median(np.abs(gradient(x)))
     report = report_of((f, lambda x: gradient(x) * np.where(large, 2, 0.5)), x)

@@ -1,4 +1,4 @@
-"""Right gradients pass, at points that are hard for one oracle or the other."""
+"""Right gradients pass at points that are hard for one of the oracles."""
 
 import math
 
@@ -17,7 +17,7 @@ from tests.testing.examples import SQUARE, X, quadratic, quadratic_gradient, rep
 
 # --- Where the complex step fails ---------------------------------------------------
 
-# Functions for which the complex step is silently wrong, or raises.
+# Functions for which the complex step is silently wrong or raises.
 HOSTILE = {
     "abs": lambda x: np.abs(x),
     "var": lambda x: np.var(x, axis=0),
@@ -54,7 +54,7 @@ def test_a_right_gradient_passes_where_the_complex_step_fails(name, order):
 
 
 def by_hand(f):
-    """Make a pair of a function of Tensors: the engine's gradient as bare functions."""
+    """Return (f, vjp) for a function of Tensors, with the engine's gradient."""
 
     def vjp(g, x):
         return grad(lambda x: np.sum(f(x) * g))(x)
@@ -75,7 +75,7 @@ def test_the_same_as_pairs_and_their_mutants_are_caught(name, oracle):
     assert report_of((f, bad), X, oracle=oracle).verdict == "wrong"
 
 
-def test_a_forced_complex_step_says_when_it_does_not_hold():
+def test_a_forced_complex_step_reports_when_it_fails():
     pair = (lambda x: np.sum(np.abs(x) ** 3), lambda x: 3 * x * np.abs(x))
     report = report_of(pair, X, oracle="complex")
     assert report.verdict == "noisy"
@@ -83,7 +83,7 @@ def test_a_forced_complex_step_says_when_it_does_not_hold():
     assert report_of((quadratic, quadratic_gradient), X, oracle="complex").ok
 
 
-# --- Awkward points -----------------------------------------------------------------
+# --- Difficult points ---------------------------------------------------------------
 
 EDGES = {
     "log near 0": (np.log, lambda g, x: g / x, np.array([1.0, 1e-9, 1e-3])),
@@ -128,7 +128,7 @@ def test_steps_shrink_into_the_domain(name, oracle):
 
 
 def test_cholesky_of_a_nearly_singular_matrix():
-    """Most steps leave the domain, and NumPy raises there."""
+    """Most steps leave the domain, where NumPy raises an error."""
     low = np.tril(SQUARE) * np.array([1, 1, 1, 1e-2])
 
     def f(a):
@@ -160,7 +160,7 @@ def test_random_right_gradients_pass(seed):
 
 
 @pytest.mark.parametrize("name", pairs.RIGHT)
-def test_right_gradients_at_awkward_points_pass(name):
+def test_right_gradients_at_difficult_points_pass(name):
     f, gradient, x = pairs.RIGHT[name]
     assert report_of((f, gradient), x).verdict == "pass"
 
@@ -169,8 +169,8 @@ def test_right_gradients_at_awkward_points_pass(name):
 
 
 @pytest.mark.parametrize("depth", [1, 3, 6])
-def test_the_error_bound_of_real_differences_is_honest(depth):
-    """Against exact slopes: no bound is broken by an order, few are broken at all."""
+def test_the_error_bound_of_real_differences_holds(depth):
+    """Against exact slopes: few errors exceed their bound, and none tenfold."""
     rng = np.random.default_rng(0)
     functions = [
         (np.exp, np.exp),

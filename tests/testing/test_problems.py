@@ -1,4 +1,4 @@
-"""What can be checked: subclasses of arrays, models, second order."""
+"""Inputs of a check: subclasses of arrays, models, second order."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from tests.testing.examples import (
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
-def test_subclasses_are_plain_arrays_to_the_checker():
+def test_the_checker_treats_subclasses_as_plain_arrays():
     M = np.matrix(SQUARE)
     pair = (lambda x: np.sum(x * x * SQUARE), lambda x: np.matrix(2 * x * SQUARE))
     gradcheck(pair, M)
@@ -56,7 +56,7 @@ class Model:
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_a_model_is_checked_in_place_and_left_as_it_was(order):
+def test_a_model_is_checked_in_place_and_not_changed(order):
     model = Model()
     pending = model.loss(DATA)
     before = [(p._array, p._array.copy()) for p in model.parameters()]
@@ -65,12 +65,12 @@ def test_a_model_is_checked_in_place_and_left_as_it_was(order):
         assert p._array is data
         assert p.grad is None
         np.testing.assert_array_equal(data, values)
-    pending.backward()  # the caller's own graph is not stale
+    pending.backward()  # the caller's graph is not stale
     report = report_of(lambda *_: model.loss(DATA) * 2.0, model.parameters())
     assert "(W, _[1])" in str(report)
 
 
-def test_tensors_are_put_back_when_f_raises():
+def test_tensors_are_restored_if_f_raises():
     model = Model()
     data = model.W._array
 

@@ -75,11 +75,11 @@ def test_noisy():
     report = report_of((coarse, lambda x: 3 * x * np.abs(x)), X)
     assert report.verdict == "noisy"
     assert report_of((coarse, lambda x: 3 * x * np.abs(x)), X, allow=("noisy",)).ok
-    # A wild error shows even so.
+    # A large error is found all the same.
     assert report_of((coarse, lambda x: -30 * x * np.abs(x)), X).verdict == "wrong"
 
 
-def test_entries_that_rounding_hides_are_counted_and_not_passed():
+def test_entries_hidden_by_rounding_are_counted_as_unchecked():
     """1e9 + f is accurate to 1e-7: enough for some entries, not for all."""
     c = np.array([1.0, 1.0, 1e-6])
     pair = (lambda x: 1e9 + np.sum(c * np.abs(x)), lambda x: c * np.sign(x))

@@ -37,7 +37,7 @@ def test_message_names_the_entry_the_numbers_the_pattern_and_the_rule():
     assert not report
 
 
-def test_a_bare_pair_has_no_rule_and_its_pattern_is_said():
+def test_a_bare_pair_has_no_rule_and_its_pattern_is_named():
     wrong = (quadratic, lambda x: quadratic_gradient(x) * np.where(X == X, 1.5, 1))
     report = report_of(wrong, X)
     assert "rule" not in str(report)
@@ -51,7 +51,7 @@ def test_a_bare_pair_has_no_rule_and_its_pattern_is_said():
     assert "each is 0" in report_of(missing, X).pattern
 
 
-def test_a_pass_says_how_small_an_error_would_have_shown():
+def test_a_pass_gives_the_smallest_error_that_it_would_find():
     report = report_of((quadratic, quadratic_gradient), X)
     assert report
     assert report.ok
@@ -75,7 +75,7 @@ def test_names_come_from_tensors_then_from_f_then_from_positions():
     assert report.input in ("input 0", "x1", "x")
 
 
-def test_every_wrong_input_is_mentioned():
+def test_every_wrong_input_is_named():
     pair = (lambda a, b: np.sum(a * b), lambda a, b: (2 * b, 3 * a))
     text = str(report_of(pair, (X, X)))
     assert "d f/d a[" in text

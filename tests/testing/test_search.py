@@ -9,7 +9,7 @@ from scratchnet.testing import gradcheck
 from tests.testing.examples import X, needle, report_of
 
 
-def test_what_the_complex_step_and_the_gradient_both_overlook_is_found():
+def test_an_error_hidden_from_the_complex_step_is_found():
     """x[3] passes through a cast: no imaginary part, and no gradient either."""
 
     def f(x):
@@ -35,7 +35,7 @@ def test_errors_far_below_a_percent_are_found_in_smooth_functions():
 
 
 def broken(gradient, x, seed):
-    """Put an error of 1 % into one entry of at least 1e-6 of the largest."""
+    """Change one entry, of at least 1e-6 of the largest, by 1 %."""
     rng = np.random.default_rng(seed)
     size = np.abs(gradient(x))
     i = int(rng.choice(np.flatnonzero(size >= 1e-6 * np.max(size))))

@@ -1,4 +1,4 @@
-"""Hypothesis strategies give inputs where the checker can work."""
+"""Hypothesis strategies give inputs that the checker can judge."""
 
 import subprocess
 import sys
@@ -34,14 +34,14 @@ def test_strategies(data):
     assert low.dtype == np.float32
 
 
-def test_strategies_refuse_an_interval_with_nothing_left():
+def test_strategies_refuse_an_empty_interval():
     with pytest.raises(ValueError, match="nothing is left"):
         strategies.arrays((2,), -0.01, 0.01, avoid=(0.0,))
 
 
 @given(strategies.arrays(strategies.shapes(1, 2), avoid=(0.0,), distinct=True))
 @settings(max_examples=30, deadline=None)
-def test_strategies_give_points_where_the_checker_can_work(x):
+def test_strategies_give_points_that_the_checker_can_judge(x):
     gradcheck(lambda x: np.max(np.abs(x), axis=0) + functions.relu(x), x)
 
 

@@ -1,7 +1,7 @@
-"""What test_distributed.py runs with mpiexec: python -m tests.training.mpi_job NAME ...
+"""Jobs of test_distributed.py under mpiexec: python -m tests.training.mpi_job NAME ...
 
-Each function is what every process does, one after another. `same` is where it must
-come out.
+Every process calls the named functions in turn. `same` compares the results with those
+of one process.
 """
 
 import os
@@ -23,7 +23,7 @@ from scratchnet.training.checkpoint import Checkpoints
 from scratchnet.training.distributed import Group
 from tests.helpers import rng
 
-D, N = 6, 49  # the last of the minibatches of 16 has one row: some have none
+D, N = 6, 49  # the last minibatch has one row: some processes have none
 X = np.random.default_rng(1).random((N, D))
 SYSTEMS = {
     "Autoencoder": {"loss": "cross_entropy"}, "StackedAutoencoder": {},
@@ -49,7 +49,7 @@ def run(model, x=X, **how):
 
 
 def same():
-    """All systems, by one process and by all, each with all rows or with its own."""
+    """All systems, by one process and by all, which hold all rows or their shards."""
     for name, options in KINDS:
         alone = made(name, options)
         expected = run(alone)
@@ -72,7 +72,7 @@ def same():
 
 
 def layers():
-    """A stack, layer by layer."""
+    """Pretrain a stack layer by layer."""
     found = []
     for group in (None, Group()):
         stack = made("StackedAutoencoder", {})
@@ -82,7 +82,7 @@ def layers():
 
 
 def resumed_shards():
-    """A stack on shards: a state is resumed where each process has other rows."""
+    """Resume a stack on shards, where each process has other rows."""
     with Group(sharded=True) as group:
         end = [N * k // group.size for k in range(group.size + 1)]
         x = X[end[group.rank] : end[group.rank + 1]]
@@ -98,9 +98,9 @@ def resumed_shards():
 
 
 def exploding():
-    """What becomes infinite does so everywhere, and everywhere is gone back.
+    """If weights become infinite, all processes go back.
 
-    Whether it is noticed at the end of the epoch, or by the state that is to be saved.
+    This is found at the end of the epoch, or when a state is saved.
     """
     group = Group()
     folder = group.from_first(tempfile.mkdtemp())
@@ -136,7 +136,7 @@ def differing():
 
 
 def differing_kinds():
-    """An optimizer of another kind, which has less to compare."""
+    """An optimizer of another kind, with fewer options to compare."""
     group = Group()
     model = made("VAE", {})
     if group.rank:
@@ -147,7 +147,7 @@ def differing_kinds():
 
 
 def drifting():
-    """What no fact shows is found out at the end of the epoch."""
+    """A difference that no fact shows is found at the end of the epoch."""
     group = Group()
     model = made("VAE", {})
 
@@ -159,8 +159,8 @@ def drifting():
         run(model, group=group, callback=drift)
 
 
-# What two processes may differ in: what the error names first, the system, its options
-# and the arguments of `fit` in process r.
+# Differences of two processes: the name in the error, then the system, its options and
+# the arguments of `fit` in process r.
 
 LEVEL = 0.0  # a global that a user's function reads
 
@@ -176,7 +176,7 @@ class Mask:
 
 
 class Doubled:
-    """A user's corruption, with a corruption in it and a generator of its own."""
+    """A user's corruption that holds a corruption and a generator."""
 
     def __init__(self, inner, seed):
         self._inner, self._rng = inner, rng(seed)
@@ -216,7 +216,7 @@ def corrupted(corruption):
 
 
 def differing_options(r):
-    """Yield what differs, and what the error must say."""
+    """Yield the name of each difference, and the arguments that differ."""
     vae, ae, denoising = "VAE", "Autoencoder", corrupted
     init = (initializers.he_normal, initializers.he_uniform)[r]
     halved = (lambda x, rng: x * 0.5, lambda x, rng: x * 0.25)[r]
@@ -270,14 +270,14 @@ GROUPS = []
 
 
 def refused(name, owner, f):
-    """Call what must be refused in all processes, and name what differs."""
+    """Check that a call is refused in all processes, and the difference named."""
     said = rf"^{owner}: not as in process 0: .*\b{re.escape(name)} in process 1[,;]"
     with pytest.raises(ValueError, match=said):
         f()
 
 
 def differing_groups():
-    """Processes that meet compare themselves, and then the shards of their data."""
+    """Processes compare themselves, and then their shards of the data."""
     rank = Group().rank
     refused("sharded", "Group", lambda: Group(sharded=rank == 1))
     with pytest.MonkeyPatch.context() as patch:
@@ -299,7 +299,7 @@ def differing_groups():
 
 
 def differing_in_all():
-    """Whatever makes a run is compared before its first step."""
+    """Everything that defines a run is compared before its first step."""
     global LEVEL
     differing_groups()
     group = Group()
@@ -324,7 +324,7 @@ def differing_in_all():
 
 
 def alone():
-    """One that has started MPI, but trains without the others."""
+    """One process has started MPI, but trains without the others."""
     from mpi4py import MPI
 
     group = None if MPI.COMM_WORLD.Get_rank() else Group()
@@ -332,7 +332,7 @@ def alone():
 
 
 def surprised():
-    """An error that nobody counted on is shown with where it comes from."""
+    """An unexpected error is shown with its traceback."""
     with Group() as group:
         if group.rank == 1:
             {}["no such key"]
@@ -340,7 +340,7 @@ def surprised():
 
 
 def unguarded():
-    """Each would write for itself."""
+    """Without the group each process would write its own checkpoints."""
     with pytest.raises(ValueError, match=r"pass Checkpoints\(folder, group=group\)"):
         run(made("VAE", {}), group=Group(), checkpoints=Checkpoints("nowhere"))
 

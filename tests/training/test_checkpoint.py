@@ -21,11 +21,11 @@ def arrays():
     return {
         "encoder.0.W": rng.standard_normal((3, 2)).astype(np.float32),
         "step": np.array(7.0),
-        "file": np.arange(3),  # a name that np.savez has for itself
+        "file": np.arange(3),  # a name that np.savez reserves
     }
 
 
-def test_what_was_saved_is_loaded_to_the_last_bit(tmp_path, arrays):
+def test_saved_arrays_are_loaded_to_the_last_bit(tmp_path, arrays):
     checkpoint.save(tmp_path / "w.npz", arrays, sizes=[3, 2], seed=0)
     loaded, about = checkpoint.load(tmp_path / "w.npz")
     assert list(loaded) == list(arrays)
@@ -65,7 +65,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 broken"])
-def test_a_file_that_is_something_else_is_refused(tmp_path, content):
+def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "w.npz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"w\.npz: not a file of weights"):
@@ -116,7 +116,7 @@ def header(shape, dtype="<f8"):
         ({"/a.npy": header((1,)) + bytes(8)}, "/a.npy leads out of"),
     ],
 )
-def test_what_a_header_claims_is_not_believed(tmp_path, entries, message):
+def test_false_headers_are_refused(tmp_path, entries, message):
     path = tmp_path / "w.npz"
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
@@ -146,14 +146,14 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, arrays):
 
 
 @pytest.mark.parametrize("facts", ["[1]", "{", "[" * 100_000, "1"])
-def test_facts_that_are_none(tmp_path, facts):
+def test_facts_that_are_not_json_objects(tmp_path, facts):
     path = tmp_path / "w.npz"
     np.savez(path, **{"about.json": np.array(facts)})
     with pytest.raises(ValueError, match="not a file of weights"):
         checkpoint.load(path)
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_not_a_file(tmp_path):
     with pytest.raises(ValueError, match="not a file of weights"):
         checkpoint.load(tmp_path)
 
@@ -176,7 +176,7 @@ def fuzz(tmp_path, arrays, seed, n):
             continue
         finally:
             slowest = max(slowest, time.perf_counter() - began)
-        # What is read in spite of a change (of a date, say) is what was written.
+        # If a change (of a date, for instance) does no harm, the original is read.
         assert about == {"sizes": [3, 2], "seed": 0}
         assert list(loaded) == list(arrays)
         for name, a in arrays.items():
@@ -189,7 +189,7 @@ def fuzz(tmp_path, arrays, seed, n):
 
 @given(st.integers(0, 2**32))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_mutated_files_are_refused_or_what_they_were(tmp_path, arrays, seed):
+def test_mutated_files_are_refused_or_read_unchanged(tmp_path, arrays, seed):
     fuzz(tmp_path, arrays, seed, 5)
 
 

@@ -1,4 +1,4 @@
-"""Several processes that train one model, with a real MPI: the runs of mpi_job.py."""
+"""Several processes train one model, with a real MPI: the jobs of mpi_job.py."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from tests.commands import draw_nothing
 
 JOB = "tests.training.mpi_job"
 ROOT = Path(__file__).parent.parent.parent
-BESIDE = Path(sys.executable).parent  # where pip puts an MPI
+BESIDE = Path(sys.executable).parent  # pip installs an MPI here
 MPIEXEC = shutil.which("mpiexec", path=f"{BESIDE}{os.pathsep}{os.environ['PATH']}")
 try:
     import mpi4py  # noqa: F401
@@ -40,7 +40,7 @@ def job(n, *command, **how):
 
 
 def end(process, timeout=120):
-    """Wait for its end; a job that hangs is killed, and fails the test."""
+    """Wait for the end of a job; if it hangs, it is killed and the test fails."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -49,7 +49,7 @@ def end(process, timeout=120):
     return process.returncode, out, err
 
 
-# What ends well in every process: one launch does all of it, one after another.
+# Jobs that succeed in every process: one launch runs all of them in turn.
 ALL = [
     "same", "layers", "resumed_shards", "exploding", "unguarded", "differing_kinds",
     "drifting", "differing_in_all",
@@ -60,11 +60,11 @@ ALL = [
 @pytest.mark.parametrize(("n", "names"), [(2, ALL), (3, ["same"])])
 def test_n_processes_compute_what_one_does(n, names):
     status, out, err = end(job(n, JOB, *names))
-    assert status == 0, err  # the last line of "... begins" is of what failed
+    assert status == 0, err  # the last "... begins" names the failed job
     assert len(out.splitlines()) == 7 * 2 * n
 
 
-# What ends the whole job, and what is said then.
+# Errors that end the whole job, with their messages.
 FAILING = {
     "killed": ("Killed (signal 9)", "exited on signal 9"),
     "failing": ("process 1 of 2: no room for more; this ends the job",),
@@ -88,10 +88,10 @@ NOT_ALL = "process 0 of 2 has waited 0.2 s for the others, and some are missing;
 
 
 @needs_mpi
-def test_a_process_that_does_not_come_ends_the_job(tmp_path):
-    """One without --distributed, which never starts MPI, and one that makes no Group.
+def test_a_missing_process_ends_the_job(tmp_path):
+    """One process is without --distributed and never starts MPI, or makes no Group.
 
-    Whether it goes on for long or ends before.
+    It may run for long, or end earlier.
     """
     python = [MPIEXEC, "-n", "1", sys.executable, "-m"]
     here = [*python, *TRAIN, "1", "--out", f"{tmp_path}/here", "--distributed"]
@@ -119,7 +119,7 @@ def test_a_process_that_does_not_come_ends_the_job(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf", "1e300", "1 s"])
-def test_a_limit_that_is_no_number_of_seconds(monkeypatch, text):
+def test_a_time_limit_must_be_a_number_of_seconds(monkeypatch, text):
     monkeypatch.setenv("SCRATCHNET_MPI_TIMEOUT", text)
     said = f"Group: SCRATCHNET_MPI_TIMEOUT is {text!r}; a positive number of seconds"
     with pytest.raises(ValueError, match=said):
@@ -146,8 +146,8 @@ def outcome(folder):
 
 
 @needs_mpi
-def test_the_command_and_going_on_after_a_signal(tmp_path, monkeypatch, capsys):
-    """Of the three jobs the first draws its pictures."""
+def test_the_command_and_its_resumption_after_a_signal(tmp_path, monkeypatch, capsys):
+    """Only the first of the three jobs draws its pictures."""
 
     def arguments(folder):
         return [*TRAIN[1:], "4", "--out", str(tmp_path / folder)]
@@ -157,7 +157,7 @@ def test_the_command_and_going_on_after_a_signal(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     status, out, err = end(job(2, "scratchnet", *arguments("two"), "--distributed"))
     assert status == 0, err
-    assert out.count("pictures in") == 1  # one speaks for all
+    assert out.count("pictures in") == 1  # one process prints for all
     # In float32, after 24 steps.
     for name, a in outcome(tmp_path / "alone").items():
         np.testing.assert_allclose(outcome(tmp_path / "two")[name], a, atol=2e-4)
@@ -178,7 +178,7 @@ def test_the_command_and_going_on_after_a_signal(tmp_path, monkeypatch, capsys):
 
 
 @needs_mpi
-def test_who_cannot_be_trained_by_a_group():
+def test_models_that_a_group_cannot_train():
     x = np.random.default_rng(0).random((20, 4)).astype(np.float32)
     how = {"epochs": 1, "batch_size": 10, "rng": np.random.default_rng(0)}
     model = byhand.Autoencoder((4, 2), rng=np.random.default_rng(0), batch_size=10)
@@ -189,7 +189,7 @@ def test_who_cannot_be_trained_by_a_group():
         fit(twin, x, **how, optimizer=Adam(twin.parameters()), group=Group())
 
 
-def test_what_is_missing_is_said(monkeypatch):
+def test_an_error_says_that_mpi_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
     with pytest.raises(GroupError, match=r"mpi4py cannot be used .*scratchnet\[mpi\]"):
         Group()

@@ -20,8 +20,8 @@ X = rng(1).random((40, 6))
 # --- Threads ------------------------------------------------------------------------
 
 
-def test_threads_that_train_get_what_each_gets_alone():
-    """All systems with both engines, each in a thread of its own, all at once."""
+def test_training_in_threads_equals_training_alone():
+    """All systems with both engines at once, each in its own thread."""
     jobs = [(run, kind, name) for run, name in RUNS for kind in ("hand", "engine")]
     found = [None] * len(jobs)
 
@@ -30,7 +30,7 @@ def test_threads_that_train_get_what_each_gets_alone():
 
     threads = [threading.Thread(target=train, args=(i, *j)) for i, j in enumerate(jobs)]
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # switched at nearly every bytecode
+    sys.setswitchinterval(1e-6)  # threads switch at almost every bytecode
     try:
         for thread in threads:
             thread.start()
@@ -44,8 +44,8 @@ def test_threads_that_train_get_what_each_gets_alone():
 
 # --- Memory -------------------------------------------------------------------------
 
-# By kind of system: a name, what trains it for so many steps with a callback, which is
-# called every ten steps or so.
+# For each kind of system a function that trains it for some steps, with a callback
+# about every ten steps.
 
 
 def descend(make, name, steps, callback):
@@ -72,10 +72,10 @@ def play(make, name, steps, callback):
 
 
 def assert_flat(train, make, name, steps):
-    """Train, and compare what memory there is halfway with what there is at the end.
+    """Train, and compare the memory halfway with that at the end.
 
-    Arrays are counted; of all else (the history has a few numbers of each epoch) there
-    may be 64 bytes more for each step, less than the smallest array takes.
+    The number of arrays must be equal. Everything else (the history has a few numbers
+    for each epoch) may grow by 64 bytes per step, less than the smallest array.
     """
     arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
     last = steps // (4 if train is descend else 10)  # calls
@@ -104,12 +104,12 @@ KINDS = [(descend, "Autoencoder"), (descend, "VAE"), (play, "GAN")]
 
 @pytest.mark.parametrize("make", [byhand, models])
 @pytest.mark.parametrize(("train", "name"), KINDS)
-def test_some_hundred_steps_keep_the_memory_flat(train, name, make):
+def test_some_hundred_steps_keep_the_memory_constant(train, name, make):
     assert_flat(train, make, name, 200)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [byhand, models])
 @pytest.mark.parametrize(("train", "name"), KINDS)
-def test_ten_thousand_steps_keep_the_memory_flat(train, name, make):
+def test_ten_thousand_steps_keep_the_memory_constant(train, name, make):
     assert_flat(train, make, name, 10_000)

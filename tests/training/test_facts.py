@@ -1,4 +1,4 @@
-"""What a part of a run is: its options by name, the same in every process."""
+"""Facts about the parts of a run: options by name, equal in every process."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ LEVEL = 0.5  # a global that `reads_a_global` reads
 
 
 def systems():
-    """Yield a name for each system in both forms, and what makes it of options."""
+    """Yield the name and the maker of each system in both forms."""
     for name in ("Autoencoder", "StackedAutoencoder", "DenoisingAutoencoder", "VAE",
                  "IWAE"):  # fmt: skip
         given = {"corruption": Masking(0.5)} if name.startswith("D") else {}
@@ -101,7 +101,7 @@ def test_facts_have_the_names_of_attributes():
 
 
 @pytest.mark.parametrize("name", [n for n in MAKE if n.startswith("scratchnet.byhand")])
-def test_what_training_changes_is_no_fact(name):
+def test_values_that_training_changes_are_not_facts(name):
     model = MAKE[name]()
     before = described(model=model)
     if name.endswith("GAN"):
@@ -113,11 +113,11 @@ def test_what_training_changes_is_no_fact(name):
         batch = model.with_noise(X, rng=rng()) if noisy else (X,)
         model.loss(*batch)
         model.step(*batch)
-        model.group = object()  # who trains it
+        model.group = object()  # the processes that train it
     assert described(model=model) == before
 
 
-# --- Whatever a user's part may hold ------------------------------------------------
+# --- Parts made by users ------------------------------------------------------------
 
 
 class Colour(Enum):
@@ -201,14 +201,14 @@ VALUES = [
 
 
 @pytest.mark.parametrize("pair", VALUES, ids=lambda p: type(p[0]).__name__)
-def test_a_difference_anywhere_in_a_corruption_is_seen(pair):
+def test_a_difference_anywhere_in_a_corruption_is_found(pair):
     for made in (Called, holding, lambda v: Called([v, {"k": (v, 1)}])):
         one, other = (described(part=made(value)) for value in pair)
         assert json.dumps(one) != json.dumps(other)
         assert json.dumps(described(part=made(pair[0]))) == json.dumps(one)
 
 
-def test_a_global_that_is_read_is_seen(monkeypatch):
+def test_a_global_that_is_read_is_a_fact(monkeypatch):
     part = Called(reads_a_global)
     before = described(part=part)
     assert before["part._held.LEVEL"] == 0.5
@@ -220,7 +220,7 @@ def recurses(n):
     return n and recurses(n - 1)
 
 
-def test_what_leads_back_to_itself_ends():
+def test_objects_that_contain_themselves_have_facts():
     one = Called(None)
     one._held = [one, {"self": one}, recurses]
     facts = described(part=one)
@@ -229,7 +229,7 @@ def test_what_leads_back_to_itself_ends():
     assert facts["part._held[2].recurses"] == "as part._held[2]"
 
 
-def test_generators_are_found_and_their_state_is_no_fact():
+def test_generators_are_found_and_their_state_is_not_a_fact():
     one, other = rng(1), np.random.Generator(np.random.MT19937(2))
     part = Called([one, holding(other)])
     before = described(part=part)

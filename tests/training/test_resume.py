@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on to the last bit, in the library."""
+"""An interrupted run is resumed in the library, exact to the last bit."""
 
 from dataclasses import asdict
 
@@ -26,7 +26,7 @@ SYSTEMS = {
 
 
 def descend(kind, name, **how):
-    """Train for some epochs; return weights, moments, history, and the generators."""
+    """Train for some epochs; return weights, moments, history and generators."""
     options = {"rng": rng(0), "dtype": np.float64, **SYSTEMS[name]}
     noise, shuffle = rng(4), rng(3)
     common = {"epochs": 3, "batch_size": 16, "rng": shuffle, "validation": X[:20]}
@@ -110,8 +110,10 @@ def assert_same(one, two):
 @pytest.mark.parametrize("kind", ["hand", "engine"])
 @pytest.mark.parametrize(("run", "name"), RUNS, ids=lambda x: getattr(x, "__name__", x))
 @pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_run_stopped_anywhere_ends_as_if_it_was_not(tmp_path, run, name, kind, apart):
-    """After each step by hand, by the engine after every third: an epoch has four."""
+def test_a_run_stopped_anywhere_ends_as_if_uninterrupted(
+    tmp_path, run, name, kind, apart
+):
+    """By hand after each step, with the engine after every third: an epoch has four."""
     whole = run(kind, name)
     apart = 1 if kind == "hand" else apart
     stopped = 0
@@ -158,10 +160,10 @@ def test_a_run_may_be_stopped_again_and_again(tmp_path):
         saved, state = state, Checkpoints(tmp_path).last()
         assert saved is None or saved.facts["step"] != state.facts["step"]
     assert_same(descend("hand", "VAE", resume=state), whole)
-    assert len(list(tmp_path.iterdir())) == 3  # the last of them stay
+    assert len(list(tmp_path.iterdir())) == 3  # the last ones are kept
 
 
-def test_states_come_when_it_is_time_and_the_last_few_stay(tmp_path, monkeypatch):
+def test_states_are_saved_in_time_and_the_last_few_are_kept(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
     made = []
@@ -183,7 +185,7 @@ def test_states_come_when_it_is_time_and_the_last_few_stay(tmp_path, monkeypatch
     assert Checkpoints(tmp_path / "new").last().arrays["a"] == 30
 
 
-def test_a_damaged_state_gives_way_to_the_one_before(tmp_path):
+def test_after_a_damaged_state_the_one_before_is_used(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for t in range(3):
         checkpoints.write(State({"a": np.array(t)}, {}))
@@ -196,7 +198,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path):
         checkpoints.last()
 
 
-def test_a_state_that_cannot_be_written_leaves_those_before(tmp_path, monkeypatch):
+def test_earlier_states_stay_if_one_cannot_be_written(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.write(State({"a": np.array(1)}, {}))
 
@@ -265,7 +267,7 @@ def test_the_state_of_another_run_is_refused_and_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("run", "name"), [(descend, "VAE"), (play, "saturating")])
-def test_a_warning_of_another_machine_names_the_line_that_calls(tmp_path, run, name):
+def test_a_warning_about_another_machine_names_the_calling_line(tmp_path, run, name):
     state = stopped(tmp_path, run, name)
     state.facts["machine"]["NumPy"] = "0.1"
     with pytest.warns(UserWarning, match=r"NumPy was 0\.1 and is now") as caught:
@@ -273,7 +275,7 @@ def test_a_warning_of_another_machine_names_the_line_that_calls(tmp_path, run, n
     assert caught[0].filename == __file__
 
 
-def test_what_has_no_state_cannot_have_checkpoints(tmp_path):
+def test_models_without_a_state_cannot_have_checkpoints(tmp_path):
     class Bare:
         def step(self, x):
             return np.array(0.0)
@@ -286,10 +288,10 @@ def test_what_has_no_state_cannot_have_checkpoints(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PCG64", "MT19937", "Philox", "SFC64", "PCG64DXSM"])
-def test_generators_go_on_through_json(tmp_path, kind):
+def test_generators_continue_after_json(tmp_path, kind):
     make = getattr(np.random, kind)
     one, other = np.random.Generator(make(0)), np.random.Generator(make(1))
-    one.integers(5, dtype=np.uint32)  # half of a draw is kept for the next
+    one.integers(5, dtype=np.uint32)  # the other half of the draw is kept
     state = State({}, {"generator": checkpoint.generator_state(one)})
     Checkpoints(tmp_path).write(state)
     saved = Checkpoints(tmp_path).last().facts["generator"]
@@ -301,7 +303,7 @@ def test_generators_go_on_through_json(tmp_path, kind):
 
 
 def test_the_engines_own_models_resume_too(tmp_path):
-    """Anything with parameters, not only the systems of the lecture."""
+    """Any model with parameters, not only the systems of the lecture."""
 
     class Line(nn.Module):
         def __init__(self):
@@ -323,8 +325,8 @@ def test_the_engines_own_models_resume_too(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["hand", "engine"])
-def test_the_state_of_a_model_of_other_options_is_refused(tmp_path, kind):
-    """Of the same shapes, so that nothing else would tell."""
+def test_the_state_of_a_model_with_other_options_is_refused(tmp_path, kind):
+    """The shapes are equal, so that only the options differ."""
     module = byhand if kind == "hand" else models
 
     def run(name, x=X, betas=(0.9, 0.999), folder=None, resume=None, **options):

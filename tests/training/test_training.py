@@ -1,4 +1,4 @@
-"""What fit does with the samples, what it reports, what it refuses."""
+"""fit: its minibatches, its reports, its errors."""
 
 import io
 import re
@@ -21,7 +21,7 @@ def samples(n=50, d=6, dtype=np.float64):
 
 
 class Recorder:
-    """A model by hand that learns nothing and remembers what it was shown."""
+    """A model by hand that learns nothing and records its minibatches."""
 
     def __init__(self, losses=None):
         self.batches = []
@@ -69,7 +69,7 @@ def test_every_epoch_visits_every_sample_once_in_an_order_of_its_own():
     orders = np.concatenate(model.batches).reshape(3, 50)
     for order in orders:
         assert sorted(order) == list(range(50))
-        # Samples are shuffled, not only the starts of minibatches.
+        # Samples are shuffled, not only minibatches.
         assert np.abs(np.diff(order)).mean() > 5
     assert (orders[0] != orders[1]).any()
     assert (orders[1] != orders[2]).any()
@@ -85,7 +85,7 @@ def test_the_order_comes_from_rng_alone():
     assert (run(3) != run(4)).any()
 
 
-def test_no_buffer_is_used_twice_and_the_data_stay():
+def test_no_buffer_is_used_twice_and_the_data_do_not_change():
     x = samples()
     kept = x.copy()
     model = Recorder()
@@ -223,7 +223,7 @@ def test_two_runs_with_one_seed_are_the_same_to_the_last_bit(make):
     assert one.validation_losses == two.validation_losses
 
 
-def test_any_model_with_a_loss_will_do():
+def test_any_model_with_a_loss_can_be_trained():
     x = samples(64)
     model = Mean()
     optimizer = SGD(model.parameters(), lr=0.1)
@@ -232,7 +232,7 @@ def test_any_model_with_a_loss_will_do():
     assert model.mu.grad.shape == ()
 
 
-def test_validation_leaves_no_trace():
+def test_validation_does_not_change_training():
     x = samples()
     one, two = engine(), engine()
     for model, validation in ((one, None), (two, samples(33))):
@@ -313,7 +313,7 @@ def test_the_optimizer_belongs_to_one_kind_of_model():
         fit(hand(batch_size=8), X, **options)
 
 
-def test_cross_entropy_looks_at_the_data_first():
+def test_cross_entropy_checks_the_data_first():
     model = hand(loss="cross_entropy")
     with pytest.raises(ValueError, match=r"x\[0, 0\] is 1\..*values in \[0, 1\]"):
         fit(model, X + 1, epochs=1, batch_size=16, rng=rng(), progress=False)
@@ -336,7 +336,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_learning_rate_far_too_high_ends_in_that_error():
+def test_a_far_too_high_learning_rate_raises_that_error():
     model = Mean(1.0)
     sgd = SGD(model.parameters(), lr=1e200)
     with pytest.raises(FloatingPointError, match="a smaller learning rate may help"):
@@ -373,7 +373,7 @@ def test_arrays_that_belong_together_stay_together():
 
 
 class Noisy(Recorder):
-    """A model by hand that needs noise, and remembers it."""
+    """A model by hand that needs noise, and records it."""
 
     def __init__(self):
         super().__init__()
@@ -406,7 +406,7 @@ def test_noise_has_a_stream_of_its_own_and_validation_another():
     np.testing.assert_array_equal(plain.noise, validated.noise)
     np.testing.assert_array_equal(plain.batches, validated.batches)
     first, second = validated.validation_noise[:2], validated.validation_noise[2:]
-    np.testing.assert_array_equal(first, second)  # every epoch under the same noise
+    np.testing.assert_array_equal(first, second)  # every epoch has the same noise
     np.testing.assert_array_equal(run(3, 5).batches, plain.batches)
     np.testing.assert_array_equal(run(5, 4).noise, plain.noise)
 
@@ -446,7 +446,7 @@ def test_data_of_several_arrays_and_noise_are_checked(model, change, error, mess
 
 
 class Others:
-    """Stands for the other processes: adds what they have; notes what this one has."""
+    """Replaces the other processes: adds their sums and records those of this one."""
 
     def __init__(self, sums=0.0):
         self.sums = sums
@@ -457,8 +457,8 @@ class Others:
 
 
 @pytest.mark.parametrize("k", [0, 3, 9, 10])
-def test_parts_of_a_minibatch_make_the_step_of_the_whole(k):
-    """Of ten rows k here, the others elsewhere; with a real MPI in test_distributed."""
+def test_parts_of_a_minibatch_give_the_step_of_the_whole(k):
+    """Of ten rows k are here, the others elsewhere; test_distributed has a real MPI."""
     x = np.random.default_rng(1).random((10, 6))
     whole, here, there = (
         byhand.Autoencoder((6, 4, 2), rng=np.random.default_rng(0), batch_size=10,
@@ -472,7 +472,7 @@ def test_parts_of_a_minibatch_make_the_step_of_the_whole(k):
         a[...] = np.nan
     assert float(here.step(x[:k], total_rows=10)) == pytest.approx(expected, rel=1e-14)
     np.testing.assert_allclose(here.theta, whole.theta, rtol=0, atol=1e-14)
-    # And the next step is of all its rows again.
+    # The next step uses all its rows again.
     here.group = None
     assert float(here.step(x)) == pytest.approx(float(whole.step(x)), rel=1e-12)
 
