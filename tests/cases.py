@@ -1139,7 +1139,7 @@ def solve(d: Draw, f: Function) -> Call:
 def cholesky(d: Draw, f: Function) -> Call:
     n, batch = d.choose((3, ()), (2, ()), (1, ()), (2, (2,)))
     half = d.values((*batch, n, n), -1.0, 1.0)
-    # Not symmetric: NumPy reads one triangle, and the gradient says so.
+    # Not symmetric: NumPy reads one triangle, and so must the gradient.
     a = half @ np.swapaxes(half, -1, -2) + 2 * np.eye(n) + np.triu(half, 1)
     how = options(d, upper=d.choose(True, False))
     return lambda x: f(x, **how), [

@@ -187,7 +187,7 @@ def mutants(path: Path) -> Iterator[tuple[int, int, str, ast.Module]]:
                 where[i] = node
 
 
-# --- One mutant, in a process of its own --------------------------------------------
+# --- One mutant, in its own process -------------------------------------------------
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -905,7 +905,7 @@ def test_spectral_norm_of_a_thin_matrix_twice():
     agrees(lambda x: np.linalg.norm(x, 2), u.T, orders=(1, 2))
 
 
-# --- What is constant, and what is refused ------------------------------------------
+# --- Constant functions, and errors -------------------------------------------------
 
 X = np.array([[0.5, -1.5, 2.5], [3.0, 0.0, -2.0]])
 WHOLE = np.array([3, 5, 6])

@@ -1,4 +1,4 @@
-"""losses.py: values, gradients, extremes, and what is refused."""
+"""losses.py: values, gradients, extremes and errors."""
 
 import numpy as np
 import pytest
@@ -145,7 +145,7 @@ def test_dtypes_and_kinds(loss):
     assert recorded.item() == loss(a, b)
 
 
-# --- What is refused ----------------------------------------------------------------
+# --- Errors -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSSES)

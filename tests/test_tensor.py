@@ -382,7 +382,7 @@ def test_two_losses_with_a_shared_part():
     np.testing.assert_allclose(x.grad, (1 - y * y) * (1 + 2 * y))
 
 
-# --- What .grad is ------------------------------------------------------------------
+# --- .grad --------------------------------------------------------------------------
 
 
 def test_grad_accumulates_until_it_is_set_to_none():
@@ -1252,7 +1252,7 @@ def test_an_argument_that_is_not_used_has_gradient_zero(f):
         assert result.dtype == np.float32
 
 
-def test_an_unused_argument_beside_a_recorded_one_is_a_tensor_too():
+def test_an_unused_argument_next_to_a_recorded_one_is_a_tensor_too():
     a, b = leaf([1.0]), leaf([2.0])
     da, db = grad(lambda a, b: np.sum(a * a), (0, 1))(a, b)
     assert isinstance(da, Tensor)

@@ -161,7 +161,7 @@ def test_a_linear_autoencoder_ends_at_pca():
     assert model.loss(x) == pytest.approx(left, rel=1e-9)
 
 
-# --- What they share ----------------------------------------------------------------
+# --- Shared behaviour ---------------------------------------------------------------
 
 
 @every_configuration
@@ -387,7 +387,7 @@ def test_copies_are_refused(way):
         way(hand())
 
 
-# --- What is refused ----------------------------------------------------------------
+# --- Errors -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [hand, engine])

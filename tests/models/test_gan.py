@@ -201,7 +201,7 @@ def test_r1_against_the_input_gradient_by_differences():
     assert difference == pytest.approx(0.7 / 2 * total / 12, rel=1e-7)
 
 
-# --- What the lecture says ----------------------------------------------------------
+# --- Claims of the lecture ----------------------------------------------------------
 
 
 def certain(gan, a):
@@ -302,7 +302,7 @@ def test_the_best_discriminator_of_two_gaussians_is_p_over_p_plus_q(shift):
         assert best == pytest.approx(-math.log(4), abs=1e-6)
 
 
-# --- What they share ----------------------------------------------------------------
+# --- Shared behaviour ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("packing", [1, 3])
@@ -374,7 +374,7 @@ def test_the_derivation_is_complete():
     assert_every_equation_is_cited(byhand.GAN, elsewhere=["12"])
 
 
-# --- What is refused ----------------------------------------------------------------
+# --- Errors -------------------------------------------------------------------------
 
 
 @every_twin

@@ -242,7 +242,7 @@ def test_a_gaussian_decoder_learns_the_variance_of_its_errors():
     assert np.exp(model.parameters["log_var_x"][0]) == pytest.approx(0.25, rel=0.15)
 
 
-# --- What they share ----------------------------------------------------------------
+# --- Shared behaviour ---------------------------------------------------------------
 
 
 @every_decoder
@@ -311,7 +311,7 @@ def test_the_derivation_is_complete(cls):
     assert_every_equation_is_cited(cls, elsewhere[cls.__name__])
 
 
-# --- What is refused ----------------------------------------------------------------
+# --- Errors -------------------------------------------------------------------------
 
 
 @every_twin

@@ -96,7 +96,7 @@ def test_no_buffer_is_used_twice_and_the_data_do_not_change():
     np.testing.assert_array_equal(x, kept)
 
 
-# --- What is reported ---------------------------------------------------------------
+# --- Reports ------------------------------------------------------------------------
 
 
 def test_a_validation_loss_that_is_not_finite_is_an_error():
@@ -251,7 +251,7 @@ def test_validation_does_not_change_training():
         np.testing.assert_array_equal(a.grad, b.grad)
 
 
-# --- What is refused ----------------------------------------------------------------
+# --- Errors -------------------------------------------------------------------------
 
 
 def with_nan():
