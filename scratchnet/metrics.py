@@ -1,11 +1,14 @@
 """Metrics of codes, pictures and generated samples; no engine.
 
-In the order of the file: differences of pictures (reconstruction_error, psnr, ssim);
-the linear code as a reference (PCA); the information on labels and factors in a code
-(knn_accuracy, neighbor_agreement, linear_probe); the contrast of distances in many
-dimensions (relative_contrast), and the dimensions that data need
-(intrinsic_dimension); the distance of generated samples from the data
-(mode_coverage, ks_statistic, frechet_distance, nearest_distance). Rows are samples.
+Rows are samples. In the order of the file:
+
+- differences of pictures: `reconstruction_error`, `psnr`, `ssim`;
+- the linear code as a reference: `PCA`;
+- labels and factors in a code: `knn_accuracy`, `neighbor_agreement`, `linear_probe`;
+- distances in many dimensions: `relative_contrast`;
+- the dimensions that data need: `intrinsic_dimension`;
+- generated samples and the data: `mode_coverage`, `ks_statistic`, `frechet_distance`,
+  `nearest_distance`.
 """
 
 import math
@@ -507,9 +510,14 @@ def intrinsic_dimension(x: Array) -> float:
 class Coverage(NamedTuple):
     """How generated samples cover the modes of a mixture; see `mode_coverage`."""
 
-    modes: int  # the number of modes with a high-quality sample
-    high_quality: float  # the fraction of samples near a mode, from 0 to 1
-    kl: float  # nats; KL of the samples' shares of the modes from equal shares
+    modes: int
+    """The number of modes with a high-quality sample."""
+
+    high_quality: float
+    """The fraction of samples near a mode, from 0 to 1."""
+
+    kl: float
+    """KL of the samples' shares of the modes from equal shares, in nats."""
 
 
 def mode_coverage(samples: Array, centers: Array, sigma: float) -> Coverage:

@@ -23,22 +23,25 @@ class Kernel(NamedTuple):
     """A chain of elementwise functions as one kernel of a GPU.
 
     The same chain in NumPy's functions is in the code that calls it, for the host.
-
-    Attributes:
-        name: of the kernel.
-        inputs: C declarations of what it reads, in CuPy's form: the dtype `T` is found
-            in the call, and the body indexes a `raw` input itself.
-        outputs: C declarations of what it reads and writes.
-        body: C code for entry i of the broadcast arguments.
-        preamble: C functions that the body calls.
-
     """
 
     name: str
+    """The name of the kernel."""
+
     inputs: str
+    """C declarations of its inputs, in CuPy's form.
+
+    The call gives the dtype `T`, and the body indexes a `raw` input itself.
+    """
+
     outputs: str
+    """C declarations of the arguments that it reads and writes."""
+
     body: str
+    """C code for entry i of the broadcast arguments."""
+
     preamble: str = ""
+    """C functions that the body calls."""
 
 
 # --- The libraries ------------------------------------------------------------------

@@ -216,6 +216,8 @@ from scratchnet.kernels.updates import (
 class GAN(System):
     """A generator and a discriminator whose steps allocate nothing.
 
+    Numbers in brackets are equations in the docstring of byhand/gan.py.
+
     Args:
         generator: columns of the noise, hidden layers, columns of a sample.
         discriminator: columns of `packing` samples, hidden layers, 1.

@@ -146,6 +146,8 @@ from scratchnet.twins import LatentVariableModel, check_vae, log_bernoulli, log_
 class VAE(Minimizer, LatentVariableModel):
     """A variational autoencoder whose `step` allocates nothing.
 
+    Numbers in brackets are equations in the docstring of byhand/vae.py.
+
     Args:
         sizes: columns of the data, hidden layers, length of the code; the decoder
             mirrors them.

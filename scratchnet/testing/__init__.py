@@ -9,12 +9,11 @@
       worst of 784 entries; 12 differ; they share row 17
       rule: np.multiply, argument 1
 
-How it works. A random cotangent c turns f into a number: phi(x) = sum(c * f(x)). Along
-a direction d the gradient a claims the slope a . d. An *oracle* measures this slope
-from values of f alone. One direction checks many entries at once. If the slopes differ,
-the entries are split into blocks, down to the wrong entry. The tolerance is not a
-constant: it is the oracle's error bound plus the rounding of f and of the gradient, all
-measured.
+How it works. A random cotangent c turns f into a number: φ(x) = Σ_i c_i f(x)_i. Along a
+direction d the gradient a claims the slope a · d. An *oracle* measures this slope from
+values of f alone. One direction checks many entries at once. If the slopes differ, the
+entries are split into blocks, down to the wrong entry. The tolerance is not a constant:
+it is the oracle's error bound plus the rounding of f and of the gradient, all measured.
 
 The files, in the order to read them:
 

@@ -284,7 +284,10 @@ class State(NamedTuple):
     """Everything that a run needs to resume, exact to the last bit."""
 
     arrays: dict[str, np.ndarray]
-    facts: dict[str, Any]  # what JSON can hold: generators, counts, the history
+    """Arrays by name: of the model, its optimizer and its averages, for instance."""
+
+    facts: dict[str, Any]
+    """Values for JSON: generators, counts, the history."""
 
 
 # A run calls this after each step, with a function that makes its state.
