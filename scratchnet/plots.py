@@ -205,11 +205,11 @@ def sheets(pictures: Mapping[str, ArrayLike], *, ink: bool = True) -> Figure:
     """
     _check_named("sheets", pictures)
     drawn = [as_images("sheets", repr(k), x) for k, x in pictures.items()]
-    width, height = _panel(drawn[0].shape[1:], 4.2)
+    tiled = [_tiled(x, math.ceil(len(x) ** 0.5), ink) for x in drawn]
+    width, height = _panel(tiled[0].shape, 4.2)
     figure, axes = panels(1, len(pictures), (width, height + 0.28))
-    for ax, title, x in zip(axes[0], pictures, drawn, strict=True):
-        columns = math.ceil(len(x) ** 0.5)
-        _show(ax, _tiled(x, columns, ink), ink)
+    for ax, title, sheet in zip(axes[0], pictures, tiled, strict=True):
+        _show(ax, sheet, ink)
         ax.set_title(title)
     return figure
 
