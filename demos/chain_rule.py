@@ -1,23 +1,23 @@
-"""A gradient is the chain rule, walked once from the result back to the inputs.
+"""The chain rule, applied once from the result back to the inputs, gives all gradients.
 
-The lecture says what a network learns, and takes it for granted how ("실제 데이터로
-분류할 만큼 유사한 데이터를 생성할 수 있도록 생성네트워크 학습", the generator is
-trained until its data pass for real). This is how, on the smallest expression in which
-one value is used twice,
+The lecture trains networks ("실제 데이터로 분류할 만큼 유사한 데이터를 생성할 수 있도록
+생성네트워크 학습", the generator is trained until its data are classified as real) and
+does not say how gradients are computed. This demo shows it on the smallest expression
+that uses one value twice,
 
     L = (s - y)²,   s = tanh(a) · a,   a = w·x + b.
 
 Drawn: the graph that the engine recorded, the derivative on each edge, the gradient at
-each node, and the order in which the walk back takes them. Measured: that this walk,
-`backward()` and finite differences agree, and what comes of another order. a hears
-from s and from h = tanh(a). Taken before it has heard from both, it can
+each node, and the order of the walk back. Measured: this walk, `backward()` and finite
+differences agree, and another order fails. a receives one share of its gradient from s
+and one from h = tanh(a). If the walk visits a before both have arrived, a can
 
-- never hand on what comes late: the gradient is wrong;
-- hand on its sum again when more comes: wrong, what came first counts again;
-- hand on each arrival by itself: right, but every value that is used twice doubles the
+- ignore the late share: the gradient is wrong;
+- send its whole sum again: wrong, the first share counts twice;
+- send each share on separately: right, but every value that is used twice doubles the
   work behind it.
 
-Newest first is a topological order, and there nothing comes late.
+Newest first is a topological order: no share arrives late.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +30,12 @@ from demos._demo import Demo, main
 from scratchnet import Tensor, backend, plots
 from scratchnet.table import name_of
 
-X, Y = 2.0, 1.0  # the data: no gradient is asked for
+X, Y = 2.0, 1.0  # the data, without gradient
 START = {"w": 0.4, "b": -0.3}
 STEP = 1e-5  # of the finite differences
-GATES = 10  # in a row, each uses its input twice
+GATES = 10  # in a row; each uses its input twice
 
-# How a value came about, and each derivative as a formula, for trace and picture.
+# The formula of each value and of each derivative, for the trace and the figure.
 FORMULA = {"L": "e²", "e": "s − y", "s": "h · a", "h": "tanh a", "a": "p + b",
            "p": "w · x"}  # fmt: skip
 DERIVATIVE = {("L", "e"): "2e", ("e", "s"): "1", ("s", "h"): "a", ("s", "a"): "h",
@@ -47,7 +47,7 @@ DERIVATIVE = {("L", "e"): "2e", ("e", "s"): "1", ("s", "h"): "a", ("s", "a"): "h
 
 
 def expression(w: Any, b: Any) -> dict[str, Any]:
-    """Compute L and all that it is made of, by name, from Tensors or numbers."""
+    """Compute L and all intermediate values, by name, from Tensors or numbers."""
     p = w * X
     a = p + b
     h = np.tanh(a)
@@ -57,7 +57,7 @@ def expression(w: Any, b: Any) -> dict[str, Any]:
 
 
 def recorded() -> dict[str, Tensor]:
-    """Return the expression as the engine records it, each Tensor named."""
+    """Return the expression as recorded by the engine; each Tensor has its name."""
     leaves = {k: Tensor(np.array(v), requires_grad=True) for k, v in START.items()}
     graph = expression(**leaves)
     for name, t in graph.items():
@@ -74,7 +74,7 @@ def gates(n: int) -> Tensor:
 
 
 def finite_differences() -> dict[str, float]:
-    """Return dL/dw and dL/db as central differences, in which no rule has a part."""
+    """Return dL/dw and dL/db as central differences, without any rule."""
     slopes = {}
     for name in START:
         right = expression(**(START | {name: START[name] + STEP}))["L"]
@@ -88,33 +88,33 @@ def finite_differences() -> dict[str, float]:
 
 @dataclass
 class Sent:
-    """What a node sent to one of its inputs: `share` = g · `local`."""
+    """A node's message to one of its inputs: `share` = g · `local`."""
 
     to: Tensor
     local: float  # d(the node's result)/d(this input)
     share: float
-    before: float  # what the input had already
+    before: float  # the gradient of the input so far
 
 
 @dataclass
 class Turn:
-    """One step of the walk: the Tensor taken, the g = dL/d(it) that it handed on."""
+    """One step of the walk: the visited Tensor, and its gradient g at that time."""
 
-    taken: Tensor
+    visited: Tensor
     g: float
     sent: list[Sent] = field(default_factory=list)
 
 
-Waiting = dict[Tensor, None]  # in the order in which they were found
+Waiting = dict[Tensor, None]  # in the order of discovery
 
 
 def newest(waiting: Waiting) -> Tensor:
-    """Choose what was made last: a topological order, as inputs are made first."""
+    """Choose the newest: a topological order, as inputs are made before results."""
     return max(waiting, key=lambda t: t._node.number)
 
 
 def last_found(waiting: Waiting) -> Tensor:
-    """Choose what was found last: depth first."""
+    """Choose the one discovered last: depth first."""
     return next(reversed(waiting))
 
 
@@ -125,10 +125,10 @@ def walk(
 
     Args:
         output: L, a single number.
-        choose: which of the Tensors that wait is taken next.
-        late: what becomes of a share that arrives where the walk has been: "lost";
-            "total", the Tensor is taken again and hands on all that it has; or
-            "alone", it hands on what is new.
+        choose: picks the next Tensor among those that wait.
+        late: what happens if a share arrives at a Tensor after its visit. "lost":
+            nothing. "total": the Tensor is visited again and sends its whole gradient.
+            "alone": it is visited again and sends only the new share.
 
     Returns:
         The turns in order, and the gradients of all Tensors.
@@ -159,28 +159,27 @@ def walk(
     return turns, gradients
 
 
-# The walks that are drawn: a title, what happens, how the next is chosen, and `late`.
+# The walks drawn: title, explanation, choice of the next Tensor, and `late`.
 ORDERS = (
     ("Newest first",
-     "a waits until s and h have both sent,\nand hands on the sum.",
+     "a is visited after s and h have both sent their share.",
      newest, "total"),
     ("Depth first, each node once",
-     "a is taken before h has sent;\nwhat h sends goes nowhere.",
+     "a is visited before h has sent its share; that share goes no further.",
      last_found, "lost"),
     ("Depth first, again at each arrival",
-     "a is taken when s has sent, and when h has;\n"
-     "what s sent counts twice in p, thrice in w.",
+     "a is visited twice and sends its whole sum each time; so does p.",
      last_found, "total"),
 )  # fmt: skip
 
 
 def trace(turns: list[Turn]) -> list[str]:
-    """Write the walk as text, each accumulation in its place."""
+    """Return the walk as lines of text, with each sum."""
     lines = []
     for n, turn in enumerate(turns, 1):
-        t = turn.taken
+        t = turn.visited
         lines.append(
-            f"  {n}  take {t.name} = {FORMULA[t.name]} = {t.item():.4f}, "
+            f"  {n}  visit {t.name} = {FORMULA[t.name]} = {t.item():.4f}, "
             f"by {name_of(t._node.function)};  dL/d{t.name} = {turn.g:.4f}"
         )
         for sent in turn.sent:
@@ -198,8 +197,8 @@ def trace(turns: list[Turn]) -> list[str]:
 
 # --- The pictures -------------------------------------------------------------------
 
-WIDTH = 1.06  # of a box, in inches
-COLUMN = 1.8  # from box to box
+WIDTH = 1.0  # of a box, in inches
+COLUMN = 1.7  # from box to box
 BLUE, ORANGE = plots.COLORS[:2]
 GRAY = "#777777"
 
@@ -210,15 +209,15 @@ def number(value: float) -> str:
 
 
 def paper(name: str) -> str:
-    """Return what a node is drawn on: the leaves stand out."""
+    """Return the colour of a box: leaves are blue."""
     return "#DCEBF5" if name in START else "white"
 
 
-def sheet(ax: Any, bottom: float, top: float) -> None:
-    """Make axes that are none: a sheet to draw boxes on, in inches."""
+def sheet(ax: Any, columns: int, bottom: float, top: float) -> None:
+    """Turn axes into an empty sheet for columns of boxes, in inches."""
     ax.set_axis_off()
     ax.set_aspect("equal")
-    ax.set_xlim(-WIDTH / 2 - 0.05, 6 * COLUMN + WIDTH / 2 + 0.05)
+    ax.set_xlim(-WIDTH / 2 - 0.05, (columns - 1) * COLUMN + WIDTH / 2 + 0.05)
     ax.set_ylim(bottom, top)
 
 
@@ -229,7 +228,7 @@ def draw_box(
     turns: Sequence[int | str] = (),
     **style: Any,
 ) -> None:
-    """Draw lines of text, each with its colour, in a box; above, when it was taken."""
+    """Draw lines of coloured text in a box, and above it the numbers of its visits."""
     x, y = at
     right, up = WIDTH / 2, 0.09 + 0.12 * len(lines)
     style = {"facecolor": "white", "edgecolor": "black", "linewidth": 1.4} | style
@@ -241,9 +240,9 @@ def draw_box(
         down = 0.24 * (i - (len(lines) - 1) / 2) + (0.04 if turns else 0)
         ax.text(x, y - down, text, color=color, **middle)
     for i, turn in enumerate(turns):
-        beside = x + 0.34 * (i - (len(turns) - 1) / 2)
-        ax.plot(beside, y + up, "o", color=ORANGE, ms=18, zorder=4)
-        ax.text(beside, y + up, turn, color="white", weight="bold", **middle)
+        left = x + 0.34 * (i - (len(turns) - 1) / 2)
+        ax.plot(left, y + up, "o", color=ORANGE, ms=18, zorder=4)
+        ax.text(left, y + up, turn, color="white", weight="bold", **middle)
 
 
 def draw_edge(
@@ -254,7 +253,7 @@ def draw_edge(
     below: str = "",
     **arrow: Any,
 ) -> None:
-    """Draw an arrow from box to box, and beside it a text of one or two lines."""
+    """Draw an arrow from box to box, with one or two lines of text."""
     ahead = np.sign(end[0] - start[0])
     rise = np.sign(end[1] - start[1])
     # Arrows that meet at a box stay apart there.
@@ -275,14 +274,14 @@ def draw_edge(
 
 
 def draw_key(ax: Any, x: float, y: float) -> None:
-    """Say what stands where, on a node of no graph."""
+    """Draw the key: a box and an edge with the meaning of each text."""
     lines = [("t = f(u)", GRAY), ("value of t", GRAY), ("dL/dt", ORANGE)]
     draw_box(ax, (x, y), lines, "n", edgecolor="#BBBBBB")
     draw_edge(ax, (x - COLUMN, y), (x, y), "dt/du")
     ax.text(x - COLUMN + WIDTH / 2 - 0.06, y, "u", color=GRAY, ha="right",
             va="center_baseline")  # fmt: skip
     ax.text(x + WIDTH / 2 + 0.15, y + 0.2,
-            "n-th on the way back:\ndL/du grows by\ndL/dt · dt/du",
+            "n-th visit: adds\ndL/dt · dt/du\nto dL/du",
             color=ORANGE, va="center")  # fmt: skip
 
 
@@ -290,17 +289,18 @@ def draw_key(ax: Any, x: float, y: float) -> None:
 def draw_graph(
     graph: dict[str, Tensor], turns: list[Turn], gradients: dict[Tensor, float]
 ) -> Any:
-    """Draw the graph: value, gradient and turn at each node, derivatives on edges."""
+    """Draw the graph: value, gradient and visit at each node, derivatives on edges."""
     place = {"w": (0, 2.4), "p": (1, 2.4), "b": (1, 0), "a": (2, 1.2), "h": (3, 2.4),
              "s": (4, 1.2), "e": (5, 1.2), "L": (6, 1.2)}  # fmt: skip
     place = {name: (COLUMN * x, y) for name, (x, y) in place.items()}
-    figure, ((ax,),) = plots.panels(size=(12, 3.6))
-    sheet(ax, -0.55, 3.05)
-    taken: dict[str, list[int]] = {name: [] for name in graph}
+    figure, ((ax,),) = plots.panels(size=(11.3, 3.95))
+    sheet(ax, 7, -0.55, 3.05)
+    ax.set_title("The gradient of L = (s − y)², with s = tanh(a) · a and a = w · x + b")
+    visits: dict[str, list[int]] = {name: [] for name in graph}
     arrived: dict[str, list[str]] = {name: [] for name in graph}
     for n, turn in enumerate(turns, 1):
-        t = turn.taken.name
-        taken[t].append(n)
+        t = turn.visited.name
+        visits[t].append(n)
         for sent in turn.sent:
             u = sent.to.name
             arrived[u].append(f"{number(sent.share)} from {t}")
@@ -310,12 +310,12 @@ def draw_graph(
         formula = f"{name} = {FORMULA[name]}" if name in FORMULA else name
         lines = [(formula, "black"), (number(t.item()), "black"),
                  (number(gradients[t]), ORANGE)]  # fmt: skip
-        draw_box(ax, place[name], lines, taken[name], facecolor=paper(name))
+        draw_box(ax, place[name], lines, visits[name], facecolor=paper(name))
         if len(arrived[name]) > 1:
             x, y = place[name]
             ax.text(x - WIDTH / 2, y - 0.53, "\n".join(arrived[name]), color=ORANGE,
                     va="top")  # fmt: skip
-    draw_key(ax, 8.8, 0)
+    draw_key(ax, 4.8 * COLUMN, 0)
     return figure
 
 
@@ -325,20 +325,20 @@ def draw_orders(
     walks: Sequence[tuple[list[Turn], dict[Tensor, float]]],
     slope: float,
 ) -> Any:
-    """Draw what the walks of ORDERS sent from s on, to w, whose `slope` is dL/dw."""
+    """Draw the walks of ORDERS from s back to w; dL/dw should be `slope`."""
     place = {"w": (0, 0), "p": (1, 0), "a": (2, 0), "h": (3, 1.1), "s": (4, 0)}
     place = {name: (COLUMN * x, y) for name, (x, y) in place.items()}
-    figure, axes = plots.panels(len(walks), size=(12, 2.15))
+    figure, axes = plots.panels(len(walks), size=(7.9, 3.1))
     _, right = walks[0]
     for ax, (title, why, *_), (turns, found) in zip(
         axes[:, 0], ORDERS, walks, strict=True
     ):
-        sheet(ax, -0.45, 1.7)
-        taken: dict[str, list[int]] = {name: [] for name in graph}
+        sheet(ax, 5, -0.8, 1.7)
+        visits: dict[str, list[int]] = {name: [] for name in graph}
         sent: dict[tuple[str, str], list[str]] = {}
         for n, turn in enumerate(turns, 1):
-            t = turn.taken.name
-            taken[t].append(n)
+            t = turn.visited.name
+            visits[t].append(n)
             for share in turn.sent:
                 sent.setdefault((t, share.to.name), []).append(number(share.share))
         for (t, u), shares in sent.items():
@@ -349,20 +349,20 @@ def draw_orders(
             wrong = not np.isclose(found[t], right[t])
             lines = [(name, "black"), (number(found[t]) + " ✗" * wrong, ORANGE)]
             line = "--" if wrong else "-"
-            draw_box(ax, at, lines, taken[name], facecolor=paper(name), linestyle=line)
-        x = 4.6 * COLUMN
-        ax.text(x, 1.05, title, weight="bold", va="center")
-        ax.text(x, 0.8, why, va="top", linespacing=1.3)
+            draw_box(ax, at, lines, visits[name], facecolor=paper(name), linestyle=line)
         dw = found[graph["w"]]
-        mark = "✓" if np.isclose(dw, slope) else "✗"
-        ax.text(x, 0, f"dL/dw = {number(dw)} {mark}", color=ORANGE, va="center")
-        ax.text(x + 1.65, 0, f"finite difference {number(slope)}", color=GRAY,
-                va="center")  # fmt: skip
+        verdict = "right ✓" if np.isclose(dw, slope) else "wrong ✗"
+        ax.set_title(f"{title}: {verdict}", weight="bold", loc="left", pad=22)
+        ax.text(0, 1, why, transform=ax.transAxes)
+        ax.text(-WIDTH / 2, -0.65, f"dL/dw = {number(dw)}; finite difference "
+                f"{number(slope)}", color=ORANGE)  # fmt: skip
+    figure.supxlabel("circle: order of the visits; box: gradient after the walk; "
+                     "arrow: share sent; ✗: wrong", fontsize=10)  # fmt: skip
     return figure
 
 
 def run(demo: Demo) -> None:
-    """Walk the graph in several orders, and compare."""
+    """Walk the graph in several orders, and compare the gradients."""
     graph = recorded()
     L, leaves = graph["L"], [graph[name] for name in START]
     walks = [walk(L, choose, late) for _, _, choose, late in ORDERS]
@@ -372,7 +372,7 @@ def run(demo: Demo) -> None:
         demo.say(line)
     L.backward(retain_graph=True)
     demo.claim(
-        "largest difference of this walk from backward()",
+        "largest difference from backward()",
         max(abs(gradients[t] - t.grad.item()) for t in leaves),
         at_most=0,
     )
@@ -382,20 +382,24 @@ def run(demo: Demo) -> None:
         """Return the largest relative error of a gradient."""
         return max(abs(found[graph[k]] / slopes[k] - 1) for k in START)
 
-    demo.claim("and from finite differences, relative", error(gradients), at_most=1e-8)
+    demo.claim(
+        "largest relative difference from finite differences",
+        error(gradients),
+        at_most=1e-8,
+    )
     for (title, *_), (_, found) in zip(ORDERS[1:], walks[1:], strict=True):
         demo.claim(f"error of the walk {title.lower()}", error(found), at_least=0.4)
 
     _, found = walk(L, last_found, "alone")
-    demo.claim("error if each arrival is handed on alone", error(found), at_most=1e-8)
+    demo.claim("error if each share is sent on separately", error(found), at_most=1e-8)
     chain = gates(GATES)
     demo.claim(
-        f"turns through {GATES} gates in a row, newest first",
+        f"visits through {GATES} gates in a row, newest first",
         len(walk(chain, newest)[0]),
         at_most=2 * GATES,
     )
     demo.claim(
-        "depth first, each arrival handed on alone",
+        "depth first, each share sent on separately",
         len(walk(chain, last_found, "alone")[0]),
         at_least=2**GATES,
     )

@@ -1,20 +1,20 @@
-"""More layers make more of a code of the same length, if one can train them.
+"""With more layers, a code of the same length reconstructs digits better.
 
 The lecture: Stacked 오토인코더. "특징 추출을 더욱 정교하게 수행하기 위해 여러 개의
 층으로 구성된 오토인코더 - ReLU" (an autoencoder of several layers, to extract features
-more finely; ReLU). Measured, on digits not trained on, as squared error:
+more finely; ReLU). Measured as squared error on held-out digits:
 
-- depth: a code of 4 numbers with 1 to 4 hidden layers before it (and as many behind),
-  all with about as many parameters, as many steps and the same learning rate;
-- layer by layer and then the whole (pretraining, Bengio et al. 2007) against the whole
-  from the start, at equal cost: an epoch of every layer alone takes as many
-  multiplications as one of the whole, and counts as one. With sigmoids, small weights
-  and gradient descent the whole learns nothing but the mean picture, and pretraining is
-  what makes a deep stack possible (Hinton & Salakhutdinov 2006). With ReLU, He's
-  weights and Adam the whole learns at once, and pretraining gains nothing any more.
+- depth: a code of 4 numbers with 1 to 4 hidden layers before it and as many after it.
+  All networks have about the same number of parameters, and the same number of steps
+  and learning rate;
+- pretraining (Bengio et al. 2007): the layers are trained one by one, then all
+  together. The comparison trains all layers together from the start, at equal cost: an
+  epoch of each layer alone takes as many multiplications as one epoch of the whole
+  stack. With sigmoids, small weights and gradient descent, the whole stack learns only
+  the mean picture, and pretraining makes a deep stack possible (Hinton & Salakhutdinov
+  2006). With ReLU, He's weights and Adam, the whole stack learns without pretraining.
 
-Each training is repeated from other weights: a difference should be larger than what
-chance makes.
+Each training is repeated from other initial weights, to show the variation by chance.
 """
 
 import math
@@ -35,10 +35,10 @@ SIDE = 20  # pixels
 PIXELS = SIDE**2
 CODE = 4  # numbers
 DEPTHS = (1, 2, 3, 4)  # hidden layers on either side
-WIDTH = 256  # of the only hidden layer; of several, what makes as many parameters
+WIDTH = 256  # of one hidden layer; `width` returns that of several
 STACK = (PIXELS, 200, 100, 50, CODE)  # for pretraining
 BATCH = 50
-SHOWN = (2, 3, 5, 6, 8, 9)  # the digits in the pictures
+SHOWN = (2, 3, 5, 6, 8, 9)  # the digits in the figure of pictures
 BLUE, ORANGE = plots.COLORS[:2]
 GRAY = "#666666"
 
@@ -47,10 +47,10 @@ GRAY = "#666666"
 
 
 def width(hidden: int) -> int:
-    """Return how wide each of some hidden layers is, for equally many parameters.
+    """Return the width of each hidden layer, for equally many parameters.
 
-    The weights w of an encoder with h hidden layers of one width are (pixels + code) w
-    + (h - 1) w², and that is to be what h = 1 and w = WIDTH give.
+    An encoder with h hidden layers of width w has (pixels + code) w + (h - 1) w²
+    weights. This number is to equal that of h = 1 and w = WIDTH.
     """
     ends = PIXELS + CODE
     more = hidden - 1
@@ -60,7 +60,7 @@ def width(hidden: int) -> int:
 
 
 def train_depth(demo: Demo, hidden: int, x: np.ndarray, seed: int) -> Any:
-    """Train a stack with some hidden layers on x (n, PIXELS), all at once."""
+    """Train a stack with `hidden` hidden layers on x (n, PIXELS), all together."""
     init, shuffle = backend.streams(seed, 2)
     epochs = demo.choose(9, 6)
     rate = cosine_decay(5e-3, epochs * len(x) // BATCH)
@@ -77,25 +77,24 @@ def train_depth(demo: Demo, hidden: int, x: np.ndarray, seed: int) -> Any:
 
 @plots.styled
 def draw_depth(depths: Sequence[int], errors: np.ndarray, of_pca: float) -> Any:
-    """Draw the errors (depths, starts) against the number of hidden layers."""
+    """Draw the errors (depths, seeds) against the number of hidden layers."""
     figure, ((ax,),) = plots.panels(size=(6.4, 4.4))
     mean = errors.mean(axis=1)
-    ax.plot(depths, mean, color=BLUE)
-    ax.plot(depths, errors, "o", color=BLUE, ms=7, mfc="white", mew=1.5)
-    ax.axhline(of_pca, color=GRAY, ls=":", lw=1.5)
-    above = {"textcoords": "offset points", "ha": "center"}
-    ax.annotate(f"PCA, {CODE} components", (depths[-1], of_pca), (10, -16), color=GRAY,
-                textcoords="offset points", ha="right")  # fmt: skip
+    ax.plot(depths, mean, color=BLUE, label="autoencoder, mean")
+    for of_one in errors.T:
+        ax.plot(depths, of_one, "o", color=BLUE, ms=7, mfc="white", mew=1.5)
+    ax.lines[-1].set_label("from one random seed")
+    ax.axhline(of_pca, color=GRAY, ls=":", label=f"PCA, {CODE} components")
     for depth, error in zip(depths, mean, strict=True):
         ax.annotate(f"{error:.2f}", (depth, error), (0, 14), color=BLUE, weight="bold",
-                    **above)  # fmt: skip
-    ax.set_xticks(depths, [f"{h}\nof {width(h)} units" for h in depths])
+                    textcoords="offset points", ha="center")  # fmt: skip
+    ax.set_xticks(depths, [f"{h}\n({width(h)} units each)" for h in depths])
     ax.set_xlim(depths[0] - 0.4, depths[-1] + 0.4)
     ax.set_ylim(0, 1.08 * of_pca)
-    ax.set_xlabel(
-        "hidden layers before the code, all networks of about 208,000 parameters"
-    )
+    ax.set_title(f"Deeper networks, same code length ({CODE}) and size")
+    ax.set_xlabel("hidden layers before the code")
     ax.set_ylabel("squared error per image")
+    ax.legend(loc="lower left")
     return figure
 
 
@@ -110,32 +109,31 @@ def small(
 
 
 class Means(NamedTuple):
-    """With what a stack is trained."""
+    """How a stack is trained."""
 
     name: str
     activation: str
     init: Initializer
     update: dict[str, Any]  # its name and options
-    layers_rate: float  # learning rate while the layers are trained one by one
-    rate: float  # and at the start of the whole's training; it falls to 0
+    layers_rate: float  # learning rate for single layers
+    rate: float  # initial rate for the whole stack; it falls to 0
 
 
 THEN = Means(
-    "sigmoid, small weights, gradient descent", "sigmoid", small,
+    "sigmoid, small weights,\ngradient descent", "sigmoid", small,
     {"update": "sgd", "momentum": 0.9}, 0.01, 0.1,
 )  # fmt: skip
 NOW = Means(
-    "ReLU, He's weights, Adam", "relu", he_uniform, {"update": "adam"}, 3e-3, 3e-3,
+    "ReLU, He's weights,\nAdam", "relu", he_uniform, {"update": "adam"}, 3e-3, 3e-3,
 )  # fmt: skip
 
 
 class Learned(NamedTuple):
-    """A stack and how it came to be.
+    """A trained stack, and its errors during training.
 
-    epochs: those after which the error was taken, one of all layers counted as one.
+    epochs: when each error was measured; an epoch of each layer alone counts as one.
     errors: the squared error per held-out image, of the whole stack.
-    layers: the parameters when the layers had been trained one by one; empty if they
-        were not.
+    layers: the parameters after pretraining; empty without pretraining.
     """
 
     stack: Any
@@ -153,7 +151,7 @@ def learn(
     each: int,
     seed: int,
 ) -> Learned:
-    """Train STACK for some epochs, `each` of them on the layers one by one."""
+    """Train STACK for some epochs; the first `each` of them pretrain the layers."""
     init, shuffle = backend.streams(seed, 2)
     stack = byhand.StackedAutoencoder(
         STACK,
@@ -199,115 +197,65 @@ def draw_learning(
     """Draw the error over the epochs, a panel for each Means.
 
     Args:
-        found: the means, the stacks trained as a whole, and those pretrained.
+        found: the means, the stacks trained together from the start, and those
+            pretrained.
         of_mean: the error of the mean picture.
 
     """
-    figure, (axes,) = plots.panels(1, len(found), (5.2, 4.3), sharey=True)
+    figure, (axes,) = plots.panels(1, len(found), (3.5, 4.3), sharey=True)
     for ax, (means, whole, layered) in zip(axes, found, strict=True):
         alone, last = layered[0].epochs[0], layered[0].epochs[-1]
-        ax.axvspan(0, alone, color=BLUE, alpha=0.12, lw=0)
-        ax.axhline(of_mean, color=GRAY, ls=":", lw=1.5)
+        ax.axvspan(0, alone, color=BLUE, alpha=0.12, lw=0,
+                   label="pretraining, layer by layer")  # fmt: skip
+        ax.axhline(of_mean, color=GRAY, ls=":", label="the mean picture")
         for one in whole:
             ax.plot(one.epochs, one.errors, color=ORANGE, lw=1.5)
+        ax.lines[-1].set_label("all layers together from the start")
         for one in layered:
-            ax.plot(one.epochs, one.errors, "--", color=BLUE, lw=1.5)
-            ax.plot(alone, one.errors[0], "o", color=BLUE, ms=6)
-        ax.set_title(means.name, pad=10)
-        ax.set_xlabel("epochs, of all layers one by one or of the whole")
+            ax.plot(one.epochs, one.errors, "o--", color=BLUE, lw=1.5, markevery=[0])
+        ax.lines[-1].set_label("after pretraining, all layers together")
+        ax.set_title(means.name)
+        ax.set_xlabel("epochs")
         ax.set_xlim(0, last)
         ax.set_ylim(4, 36)
-    left = axes[0]
-    left.set_ylabel("squared error per image")
-    left.set_yscale("log", base=2)
-    left.yaxis.set_major_formatter("{x:g}")
-    _, whole, layered = found[0]
-    alone, last = layered[0].epochs[0], layered[0].epochs[-1]
-    beside: dict[str, Any] = {"textcoords": "offset points"}
-    left.annotate("the whole from the start", (last, whole[0].errors[-1]), (-4, 8),
-                  color=ORANGE, ha="right", **beside)  # fmt: skip
-    left.annotate("the mean picture", (last, of_mean), (-4, -16), color=GRAY,
-                  ha="right", **beside)  # fmt: skip
-    left.annotate("layers one by one,\nthen the whole", (last, layered[0].errors[-1]),
-                  (-4, 26), color=BLUE, ha="right", **beside)  # fmt: skip
-    left.text(alone / 2, 4.4, "single\nlayers", color=BLUE, ha="center")
-    left.annotate("put together", (alone, layered[0].errors[0]), (8, 2), color=BLUE,
-                  **beside)  # fmt: skip
-    return figure
-
-
-# --- Pictures -----------------------------------------------------------------------
-
-
-class Column(NamedTuple):
-    """Pictures of the same digits, one below the other."""
-
-    name: str
-    pictures: np.ndarray  # (rows, PIXELS)
-    note: str
-
-
-@plots.styled
-def draw_pictures(
-    digits: np.ndarray, blocks: dict[str, list[Column]], notes: str
-) -> Any:
-    """Draw digits, one a row, and what is left of them in columns.
-
-    Args:
-        digits: (rows, PIXELS).
-        blocks: columns, by the title of each block.
-        notes: what the notes of the columns are.
-
-    """
-    everything = {"": [Column("digit", digits, "")], **blocks}
-    sheets = [
-        np.hstack([column.pictures.reshape(-1, SIDE)
-                   for column in columns])
-        for columns in everything.values()
-    ]  # fmt: skip
-    widths = [sheet.shape[1] for sheet in sheets]
-    inch = 0.85 / SIDE
-    figure, (axes,) = plots.panels(
-        1, len(sheets), (inch * sum(widths) / len(sheets) + 0.2,
-                         inch * len(sheets[0]) + 2.0), width_ratios=widths,
-    )  # fmt: skip
-    for ax, (title, columns), sheet in zip(
-        axes, everything.items(), sheets, strict=True
-    ):
-        ax.imshow(sheet, vmin=0, vmax=1)
-        ax.grid(False)
-        ax.spines[:].set(visible=True, color="#CCCCCC")
-        ax.tick_params(length=0, labelleft=False)
-        middles = SIDE * (np.arange(len(columns)) + 0.5) - 0.5
-        ax.set_xticks(middles, [column.note for column in columns])
-        ax.set_title(title, pad=42, weight="bold")
-        ax.set_xlabel(notes if title else "")
-        for middle, column in zip(middles, columns, strict=True):
-            ax.text(middle, -2, column.name, ha="center", va="bottom")
+    axes[0].set_ylabel("squared error per image")
+    axes[0].set_yscale("log", base=2)
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=2)  # fmt: skip
     return figure
 
 
 # --- All of it ----------------------------------------------------------------------
 
 
+Pictures = dict[str, np.ndarray]  # rows of pictures (n, SIDE, SIDE), by name
+
+
 class Data(NamedTuple):
-    """Digits to train on, digits to judge by, and which of those are shown."""
+    """Digits to train on, held-out digits, and which of those are shown."""
 
     x: np.ndarray  # (n, PIXELS)
     held_out: np.ndarray
     shown: list[int]
     seeds: list[int]  # of each training
 
+    def row(self, name: str, made: np.ndarray) -> Pictures:
+        """Return the pictures shown, of the reconstructions made (n, PIXELS)."""
+        error = reconstruction_error(self.held_out, made)
+        pictures = made[self.shown].reshape(-1, SIDE, SIDE)
+        return {f"{name}\nerror {error:.1f}": pictures}
 
-def compare_depths(demo: Demo, data: Data) -> list[Column]:
-    """Train stacks of several depths; return what they make of the digits shown."""
+
+def compare_depths(demo: Demo, data: Data) -> Pictures:
+    """Train stacks of several depths; return their reconstructions."""
     depths = demo.choose(DEPTHS, (1, 3))
     held_out = data.held_out
     pca = PCA(CODE).fit(data.x)
     linear = pca.inverse_transform(pca.transform(held_out))
     of_pca = reconstruction_error(held_out, linear)
     demo.say(f"  a code of {CODE} numbers; PCA: error {of_pca:.2f}")
-    rows, columns = [], []
+    rows, pictures = [], {}
     for hidden in depths:
         errors = []
         for seed in data.seeds:
@@ -315,8 +263,8 @@ def compare_depths(demo: Demo, data: Data) -> list[Column]:
             made = stack.reconstruct(held_out)
             errors.append(reconstruction_error(held_out, made))
             if seed == data.seeds[0]:
-                column = Column(str(hidden), made[data.shown], f"{errors[0]:.1f}")
-                columns.append(column)
+                name = f"{hidden} hidden layer{'s' * (hidden > 1)}"
+                pictures |= data.row(name, made)
         rows.append(errors)
         parameters = sum(a.size for a in stack.parameters.values())
         demo.say(
@@ -334,11 +282,11 @@ def compare_depths(demo: Demo, data: Data) -> list[Column]:
     if 4 in depths:
         demo.claim("error, 4 hidden layers / 3: no more to gain", mean[-1] / mean[-2],
                    at_least=0.94, at_most=1.06)  # fmt: skip
-    return columns
+    return pictures
 
 
-def compare_training(demo: Demo, data: Data) -> list[Column]:
-    """Train with and without pretraining; return what layers make of the digits."""
+def compare_training(demo: Demo, data: Data) -> Pictures:
+    """Train with and without pretraining; return reconstructions by layer."""
     of_mean = reconstruction_error(
         data.held_out, np.broadcast_to(data.x.mean(axis=0), data.held_out.shape)
     )
@@ -355,7 +303,8 @@ def compare_training(demo: Demo, data: Data) -> list[Column]:
         ]  # fmt: skip
         found.append((means, *both))
         ends.append([[one.errors[-1] for one in runs] for runs in both])
-        demo.say(f"  {means.name}, {epochs} epochs:")
+        name = means.name.replace("\n", " ")
+        demo.say(f"  {name}, {epochs} epochs:")
         for what, errors in zip(("the whole", "pretrained"), ends[-1], strict=True):
             demo.say(f"    {what}: error {', '.join(f'{e:.2f}' for e in errors)}")
     demo.save(draw_learning(found, of_mean), "pretraining")
@@ -372,21 +321,16 @@ def compare_training(demo: Demo, data: Data) -> list[Column]:
     return layer_by_layer(found[-1][-1][0], data)
 
 
-def layer_by_layer(learned: Learned, data: Data) -> list[Column]:
-    """Return what a pretrained stack makes of the digits shown, after each layer."""
-
-    def column(name: str, made: np.ndarray) -> Column:
-        error = reconstruction_error(data.held_out, made)
-        return Column(name, made[data.shown], f"{error:.1f}")
-
+def layer_by_layer(learned: Learned, data: Data) -> Pictures:
+    """Return the reconstructions of a pretrained stack from each of its layers."""
     stack = learned.stack
-    last = column(f"fine-tuned\n{CODE}", stack.reconstruct(data.held_out))
+    last = data.row("then trained\ntogether", stack.reconstruct(data.held_out))
     stack.load_state_dict(learned.layers)
-    alone = [
-        column(str(size), there_and_back(stack, data.held_out, k))
-        for k, size in enumerate(STACK[1:], 1)
-    ]
-    return [*alone, last]
+    alone = {}
+    for k, size in enumerate(STACK[1:], 1):
+        made = there_and_back(stack, data.held_out, k)
+        alone |= data.row(f"pretrained\nlayer {k}, {size} units", made)
+    return alone | last
 
 
 def run(demo: Demo) -> None:
@@ -398,11 +342,9 @@ def run(demo: Demo) -> None:
     seeds = [1000 + 10 * demo.seed + i for i in range(demo.choose(3, 1))]
     data = Data(x, digits.x, shown, seeds)
     depths, layers = compare_depths(demo, data), compare_training(demo, data)
-    blocks = {
-        f"a code of {CODE}, by\nhidden layers before": depths,
-        "one stack, by\nnumbers after each layer": layers,
-    }
-    figure = draw_pictures(digits.x[shown], blocks, "mean squared error per image")
+    digit = {"digit": digits.images[shown]}
+    figure = plots.picture_rows(digit | depths | layers, "error: squared, per image")
+    figure.suptitle(f"Digits, reconstructed from a code of {CODE} or from a layer")
     demo.save(figure, "pictures")
 
 

@@ -17,7 +17,7 @@ def by_hand():
     """dL/dw and dL/db of L = (tanh(a) a - y)², a = w x + b, at the start."""
     a = chain_rule.START["w"] * chain_rule.X + chain_rule.START["b"]
     h = math.tanh(a)
-    from_s = 2 * (h * a - chain_rule.Y) * h  # what a gets along its two ways
+    from_s = 2 * (h * a - chain_rule.Y) * h  # the two shares that a receives
     from_h = 2 * (h * a - chain_rule.Y) * a * (1 - h * h)
     return from_s, from_h
 
@@ -27,10 +27,10 @@ def graph():
     return chain_rule.recorded()
 
 
-# How often what s sends to a, and what h sends to a, count in dL/db and in dL/dw.
+# How often the shares of a from s and from h count, in dL/db and in dL/dw.
 ONCE = ((1, 1), (1, 1))
-LATE = ((1, 0), (1, 0))  # what h sends goes nowhere
-AGAIN = ((2, 1), (3, 1))  # a hands on its sum twice, and p then hands on that of both
+LATE = ((1, 0), (1, 0))  # the share from h goes no further
+AGAIN = ((2, 1), (3, 1))  # a sends its sum twice, then p sends both sums
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ AGAIN = ((2, 1), (3, 1))  # a hands on its sum twice, and p then hands on that o
         (chain_rule.last_found, "total", AGAIN),
     ],
 )
-def test_a_walk_hands_on_what_its_order_lets_it(graph, choose, late, times):
+def test_a_walk_sends_what_its_order_allows(graph, choose, late, times):
     _, gradients = chain_rule.walk(graph["L"], choose, late)
     db, dp = np.dot(times, by_hand())
     assert gradients[graph["b"]] == pytest.approx(db, rel=1e-13)
@@ -59,7 +59,7 @@ def test_finite_differences_are_the_derivative():
 
 
 def test_the_formulas_drawn_are_those_of_the_engine(graph):
-    """Each formula, evaluated at the node's inputs, is what the engine computed."""
+    """Each formula, evaluated at its inputs, gives the value of the engine."""
     values = {name: t.item() for name, t in graph.items()} | {
         "x": chain_rule.X,
         "y": chain_rule.Y,
@@ -74,13 +74,13 @@ def test_the_formulas_drawn_are_those_of_the_engine(graph):
     for name, formula in chain_rule.FORMULA.items():
         assert evaluate(formula) == pytest.approx(values[name], rel=1e-13)
     turns, _ = chain_rule.walk(graph["L"], chain_rule.newest)
-    sent = {(t.taken.name, s.to.name): s.local for t in turns for s in t.sent}
+    sent = {(t.visited.name, s.to.name): s.local for t in turns for s in t.sent}
     assert set(sent) == set(chain_rule.DERIVATIVE)
     for edge, formula in chain_rule.DERIVATIVE.items():
         assert evaluate(formula) == pytest.approx(sent[edge], rel=1e-13)
 
 
-def test_handing_each_arrival_on_alone_is_right_and_slow():
+def test_sending_each_share_separately_is_right_and_slow():
     for n in (1, 2, 5):
         end = chain_rule.gates(n)
         once, gradients = chain_rule.walk(end, chain_rule.newest)
@@ -102,13 +102,13 @@ def test_handing_each_arrival_on_alone_is_right_and_slow():
 def test_the_trace_shows_the_sum_at_a(graph):
     turns, _ = chain_rule.walk(graph["L"], chain_rule.newest)
     lines = chain_rule.trace(turns)
-    assert [line.split()[2] for line in lines if "take" in line] == list("Leshap")
+    assert [line.split()[2] for line in lines if "visit" in line] == list("Leshap")
     (at_a,) = [line for line in lines if "dL/da = -0.7107 +" in line]
     assert at_a.endswith("= -1.3154")
 
 
 def test_tensors_with_equal_values_stay_apart():
-    """Tensors compare by value, and the walk must not take one for another."""
+    """Tensors compare by value; the walk must not confuse two of them."""
     a = Tensor(np.array(1.0), requires_grad=True)
     b = Tensor(np.array(1.0), requires_grad=True)
     _, gradients = chain_rule.walk(a * b * b, chain_rule.newest)
