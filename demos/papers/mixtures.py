@@ -96,7 +96,7 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
     gan.load_state_dict(job.stage("game", playing))
     x_f, found = samples()
     if recipe == BEST:
-        job.draw(lambda: draw_frames([Played(made, {steps: x_f}, found)]))
+        job.draw(lambda: draw_frames([Played(made, {steps: x_f})]))
     off = np.linalg.norm(x_f[:, None] - made.centers, axis=2).min(axis=1)
     return {
         "high quality, %": 100 * found.high_quality, "modes": float(found.modes),
