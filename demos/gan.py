@@ -12,9 +12,9 @@ maximises V(D, G) ("판별 네트워크가 V(D,G)를 최대화한다고 가정�
 - The two terms of V. While D learns, D(x) goes to 1 and D(G(z)) to 0, so both terms go
   to 0. (The lecture writes that log D(x) must be near 1. It is D(x) that goes to 1, and
   log D(x) to 0.) Then G learns and the second term falls. The first does not contain G:
-  its gradient is 0 ("우변 첫째항은 ... 생략가능"). Baselines: an untrained D, an untrained
-  G, and G with the loss log(1 - D(G(z))), whose gradient vanishes when D is nearly
-  certain.
+  its gradient is 0 ("우변 첫째항은 ... 생략가능"). Baselines: an untrained D, an
+  untrained G, and G with the loss log(1 - D(G(z))), whose gradient vanishes when D is
+  nearly certain.
 - A ring of 8 Gaussians and a grid of 25: how many of them G finds, and how many of its
   samples are within 3 standard deviations of a centre. Baselines: a fitted Gaussian,
   and the untrained G, whose samples are all in one place.
@@ -118,8 +118,9 @@ def value(d: np.ndarray, q: np.ndarray) -> float:
 
 def best_value(q: np.ndarray) -> float:
     """Return -log 4 + 2 JSD(p, q): V of the best D."""
-    m = (P + q) / 2
-    divergence = sum(np.sum(f * np.log(np.maximum(f, 1e-300) / m)) for f in (P, q))
+    tiny = 1e-300  # 0 log 0 is 0
+    m = np.maximum((P + q) / 2, tiny)
+    divergence = sum(np.sum(f * np.log(np.maximum(f, tiny) / m)) for f in (P, q))
     return float(divergence) * BIN - LOG_4
 
 

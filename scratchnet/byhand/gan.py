@@ -27,19 +27,27 @@ V becomes
 
     V(D, G) = ∫ p(x) log D(x) + q(x) log(1 - D(x)) dx
 
-At each x the integrand is a concave function of the number D(x). It is largest where
-its derivative is zero:
+D can be chosen at each x alone. As a function of the number D(x) the integrand is
+concave: its second derivative, -p/D² - q/(1 - D)², is negative. So it is largest where
+the first derivative is zero:
 
-    p/D - q/(1 - D) = 0,   that is   D* = p/(p + q)
+    d/dD [p log D + q log(1 - D)] = p/D - q/(1 - D) = 0
+    p (1 - D) = q D,   that is   D* = p/(p + q)
 
-With m = (p + q)/2, D* = p/2m and 1 - D* = q/2m. The two factors 1/2 give -2 log 2, that
-is -log 4:
+With m = (p + q)/2, D* = p/2m and 1 - D* = q/2m. As p and q each integrate to 1, each
+factor 1/2 gives -log 2:
 
     V(D*, G) = ∫ p log(p/2m) + q log(q/2m) dx
-             = -log 4 + KL(p ‖ m) + KL(q ‖ m)
+             = -2 log 2 + KL(p ‖ m) + KL(q ‖ m)
+             = -log 4 + 2 JSD(p ‖ q)
 
-A KL divergence is at least 0, and is 0 only between equal densities. So G's minimum is
--log 4, reached only where q = p; D* is then 1/2 everywhere.
+The Jensen-Shannon divergence JSD is the mean of both KL divergences. KL is at least 0:
+since log t ≤ t - 1,
+
+    -KL(p ‖ m) = ∫ p log(m/p) dx ≤ ∫ p (m/p - 1) dx ≤ 1 - 1 = 0
+
+and log t = t - 1 only at t = 1, so KL is 0 only if p = m. Thus G's minimum is -log 4,
+reached only where q = p. D* is then 1/2 everywhere.
 
 
 The update of D
