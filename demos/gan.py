@@ -10,11 +10,12 @@ maximises V(D, G) ("판별 네트워크가 V(D,G)를 최대화한다고 가정�
   between data and samples. Baselines: D = 1/2 everywhere, the D of the game, and in
   place of G a fitted Gaussian.
 - The two terms of V. While D learns, D(x) goes to 1 and D(G(z)) to 0, so both terms go
-  to 0. (The lecture writes that log D(x) must be near 1. It is D(x) that goes to 1, and
-  log D(x) to 0.) Then G learns and the second term falls. The first does not contain G:
-  its gradient is 0 ("우변 첫째항은 ... 생략가능"). Baselines: an untrained D, an
-  untrained G, and G with the loss log(1 - D(G(z))), whose gradient vanishes when D is
-  nearly certain.
+  to 0. Then G learns, D(G(z)) goes to 1, and the second term falls. (The lecture writes
+  that log D(x) goes to 1, and for G that log(1 - D(G(z))) goes to 0. That is true of
+  D(x) and 1 - D(G(z)), not of the logarithms.) The first term does not contain G: its
+  gradient is 0 ("우변 첫째항은 ... 생략가능"). Baselines: an untrained D, an untrained
+  G, and G with the loss log(1 - D(G(z))), whose gradient vanishes if D is nearly
+  certain.
 - A ring of 8 Gaussians and a grid of 25: how many of them G finds, and how many of its
   samples are within 3 standard deviations of a centre. Baselines: a fitted Gaussian,
   and the untrained G, whose samples are all in one place.
