@@ -93,7 +93,7 @@ class Little(Demo):
 def test_a_fresh_d_learns_while_g_is_frozen(linear, tmp_path):
     demo = Little("gan", True, tmp_path)
     before = linear.state_dict()
-    fresh, accuracy = gan.fresh_discriminator(demo, linear)
+    fresh, accuracy = gan.fresh_discriminator(demo, linear, times=2)
     np.testing.assert_array_equal(fresh.theta_g, linear.theta_g)
     for name, array in linear.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
