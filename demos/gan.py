@@ -178,7 +178,7 @@ def spread(gan: GAN, slope: float, rng: np.random.Generator) -> None:
 
 
 def look(demo: Demo, gan: GAN, step: int, times: int = 1) -> Moment:
-    """Freeze G, train a fresh D against it so many times as long, and record both."""
+    """Freeze G, train a fresh D against it in `times` the usual steps, record both."""
     z = np.linspace(-2, 2, 25, dtype=np.float32)[:, None]
     state = State(step, density(gan), discriminator(gan))
     fresh, accuracy = fresh_discriminator(demo, gan, times)
@@ -225,22 +225,41 @@ def fitted_gaussian(demo: Demo) -> Moment:
 
 
 def judge_the_balance(demo: Demo) -> None:
-    """Claim what a fresh D finds at three moments, and at the end."""
+    """Claim what a fresh D finds at three moments, the last being the balance."""
     states, moments = play_in_one_dimension(demo)
-    gaussian = fitted_gaussian(demo)
+    claim_the_best(demo, moments)
+    claim_the_balance(demo, moments[0], moments[-1], fitted_gaussian(demo))
+    demo.save(draw_one_dimension(moments), "1d", alt=(
+        "Three moments of the game: the densities of data and samples, the fresh D on "
+        "top of p / (p + q), and the map from noise to samples."
+    ))  # fmt: skip
+    demo.save(draw_balance(states, moments), "balance", alt=(
+        "V stays below 2 JSD - log 4 and falls to -log 4 with it; the means of D(x) "
+        "and D(G(z)) meet at 1/2."
+    ))  # fmt: skip
+
+
+def claim_the_best(demo: Demo, moments: list[Moment]) -> None:
+    """Claim that the fresh D is p / (p + q), and that V is -log 4 + 2 JSD there."""
     half = np.full(len(AXIS), 0.5)
-    fresh, game, constant = (
-        np.array([errors(d, m.state.q) for m, d in zip(moments, ds, strict=True)])
-        for ds in (
-            [m.fresh for m in moments], [m.state.d for m in moments], [half] * 3
-        )
-    )  # fmt: skip
-    others = {"D = 1/2 everywhere": constant, "the D of the game": game}
+    all_of = {
+        "fresh": [m.fresh for m in moments],
+        "D = 1/2 everywhere": [half] * len(moments),
+        "the D of the game": [m.state.d for m in moments],
+    }
+    qs = [m.state.q for m in moments]
+    off = {k: np.array([*map(errors, ds, qs)]) for k, ds in all_of.items()}
+    gaps = {
+        k: max(abs(value(d, q) - best_value(q)) for d, q in zip(ds, qs, strict=True))
+        for k, ds in all_of.items()
+    }
+    fresh, gap = off.pop("fresh"), gaps.pop("fresh")
+    constant = off["D = 1/2 everywhere"]
     for i, what in enumerate(("mean of", "95 % quantile over x of")):
         demo.claim(
             f"fresh D, {what} |D - p / (p + q)|, largest of three moments",
             fresh[:, i].max(), at_most=demo.choose(0.02, (0.02, 0.15)[i]),
-            baseline={name: found[:, i].max() for name, found in others.items()},
+            baseline={k: found[:, i].max() for k, found in off.items()},
         )  # fmt: skip
     demo.claim(
         "fresh D, mean of |D - p / (p + q)| early, relative to that of D = 1/2",
@@ -252,43 +271,30 @@ def judge_the_balance(demo: Demo) -> None:
         at_most=demo.choose(0.02, 0.1),
         baseline={"D = 1/2 everywhere": constant[-1, 2]},
     )  # fmt: skip
-    gaps = [
-        max(abs(value(d, m.state.q) - best_value(m.state.q)) for m, d in pairs)
-        for pairs in (
-            [(m, m.fresh) for m in moments], [(m, half) for m in moments],
-            [(m, m.state.d) for m in moments],
-        )
-    ]  # fmt: skip
     demo.claim(
-        "fresh D, |V - (-log 4 + 2 JSD)|, largest of three moments (nats)", gaps[0],
-        at_most=demo.choose(0.002, 0.01),
-        baseline={"D = 1/2 everywhere": gaps[1], "the D of the game": gaps[2]},
+        "fresh D, |V - (-log 4 + 2 JSD)|, largest of three moments (nats)", gap,
+        at_most=demo.choose(0.002, 0.01), baseline=gaps,
     )  # fmt: skip
-    early, end = moments[0], moments[-1]
-    rivals = {"a fitted Gaussian": gaussian, "G early in the game": early}
+    demo.measure("fresh D, maximum of |D - p / (p + q)| at all moments", fresh.max())
+
+
+def claim_the_balance(demo: Demo, early: Moment, end: Moment, other: Moment) -> None:
+    """Claim that data and samples cannot be told apart at the end."""
+    rivals = {"a fitted Gaussian": other, "G early in the game": early}
     demo.claim(
         "held-out accuracy of the fresh D at the end (%)", end.accuracy,
         at_most=demo.choose(53.0, 58.0),
-        baseline={name: m.accuracy for name, m in rivals.items()},
+        baseline={k: m.accuracy for k, m in rivals.items()},
     )  # fmt: skip
     demo.claim(
         "total variation between p and q at the end", total_variation(end.state.q),
         at_most=demo.choose(0.05, 0.2),
-        baseline={name: total_variation(m.state.q) for name, m in rivals.items()},
+        baseline={k: total_variation(m.state.q) for k, m in rivals.items()},
     )  # fmt: skip
-    demo.measure("maximum of |D - p / (p + q)| at all moments", fresh[:, 2].max())
     demo.measure(
         "the D of the game at the end, maximum of |D - 1/2| where p > 0.01",
         float(np.abs(end.state.d - 0.5)[P > 0.01].max()),
     )
-    demo.save(draw_one_dimension(moments), "1d", alt=(
-        "Three moments of the game: the densities of data and samples, the fresh D on "
-        "top of p / (p + q), and the map from noise to samples."
-    ))  # fmt: skip
-    demo.save(draw_balance(states, moments), "balance", alt=(
-        "V stays just below 2 JSD - log 4 and falls to -log 4 with it; the means of "
-        "D(x) and D(G(z)) meet at 1/2."
-    ))  # fmt: skip
 
 
 @plots.styled
