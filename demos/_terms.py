@@ -154,11 +154,12 @@ def draw_terms(turns: Turns) -> Any:
     right.plot([turns.first[-1]] * steps, color=blue)
     right.plot(turns.after["non_saturating"], color=red, ls="--")
     right.plot(turns.after["saturating"], "s", color=green, mfc="none", ms=7,
-               markevery=15, label="the same, G lowers it directly")  # fmt: skip
+               markevery=15, label="the same term, G lowers it directly")  # fmt: skip
     left.set_title("D learns, G is fixed")
     left.set_xlabel("steps of D")
     left.set_ylabel("nats")
     left.set_ylim(top=0.05)
+    left.set_xlim(-1, 40)  # nothing moves later
     right.set_title("G learns, D is fixed")
     right.set_xlabel("steps of G")
     figure.legend(loc="outside lower center")
