@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from demos import chain_rule, compression, curse
+from demos import chain_rule, curse
 from demos._demo import Demo
 from scratchnet import Tensor, grad
-from scratchnet.metrics import PCA, reconstruction_error
 
 # --- chain_rule ---------------------------------------------------------------------
 
@@ -113,49 +112,6 @@ def test_tensors_with_equal_values_stay_apart():
     b = Tensor(np.array(1.0), requires_grad=True)
     _, gradients = chain_rule.walk(a * b * b, chain_rule.newest)
     assert (gradients[a], gradients[b]) == (1.0, 2.0)
-
-
-# --- compression --------------------------------------------------------------------
-
-
-@pytest.fixture
-def fitted():
-    rng = np.random.default_rng(0)
-    train, x = rng.random((2, 60, 9)) @ np.diag(np.arange(1.0, 10))
-    return PCA(6).fit(train), x
-
-
-def test_the_errors_of_pca_are_those_of_its_reconstructions(fitted):
-    pca, x = fitted
-    errors = compression.pca_errors(pca, x)
-    assert errors[0] == pytest.approx(np.mean(np.sum((x - pca.mean_) ** 2, axis=1)))
-    assert errors[6] == pytest.approx(
-        reconstruction_error(x, pca.inverse_transform(pca.transform(x)))
-    )
-    z = pca.transform(x)[:, :2]
-    two = z @ pca.components_[:2] + pca.mean_
-    assert errors[2] == pytest.approx(reconstruction_error(x, two))
-
-
-def test_components_needed():
-    errors = np.array([9.0, 4.0, 2.0, 1.0])
-    assert compression.needed(errors, 10.0) == 0
-    assert compression.needed(errors, 4.0) == 1
-    assert compression.needed(errors, 3.9) == 2
-    with pytest.raises(ValueError, match="3 components have an error of 1, more than"):
-        compression.needed(errors, 0.5)
-
-
-def test_tiles_stand_in_rows_and_columns():
-    first, second = np.zeros((3, 784)), np.ones((3, 784))
-    second[2] = 0.5
-    sheet = compression.tiles([first, second])
-    side = 28 - 6
-    assert sheet.shape == (3 * side + 2, 2 * side + 1)
-    assert sheet[0, 0] == 0
-    assert sheet[0, -1] == 1
-    assert sheet[-1, -1] == 0.5
-    assert sheet[0, side] == sheet[side, 0] == 0.15
 
 
 # --- curse --------------------------------------------------------------------------
