@@ -481,7 +481,7 @@ def draw_walks(found: dict[str, dict[str, Walk]], ruler: Ruler) -> Any:
         ruler: what measured them.
 
     """
-    figure, axes = plots.panels(len(found), 2, (4.2, 2.5), width_ratios=[1.7, 1])
+    figure, axes = plots.panels(len(found), 2, (4.2, 2.2), width_ratios=[1.7, 1])
     for (strip, ax), (factor, walks) in zip(axes, found.items(), strict=True):
         *_, scale, unit, digit = FACTORS[factor]
         j = ruler.names.index(factor)
@@ -503,7 +503,6 @@ def draw_walks(found: dict[str, dict[str, Walk]], ruler: Ruler) -> Any:
             ax.plot(t, middle, marker=marker, color=color, ms=4, lw=1.5, label=name)
             if walk is first:
                 ax.fill_between(t, low, high, color=color, alpha=0.2, lw=0)
-        ax.set_aspect("equal", "datalim")
         ax.locator_params(nbins=5)
         ax.set_xlabel(f"intended ({unit})")
         ax.set_ylabel(f"measured ({unit})")

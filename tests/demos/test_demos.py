@@ -117,21 +117,53 @@ def test_tensors_with_equal_values_stay_apart():
 # --- curse --------------------------------------------------------------------------
 
 
-def test_the_ball_in_the_cube():
-    shares = [curse.ball_in_cube(d) for d in (1, 2, 3, 4)]
-    exact = [1, math.pi / 4, math.pi / 6, math.pi**2 / 32]
-    np.testing.assert_allclose(shares, exact, rtol=1e-13)
-    rng = np.random.default_rng(0)
-    assert curse.measured_share(3, 20_000, rng) == pytest.approx(math.pi / 6, abs=0.015)
-    assert curse.measured_share(1, 100, rng) == 1
+def test_occupied_cells_are_counted():
+    x = np.array([[0.05, 0.05], [0.06, 0.09], [0.15, 0.05], [0.05, 0.99]])
+    assert curse.occupied_cells(x) == 3
+    assert curse.expected_share(10, 1) == pytest.approx(1 - 0.9**10, rel=1e-13)
+    measured = curse.occupied_cells(np.random.default_rng(0).random((1000, 3))) / 1000
+    assert measured == pytest.approx(curse.expected_share(1000, 3), rel=0.05)
 
 
 def test_the_distances_of_random_points_on_a_line():
-    near, far, contrast = curse.measured_distances(1, np.random.default_rng(0), 2000)
+    x = curse.cube(curse.POINTS + 2000, 1, np.random.default_rng(0))
+    near, far, contrast = curse.measured_distances(x, 2000)
     # Of n uniform points the nearest is about 1/2n away; the farthest is max(q, 1 - q).
     assert near == pytest.approx(1 / (2 * curse.POINTS), rel=0.1)
     assert far == pytest.approx(0.75, abs=0.01)
     assert contrast > 100
+
+
+def test_the_plane_is_a_square_in_many_dimensions():
+    x = curse.plane(2000, 30, np.random.default_rng(0))
+    moved = x - x.mean(axis=0)
+    spread = np.linalg.svd(moved, compute_uv=False) / math.sqrt(len(x))
+    np.testing.assert_allclose(spread[:2], math.sqrt(1 / 12), rtol=0.05)
+    assert spread[2] < 1e-12
+    np.testing.assert_allclose(x.mean(axis=0), 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("d", [1, 3, 50])
+def test_the_best_error_of_the_tasks_is_fixed(d):
+    rng = np.random.default_rng(d)
+    x, label, radius = curse.ball(20_000, d, rng)
+    np.testing.assert_allclose(radius[:, 0], np.sqrt(np.sum(x * x, axis=1)))
+    assert label.mean() == pytest.approx(0.5, abs=0.02)
+    wrong = (radius[:, 0] > np.quantile(radius, 1 - label.mean())) != label
+    assert wrong.mean() == pytest.approx(curse.BEST_ERROR, abs=0.01)
+    x, label, total = curse.two_normals(20_000, d, rng)
+    np.testing.assert_allclose(total[:, 0], x.sum(axis=1))
+    wrong = (total[:, 0] > 0) != label
+    assert wrong.mean() == pytest.approx(curse.BEST_ERROR, abs=0.006)
+
+
+def test_the_error_of_neighbours_is_that_of_the_best_vote(monkeypatch):
+    monkeypatch.setattr(curse, "POINTS", 3)
+    monkeypatch.setattr(curse, "VOTES", (1, 3))
+    x = np.array([[0.0], [1], [10], [0.2], [9]])
+    for last, expected in (((0, 1), 0), ((1, 1), 0), ((0, 0), 0.5), ((1, 0), 0.5)):
+        label = np.array([0, 1, 1, *last])
+        assert curse.neighbor_error(x, label) == expected
 
 
 def test_noise_is_appended_and_drawn_around_the_digit():

@@ -5,6 +5,7 @@ import pytest
 
 from demos import manifold
 from scratchnet.data.mixtures import swiss_roll
+from scratchnet.metrics import intrinsic_dimension
 
 
 def test_hops_along_a_line_count_the_neighbours_between():
@@ -22,6 +23,49 @@ def test_hops_follow_the_roll():
     through_space = np.linalg.norm(x - x[start], axis=1)
     assert along > 0.98
     assert np.corrcoef(through_space, sheet[:, 0])[0, 1] < 0.8
+
+
+def test_the_order_starts_at_an_end():
+    x, sheet = swiss_roll(1500, np.random.default_rng(0))
+    order = manifold.from_one_end(x)
+    assert abs(np.corrcoef(order, sheet[:, 0])[0, 1]) > 0.98
+
+
+def test_components_for_the_variance():
+    x = np.random.default_rng(0).standard_normal((2000, 3)) * np.sqrt([90, 9, 1])
+    assert manifold.linear_dimension(x) == 2
+    assert manifold.linear_dimension(x[:, [0, 2]]) == 1
+
+
+def test_data_without_a_manifold_keep_their_simple_statistics():
+    rng = np.random.default_rng(0)
+    t = rng.uniform(0, 6, 1500)
+    x = np.stack([np.cos(t), np.sin(t), 0.5 * t], axis=1)
+    others = manifold.without_manifold(x, rng)
+    normal, shuffled = others.values()
+    np.testing.assert_allclose(np.cov(normal.T), np.cov(x.T), atol=0.05)
+    np.testing.assert_array_equal(np.sort(shuffled, axis=0), np.sort(x, axis=0))
+    assert intrinsic_dimension(x) < 1.1
+    assert all(intrinsic_dimension(other) > 1.8 for other in others.values())
+
+
+def test_one_digit_varies_in_the_factors_it_is_told():
+    still = manifold.one_digit(0, 3, seed=1)
+    assert np.ptp(still, axis=0).max() == 0
+    turned = manifold.one_digit(1, 3, seed=1)
+    assert np.ptp(turned, axis=0).max() > 0.5
+    ink = turned.sum(axis=1)
+    assert np.ptp(ink) < 0.1 * ink.mean()  # a turn keeps the ink, thickness does not
+
+
+def test_a_walk_is_judged_by_the_drawn_digits():
+    t = np.linspace(-1, 1, manifold.PLACES)
+    truth = np.repeat(t[:, None, None], 2, axis=2)  # one digit, two pixels
+    drawn = np.stack([t, 0 * t], axis=1)[:, None]
+    walk = manifold.Walk(t, truth, 0.5 * truth, drawn, 0.5 * drawn, np.zeros(1))
+    assert walk.error() == pytest.approx(2 * 0.5**2)
+    assert walk.error_of_staying() == pytest.approx(2)
+    np.testing.assert_allclose(walk.slopes(0), [0.5, 0], atol=1e-12)
 
 
 def test_hops_between_pieces_are_an_error():
