@@ -14,8 +14,9 @@ numbers, but two suffice), or on the one number that decides the task.
 
 Then dimensions of pure noise are added to digits: how often does the nearest neighbour
 show the same digit, if it is found in all dimensions, or among the codes of an
-autoencoder that was trained on the same noisy vectors without labels? The baselines are
-8 random directions and PCA.
+autoencoder that was trained on the same noisy vectors without labels? The baseline is
+8 random directions. PCA's codes are measured too: with much noise they are as good as
+the autoencoder's. The code must be short and fit the data, not nonlinear.
 """
 
 import math
@@ -320,7 +321,7 @@ def claim_density(demo: Demo, cells: Sequence[int], on_plane: int) -> None:
 def claim_errors(demo: Demo, errors: dict[str, list[tuple[float, float]]]) -> None:
     """Claim that neighbours err in many dimensions where no other rule has to."""
     two = DIMENSIONS.index(2)
-    for (name, found), d, least in zip(errors.items(), (20, 1000), (0.4, 0.12),
+    for (name, found), d, least in zip(errors.items(), (20, 1000), (0.4, 0.15),
                                        strict=True):  # fmt: skip
         everywhere, alone = found[DIMENSIONS.index(d)]
         demo.claim(
@@ -474,9 +475,12 @@ def claim_neighbors(demo: Demo, d: int, found: dict[str, list[float]]) -> None:
     demo.claim(
         f"{what} {CODES}",
         last[CODES],
-        at_least=demo.choose(0.88, 0.8),
+        at_least=demo.choose(0.85, 0.8),
         baseline={ALL: last[ALL], RANDOM: last[RANDOM]},
     )
+    demo.measure(f"{what} {LINEAR}", last[LINEAR])
+    demo.measure(f"without noise, {CODES}", found[CODES][0])
+    demo.measure(f"without noise, {LINEAR}", found[LINEAR][0])
 
 
 def run(demo: Demo) -> None:

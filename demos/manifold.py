@@ -133,7 +133,8 @@ def dimensions(demo: Demo) -> None:
     )  # fmt: skip
     known = {}
     for k in range(1, len(VARIED) + 1):
-        x = one_digit(k, demo.choose(1000, 400), demo.seed)
+        # Two angles may be so near that the pictures are equal: one is enough.
+        x = np.unique(one_digit(k, demo.choose(1000, 400), demo.seed), axis=0)
         known[k] = intrinsic_dimension(x), linear_dimension(x)
         demo.say("  {} factors vary: dimension {:.2f}, {} by PCA".format(k, *known[k]))
     demo.claim(
