@@ -60,11 +60,13 @@ def test_one_digit_varies_in_the_factors_it_is_told():
 
 def test_a_walk_is_judged_by_the_drawn_digits():
     t = np.linspace(-1, 1, manifold.PLACES)
-    truth = np.repeat(t[:, None, None], 2, axis=2)  # one digit, two pixels
+    truth = np.random.default_rng(0).random((manifold.PLACES, 2, manifold.SIDE**2))
     drawn = np.stack([t, 0 * t], axis=1)[:, None]
-    walk = manifold.Walk(t, truth, 0.5 * truth, drawn, 0.5 * drawn, np.zeros(1))
-    assert walk.error() == pytest.approx(2 * 0.5**2)
-    assert walk.error_of_staying() == pytest.approx(2)
+    walk = manifold.Walk(t, truth, truth.copy(), drawn, 0.5 * drawn, np.zeros(2))
+    assert walk.similarity() == pytest.approx(1)
+    assert abs(walk.similarity_of_staying()) < 0.1
+    walk.pictures[1:-1] = 0  # only the ends are compared
+    assert walk.similarity() == pytest.approx(1)
     np.testing.assert_allclose(walk.slopes(0), [0.5, 0], atol=1e-12)
 
 
