@@ -335,7 +335,7 @@ FACTORS = {  # the ends of a walk, the scale and the unit of the axis, the digit
     "thickness": (*RANGE["thickness"], 28, "pixels", 2),
     "size": (*RANGE["size"], 28, "pixels", 7),
 }
-LEAST = {"rotation": (0.68, 0.62), "thickness": (0.88, 0.83), "size": (0.88, 0.84)}
+LEAST = {"rotation": (0.68, 0.62), "thickness": (0.88, 0.83), "size": (0.88, 0.836)}
 
 
 def draw(n: int, rng: np.random.Generator, **fixed: Any) -> Digits:
