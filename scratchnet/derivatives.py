@@ -10,17 +10,18 @@ calls are recorded, so second and higher derivatives need no rules of their own.
 arguments are annotated `Any`, since NumPy's annotations say that its functions of
 Tensors return arrays.
 
-One g is enough, for matrices too. The Jacobian of y by x has an entry dy_i/dx_j for
-each pair of entries. L is one number, so the chain rule needs only the row vector g
-times the Jacobian, dL/dx_j = Σ_i g_i dy_i/dx_j: the vector-Jacobian product. A rule
-computes this product and never builds the Jacobian. That of matmul is derived in
-byhand/mlp.py, equations (3) and (5).
+One array g = dL/dy, of the shape of y, is all that a rule needs, for matrices too. The
+Jacobian of y with respect to x has an entry dy_i/dx_j for each pair of entries. L is
+one number, so the chain rule needs only the row vector g times the Jacobian,
+dL/dx_j = Σ_i g_i dy_i/dx_j: the vector-Jacobian product. A rule computes this product
+and never builds the Jacobian. The product for matmul is derived in byhand/mlp.py,
+equations (3) and (5).
 
 Functions that call other functions (np.split, np.einsum, ...) are in compositions.py.
 
 Where no derivative exists, all rules follow the same conventions:
 
-- 0 where the slope jumps at zero (abs, norms, std, hypot, arctan2 at the origin);
+- 0 where the slope jumps at zero (abs, norms, std, hypot), and for arctan2 at (0, 0);
 - ties of max, min, maximum, minimum share g equally; sort is stable;
 - a NaN in max or maximum counts as the largest element: it takes g;
 - at infinity the limit, if it exists; equal infinities share g (in logaddexp those of

@@ -49,8 +49,9 @@ def _backpropagate(
     Why newest first? Take `b = a + a; c = b + b`. The walk visits c first and sends
     its gradient 1 to b twice, so b has 2. Only when *both* have arrived may the walk
     visit b. It sends 2 to a twice, so a has 4, the right answer: c = 4a. A walk in
-    another order might visit b after the first arrival, send 1, and later send 1 or 2
-    more. The inputs of a function are older than its result, so newest first is right.
+    another order might visit b after the first arrival. It would pass on 1 instead of
+    2; the late share would then be lost, or counted twice. The inputs of a function are
+    older than its result, so newest first is right.
     """
     gradients = {output: g}
     for t, node, inputs in _newest_first(steps, retain):

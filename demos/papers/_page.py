@@ -8,9 +8,9 @@ from demos.papers._jobs import Row
 Result = dict[str, Any]  # a row, as `_table.summary` returns it
 # Full names of measures that have short names in the results.
 NAMES = {
-    "train": "the same, of training images",
-    "validation": "the same, of validation images",
-    "of validation images": "the same, of validation images",
+    "train": "on training images",
+    "validation": "on validation images",
+    "of validation images": "on validation images",
     "its standard error": "its standard error over test images",
     "σ": "σ of the Parzen window",
     "of 5 % below": "5 % of the samples are nearer than",
@@ -26,26 +26,27 @@ python -m demos.papers --data DIR    # about twelve hours of one core
 ```
 
 trains on MNIST, whose four files are in DIR, what the papers trained, and evaluates
-it by their protocols. One training takes between some minutes and an hour and a half.
+it by their protocols. One training takes between a few minutes and an hour and a half.
 `--only NAME`, `--seeds N`, `--jobs N` and `--hours H` do a part. Results are kept, an
 interrupted training resumes, and commands that run at the same time share the work.
 `--only iwae-50 --backend cupy` needs a GPU.
 
-Hyperparameters were selected on validation images, with two exceptions: ring and
-grid, which have none, by their score on one seed; and the regularisation of the deep
-autoencoder, first by a trial on test images.
+Hyperparameters were selected on validation images, with two exceptions. Ring and grid
+have no validation images; they were tuned on the score of one seed. The regularisation
+of the deep autoencoder was first tuned in a trial on test images.
 
 - ± is the standard error over trainings, where there are several. Over test images it
   is 0.23 nats for the VAE and the IWAE, and 2.1 nats for the GAN.
-- "below sae-basic" is the mean difference from the trainings of that row, seed by
-  seed. A target of ≥ 0 is met if the whole 95 % interval is above 0, by Student's t.
+- "below sae-basic" means lower than sae-basic by this much: the mean difference from
+  the trainings of that row, seed by seed. A target of ≥ 0 is met if the whole 95 %
+  interval is above 0, by Student's t.
 - CPU minutes were measured next to other work and on several machines: in the kept
   curves, an epoch of the classifier on mnist takes from 13.6 s (SDAE) to 44.2 s
   (SAE).
 - Random one-pixel shifts regularise the deep autoencoder. They reduce the error of
   held-out images from 3.65 to 2.95 in 60 epochs; weight decay reduces it to 3.56,
   both together to 2.97.
-- A Parzen window alone can be gamed, as the centroids show. So below are also the
+- A Parzen window alone can be fooled, as the centroids show. So below are also the
   Fréchet distance from the test images (0.6 for the GAN, 0.9 for real images by other
   writers, 60 for a Gaussian) and the distance of samples from training images.
   [Samples next to the nearest training images](gan.png).
@@ -127,8 +128,8 @@ def claims(rows: list[Result]) -> list[str]:
         if aim := target.get("CPU min"):
             minutes = str(one["CPU minutes"])
             lines.append(["", "CPU minutes", "", minutes, "", *aim, "", "", ""])
-    head = ["what", "measure", "paper", "scratchnet", "±", "target", "", "trainings",
-            "CPU minutes", "source"]  # fmt: skip
+    head = ["what", "measure", "paper", "scratchnet", "±", "target", "result",
+            "trainings", "CPU minutes", "source"]  # fmt: skip
     return table(head, lines)
 
 
@@ -170,6 +171,21 @@ def ablation(rows: list[Result]) -> list[str]:
     return table(head, [[cells.get(name, "") for name in names] for cells in found])
 
 
+def settings(rows: list[Result]) -> list[list[str]]:
+    """Return the settings of each row; of a variant, what differs from its recipe."""
+    named: dict[str, str] = {}
+    found = []
+    for one in rows:
+        text = one["settings"]
+        recipe, _, change = text.partition("; but ")
+        if text not in one["about"]:
+            same = change and recipe in named
+            shown = f"as {named[recipe]}, but {change}" if same else text
+            found.append([one["about"], shown])
+        named[text] = one["about"]
+    return found
+
+
 def notes(rows: list[Result], key: str) -> list[str]:
     """Return the texts of a key, each once with the rows that share it."""
     texts: dict[str, list[str]] = {}
@@ -197,13 +213,16 @@ def markdown(rows: list[Result]) -> str:
     if others := other_measures([x for group in with_claims.values() for x in group]):
         lines += ["## Other measures of the same trainings", "", *others]
     if len(with_claims) < len(groups):
-        lines += ["## Ablations", ""]
+        lines += [
+            "## Ablations",
+            "",
+            "Differences are taken seed by seed, from trainings with the same seeds.",
+            "",
+        ]
     for title, group in groups.items():
         if title not in with_claims:
             lines += [f"### {title}", "", *ablation(group)]
-    settings = [[one["about"], one["settings"]] for one in rows
-                if one["settings"] not in one["about"]]  # fmt: skip
-    lines += ["## Settings", "", *table(["what", "settings"], settings)]
+    lines += ["## Settings", "", *table(["what", "settings"], settings(rows))]
     for title, key in {
         "Differences from the papers": "departures",
         "Also tried, where a target is missed": "tried",

@@ -34,10 +34,10 @@ the first derivative is zero:
     d/dD [p log D + q log(1 - D)] = p/D - q/(1 - D) = 0
     p (1 - D) = q D,   that is   D* = p/(p + q)
 
-With m = (p + q)/2, D* = p/2m and 1 - D* = q/2m. As p and q each integrate to 1, each
-factor 1/2 gives -log 2:
+With m = (p + q)/2, D* = p/(2m) and 1 - D* = q/(2m). As p and q each integrate to 1,
+each factor 1/2 gives -log 2:
 
-    V(D*, G) = ∫ p log(p/2m) + q log(q/2m) dx
+    V(D*, G) = ∫ p log(p/(2m)) + q log(q/(2m)) dx
              = -2 log 2 + KL(p ‖ m) + KL(q ‖ m)
              = -log 4 + 2 JSD(p ‖ q)
 
@@ -62,13 +62,14 @@ rows of one batch, so for a layer of D
     dV/dW_k = h_{k-1}ᵀ δ_k, summed over the real rows and over the generated rows
 
 with δ_L from (9). The update raises a_r and lowers a_f: D learns to call real samples
-real and generated ones generated. Each row counts by the probability of its mistake.
-The code minimises Loss = -V, so its signs are the opposite.
+real and generated ones generated. Each row is weighted by the probability that D gives
+to the wrong answer. The code minimises Loss = -V, so its signs are the opposite.
 
 
 The update of G
 
-The first term of V, 1/n Σ log D(x), does not contain G: its derivative by θ_G is zero.
+The first term of V, 1/n Σ log D(x), does not contain G: its gradient with respect to
+θ_G is zero.
 The second contains G through x_f. G minimises
 
     Loss = 1/n Σ log(1 - D(G(z))) = - 1/n Σ softplus(a_f)
@@ -110,7 +111,8 @@ The gradient penalties R1 and R2 (Mescheder et al. 2018, equation 9)
 
     R1 = γ/2 · 1/n Σ_i ‖∇_x a(x_i)‖²   over real samples;  R2, over generated ones  (15)
 
-are added to D's loss. Their gradient by θ_D is a derivative of a derivative. But if f
+are added to D's loss. Their gradient with respect to θ_D is a derivative of a
+derivative. But if f
 is relu or leaky_relu, m_k = f_k'(a_k) is constant around nearly every input, and the
 input gradient is a chain of products. Write s_k for da/da_k and u_k for da/dh_k. From
 s_L = 1,
@@ -129,7 +131,7 @@ W_k occurs in (16) as u_ij = Σ_c s_ic W_jc, so
     dR1/ds_k = v_{k-1} W_k,   v_k = dR1/ds_k ⊙ m_k                       (19)
 
 for k = 1, ..., L. This looks like a forward pass of v_0, without biases and with the
-masks m_k instead of f. The biases do not occur in (16), so R1's gradient by them is 0.
+masks m_k instead of f. The biases do not occur in (16), so their gradient of R1 is 0.
 
 
 The step in plain NumPy

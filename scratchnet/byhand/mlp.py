@@ -11,8 +11,9 @@ Rows are samples: h_0 is (n, d_0). Layer k = 1, ..., L computes
     a_k = h_{k-1} W_k + b_k                       (n, d_k)               (1)
     h_k = f_k(a_k)                                (n, d_k)               (2)
 
-where the activation f_k is applied entry by entry. All layers but the last have the
-same f; the last is linear, h_L = a_L, unless stated otherwise.
+W_k is (d_{k-1}, d_k) and b_k is (d_k,). The activation f_k is applied entry by entry.
+All layers but the last have the same f; the last is linear, h_L = a_L, unless stated
+otherwise.
 
 
 Its gradient
@@ -27,12 +28,13 @@ these places:
     dLoss/db_c  = Σ_i δ_ic         that is   dLoss/db_k = 1ᵀ δ_k         (4)
     dLoss/dh_ij = Σ_c δ_ic W_jc    that is   dLoss/dh_{k-1} = δ_k W_kᵀ   (5)
 
-One δ_k is enough for all three. The Jacobian of a_k by W_k has n d_k rows and
-d_{k-1} d_k columns; nearly all of its entries are 0. But the Loss is one number, so the
-chain rule needs only the vector δ_k times this Jacobian: the vector-Jacobian product.
-(3) to (5) are such products, and no Jacobian is built.
+In (4), 1 is a column of n ones. One δ_k is enough for all three. The Jacobian of a_k
+with respect to W_k has n d_k rows and d_{k-1} d_k columns; nearly all of its entries
+are 0. But the Loss is one number, so the chain rule needs only one row times this
+Jacobian: the n d_k numbers of δ_k, written as a row. This is the vector-Jacobian
+product. (3) to (5) are such products, and no Jacobian is built.
 
-By (2), entry by entry,
+By (2), entry by entry (⊙ multiplies entry by entry),
 
     δ_k = dLoss/dh_k ⊙ f_k'(a_k)                                         (6)
 
@@ -51,8 +53,9 @@ f and f' are in kernels/activations.py.
 
 The step in plain NumPy
 
-Two layers, with f = tanh in the first. x is h_0; dh2 is the known dLoss/dh_2; delta1
-and delta2 are δ_1 and δ_2.
+Two layers, with f = tanh in the first. x is h_0; dh2 is the known dLoss/dh_2, for
+example 2 (h2 - t) / n for the squared error Σ (h2 - t)² / n; delta1 and delta2 are δ_1
+and δ_2.
 
     h1 = np.tanh(x @ W1 + b1)                                  # (1), (2)
     h2 = h1 @ W2 + b2                                          # (1), (2)

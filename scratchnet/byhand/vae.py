@@ -1,8 +1,8 @@
 """The variational autoencoder with its backward pass derived on paper.
 
 Read it together with models/vae.py, the same system differentiated by the engine.
-Equations (1) to (6) are in mlp.py. σ is a standard deviation, σ = exp(log_var / 2); the
-sigmoid is written s(a).
+Equations (1) to (6) are in mlp.py. σ is a standard deviation, σ = exp(log_var / 2). The
+sigmoid is s(a) = 1 / (1 + exp(-a)).
 
 
 The model (Kingma & Welling 2014)
@@ -14,8 +14,9 @@ of the variance, which may take any value,
 
     [mu, log_var] = encoder(x)                    (n, 2c)                (7)
 
-A draw z from q is computed from mu, log_var and noise ε from N(0, 1), which depends on
-no parameter (the reparameterisation, section 2.4): with σ = exp(log_var / 2),
+A draw z from q is computed from mu, log_var and noise ε from N(0, 1), a distribution
+without parameters. This is the reparameterisation (section 2.4 of the paper); "The
+gradient" below says why it is needed. With σ = exp(log_var / 2),
 
     z = mu + σ ⊙ ε                                (n, c)                 (8)
     a = decoder(z)                                (n, d)                 (9)
@@ -45,7 +46,7 @@ divergence to the prior has a closed form; for one column, with E_q[z²] = mu² 
 E_q[(z - mu)²] = σ²,
 
     KL = E_q[log q(z | x) - log p(z)]
-       = E_q[-1/2 log σ² - (z - mu)² / 2σ² + z² / 2]       the log 2π cancel
+       = E_q[-1/2 log σ² - (z - mu)² / (2σ²) + z² / 2]     the log 2π cancel
        = 1/2 (-log_var - 1 + mu² + σ²)
 
 The columns are independent, so their divergences add up:
@@ -53,7 +54,7 @@ The columns are independent, so their divergences add up:
     KL = 1/2 Σ_j (mu_j² + exp(log_var_j) - 1 - log_var_j)                (11)
 
 The first term of the ELBO is estimated by one draw z. For β = 1 the loss is minus the
-ELBO (equation 10 there), averaged over the samples:
+ELBO (equation 10 of the paper), averaged over the samples:
 
     Loss = 1/n Σ_i (-log p(x_i | z_i) + β KL_i)                          (12)
 
@@ -70,13 +71,13 @@ Backpropagation (3 to 6) through the decoder gives
 
     dLoss/dz                                                             (14)
 
-Now the reparameterisation is needed. Let f be the loss as a function of z. We want the
-gradient of E_q[f(z)] by mu and σ, but q itself depends on them: the derivative cannot
-simply move inside the mean, and a number drawn from q has no derivative by mu. By (8)
-the same mean is one over ε, whose distribution depends on no parameter, so the
+Now the reparameterisation is needed. Let r(z) = -log p(x | z). We want the gradient of
+E_q[r(z)] with respect to mu and σ, but q itself depends on them: the derivative cannot
+simply move inside the mean, and a number drawn from q has no derivative with respect to
+mu. By (8) the same mean is one over ε, whose distribution has no parameter, so the
 derivative moves inside:
 
-    d/dmu E_q[f(z)] = d/dmu E_ε[f(mu + σ ε)] = E_ε[f'(mu + σ ε)]
+    d/dmu E_q[r(z)] = d/dmu E_ε[r(mu + σ ε)] = E_ε[r'(mu + σ ε)]
 
 One draw of ε estimates this without bias. For a given ε, z in (8) is an ordinary
 function of mu and log_var:
@@ -86,10 +87,10 @@ function of mu and log_var:
 With the derivatives of (11), mu and (exp(log_var) - 1) / 2,
 
     dLoss/dmu      = dLoss/dz + β/n mu                                   (15)
-    dLoss/dlog_var = dLoss/dz ⊙ 1/2 σ ⊙ ε + β/2n (exp(log_var) - 1)      (16)
+    dLoss/dlog_var = dLoss/dz ⊙ 1/2 σ ⊙ ε + β/(2n) (exp(log_var) - 1)    (16)
 
-Side by side they are the gradient by the encoder's output; (3 to 6) lead from there
-through the encoder (17).
+Side by side, (15) and (16) are the gradient with respect to the encoder's output; (3 to
+6) lead from there through the encoder (17).
 
 
 The step in plain NumPy

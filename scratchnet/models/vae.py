@@ -3,8 +3,10 @@
     [mu, log_var] = encoder(x),  z = mu + exp(log_var / 2) · ε,  ε from N(0, 1)
     loss = mean over samples of −log p(x | z) + β KL(N(mu, exp(log_var)) ‖ N(0, 1))
 
-Kingma & Welling 2014. byhand/vae.py is the same system with its gradient derived on
-paper; it also derives why the loss is a bound, and why z is computed from noise.
+exp(log_var / 2) is the standard deviation σ. For β = 1 the loss is minus the evidence
+lower bound (ELBO), so it is at least −log p(x) (Kingma & Welling 2014). byhand/vae.py
+is the same system with its gradient derived on paper. It also derives the bound, and
+says why z is computed from noise.
 """
 
 from collections.abc import Sequence

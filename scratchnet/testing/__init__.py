@@ -9,11 +9,12 @@
       worst of 784 entries; 12 differ; they share row 17
       rule: np.multiply, argument 1
 
-How it works. A random cotangent c turns f into a number: φ(x) = Σ_i c_i f(x)_i. Along a
-direction d the gradient a claims the slope a · d. An *oracle* measures this slope from
-values of f alone. One direction checks many entries at once. If the slopes differ, the
-entries are split into blocks, down to the wrong entry. The tolerance is not a constant:
-it is the oracle's error bound plus the rounding of f and of the gradient, all measured.
+How it works. Random weights c, the cotangent, turn f into a number,
+φ(x) = Σ_i c_i f(x)_i. Along a direction d the gradient a claims the slope a · d. An
+*oracle* measures this slope from values of f alone. One direction checks many entries
+at once. If the slopes differ, the entries are split into blocks, down to the wrong
+entry. The tolerance is not a constant: it is the oracle's error bound plus the rounding
+of f and of the gradient, all measured.
 
 The files, in the order to read them:
 
@@ -70,10 +71,12 @@ def gradcheck(
             of plain arrays. If f returns a number, the pair is `(f, gradient)`:
             `gradient(*inputs)` returns the gradient, or a tuple of one for each input.
             If f returns an array, the pair is `(f, vjp)`: `vjp(g, *inputs)`, the
-            vector-Jacobian product, returns the same for sum(g * f). None means "no
-            gradient"; the gradients of integer inputs may be left out.
-        inputs: an array, or a tuple or list of several. Floating inputs are
-            differentiated, integers are constants. Use float64 if possible; float32
+            vector-Jacobian product, returns the same for sum(g * f), with random
+            weights g. None claims that a gradient is zero; the gradients of integer
+            inputs may be left out.
+        inputs: an array, or a tuple or list of several: those to differentiate. Bind
+            the others: `gradcheck((lambda w: f(w, x), lambda w: df(w, x)), w)`.
+            Integers are constants. Use float64 if possible; float32
             inputs are checked in float64, and then their gradient in float32 is
             compared with it. A Tensor that requires a gradient is checked in place,
             even if f does not take it as an argument:

@@ -119,7 +119,7 @@ def _pattern(e: Evidence) -> str:
     some = f" of the {len(where)} that were located" if e.partial else ""
     said = []
     if len(where) == e.x.size:
-        said.append("it is all of them")
+        said.append("all of them")
     elif e.x.ndim > 1:
         for axis, places in enumerate(np.unravel_index(where, e.x.shape)):
             if np.all(places == places[0]):
@@ -230,7 +230,7 @@ def _lost_factor(e: Evidence) -> Mistake | None:
 
 def _transposed(e: Evidence) -> Mistake | None:
     if e.claimed.ndim == 2 and e.is_right(e.claimed.T):
-        return Mistake("transpose", "it is the transpose of the right gradient")
+        return Mistake("transpose", "the gradient is the transpose of the right one")
     return None
 
 

@@ -182,7 +182,10 @@ class Pair(_OfInputs):
         if len(found) == len(args):
             found = [found[i] for i in self.places]
         if len(found) != len(xs):
-            raise ValueError(f"{len(found)} gradients returned for {len(xs)} inputs")
+            raise ValueError(
+                f"{len(found)} gradients returned for {len(xs)} inputs; return one for "
+                "each, or bind the constants: lambda w: f(w, x)"
+            )
         for name, g in zip(self.names, found, strict=True):
             _refuse_mask(g, f"the gradient of {name}")
         arrays = [None if g is None else np.array(plain(g)) for g in found]

@@ -152,7 +152,7 @@ def _passed(
     names = ", ".join(f.name for f in findings)
     message = (
         f"gradcheck: pass  d {probe.label}/d ({names}): "
-        f"none of {entries} entries is off by {blind:.0e} ({oracle})"
+        f"no entry of {entries} is off by more than {blind:.0e} ({oracle})"
     )
     return replace(
         report, message=message, input=None, oracle=oracle, entries=entries, blind=blind

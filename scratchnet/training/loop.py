@@ -1,4 +1,4 @@
-"""The training loop: epochs of shuffled minibatches, with one loss."""
+"""The training loop of models with one loss: epochs of shuffled minibatches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +20,10 @@ __all__ = ["fit"]
 
 
 def train(run: Descent, optimizer: Optimizer | None) -> None:
-    """Train a model, with the engine or by hand: the loop of every training.
+    """Train a model, with the engine or by hand.
 
-    All else is in `run`: the progress bar, checkpoints, the search for a NaN, several
-    processes, and recording on a GPU.
+    `run` handles the rest: the progress bar, checkpoints, the search for a NaN, several
+    processes, and recording on a GPU. The GAN's loop is in gan.py.
     """
 
     def step(i: int, model: Any) -> Array:

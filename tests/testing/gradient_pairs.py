@@ -161,11 +161,11 @@ MISTAKES = {
     ],
     "transpose": [
         (lambda x: np.sum(x**3 * S2), lambda x: 3 * x**2 * S2,
-         lambda x: (3 * x**2 * S2).T, (S,), "it is the transpose"),
+         lambda x: (3 * x**2 * S2).T, (S,), "is the transpose"),
         (product, product_vjp, pair(product_vjp, np.transpose), (X, W43),
          "has shape (3, 4)"),
         (lambda x: np.exp(x) @ B, lambda g, x: np.outer(g, B) * np.exp(x),
-         lambda g, x: (np.outer(g, B) * np.exp(x)).T, (X,), "it is the transpose"),
+         lambda g, x: (np.outer(g, B) * np.exp(x)).T, (X,), "is the transpose"),
     ],
     "permuted": [
         (lambda x: np.sum(np.sin(x) * T3), lambda x: np.cos(x) * T3,
