@@ -1,0 +1,88 @@
+"""The baselines and the blocks of the demo of denoising, on known answers."""
+
+import numpy as np
+import pytest
+
+from demos import denoising
+from demos.denoising import BLOCK, SIDE, WINDOW, Blocks, Cleaned, best, ridge, squares
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def scenes(rng):
+    return rng.random((20, SIDE**2), np.float32)
+
+
+@pytest.fixture
+def model(scenes, rng):
+    return Blocks(
+        scenes, scenes, corruption=lambda x, depth, rng: x, hidden=(3,), rng=rng
+    )
+
+
+def test_ridge_finds_a_linear_map(rng):
+    x, W = rng.normal(size=(200, 4)), rng.normal(size=(4, 3))
+    found = ridge(x, x @ W + 5, penalties=(1e-9, 10))
+    new = rng.normal(size=(7, 4))
+    np.testing.assert_allclose(found(new), new @ W + 5, rtol=1e-6)
+
+
+def test_ridge_gives_the_mean_where_x_says_nothing(rng):
+    x, y = rng.normal(size=(60, 40)), rng.random((60, 3))
+    found = ridge(x, y, penalties=(1e-9, 1e9))
+    np.testing.assert_allclose(found(x), np.tile(y[:54].mean(axis=0), (60, 1)))
+
+
+def test_the_best_map_is_the_nearest(rng):
+    x = rng.random((5, 4))
+    maps = [lambda x: x + 0.2, lambda x: x - 0.1, lambda x: x / 2]
+    assert best(maps, x, x) is maps[1]
+
+
+def test_the_scores_of_cleaned_pictures():
+    clear = np.tile(np.linspace(0, 0.9, 144, dtype=np.float32), (2, 1))
+    cleaned = Cleaned(clear, clear + 0.1, {"all": clear, "black": clear - 2})
+    scores = cleaned.scores()
+    assert scores["corrupted"].psnr == pytest.approx(20, abs=1e-4)
+    assert scores["all"].ssim == pytest.approx(1)
+    assert scores["black"].psnr == pytest.approx(-10 * np.log10(np.mean(clear[0] ** 2)))
+
+
+def test_blocks_cover_a_scene_once_and_windows_surround_them():
+    blocks, windows = squares(BLOCK), squares(WINDOW)
+    np.testing.assert_array_equal(np.sort(blocks, axis=None), np.arange(SIDE**2))
+    edge = (WINDOW - BLOCK) // 2
+    middle = windows.reshape(-1, WINDOW, WINDOW)[:, edge:-edge, edge:-edge]
+    np.testing.assert_array_equal(middle.reshape(blocks.shape), blocks)
+    assert np.all(windows.reshape(-1, WINDOW, WINDOW)[0, :edge] == SIDE**2)
+
+
+def test_the_input_of_the_blocks_is_level(model, scenes):
+    seen = model.seen(scenes)
+    np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(model.seen(0.2 * scenes + 0.7), seen, atol=1e-4)
+
+
+def test_blocks_that_copy_their_middle_give_the_scene_back(model, scenes):
+    edge = (WINDOW - BLOCK) // 2
+    pixels = np.arange(WINDOW**2).reshape(WINDOW, WINDOW)[edge:-edge, edge:-edge]
+    model.layers = lambda samples: 10 * samples[:, pixels.ravel()]
+    expected = model.seen(scenes) + scenes.mean(axis=0)
+    np.testing.assert_allclose(model.reconstruct(scenes), expected, atol=1e-6)
+
+
+def test_the_loss_is_the_squared_error_of_a_block(model, scenes):
+    cleaned = model.reconstruct(scenes)
+    loss = model.loss(scenes, scenes).item()
+    blocks = (SIDE // BLOCK) ** 2
+    error = np.sum((cleaned - scenes) ** 2) / (len(scenes) * blocks)
+    assert loss == pytest.approx(error, rel=1e-4)
+
+
+def test_bounds_are_given_for_every_noise():
+    assert denoising.BOUNDS.keys() == denoising.NOISES.keys()
