@@ -138,13 +138,13 @@ def clean_digits(demo: Demo) -> dict[str, Cleaned]:
     """Train on digits with each kind of noise, and clean held-out ones."""
     draw, other, init, shuffle, noisy, last = backend.streams(demo.seed, 6)
     pixels = demo.choose(28, 16)
-    x = draw_digits(demo.choose(20_000, 5000), draw, pixels=pixels).x
+    x = draw_digits(demo.choose(25_000, 5000), draw, pixels=pixels).x
     clear = draw_digits(1000, other, pixels=pixels).x
-    epochs, batch = demo.choose(10, 10), 100
-    sizes = (pixels**2, demo.choose(1024, 512))
+    epochs, batch = demo.choose(5, 8), 100
+    sizes = (pixels**2, demo.choose(512, 256))
     options: Any = {
         "rng": init, "batch_size": batch, "active_code": True, "loss": "cross_entropy",
-        "lr": cosine_decay(1e-3, epochs * (len(x) // batch)),
+        "lr": cosine_decay(4e-3, epochs * (len(x) // batch)),
     }  # fmt: skip
     training: Any = {"epochs": epochs, "batch_size": batch, "rng": shuffle}
     plain = Autoencoder(sizes, **options)
@@ -168,8 +168,9 @@ def clean_digits(demo: Demo) -> dict[str, Cleaned]:
 # --- The deer in the fog ------------------------------------------------------------
 
 FOG = Fog(density=(0.1, 0.2))  # at the deer, 4 to 37 % of the light come through
-BLOCK, WINDOW = 12, 28  # pixels
-SIDE = 48
+SIDE = 48  # pixels of a scene
+BLOCK = 6  # pixels of the piece that the network cleans at once
+WINDOWS = (10, 9)  # pixels around it that the network sees, sharp and at half the size
 
 
 def level(x: np.ndarray) -> np.ndarray:
@@ -179,29 +180,42 @@ def level(x: np.ndarray) -> np.ndarray:
     return leveled
 
 
-def squares(side: int) -> np.ndarray:
-    """Return the pixels of a square around each block, (blocks, side²).
+def half(x: Any) -> Any:
+    """Return scenes (n, side²) at half the size, (n, side² / 4)."""
+    side = round(x.shape[1] ** 0.5)
+    small = x.reshape(-1, side // 2, 2, side // 2, 2).mean(axis=(2, 4))
+    return small.reshape(len(x), -1)
 
-    They are columns of a scene's row, SIDE² stands for the outside of the scene.
+
+def squares(side: int, block: int, width: int) -> np.ndarray:
+    """Return the pixels of a square around each block of a scene, (blocks, width²).
+
+    Args:
+        side: of the scene, in pixels.
+        block, width: of a block and of the square; -1 is outside the scene.
+
     """
-    number = np.arange(SIDE**2).reshape(SIDE, SIDE)
-    around = np.pad(number, (side - BLOCK) // 2, constant_values=SIDE**2)
-    every = sliding_window_view(around, (side, side))[::BLOCK, ::BLOCK]
-    return every.reshape(-1, side**2)
+    number = np.pad(np.arange(side**2).reshape(side, side), side, constant_values=-1)
+    first = side - (width - block) // 2
+    window = sliding_window_view(number, (width, width))
+    window = window[first : first + side : block, first : first + side : block]
+    return window.reshape(-1, width**2)
 
 
 class Blocks(Module):
     """Dense layers that clean a scene block by block.
 
-        block = mean block + layers(window around it, which block it is)
+        block = mean block + layers(window around it, whole scene, which block it is)
 
-    All blocks share the weights, so a few scenes are many samples. The input is level:
-    each scene has mean 0 and standard deviation 1, so that the density of the fog
-    matters less; then each pixel has too, so that faint distant things count.
+    All blocks share the weights, so that one scene is many samples. The window is seen
+    sharp and, wider, at half the size, the whole scene at a quarter. The input is level
+    twice: each scene has mean 0 and standard deviation 1, so that the density of the
+    fog matters less; then each pixel does over all scenes, so that what is far and
+    faint counts as much.
 
     Args:
         clear: scenes to learn from, (n, SIDE²).
-        given: the same scenes, corrupted; their means and deviations set the level.
+        given: the same scenes, corrupted; they set the level.
         corruption: called as corruption(x, depth, rng) for each batch.
         hidden: sizes of the hidden layers.
         rng: draws the initial weights.
@@ -218,31 +232,47 @@ class Blocks(Module):
         rng: np.random.Generator,
     ) -> None:
         self.corruption = corruption
-        window, block = squares(WINDOW), squares(BLOCK)
-        self.register_buffer("window", window)
+        block = squares(SIDE, BLOCK, BLOCK)
+        sharp, wide = WINDOWS
+        around = [
+            squares(SIDE, BLOCK, sharp),
+            squares(SIDE // 2, BLOCK // 2, wide),
+            np.tile(np.arange((SIDE // 4) ** 2), (len(block), 1)),
+        ]
+        starts = np.cumsum([0, SIDE**2, SIDE**2 // 4])
+        columns = [
+            np.where(pixels < 0, -1, start + pixels)
+            for start, pixels in zip(starts, around, strict=True)
+        ]
+        self.register_buffer("around", np.concatenate(columns, axis=1))
         self.register_buffer("block", block)
         self.register_buffer("which", np.eye(len(block), dtype=np.float32))
         self.register_buffer("mean", clear.mean(axis=0))
-        seen = level(given)
-        self.register_buffer("center", seen.mean(axis=0))
-        self.register_buffer("scale", seen.std(axis=0))
-        columns = window.shape[1] + len(block)
-        self.layers = mlp((columns, *hidden, block.shape[1]), rng=rng)
+        sizes = self.sizes_of(level(given))
+        self.register_buffer("center", sizes.mean(axis=0))
+        self.register_buffer("scale", sizes.std(axis=0))
+        inputs = self.around.shape[1] + len(block)
+        self.layers = mlp((inputs, *hidden, BLOCK**2), rng=rng)
 
     def with_noise(self, x: Any, depth: Any, rng: Any) -> tuple[Any, Any]:
         """Return the batch of a training step: clear scenes, and these corrupted."""
         return x, self.corruption(x, depth, rng)
 
+    @staticmethod
+    def sizes_of(x: Any) -> Any:
+        """Return scenes (n, SIDE²) in three sizes, one after the other in each row."""
+        return np.concatenate([x, half(x), half(half(x))], axis=1)
+
     def seen(self, x: Any) -> Any:
-        """Return the level scenes (n, SIDE²)."""
-        return (level(x) - self.center) / self.scale
+        """Return the level scenes x (n, SIDE²) in three sizes."""
+        return (self.sizes_of(level(x)) - self.center) / self.scale
 
     def forward(self, x: Any) -> Any:
         """Return what to add to the mean block, (n · blocks, BLOCK²), for scenes x."""
         outside = np.zeros_like(x[:, :1])
-        windows = np.concatenate([self.seen(x), outside], axis=1)[:, self.window]
+        around = np.concatenate([self.seen(x), outside], axis=1)[:, self.around]
         which = np.broadcast_to(self.which, (len(x), *self.which.shape))
-        samples = np.concatenate([windows, which], axis=2)
+        samples = np.concatenate([around, which], axis=2)
         return 0.1 * self.layers(samples.reshape(-1, samples.shape[2]))
 
     def loss(self, x: Any, corrupted: Any) -> Any:
@@ -275,16 +305,16 @@ class Deer(NamedTuple):
 def clear_fog(demo: Demo) -> Deer:
     """Train on scenes in fog, and clean held-out ones."""
     draw, other, init, shuffle, foggy, last = backend.streams(demo.seed + 100, 6)
-    train = draw_scenes(demo.choose(16_000, 2000), draw, pixels=SIDE)
+    train = draw_scenes(demo.choose(8000, 1500), draw, pixels=SIDE)
     test = draw_scenes(demo.choose(1000, 300), other, pixels=SIDE)
     given = FOG(train.x, train.x_depth, last)
     fogged = FOG(test.x, test.x_depth, last)
-    epochs, batch = demo.choose(4, 3), 16
+    epochs, batch = demo.choose(4, 1), 8
 
     def trained(given: np.ndarray, corruption: Any) -> Blocks:
-        hidden = demo.choose((512, 512), (256,))
+        hidden = demo.choose((256, 256), (128,))
         model = Blocks(train.x, given, corruption=corruption, hidden=hidden, rng=init)
-        rate = cosine_decay(2e-3, epochs * (len(train) // batch))
+        rate = cosine_decay(3e-3, epochs * (len(train) // batch))
         fit(
             model, (train.x, train.x_depth), epochs=epochs, batch_size=batch,
             rng=shuffle, noise=foggy,
@@ -292,11 +322,15 @@ def clear_fog(demo: Demo) -> Deer:
         )  # fmt: skip
         return model
 
+    def seen(x: np.ndarray) -> np.ndarray:
+        sharp: np.ndarray = model.seen(x)[:, : SIDE**2]
+        return sharp
+
     plain, model = trained(train.x, lambda x, depth, rng: x), trained(given, FOG)
     ways = {
         FILTER: best(FOG_FILTERS, given[:500], train.x[:500])(fogged),
         MEAN: np.broadcast_to(train.x.mean(axis=0), test.x.shape),
-        RIDGE: ridge(model.seen(given), train.x)(model.seen(fogged)),
+        RIDGE: ridge(seen(given), train.x)(seen(fogged)),
         PLAIN: plain.reconstruct(fogged),
         DENOISER: model.reconstruct(fogged),
     }

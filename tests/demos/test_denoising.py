@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from demos import denoising
-from demos.denoising import BLOCK, SIDE, WINDOW, Blocks, Cleaned, best, ridge, squares
+from demos.denoising import (
+    BLOCK,
+    SIDE,
+    WINDOWS,
+    Blocks,
+    Cleaned,
+    best,
+    half,
+    ridge,
+    squares,
+)
 
 
 @pytest.fixture
@@ -52,28 +62,43 @@ def test_the_scores_of_cleaned_pictures():
     assert scores["black"].psnr == pytest.approx(-10 * np.log10(np.mean(clear[0] ** 2)))
 
 
-def test_blocks_cover_a_scene_once_and_windows_surround_them():
-    blocks, windows = squares(BLOCK), squares(WINDOW)
-    np.testing.assert_array_equal(np.sort(blocks, axis=None), np.arange(SIDE**2))
-    edge = (WINDOW - BLOCK) // 2
-    middle = windows.reshape(-1, WINDOW, WINDOW)[:, edge:-edge, edge:-edge]
-    np.testing.assert_array_equal(middle.reshape(blocks.shape), blocks)
-    assert np.all(windows.reshape(-1, WINDOW, WINDOW)[0, :edge] == SIDE**2)
+def test_blocks_cover_a_scene_once_and_squares_surround_them():
+    blocks, windows = squares(8, 2, 2), squares(8, 2, 4)
+    np.testing.assert_array_equal(np.sort(blocks, axis=None), np.arange(64))
+    windows = windows.reshape(-1, 4, 4)
+    np.testing.assert_array_equal(windows[:, 1:-1, 1:-1].reshape(blocks.shape), blocks)
+    np.testing.assert_array_equal(windows[0, 0], [-1, -1, -1, -1])
+    np.testing.assert_array_equal(windows[0, 1], [-1, 0, 1, 2])
+
+
+def test_half_the_size():
+    x = np.arange(16.0)[None]
+    np.testing.assert_array_equal(half(x), [[2.5, 4.5, 10.5, 12.5]])
 
 
 def test_the_input_of_the_blocks_is_level(model, scenes):
     seen = model.seen(scenes)
     np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(seen.std(axis=0), 1, atol=1e-5)
-    np.testing.assert_allclose(model.seen(0.2 * scenes + 0.7), seen, atol=1e-4)
+    np.testing.assert_allclose(model.seen(0.2 * scenes + 0.7), seen, atol=1e-3)
 
 
 def test_blocks_that_copy_their_middle_give_the_scene_back(model, scenes):
-    edge = (WINDOW - BLOCK) // 2
-    pixels = np.arange(WINDOW**2).reshape(WINDOW, WINDOW)[edge:-edge, edge:-edge]
+    side = WINDOWS[0]
+    edge = (side - BLOCK) // 2
+    pixels = np.arange(side**2).reshape(side, side)[edge:-edge, edge:-edge]
     model.layers = lambda samples: 10 * samples[:, pixels.ravel()]
-    expected = model.seen(scenes) + scenes.mean(axis=0)
+    expected = model.seen(scenes)[:, : SIDE**2] + scenes.mean(axis=0)
     np.testing.assert_allclose(model.reconstruct(scenes), expected, atol=1e-6)
+
+
+def test_the_whole_scene_at_a_quarter_is_the_same_for_each_block(model, scenes):
+    small = half(half(scenes)).shape[1]
+    whole = model.around[:, -small:]
+    np.testing.assert_array_equal(whole, np.tile(whole[0], (len(whole), 1)))
+    np.testing.assert_array_equal(
+        model.seen(scenes)[:, whole[0]], model.seen(scenes)[:, -small:]
+    )
 
 
 def test_the_loss_is_the_squared_error_of_a_block(model, scenes):
