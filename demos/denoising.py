@@ -15,9 +15,8 @@ clean the same pictures:
 
 The denoiser of the fog is dense too, but works block by block, see `Blocks`.
 
-A classifier that has seen only clear scenes finds the deer in cleaned scenes, but not
-in the fog. This does not mean that the fog hides the deer: trained on foggy scenes, the
-same classifier finds it.
+The fog hides the deer from eyes, not from a network: a classifier trained on foggy
+scenes finds it there. So no claim is made about classifiers.
 """
 
 from collections.abc import Callable
@@ -205,13 +204,13 @@ def squares(side: int, block: int, width: int) -> np.ndarray:
 class Blocks(Module):
     """Dense layers that clean a scene block by block.
 
-        block = mean block + layers(window around it, whole scene, which block it is)
+        block = mean + 0.1 layers(window around it, whole scene, which block it is)
 
-    All blocks share the weights, so that one scene is many samples. The window is seen
-    sharp and, wider, at half the size, the whole scene at a quarter. The input is level
-    twice: each scene has mean 0 and standard deviation 1, so that the density of the
-    fog matters less; then each pixel does over all scenes, so that what is far and
-    faint counts as much.
+    Pixels are about 0.1 from the mean of their place. All blocks share the weights, so
+    that one scene is many samples. The window is seen sharp and, wider, at half the
+    size; the whole scene at a quarter. The input is level twice: each scene has mean 0
+    and standard deviation 1, so that the density of the fog matters less; then so has
+    each pixel over all scenes, so that faint distant things count.
 
     Args:
         clear: scenes to learn from, (n, SIDE²).
@@ -299,7 +298,8 @@ class Deer(NamedTuple):
 
     cleaned: Cleaned
     deer: np.ndarray  # (n,) bool, whether there is one
-    accuracy: dict[str, float]  # percent, by the input
+    mask: np.ndarray  # (n, SIDE²) bool, its pixels
+    accuracy: dict[str, float]  # percent
 
 
 def clear_fog(demo: Demo) -> Deer:
@@ -334,13 +334,20 @@ def clear_fog(demo: Demo) -> Deer:
         PLAIN: plain.reconstruct(fogged),
         DENOISER: model.reconstruct(fogged),
     }
-    found: dict[str, float] = {}
     knows_clear = classifier(demo, train.x, train.deer, init, shuffle)
-    for name, x in {"clear": test.x, "foggy": fogged, **ways}.items():
-        found[name] = 100 * knows_clear.accuracy(level(x), test.deer)
     knows_fog = classifier(demo, given, train.deer, init, shuffle)
-    found["retrained"] = 100 * knows_fog.accuracy(level(fogged), test.deer)
-    return Deer(Cleaned(test.x, fogged, ways), test.deer, found)
+    right = {
+        f"{learned} scenes: accuracy on {name} ones": 100
+        * model.accuracy(level(x), test.deer)
+        for learned, model, name, x in (
+            ("clear", knows_clear, "clear", test.x),
+            ("clear", knows_clear, "foggy", fogged),
+            ("clear", knows_clear, "cleaned", ways[DENOISER]),
+            ("foggy", knows_fog, "foggy", fogged),
+        )
+    }
+    mask = test.mask.reshape(test.x.shape)
+    return Deer(Cleaned(test.x, fogged, ways), test.deer, mask, right)
 
 
 def classifier(
@@ -443,17 +450,20 @@ def claim_over(
     )  # fmt: skip
 
 
-def claim_deer(demo: Demo, right: dict[str, float]) -> None:
-    """Claim that a classifier of clear scenes finds the deer in cleaned ones."""
-    what = "deer or none, by a classifier that knows clear scenes"
-    demo.measure(f"{what}: accuracy on clear scenes (%)", right["clear"])
+def claim_deer(demo: Demo, deer: Deer) -> None:
+    """Claim that the deer itself is cleaned; measure whether classifiers find it."""
+
+    def on_deer(way: str) -> float:
+        error = (np.clip(deer.cleaned.ways[way], 0, 1) - deer.cleaned.clear) ** 2
+        return float(-10 * np.log10(error[deer.mask].mean()))
+
     demo.claim(
-        f"{what}: accuracy on cleaned scenes (%)", right[DENOISER],
-        at_least=demo.choose(90, 80),
-        baseline={name: right[name] for name in ("foggy", *BASELINES)},
+        "fog, pixels of the deer: denoising autoencoder (dB)", on_deer(DENOISER),
+        at_least=on_deer(RIDGE) + demo.choose(1.0, 0.3),
+        baseline={way: on_deer(way) for way in BASELINES},
     )  # fmt: skip
-    what = "deer or none, by a classifier that knows foggy scenes"
-    demo.measure(f"{what}: accuracy on foggy scenes (%)", right["retrained"])
+    for name, right in deer.accuracy.items():
+        demo.measure(f"deer or none, a classifier trained on {name} (%)", right)
 
 
 def run(demo: Demo) -> None:
@@ -492,7 +502,7 @@ def run(demo: Demo) -> None:
         at_least=demo.choose(0.7, 0.6),
         baseline={way: scores["fog"][way].ssim for way in BASELINES},
     )  # fmt: skip
-    claim_deer(demo, deer.accuracy)
+    claim_deer(demo, deer)
     for name, found in scores.items():
         for way, score in found.items():
             demo.measure(f"{name}, {way}: PSNR (dB)", score.psnr)
