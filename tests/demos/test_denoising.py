@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from demos import denoising
+from demos._demo import Demo
 from demos.denoising import (
     BLOCK,
+    DENOISER,
+    MEAN,
+    PLAIN,
+    RIDGE,
     SIDE,
     WINDOWS,
     Blocks,
@@ -109,5 +114,31 @@ def test_the_loss_is_the_squared_error_of_a_block(model, scenes):
     assert loss == pytest.approx(error, rel=1e-4)
 
 
-def test_bounds_are_given_for_every_noise():
-    assert denoising.BOUNDS.keys() == denoising.NOISES.keys()
+FOUND = {"corrupted": 9.0, MEAN: 17.0, RIDGE: 19.0, PLAIN: 16.0, DENOISER: 20.4}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "holds"),
+    [
+        ("Gaussian", 20.4, True),  # PLAIN + 2 and RIDGE + 1
+        ("Gaussian", 19.9, False),
+        ("masking", 20.1, True),
+        ("salt and pepper", 19.9, False),
+        ("fog", 20.1, True),
+        ("fog", 19.9, False),  # MEAN + 3, RIDGE + 1
+        ("fog: pixels of the deer", 20.1, True),
+    ],
+)
+def test_the_denoiser_must_be_above_its_baselines(tmp_path, name, value, holds):
+    demo = Demo("denoising", quick=False, out=tmp_path)
+    denoising.claim_psnr(demo, name, {**FOUND, DENOISER: value})
+    assert bool(demo.failed) is not holds
+
+
+def test_in_fog_a_baseline_may_not_reach_the_similarity_claimed(tmp_path):
+    demo = Demo("denoising", quick=False, out=tmp_path)
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.69, DENOISER: 0.7})
+    assert demo.failed == []
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.71, DENOISER: 0.75})
+    denoising.claim_ssim(demo, "masking", {RIDGE: 0.6, DENOISER: 0.64})
+    assert len(demo.failed) == 2
