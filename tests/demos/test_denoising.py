@@ -17,6 +17,7 @@ from demos.denoising import (
     Cleaned,
     best,
     half,
+    mirrored,
     ridge,
     squares,
 )
@@ -94,7 +95,13 @@ def test_blocks_that_copy_their_middle_give_the_scene_back(model, scenes):
     pixels = np.arange(side**2).reshape(side, side)[edge:-edge, edge:-edge]
     model.layers = lambda samples: 10 * samples[:, pixels.ravel()]
     expected = model.seen(scenes)[:, : SIDE**2] + scenes.mean(axis=0)
-    np.testing.assert_allclose(model.reconstruct(scenes), expected, atol=1e-6)
+    np.testing.assert_allclose(model.clean(scenes), expected, atol=1e-6)
+
+
+def test_a_reconstruction_is_the_mean_of_two_mirror_images(model, scenes):
+    found, other = model.reconstruct(scenes), model.reconstruct(mirrored(scenes))
+    np.testing.assert_allclose(mirrored(found), other, atol=1e-6)
+    np.testing.assert_array_equal(mirrored(scenes[:, ::-1])[:, :3], scenes[:, -48:-45])
 
 
 def test_the_whole_scene_at_a_quarter_is_the_same_for_each_block(model, scenes):
@@ -107,7 +114,7 @@ def test_the_whole_scene_at_a_quarter_is_the_same_for_each_block(model, scenes):
 
 
 def test_the_loss_is_the_squared_error_of_a_block(model, scenes):
-    cleaned = model.reconstruct(scenes)
+    cleaned = model.clean(scenes)
     loss = model.loss(scenes, scenes).item()
     blocks = (SIDE // BLOCK) ** 2
     error = np.sum((cleaned - scenes) ** 2) / (len(scenes) * blocks)
@@ -135,10 +142,12 @@ def test_the_denoiser_must_be_above_its_baselines(tmp_path, name, value, holds):
     assert bool(demo.failed) is not holds
 
 
-def test_in_fog_a_baseline_may_not_reach_the_similarity_claimed(tmp_path):
+def test_the_similarity_must_be_above_its_baselines(tmp_path):
     demo = Demo("denoising", quick=False, out=tmp_path)
-    denoising.claim_ssim(demo, "fog", {RIDGE: 0.69, DENOISER: 0.7})
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.5, DENOISER: 0.71})
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.71, DENOISER: 0.74})
     assert demo.failed == []
-    denoising.claim_ssim(demo, "fog", {RIDGE: 0.71, DENOISER: 0.75})
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.5, DENOISER: 0.69})
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.74, DENOISER: 0.75})
     denoising.claim_ssim(demo, "masking", {RIDGE: 0.6, DENOISER: 0.64})
-    assert len(demo.failed) == 2
+    assert len(demo.failed) == 3
