@@ -274,7 +274,8 @@ class Blocks(Module):
 
     def seen(self, x: Any) -> Any:
         """Return the level scenes x (n, SIDE²) in three sizes."""
-        return (self.sizes_of(level(x)) - self.center) / self.scale
+        center, scale = (backend.bring(a, to=x) for a in (self.center, self.scale))
+        return (self.sizes_of(level(x)) - center) / scale
 
     def forward(self, x: Any) -> Any:
         """Return what to add to the mean block, (n · blocks, BLOCK²), for scenes x."""
@@ -291,10 +292,10 @@ class Blocks(Module):
 
     def clean(self, x: np.ndarray) -> np.ndarray:
         """Return scenes x (n, SIDE²), cleaned."""
+        block, mean = (backend.bring(a, to=x) for a in (self.block, self.mean))
         cleaned = np.empty_like(x)
-        blocks = evaluate(self.forward, x)
-        cleaned[:, self.block] = blocks.reshape(len(x), *self.block.shape)
-        return cleaned + self.mean
+        cleaned[:, block] = evaluate(self.forward, x).reshape(len(x), *block.shape)
+        return cleaned + mean
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """Return the mean of scenes x (n, SIDE²) and their mirror images, cleaned."""
@@ -323,7 +324,7 @@ def clear_fog(demo: Demo) -> Deer:
     test = draw_scenes(demo.choose(1000, 300), other, pixels=SIDE)
     given = FOG(train.x, train.x_depth, last)
     fogged = FOG(test.x, test.x_depth, last)
-    epochs, batch = demo.choose(3, 3), 8
+    epochs, batch = 3, 8
 
     def trained(given: np.ndarray, corruption: Any) -> Blocks:
         hidden = demo.choose((256, 256), (128, 128))
@@ -348,20 +349,14 @@ def clear_fog(demo: Demo) -> Deer:
         PLAIN: plain.reconstruct(fogged),
         DENOISER: model.reconstruct(fogged),
     }
-    knows_clear = classifier(demo, train.x, train.deer, init, shuffle)
-    knows_fog = classifier(demo, given, train.deer, init, shuffle)
-    right = {
-        f"{learned} scenes: accuracy on {name} ones": 100
-        * model.accuracy(level(x), test.deer)
-        for learned, model, name, x in (
-            ("clear", knows_clear, "clear", test.x),
-            ("clear", knows_clear, "foggy", fogged),
-            ("clear", knows_clear, "cleaned", ways[DENOISER]),
-            ("foggy", knows_fog, "foggy", fogged),
-        )
-    }
-    mask = test.mask.reshape(test.x.shape)
-    return Deer(Cleaned(test.x, fogged, ways), test.deer, mask, right)
+    cleaned = Cleaned(test.x, fogged, ways)
+    right = {}
+    for name, x in {"clear": train.x, "foggy": given}.items():
+        knows = classifier(demo, x, train.deer, init, shuffle)
+        for other_name, y in {"clear": test.x, "foggy": fogged}.items():
+            found = knows.accuracy(level(y), test.deer)
+            right[f"{name} scenes: accuracy on {other_name} ones"] = 100 * found
+    return Deer(cleaned, test.deer, test.mask.reshape(test.x.shape), right)
 
 
 def classifier(
@@ -373,7 +368,7 @@ def classifier(
 ) -> Classifier:
     """Train a network on level scenes to predict whether there is a deer."""
     model = Classifier((x.shape[1], 256, 2), rng=init)
-    epochs, batch = demo.choose(4, 4), 100
+    epochs, batch = 4, 100
     rate = cosine_decay(1e-3, epochs * (len(x) // batch))
     fit(
         model, (level(x), deer.astype(np.int64)),
@@ -393,9 +388,6 @@ MARKERS = {  # marker and colour of each way to clean
     PLAIN: ("v", plots.COLORS[4]),
     DENOISER: ("o", plots.COLORS[0]),
 }
-
-
-TITLE = "{}: eight held-out pictures; PSNR and SSIM are means over all"
 
 
 @plots.styled
@@ -424,7 +416,7 @@ def draw_scores(scores: dict[str, dict[str, Score]]) -> Any:
 
 @plots.styled
 def draw_pictures(
-    cleaned: Cleaned, shown: list[int], corrupted: str, title: str, ink: bool
+    cleaned: Cleaned, shown: list[int], corrupted: str, what: str, ink: bool
 ) -> Any:
     """Draw clear, corrupted and cleaned pictures, with the mean scores of each row."""
     rows = {"clear": pictures(cleaned.clear[shown])}
@@ -434,7 +426,10 @@ def draw_pictures(
         label = f"{name}\n{scores[way].psnr:.1f} dB, SSIM {scores[way].ssim:.2f}"
         rows[label] = pictures(np.clip(x[shown], 0, 1))
     figure = plots.picture_rows(rows, ink=ink)
-    figure.suptitle(title)
+    n = len(cleaned.clear)
+    figure.suptitle(
+        f"{what}: {len(shown)} of {n:,} held out; mean PSNR and SSIM of all"
+    )
     return figure
 
 
@@ -500,18 +495,18 @@ def run(demo: Demo) -> None:
         alt="PSNR and SSIM of six ways to clean pictures, for three noises and fog.",
     )  # fmt: skip
     for name, cleaned in digits.items():
-        title = TITLE.format(f"Digits with {name} noise")
+        what = f"Digits with {name} noise"
         demo.save(
-            draw_pictures(cleaned, list(range(8)), "noisy", title, ink=True),
+            draw_pictures(cleaned, list(range(8)), "noisy", what, ink=True),
             name.replace(" ", "-").lower(),
-            alt=f"Digits: clear, with {name} noise, and cleaned in five ways.",
+            alt=f"{what}: clear, noisy, and cleaned in five ways.",
         )
     shown = [*np.flatnonzero(deer.deer)[:6], *np.flatnonzero(~deer.deer)[:2]]
     demo.save(
-        draw_pictures(deer.cleaned, shown, "in fog", TITLE.format("Scenes in fog"),
-                      ink=False), "deer",
-        alt="Scenes with a water deer or another thing: clear, in fog, cleaned.",
-    )  # fmt: skip
+        draw_pictures(deer.cleaned, shown, "in fog", "Scenes in fog", ink=False),
+        "deer",
+        alt="Six water deer, a bush, a stone or a log: clear, in fog, and cleaned.",
+    )
     for name, found in scores.items():
         claim_psnr(demo, name, {way: score.psnr for way, score in found.items()})
         claim_ssim(demo, name, {way: score.ssim for way, score in found.items()})
