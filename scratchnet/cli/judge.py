@@ -106,8 +106,8 @@ def judge_vae(job: Job, model: Any, record: dict[str, Any]) -> Judged:
     figures |= codes_figure(images, {name: model.encode(images.x)})
     return figures, (
         f"on {len(x)} held-out images, nats per image: ELBO {log_p_x - kl:.2f} "
-        f"(log p(x | z) {log_p_x:.2f}, KL {kl:.2f}), log p(x) at least {likelihood:.2f} "
-        f"({LIKELIHOOD_DRAWS} draws)"
+        f"(log p(x | z) {log_p_x:.2f}, KL {kl:.2f}), log p(x) at least "
+        f"{likelihood:.2f} ({LIKELIHOOD_DRAWS} draws)"
     )
 
 
