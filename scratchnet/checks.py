@@ -217,7 +217,7 @@ def on_backend(owner: str, x: Any) -> None:
 
     A step does not copy its data to the device: that would cost more than the step.
     """
-    if isinstance(x, np.ndarray) and backend.name() != "numpy":
+    if isinstance(x, np.ndarray) and not backend.is_own(x):
         raise TypeError(
             f"{owner}: x is a NumPy array, but the backend is {backend.name()!r}; pass "
             "backend.asarray(x), made once for a data set"

@@ -35,16 +35,19 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.typing import ArrayLike
 
+from scratchnet import backend
 from scratchnet.backend import Array
 from scratchnet.graph import plain
 from scratchnet.table import (
     Axis,
     Function,
+    compute_by,
     nondifferentiable,
     primitive,
     rule,
     rule_each,
     spelled,
+    value,
 )
 from scratchnet.tensor import scatter, where_or_zero
 
@@ -371,13 +374,20 @@ def swap(x: Any) -> Any:
     return np.swapaxes(x, -1, -2)
 
 
+def _times(a: Any, b: Any) -> Any:
+    """Return a @ b; the backend multiplies plain arrays."""
+    if type(a) is np.ndarray and type(b) is np.ndarray:
+        return value(np.matmul, a, b)
+    return a @ b
+
+
 # For matrices: dL/da = g bᵀ and dL/db = aᵀ g, derived in byhand/mlp.py, (5) and (3).
 def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return np.expand_dims(g, -1) * b
     if a.ndim == 1:
         return (np.expand_dims(g, -2) @ swap(b))[..., 0, :]
-    return g @ swap(b)
+    return _times(g, swap(b))
 
 
 def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
@@ -387,7 +397,7 @@ def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
         )
     if b.ndim == 1:
         return (swap(a) @ np.expand_dims(g, -1))[..., 0]
-    return swap(a) @ g
+    return _times(swap(a), g)
 
 
 def _vecdot(g: Any, other: Any, axis: int, ndim: int) -> Any:
@@ -396,6 +406,7 @@ def _vecdot(g: Any, other: Any, axis: int, ndim: int) -> Any:
 
 
 rule(np.matmul,          _matmul_a,                    _matmul_b)
+backend.follow(lambda: compute_by(np.matmul, backend.product()))
 rule(np.vecdot,          lambda g, y, a, b, *, axis=-1: _vecdot(g, b, axis, a.ndim),
                          lambda g, y, a, b, *, axis=-1: _vecdot(g, a, axis, b.ndim))
 

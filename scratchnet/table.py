@@ -216,6 +216,16 @@ def primitive(
     return function
 
 
+def compute_by(function: Function, forward: Function) -> None:
+    """Compute the values of a function in the table by another one."""
+    TABLE[function].forward = forward
+
+
+def value(function: Function, *arrays: Array) -> Array:
+    """Return the value of a function in the table for plain arrays."""
+    return TABLE[function].forward(*arrays)
+
+
 def spelled(name: str, *helpers: Function) -> None:
     """Use `name` in the errors of `helpers`, primitives that have their own rows.
 
@@ -236,6 +246,7 @@ class _Row:
     # through `accept` first.
     usual = -1
     call: Function  # (args, kwargs) -> result
+    forward: Function  # the function of plain arrays
 
     def __init__(self, function: Function, definition: Function, skip: int = 0) -> None:
         """Take the supported arguments from `definition`, after the first `skip`."""
@@ -288,7 +299,6 @@ class _Row:
 class _Recorded(_Row):
     """A row whose calls are recorded. Its subclasses know where the inputs are."""
 
-    forward: Function  # the function of plain arrays
     inputs: Function  # args -> the array inputs, which may have derivatives
     others: Function  # args -> the other arguments
     plain: Function  # args -> the same, with plain arrays instead of Tensors

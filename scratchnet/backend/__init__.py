@@ -3,10 +3,10 @@
 Functions of arrays need no backend: NumPy's dispatch protocols choose the right
 implementation, so `np.exp(x)` of a CuPy array runs on the GPU. This package has the
 rest: making arrays, copying them to the host, adding into repeated positions, and
-random streams. On a GPU it also records steps to replay them (`capture`), runs chains
-of functions as one kernel (`run_kernel`), and computes matrix products with fewer
-digits. On a CPU it sets how many threads the products use. Only this package imports
-CuPy.
+random streams. Chains of functions run as one kernel (`run_kernel`), on a GPU, and with
+the backend "c" on a CPU too. On a GPU it also records steps to replay them (`capture`)
+and computes matrix products with fewer digits. On a CPU it sets how many threads the
+products use. Only this package imports CuPy.
 
     scratchnet.backend.use("cupy")      # or SCRATCHNET_BACKEND=cupy, or --backend cupy
 
@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from scratchnet.backend import openblas
+from scratchnet.backend.c import C
 from scratchnet.backend.cupy import CuPy
 from scratchnet.backend.library import Array, BackendError, Kernel, Library, Shape
 from scratchnet.backend.numpy import NumPy
-from scratchnet.backend.openblas import threads, threads_for, use_threads
 
 __all__ = [
     "BACKENDS",
@@ -41,12 +42,15 @@ __all__ = [
     "choose_gpu",
     "each_time",
     "empty",
+    "follow",
     "is_array",
+    "is_own",
     "keep_freed_memory",
     "machine",
     "matmul",
     "name",
     "on_host",
+    "product",
     "run_kernel",
     "scatter_add",
     "seconds",
@@ -60,18 +64,21 @@ __all__ = [
     "zeros",
 ]
 
-BACKENDS = ("numpy", "cupy", "cupy-tf32")
+BACKENDS = ("numpy", "c", "cupy", "cupy-tf32")
 
 _LIBRARIES: dict[str, Callable[[], Library]] = {
     "numpy": NumPy,
+    "c": C,
     "cupy": CuPy,
     "cupy-tf32": lambda: CuPy(tf32=True),
 }
 
 
 def use(name: str) -> None:
-    """Make arrays with NumPy ("numpy") or, on a GPU, with CuPy ("cupy").
+    """Make arrays with NumPy ("numpy", "c") or, on a GPU, with CuPy ("cupy").
 
+    With "c", NumPy's arrays are computed by kernels in C, which the C compiler of this
+    machine compiles once, and the products by a pool of threads.
     With "cupy-tf32", factors of float32 matrix products are rounded to 11 binary digits
     instead of 24 (NVIDIA's TensorFloat-32): faster, but less exact.
 
@@ -89,8 +96,12 @@ def use(name: str) -> None:
         return
     if name not in _made:
         _made[name] = _LIBRARIES[name]()
-    _library = _made[name]
+    chosen = _made[name]
+    _library.left()
+    _library = chosen
     _library.chosen()
+    for follower in _followers:
+        follower()
 
 
 def name() -> str:
@@ -105,6 +116,8 @@ def on_host() -> bool:
 
 _library: Library = NumPy()
 
+_followers: list[Callable[[], object]] = []
+
 _made: dict[str, Library] = {"numpy": _library}
 
 
@@ -114,6 +127,11 @@ _made: dict[str, Library] = {"numpy": _library}
 def is_array(x: object) -> bool:
     """Return whether `x` is an array of the backend or of NumPy, or a NumPy scalar."""
     return isinstance(x, (_library.array, np.ndarray, np.generic))
+
+
+def is_own(x: object) -> bool:
+    """Return whether `x` is an array of the backend in use."""
+    return isinstance(x, _library.array)
 
 
 def asarray(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
@@ -231,8 +249,19 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
     return _library.matmul(a, b, out)
 
 
+def product() -> Callable[[Array, Array], Array]:
+    """Return the function by which the backend computes np.matmul of plain arrays."""
+    return _library.product
+
+
+def follow(f: Callable[[], object]) -> None:
+    """Call `f` now, and again each time the backend has changed."""
+    _followers.append(f)
+    f()
+
+
 def run_kernel(kernel: Kernel, *arguments: Any) -> bool:
-    """Run a kernel on its inputs and then its outputs, if the backend has kernels.
+    """Run a kernel on its arguments, if the backend has kernels.
 
     Returns:
         Whether it ran. If the backend has no kernels, or the output is on the host, it
@@ -271,6 +300,55 @@ def each_time(f: Callable[[], object]) -> None:
 def seconds(f: Callable[[], object]) -> float:
     """Return the seconds until all of f() is computed, on a GPU by the GPU's clock."""
     return _library.seconds(f)
+
+
+# --- Threads ------------------------------------------------------------------------
+
+
+def threads() -> int | None:
+    """Return the largest number of threads for a matrix product on the host.
+
+    None if NumPy's BLAS is not OpenBLAS: only OpenBLAS can be asked.
+    """
+    return _library.threads()
+
+
+def use_threads(n: int) -> int | None:
+    """Use at most n threads on the host from now on, in the whole process.
+
+    The number is limited to the cores that this process may use. With the backend "c"
+    it is that of products and kernels; else that of products, and it has no effect on a
+    BLAS other than OpenBLAS.
+
+    Returns:
+        The number now in effect; None for another BLAS.
+
+    Raises:
+        TypeError, ValueError: n is not a positive int.
+
+    """
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"use_threads: n is {n!r}; an int expected")
+    if n < 1:
+        raise ValueError(f"use_threads: n is {n}; at least 1 expected")
+    _library.use_threads(min(n, openblas.cores()))
+    return threads()
+
+
+def threads_for(multiply_adds: int) -> int:
+    """Return the best number of threads for the largest products of a computation.
+
+    If the user set a number (OPENBLAS_NUM_THREADS, GOTO_NUM_THREADS or
+    OMP_NUM_THREADS), it is the number in effect. Else it is at least one, and at most
+    the cores that this process may use.
+
+    Args:
+        multiply_adds: m · k · n of the largest product of an (m, k) and a (k, n).
+
+    """
+    if openblas.given():
+        return threads() or 1
+    return _library.threads_for(multiply_adds)
 
 
 def machine() -> str:

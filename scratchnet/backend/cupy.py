@@ -13,10 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from scratchnet.backend.library import Array, BackendError, Kernel, Shape
+from scratchnet.backend.library import (
+    Array,
+    BackendError,
+    Kernel,
+    Shape,
+    parameters,
+)
+from scratchnet.backend.openblas import Threads
 
 
-class CuPy:
+class CuPy(Threads):
     """Arrays on a GPU."""
 
     host = False
@@ -37,6 +44,9 @@ class CuPy:
         of = linalg.COMPUTE_TYPE_TF32 if self.tf32 else linalg.COMPUTE_TYPE_FP32
         linalg.set_compute_type(np.float32, of)
 
+    def left(self) -> None:
+        pass
+
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         return self.cupy.asarray(x, dtype=dtype)
 
@@ -56,14 +66,20 @@ class CuPy:
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
         return self.cublas.matmul(a, b, out)
 
+    product: Callable[[Array, Array], Array] = staticmethod(np.matmul)
+
     def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
+        if kernel.sums:
+            return False
         made = self.kernels.get(kernel)
         if made is None:
-            name, inputs, outputs, body, preamble = kernel
+            inputs, body = for_gpu(kernel)
             made = self.cupy.ElementwiseKernel(
-                inputs, outputs, body, name, preamble=preamble
+                inputs, kernel.outputs, body, kernel.name, preamble=kernel.preamble
             )
             self.kernels[kernel] = made
+        if kernel.rows:
+            arguments = (arguments[-1].shape[-1], *arguments)
         made(*arguments)
         return True
 
@@ -113,6 +129,24 @@ class CuPy:
             f"{runtime.runtimeGetVersion()}, CuPy {self.cupy.__version__}, NumPy "
             f"{np.__version__}"
         )
+
+
+def for_gpu(kernel: Kernel) -> tuple[str, str]:
+    """Return the inputs and the body of a kernel in the form of CuPy.
+
+    CuPy would compute row and column of each entry of a row that is broadcast. Here the
+    row is indexed by the remainder, which is faster; `columns` comes first.
+    """
+    rows = parameters(kernel.rows)
+    inputs = [kernel.numbers, *(f"raw {kind} {name}_row" for kind, name in rows)]
+    inputs.append(kernel.inputs)
+    if rows:
+        inputs.insert(0, "uint32 columns")
+    chosen = "".join(
+        f"const {kind} {name} = {name}_row[(unsigned int)i % columns];"
+        for kind, name in rows
+    )
+    return ", ".join(filter(None, inputs)), chosen + kernel.body
 
 
 class _Cublas:

@@ -20,28 +20,45 @@ class BackendError(RuntimeError):
 
 
 class Kernel(NamedTuple):
-    """A chain of elementwise functions as one kernel of a GPU.
+    """A chain of elementwise functions as one kernel in C, for a GPU or a processor.
 
-    The same chain in NumPy's functions is in the code that calls it, for the host.
+    The same chain in NumPy's functions is in the code that calls it. A call passes
+    numbers, rows, inputs, outputs and sums, in this order. They are declared as
+    "type name, ..."; the type `T` is float or double, that of the arrays in the call.
     """
 
     name: str
     """The name of the kernel."""
 
     inputs: str
-    """C declarations of its inputs, in CuPy's form.
-
-    The call gives the dtype `T`, and the body indexes a `raw` input itself.
-    """
+    """The arrays that it reads, all of one shape."""
 
     outputs: str
-    """C declarations of the arguments that it reads and writes."""
+    """The arrays that it reads and writes, of the same shape."""
 
     body: str
-    """C code for entry i of the broadcast arguments."""
+    """C code for one entry of each array; `i` is its place."""
+
+    numbers: str = ""
+    """Numbers; a call may pass 0-d arrays."""
+
+    rows: str = ""
+    """Arrays that it reads, with one entry for each column, (columns,)."""
+
+    sums: str = ""
+    """Arrays with one entry for each row: the sums of what the body assigns.
+
+    Only processors run kernels with sums.
+    """
 
     preamble: str = ""
     """C functions that the body calls."""
+
+
+def parameters(declared: str) -> list[tuple[str, str]]:
+    """Return the type and the name of each parameter that is declared."""
+    pairs = [one.split() for one in declared.split(",") if one.strip()]
+    return [(kind, name) for kind, name in pairs]
 
 
 # --- The libraries ------------------------------------------------------------------
@@ -53,9 +70,22 @@ class Library(Protocol):
     name: str
     array: Any  # the type of its arrays
     host: bool  # whether they are on the host
+    product: Callable[[Array, Array], Array]  # np.matmul(a, b)
 
     def chosen(self) -> None:
         """Prepare the library each time it becomes the backend."""
+
+    def left(self) -> None:
+        """Undo that before another library becomes the backend."""
+
+    def threads(self) -> int | None:
+        """Return the largest number of threads on the host, if it is known."""
+
+    def use_threads(self, n: int) -> None:
+        """Use at most n threads on the host."""
+
+    def threads_for(self, multiply_adds: int) -> int:
+        """Return the best number of threads for products as large as that."""
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
         """Make `x` an array, without a copy if it already is one."""

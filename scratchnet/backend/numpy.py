@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from scratchnet.backend.library import Array, Kernel, Shape
+from scratchnet.backend.openblas import Threads
 
 
-class NumPy:
+class NumPy(Threads):
     """Arrays on the host, without kernels or recordings."""
 
     name = "numpy"
@@ -20,6 +21,9 @@ class NumPy:
     host = True
 
     def chosen(self) -> None:
+        pass
+
+    def left(self) -> None:
         pass
 
     def asarray(self, x: ArrayLike, dtype: DTypeLike | None) -> Array:
@@ -39,6 +43,8 @@ class NumPy:
 
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
         return np.matmul(a, b, out=out)
+
+    product: Callable[[Array, Array], Array] = staticmethod(np.matmul)
 
     def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""The number of threads for NumPy's products, set in OpenBLAS."""
+"""OpenBLAS, NumPy's library of matrix products: its threads, and its functions."""
 
 from __future__ import annotations
 
@@ -28,60 +28,58 @@ _THREAD_VARIABLES = (
 )  # fmt: skip
 
 
-def threads() -> int | None:
-    """Return the largest number of threads for a NumPy product.
+class Threads:
+    """The number of threads for NumPy's products, in OpenBLAS."""
 
-    None if NumPy's BLAS is not OpenBLAS: only OpenBLAS can be asked.
+    def threads(self) -> int | None:
+        """Return the largest number of threads; None for another BLAS."""
+        blas = _openblas()
+        return None if blas is None else int(blas.get())
+
+    def use_threads(self, n: int) -> None:
+        """Use at most n threads, in the whole process; no effect on another BLAS."""
+        if (blas := _openblas()) is not None:
+            blas.set(n)
+
+    def threads_for(self, multiply_adds: int) -> int:
+        """Return the best number of threads if the user gave none."""
+        return int(max(1, min(multiply_adds // WORK, cores())))
+
+
+def given() -> int:
+    """Return the number of threads that the user set in a variable, or 0."""
+    return next(filter(None, map(_given, _THREAD_VARIABLES)), 0)
+
+
+def products() -> list[int]:
+    """Return the addresses of OpenBLAS's sgemm, dgemm, sgemv and dgemv.
+
+    Their integers have 64 bits. The addresses are 0 if NumPy's BLAS lacks them.
     """
-    blas = _openblas()
-    return None if blas is None else int(blas.get())
+    names = ("sgemm", "dgemm", "sgemv", "dgemv")
+    for library in _libraries_of_numpy():
+        for form in ("scipy_cblas_{}64_", "cblas_{}64_"):
+            functions = [getattr(library, form.format(name), None) for name in names]
+            found = [
+                ctypes.cast(f, ctypes.c_void_p).value or 0
+                for f in functions
+                if f is not None
+            ]
+            if len(found) == len(names):
+                return found
+    return [0] * len(names)
 
 
-def use_threads(n: int) -> int | None:
-    """Use at most n threads for NumPy's products from now on, in the whole process.
+def _given(variable: str) -> int:
+    """Return the number of threads that OpenBLAS reads in a variable, by C's atoi.
 
-    The number is limited to the cores that this process may use. It has no effect on a
-    BLAS other than OpenBLAS.
-
-    Returns:
-        The number now in effect; None for another BLAS.
-
-    Raises:
-        TypeError, ValueError: n is not a positive int.
-
+    0 if the user gave none.
     """
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"use_threads: n is {n!r}; an int expected")
-    if n < 1:
-        raise ValueError(f"use_threads: n is {n}; at least 1 expected")
-    if (blas := _openblas()) is not None:
-        blas.set(min(n, _cores()))
-    return threads()
+    found = re.match(r"\s*\+?(\d+)", os.environ.get(variable, ""))
+    return int(found[1]) if found else 0
 
 
-def threads_for(multiply_adds: int) -> int:
-    """Return the best number of threads for the largest products of a computation.
-
-    It is one for each `WORK` multiply-adds of a product, at least one, and at most the
-    cores that this process may use. If the user set a number (OPENBLAS_NUM_THREADS,
-    GOTO_NUM_THREADS or OMP_NUM_THREADS), it is the number in effect.
-
-    Args:
-        multiply_adds: m · k · n of the largest product of an (m, k) and a (k, n).
-
-    """
-    if any(_positive(os.environ.get(name, "")) for name in _THREAD_VARIABLES):
-        return threads() or 1
-    return int(max(1, min(multiply_adds // WORK, _cores())))
-
-
-def _positive(text: str) -> bool:
-    """Return whether OpenBLAS reads this as a number of threads, by C's atoi."""
-    found = re.match(r"\s*\+?(\d+)", text)
-    return found is not None and int(found[1]) > 0
-
-
-def _cores() -> int:
+def cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS or Windows
         return len(os.sched_getaffinity(0))

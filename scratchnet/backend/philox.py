@@ -81,19 +81,20 @@ __device__ double fraction(unsigned int word)
 """
 _PLACE = "uint64 key, uint64 step, uint32 draw"
 UNIFORM = Kernel(
-    "philox_uniform", _PLACE, "T u", "u = (T)fraction(philox(key, step, draw, i));",
-    _PREAMBLE,
+    "philox_uniform", "", "T u", "u = (T)fraction(philox(key, step, draw, i));",
+    numbers=_PLACE, preamble=_PREAMBLE,
 )  # fmt: skip
 NORMAL = Kernel(
-    "philox_normal", _PLACE, "T z",
+    "philox_normal", "", "T z",
     "double u = fraction(philox(key, step, draw, 2ull * i));"
     "double v = fraction(philox(key, step, draw, 2ull * i + 1));"
     f"z = (T)(sqrt(-2 * log(u)) * cos({2 * math.pi!r} * v));",
-    _PREAMBLE,
+    numbers=_PLACE, preamble=_PREAMBLE,
 )  # fmt: skip
 INTEGERS = Kernel(
-    "philox_integers", f"{_PLACE}, uint64 limit", "int64 r",
-    "r = (limit * philox(key, step, draw, i)) >> 32;", _PREAMBLE,
+    "philox_integers", "", "int64 r",
+    "r = (limit * philox(key, step, draw, i)) >> 32;",
+    numbers=f"{_PLACE}, uint64 limit", preamble=_PREAMBLE,
 )  # fmt: skip
 
 

@@ -193,8 +193,7 @@ class MLP:
         for k in range(1, self.L + 1):
             h[k] = a = self._h[k][:n]
             backend.matmul(h[k - 1], self.W[k], a)  # (1)
-            activations.add_row(a, self.b[k])  # (1)
-            self.f[k].forward(a, scratch[k])  # (2)
+            self.f[k].layer(a, self.b[k], scratch[k])  # (1), (2)
         return h[self.L]
 
     def backward(

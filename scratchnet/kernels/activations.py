@@ -15,25 +15,42 @@ from scratchnet.kernels.buffers import blocks
 
 # --- Activations, in place ----------------------------------------------------------
 
-ADD_ROW = Kernel("add_row", "raw T b, uint32 d", "T a", "a += b[(unsigned int)i % d];")
+ADD_ROW = Kernel("add_row", "", "T a", "a += b;", rows="T b")
 
 
 def add_row(a: Array, b: Array) -> None:
     """Add the row b (d,) to every row of a (n, d)."""
     # On a GPU np.add computes row and column of each entry, and is slower than a copy.
-    if not backend.run_kernel(ADD_ROW, b, len(b), a):
+    if not backend.run_kernel(ADD_ROW, b, a):
         np.add(a, b, out=a)
 
 
 class Activation(NamedTuple):
     """An activation h = f(a) and its derivative, both without new memory.
 
-    `forward(a, scratch)` overwrites a with h. `backward(delta, h)` overwrites delta
-    with delta ⊙ f'(a), where f'(a) is computed from h; it overwrites h too.
+    `forward(a, scratch)` overwrites a with h. `layer(a, b, scratch)` does so after it
+    adds the row b, as in a dense layer. `backward(delta, h)` overwrites delta with
+    delta ⊙ f'(a), where f'(a) is computed from h; it overwrites h too.
     """
 
     forward: Callable[[Array, Array], None]
+    layer: Callable[[Array, Array, Array], None]
     backward: Callable[[Array, Array], None]
+
+
+def _layer(
+    forward: Callable[[Array, Array], None],
+    kernel: Kernel | None = None,
+    *numbers: float,
+) -> Callable[[Array, Array, Array], None]:
+    """Return the function that adds a row and then calls `forward`."""
+
+    def layer(a: Array, b: Array, scratch: Array) -> None:
+        if kernel is None or not backend.run_kernel(kernel, *numbers, b, a):
+            add_row(a, b)
+            forward(a, scratch)
+
+    return layer
 
 
 def _linear(a: Array, scratch: Array) -> None:
@@ -48,10 +65,25 @@ def _relu(a: Array, scratch: Array) -> None:
     np.maximum(a, 0, out=a)
 
 
-LEAKY_RELU = Kernel("leaky_relu", "T slope", "T a", "a = a > 0 ? a : slope * a;")
+# NaN stays NaN.
+RELU_LAYER = Kernel("relu_layer", "", "T a", "a += b; a = a < 0 ? 0 : a;", rows="T b")
+
+
+LEAKY_RELU = Kernel(
+    "leaky_relu", "", "T a", "a = a > 0 ? a : slope * a;", numbers="T slope"
+)
+
+LEAKY_RELU_LAYER = Kernel(
+    "leaky_relu_layer", "", "T a", "a += b; a = a > 0 ? a : slope * a;",
+    numbers="T slope", rows="T b",
+)  # fmt: skip
 
 STEPS = Kernel(
-    "steps", "T slope", "T delta, T h", "h = h > 0 ? T(1) : slope; delta *= h;"
+    "steps",
+    "",
+    "T delta, T h",
+    "h = h > 0 ? (T)1 : slope; delta *= h;",
+    numbers="T slope",
 )
 
 
@@ -79,6 +111,10 @@ def _steps(slope: float) -> Callable[[Array, Array], None]:
 
 
 SIGMOID = Kernel("sigmoid", "", "T a", "a = 1 / (1 + exp(-a));")
+
+SIGMOID_LAYER = Kernel(
+    "sigmoid_layer", "", "T a", "a += b; a = 1 / (1 + exp(-a));", rows="T b"
+)
 
 SIGMOID_BACKWARD = Kernel(
     "sigmoid_backward", "", "T delta, T h", "delta *= h * (1 - h);"
@@ -132,22 +168,29 @@ def activation(name: str, slope: float = 0.2) -> Activation:
     checks.choice("activation", "name", name, ACTIVATIONS)
     slope = checks.number("leaky_relu", "slope", slope, "[0, 1)")
     if name == "leaky_relu":
-        return Activation(_leaky_relu(slope), _steps(slope))
+        leaky = _leaky_relu(slope)
+        layer = _layer(leaky, LEAKY_RELU_LAYER, slope)
+        return Activation(leaky, layer, _steps(slope))
     return {
-        "linear": Activation(_linear, _linear_backward),
-        "relu": Activation(_relu, _steps(0)),
-        "sigmoid": Activation(_sigmoid, _sigmoid_backward),
-        "tanh": Activation(_tanh, _tanh_backward),
+        "linear": Activation(_linear, _layer(_linear), _linear_backward),
+        "relu": Activation(_relu, _layer(_relu, RELU_LAYER), _steps(0)),
+        "sigmoid": Activation(
+            _sigmoid, _layer(_sigmoid, SIGMOID_LAYER), _sigmoid_backward
+        ),
+        "tanh": Activation(_tanh, _layer(_tanh), _tanh_backward),
     }[name]
 
 
-CROSS_ENTROPY = Kernel(
-    "cross_entropy", "T x", "T a, T delta, T terms",
+_TERM = (
     "T s = 1 / (1 + exp(-a));"
-    "terms = (a > 0 ? a : T(0)) - a * x - log(s > 1 - s ? s : 1 - s);"
+    "term = (a > 0 ? a : (T)0) - a * x - log(s > 1 - s ? s : 1 - s);"
     "a = s;"
-    "delta = s - x;",
-)  # fmt: skip
+    "delta = s - x;"
+)
+CROSS_ENTROPY = Kernel("cross_entropy", "T x", "T a, T delta, T term", _TERM)
+
+# With the sum of each row.
+CROSS_ENTROPIES = Kernel("cross_entropies", "T x", "T a, T delta", _TERM, sums="T term")
 
 
 def cross_entropy(
@@ -171,6 +214,8 @@ def cross_entropy(
         scratch: more memory of that shape.
 
     """
+    if backend.run_kernel(CROSS_ENTROPIES, x, a, delta, loss):
+        return
     if backend.run_kernel(CROSS_ENTROPY, x, a, delta, scratch[: len(a)]):
         np.sum(scratch[: len(a)], axis=-1, out=loss)
         return

@@ -68,10 +68,11 @@ def sgd_update(
 
 
 ADAM = Kernel(
-    "adam", "T g, T lr_t, T eps_t, T keep, T beta1, T beta2", "T p, T m, T v",
+    "adam", "T g", "T p, T m, T v",
     "m = beta1 * m + g;"
     "v = beta2 * v + g * g;"
     "p = keep * p - lr_t * (m / (sqrt(v) + eps_t));",
+    numbers="T lr_t, T eps_t, T keep, T beta1, T beta2",
 )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def adam_update(
 
     """
     kept = 1.0 if keep is None else keep
-    if backend.run_kernel(ADAM, g, lr_t, eps_t, kept, beta1, beta2, p, m, v):
+    if backend.run_kernel(ADAM, lr_t, eps_t, kept, beta1, beta2, g, p, m, v):
         return
     for block in blocks(p):
         p_, g_, m_, v_ = p[block], g[block], m[block], v[block]
@@ -139,12 +140,12 @@ def adam_update(
 
 
 ADAM_SCALARS = Kernel(
-    "adam_scalars", "float64 lr, float64 beta1, float64 beta2, float64 eps",
-    "float64 t, float64 lr_t, float64 eps_t",
+    "adam_scalars", "", "float64 t, float64 lr_t, float64 eps_t",
     "t += 1;"
     "double r = sqrt((1 - pow(beta2, t)) / (1 - beta2));"
     "lr_t = r / (1 - pow(beta1, t)) * (1 - beta1) * lr;"
     "eps_t = r * eps;",
+    numbers="float64 lr, float64 beta1, float64 beta2, float64 eps",
 )  # fmt: skip
 
 

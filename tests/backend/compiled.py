@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scratchnet.backend import Kernel, philox
+from scratchnet.backend import Kernel, cupy, philox
 from scratchnet.kernels import activations, updates
 
-KERNELS = [
+ALL = [
     made
     for module in (activations, updates, philox)
     for made in vars(module).values()
     if isinstance(made, Kernel)
 ]
+KERNELS = [kernel for kernel in ALL if not kernel.sums]  # a GPU's
 TYPES = {
     "float64": "double", "int64": "long long", "uint64": "unsigned long long",
     "uint32": "unsigned int",
@@ -41,9 +42,13 @@ alone = shutil.which("g++") is None
 needs_compiler = pytest.mark.skipif(alone, reason="no g++ to compile the kernels with")
 
 
-def parameters(declared: str) -> list[list[str]]:
-    """Return the [type, name] of each parameter, or ["raw", type, name]."""
-    return [one.split() for one in declared.split(",") if one.strip()]
+def declared(kernel: Kernel) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the inputs and outputs for a GPU: ["raw", type, name] or [type, name]."""
+    inputs, _ = cupy.for_gpu(kernel)
+    return tuple(
+        [one.split() for one in declarations.split(",") if one.strip()]
+        for declarations in (inputs, kernel.outputs)
+    )
 
 
 def text(kernel: Kernel) -> str:
@@ -51,14 +56,14 @@ def text(kernel: Kernel) -> str:
     lines = [f"namespace of_{kernel.name} {{", kernel.preamble]
     lines.append("template <typename T> void run(place n, char** data) {")
     lines.append("for (place i = 0; i < n; ++i) {")
-    known = [(*p, "const ") for p in parameters(kernel.inputs)]
-    known += [(*p, "") for p in parameters(kernel.outputs)]
+    inputs, outputs = declared(kernel)
+    known = [(*p, "const ") for p in inputs] + [(*p, "") for p in outputs]
     for k, (*raw, kind, name, const) in enumerate(known):
         kind = TYPES.get(kind, kind)
         array = f"(({const}{kind}*)data[{k}])"
         lines.append(f"{const}{kind}* {name} = {array};" if raw
                      else f"{const}{kind}& {name} = {array}[i];")  # fmt: skip
-    lines += [kernel.body, "}", "}", "}"]
+    lines += [cupy.for_gpu(kernel)[1], "}", "}", "}"]
     for letter, kind in (("f", "float"), ("d", "double")):
         lines.append(
             f'extern "C" void {kernel.name}_{letter}(place n, char** data) '
@@ -85,17 +90,20 @@ def library() -> Any:
 
 def run(kernel: Kernel, arguments: Sequence[Any]) -> None:
     """Run a kernel on arrays and numbers, the inputs first and then the outputs."""
-    declared = parameters(kernel.inputs) + parameters(kernel.outputs)
-    assert len(arguments) == len(declared), kernel.name
-    outputs = arguments[len(parameters(kernel.inputs)) :]
+    inputs, made = declared(kernel)
+    known = inputs + made
+    if kernel.rows:
+        arguments = (arguments[-1].shape[-1], *arguments)
+    assert len(arguments) == len(known), kernel.name
+    outputs = arguments[len(inputs) :]
     shape = outputs[0].shape
     assert all(out.shape == shape for out in outputs), kernel.name
-    own = [a.dtype for a, (*_, kind, _) in zip(arguments, declared, strict=True)
+    own = [a.dtype for a, (*_, kind, _) in zip(arguments, known, strict=True)
            if kind == "T" and isinstance(a, np.ndarray)]  # fmt: skip
     assert len(set(own)) <= 1, f"{kernel.name}: T stands for {set(own)}"
     T = own[0] if own else np.dtype(np.float64)
     full = []
-    for a, (*raw, kind, name) in zip(arguments, declared, strict=True):
+    for a, (*raw, kind, name) in zip(arguments, known, strict=True):
         dtype = T if kind == "T" else np.dtype(kind)
         if isinstance(a, np.ndarray):
             assert a.dtype == dtype, f"{kernel.name}: {name} is {a.dtype}"

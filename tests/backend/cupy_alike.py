@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchnet.backend import cupy
 from tests.backend import compiled
 
 
@@ -140,8 +141,11 @@ def fake(devices: int | None) -> Any:
 
     def kernel(*text: str, preamble: str) -> Any:
         inputs, outputs, body, name = text
-        made = compiled.Kernel(name, inputs, outputs, body, preamble)
-        return lambda *arguments: compiled.run(made, arguments)
+        made = next(kernel for kernel in compiled.KERNELS if kernel.name == name)
+        assert cupy.for_gpu(made) == (inputs, body)
+        assert (made.outputs, made.preamble) == (outputs, preamble)
+        columns = bool(made.rows)  # comes first, and compiled.run adds it itself
+        return lambda *arguments: compiled.run(made, arguments[columns:])
 
     runtime = types.SimpleNamespace(
         getDeviceCount=count,

@@ -65,8 +65,9 @@ def test_cupy_is_used_if_it_is_installed(monkeypatch):
     assert backend.on_host()
 
 
-def test_there_are_three():
-    with pytest.raises(ValueError, match="'jax'; one of 'numpy', 'cupy', 'cupy-tf32' "):
+def test_there_are_four():
+    names = "'numpy', 'c', 'cupy', 'cupy-tf32'"
+    with pytest.raises(ValueError, match=f"'jax'; one of {names} expected"):
         backend.use("jax")
 
 

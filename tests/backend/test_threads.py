@@ -32,7 +32,7 @@ def blas(monkeypatch):
     """Replace NumPy's libraries by a list, which the test fills."""
     libraries = []
     monkeypatch.setattr(openblas, "_libraries_of_numpy", lambda: libraries)
-    monkeypatch.setattr(openblas, "_cores", lambda: 4)
+    monkeypatch.setattr(openblas, "cores", lambda: 4)
     openblas._openblas.cache_clear()
     yield libraries
     openblas._openblas.cache_clear()
@@ -129,12 +129,12 @@ def test_wrong_numbers(n, error, message):
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
     if hasattr(os, "sched_getaffinity"):
-        assert openblas._cores() == len(os.sched_getaffinity(0))
+        assert openblas.cores() == len(os.sched_getaffinity(0))
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8})
-        assert openblas._cores() == 3
+        assert openblas.cores() == 3
         monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    assert openblas._cores() == 12
+    assert openblas.cores() == 12
 
 
 # --- The real one -------------------------------------------------------------------
@@ -153,7 +153,7 @@ def python(code, **environment):
 def test_the_library_is_the_one_that_numpy_uses():
     code = (
         "import os, time, numpy as np; from scratchnet import backend\n"
-        "backend.openblas._cores = lambda: 3\n"
+        "backend.openblas.cores = lambda: 3\n"
         "def tasks(): return len(os.listdir('/proc/self/task'))\n"
         "a = np.ones((600, 600)); a @ a\n"
         "one = backend.use_threads(1); a @ a; before = tasks()\n"
