@@ -316,9 +316,9 @@ def draw_one_dimension(moments: list[Moment]) -> Any:
         top.plot(AXIS, P, color="black", ls=":", label="data, p")
         top.fill_between(AXIS, q, color=green, alpha=0.35, lw=0)
         top.plot(AXIS, q, color=green, lw=1, label="generated, q")
-        top.set_ylim(0, 1)
-        if q.max() > 1:
-            top.text(3.1, 0.88, f"q rises to {q.max():.1f}", ha="right", color=green)
+        top.set_ylim(0, 0.6)
+        if q.max() > 0.6:
+            top.text(3.1, 0.53, f"q rises to {q.max():.1f}", ha="right", color=green)
         middle.axhline(0.5, color="gray", lw=1, label="1/2")
         middle.plot(AXIS, d, color=pink, ls=(0, (1, 1)), label="D of the game")
         middle.plot(AXIS, now.fresh, color=blue, lw=3, label="fresh D")
