@@ -16,9 +16,10 @@ maximises V(D, G) ("판별 네트워크가 V(D,G)를 최대화한다고 가정�
   gradient is 0 ("우변 첫째항은 ... 생략가능"). Baselines: an untrained D, an untrained
   G, and G with the loss log(1 - D(G(z))), whose gradient vanishes if D is nearly
   certain.
-- A ring of 8 Gaussians and a grid of 25: how many of them G finds, and how many of its
-  samples are within 3 standard deviations of a centre. Baselines: a fitted Gaussian,
-  and the untrained G, whose samples are all in one place.
+- A ring of 8 Gaussians and a grid of 25. A sample matches if it is within 3 standard
+  deviations of a centre, counted up to each Gaussian's share. A Gaussian is found if
+  half of its share matches. Baselines: a fitted Gaussian, and the untrained G, whose
+  samples are all in one place.
 """
 
 import math
