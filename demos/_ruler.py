@@ -3,6 +3,7 @@
 Generated and decoded pictures come without factors; the ruler estimates them.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,3 +57,22 @@ class Ruler:
         left = np.mean((self(digits.x) - y) ** 2, axis=0)
         explained: np.ndarray = 1 - left / y.var(axis=0)
         return explained
+
+
+def blurred(digits: Digits, most: float = 0.9) -> Digits:
+    """Blur every digit of the second half, by a Gaussian of up to `most` pixels.
+
+    Decoded pictures are blurred. A ruler that learned from sharp digits only would take
+    that for thickness.
+    """
+    sigma = np.linspace(-most, most, len(digits)).clip(1e-3)
+    return dataclasses.replace(digits, images=blur(digits.images, sigma))
+
+
+def blur(images: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Blur pictures (n, side, side) by Gaussians with σ = sigma (n,), in pixels."""
+    i = np.arange(images.shape[1])
+    g = np.exp(-(((i[:, None] - i) / sigma[:, None, None]) ** 2) / 2)
+    g = (g / g.sum(axis=2, keepdims=True)).astype(images.dtype)
+    softer: np.ndarray = g @ images @ g.swapaxes(1, 2)
+    return softer

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from demos import stacked, vae
-from demos._ruler import Ruler
+from demos import _latent, stacked, vae
+from demos._ruler import Ruler, blur, blurred
 from scratchnet import byhand
 from scratchnet.data.digits import draw_digits
 
@@ -88,7 +88,7 @@ def test_log_p_integrated_is_that_of_draws_from_the_prior(flat):
     z = np.random.default_rng(1).standard_normal((200_000, 2))
     draws = [np.exp(model.log_p_x(np.repeat(row[None], len(z), 0), z)) for row in x]
     mean, error = np.mean(draws, axis=1), np.std(draws, axis=1) / np.sqrt(len(z))
-    found = np.exp(vae.integrated_log_p(model, x, step=0.1))
+    found = np.exp(_latent.integrated_log_p(model, x, step=0.1))
     assert np.all(np.abs(found - mean) < 4 * error)
     assert np.all(error < 0.01 * mean)
 
@@ -98,12 +98,12 @@ def test_log_p_integrated_of_all_pictures_adds_up_to_one():
     model = byhand.VAE((4, 8, 2), rng=rng, batch_size=16, dtype=np.float64)
     model.theta += rng.normal(0, 0.3, model.theta.shape)
     x = np.stack(np.meshgrid(*[[0.0, 1.0]] * 4), axis=-1).reshape(-1, 4)
-    log_p = vae.integrated_log_p(model, x, step=0.1)
+    log_p = _latent.integrated_log_p(model, x, step=0.1)
     assert np.exp(log_p).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_the_plane_is_in_the_order_of_rows():
-    points = vae.plane(np.array([1.0, 2.0]))
+    points = _latent.plane(np.array([1.0, 2.0]))
     np.testing.assert_array_equal(points, [[1, 1], [2, 1], [1, 2], [2, 2]])
 
 
@@ -112,22 +112,58 @@ def test_quantiles_of_the_normal_distribution():
     np.testing.assert_allclose(z, [-1.15035, -0.31864, 0.31864, 1.15035], atol=1e-5)
 
 
-def test_codes_like_others_have_their_mean_and_covariance():
+@pytest.fixture
+def plain():
+    """A plain autoencoder of pictures with 12 pixels, its pictures, and a prior."""
     rng = np.random.default_rng(0)
-    codes = (rng.standard_normal((500, 2)) @ [[3, 1], [0, 0.5]] + [5, -2]).astype("f4")
-    drawn = vae.like(codes, 50_000, rng)
-    assert drawn.dtype == np.float32
-    np.testing.assert_allclose(drawn.mean(axis=0), codes.mean(axis=0), atol=0.05)
-    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T), rtol=0.05)
+    model = byhand.Autoencoder(
+        (12, 8, 2), rng=rng, activation=_latent.ACTIVATION, loss="cross_entropy",
+        batch_size=16, dtype=np.float32,
+    )  # fmt: skip
+    model.theta += rng.normal(0, 0.3, model.theta.shape).astype(np.float32)
+    mean, root = np.array([0.5, -1.0]), np.array([[2.0, 0.0], [0.3, 0.7]])
+    return model, rng.random((30, 12), np.float32), mean, root
 
 
-def test_shares_count_what_the_classifier_is_sure_of():
-    p = np.full((4, 10), 0.01)
-    p[0, 3] = p[1, 3] = 0.91
-    p[2, 7] = 0.95
-    p[3, 7] = 0.89
-    shares = vae.sure_shares(p)
-    assert (shares[3], shares[7], shares.sum()) == (0.5, 0.25, 0.75)
+def test_an_autoencoder_as_a_vae_has_its_codes_and_pictures(plain):
+    model, x, mean, root = plain
+    made = _latent.as_vae(model, mean, root, width=0.2)
+    mu, log_var = made.posterior(x)
+    np.testing.assert_allclose(mu @ root.T + mean, model.encode(x), atol=1e-5)
+    np.testing.assert_allclose(log_var, 2 * np.log(0.2), rtol=1e-6)
+    np.testing.assert_allclose(made.reconstruct(x), model.reconstruct(x), atol=1e-5)
+    z = np.random.default_rng(1).standard_normal((5, 2)).astype(np.float32)
+    codes = (z @ root.T + mean).astype(np.float32)
+    np.testing.assert_allclose(made.decode(z), model.decode(codes), atol=1e-5)
+
+
+def test_a_model_starts_at_independent_pixels(plain):
+    model, x, *_ = plain
+    model.theta[:] = 0
+    _latent.start(model, x)
+    ink = (x.sum(axis=0) + 1) / 32
+    np.testing.assert_allclose(model.reconstruct(x[:1])[0], ink, rtol=1e-5)
+
+
+def test_grey_is_the_probability_of_black():
+    x = np.tile(np.array([0.0, 0.3, 1.0], np.float32), (20_000, 1))
+    b = _latent.black_and_white(x, np.random.default_rng(0))
+    assert b.dtype == np.float32
+    assert set(np.unique(b)) == {0, 1}
+    np.testing.assert_allclose(b.mean(axis=0), [0, 0.3, 1], atol=0.01)
+
+
+def test_the_statistic_is_that_of_each_column():
+    a = np.array([[0.0, 0.0], [1.0, 1.0]])
+    b = np.array([[0.0, 2.0], [1.0, 3.0]])
+    np.testing.assert_array_equal(vae.statistic(a, b), [0, 1])
+
+
+def test_digits_are_slanted_wide_unless_fixed():
+    rng = np.random.default_rng(0)
+    slant = vae.wide(2000, rng).slant
+    np.testing.assert_allclose([slant.min(), slant.max()], vae.WIDE["slant"], atol=0.01)
+    np.testing.assert_allclose(vae.wide(3, rng, slant=0.1).slant, 0.1)
 
 
 def test_the_ruler_knows_what_drew_a_digit_and_learns_to_see_it():
@@ -139,3 +175,20 @@ def test_the_ruler_knows_what_drew_a_digit_and_learns_to_see_it():
     left = np.mean((ruler(digits.x) - truth) ** 2, axis=0)
     np.testing.assert_allclose(ruler.r2(digits), 1 - left / truth.var(axis=0))
     assert ruler.r2(digits)[0] > 0.8
+
+
+def test_a_blurred_dot_is_a_gaussian_of_that_width():
+    dots = np.zeros((2, 21, 21), np.float32)
+    dots[:, 10, 10] = 1
+    sharp, soft = blur(dots, np.array([1e-3, 1.5]))
+    np.testing.assert_array_equal(sharp, dots[0])
+    i = np.arange(21) - 10
+    assert soft.sum() == pytest.approx(1, abs=1e-5)
+    assert np.sum(soft * i**2) == pytest.approx(2.25, rel=1e-3)
+
+
+def test_half_of_the_digits_are_blurred():
+    digits = draw_digits(10, np.random.default_rng(0))
+    pairs = zip(digits.images, blurred(digits).images, strict=True)
+    same = [np.array_equal(a, b) for a, b in pairs]
+    assert same == [True] * 5 + [False] * 5
