@@ -133,7 +133,6 @@ FOUND = {"corrupted": 9.0, MEAN: 17.0, RIDGE: 19.0, PLAIN: 16.0, DENOISER: 20.4}
         ("salt and pepper", 19.9, False),
         ("fog", 20.1, True),
         ("fog", 19.9, False),  # MEAN + 3, RIDGE + 1
-        ("fog: pixels of the deer", 20.1, True),
     ],
 )
 def test_the_denoiser_must_be_above_its_baselines(tmp_path, name, value, holds):
@@ -145,9 +144,9 @@ def test_the_denoiser_must_be_above_its_baselines(tmp_path, name, value, holds):
 def test_the_similarity_must_be_above_its_baselines(tmp_path):
     demo = Demo("denoising", quick=False, out=tmp_path)
     denoising.claim_ssim(demo, "fog", {RIDGE: 0.5, DENOISER: 0.71})
-    denoising.claim_ssim(demo, "fog", {RIDGE: 0.71, DENOISER: 0.74})
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.71, DENOISER: 0.725})
     assert demo.failed == []
     denoising.claim_ssim(demo, "fog", {RIDGE: 0.5, DENOISER: 0.69})
-    denoising.claim_ssim(demo, "fog", {RIDGE: 0.74, DENOISER: 0.75})
+    denoising.claim_ssim(demo, "fog", {RIDGE: 0.745, DENOISER: 0.75})
     denoising.claim_ssim(demo, "masking", {RIDGE: 0.6, DENOISER: 0.64})
     assert len(demo.failed) == 3
