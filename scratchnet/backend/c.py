@@ -41,12 +41,10 @@ class C(NumPy):
             )
         _check_fields()
         pool = compiler.load(_HEAD + (compiler.NATIVE / "pool.c").read_text())
-        dtypes = [id(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)]
         products = openblas.products()
         pool.setup.restype = ctypes.c_void_p
         self._shared = pool.setup(
             ctypes.c_void_p(id(np.ndarray)),
-            (ctypes.c_void_p * len(dtypes))(*dtypes),
             (ctypes.c_void_p * len(products))(*products),
         )
         self._pool = pool
@@ -250,20 +248,23 @@ def _check_fields() -> None:
 
     """
     a = np.zeros((2, 3))[:, ::2]
-    at = id(a) + _HEAD_SIZE
-    word = ctypes.sizeof(ctypes.c_void_p)
+    at, word = id(a) + _HEAD_SIZE, ctypes.sizeof(ctypes.c_void_p)
     kind = ctypes.c_void_p.from_address(at - word).value
     data, rank, shape, strides, _, dtype, flags = (
         ctypes.c_ssize_t.from_address(at + k * word).value for k in range(7)
     )
     pair = ctypes.c_ssize_t * 2
-    found = (
+    found: tuple[object, ...] = (
         kind, data, rank & 0xFFFFFFFF, tuple(pair.from_address(shape)),
         tuple(pair.from_address(strides)), dtype, flags & 0xFFFFFFFF,
     )  # fmt: skip
-    expected = (
+    expected: tuple[object, ...] = (
         id(np.ndarray), a.ctypes.data, 2, a.shape, a.strides, id(a.dtype), a.flags.num
     )  # fmt: skip
+    for d in map(np.dtype, ("f4", "f8", "i8", ">f4")):
+        fields = (ctypes.c_char * 3).from_address(id(d) + _HEAD_SIZE + word)
+        found += (fields.raw.decode(),)
+        expected += (d.kind + d.char + d.byteorder,)
     if found != expected:
         raise BackendError(
             "backend 'c': the arrays of this Python or NumPy are laid out in another "

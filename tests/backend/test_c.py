@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -96,6 +97,15 @@ def test_numpy_computes_other_products(library, a, b, out):
     kept = np.array(out)
     assert not library._product(a, b, out)
     np.testing.assert_array_equal(np.array(out), kept)
+
+
+def test_arrays_that_were_unpickled(library):
+    """They have dtype objects of their own."""
+    a, b, out = pickle.loads(pickle.dumps([drawn(6, 4), drawn(4, 5), np.zeros((6, 5))]))
+    assert library._product(a, b, out)
+    np.testing.assert_allclose(out, a @ b, rtol=1e-14)
+    x, y = pickle.loads(pickle.dumps([drawn(6), np.zeros(6)]))
+    assert backend.run_kernel(TWICE, 1.0, x, y)
 
 
 def test_a_product_that_numpy_computes(library):

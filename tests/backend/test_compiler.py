@@ -23,6 +23,7 @@ def home(tmp_path, monkeypatch):
     """Return the folder that results are kept in, empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("SCRATCHNET_BACKEND", raising=False)  # for processes
     compiler.compiler.cache_clear()
     yield tmp_path / "cache" / "scratchnet"
     compiler.compiler.cache_clear()

@@ -142,7 +142,8 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
 
 def python(code, **environment):
     """Run code in a process without a chosen number, except in `environment`."""
-    inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    chosen = {*VARIABLES, "SCRATCHNET_BACKEND"}
+    inherited = {k: v for k, v in os.environ.items() if k not in chosen}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True,
         text=True, env=inherited | environment,

@@ -17,7 +17,7 @@ import pytest
 from scratchnet import byhand
 from scratchnet.byhand import autoencoder, denoising, gan, iwae, mlp, stacked, vae
 from scratchnet.kernels import activations
-from tests.helpers import noise, rng, samples, shake
+from tests.helpers import assert_same, noise, rng, samples, shake
 
 HEADING = "\nThe step in plain NumPy\n"
 LR = 0.1
@@ -256,7 +256,7 @@ def test_the_plain_step_equals_the_fast_step(case):
         assert np.shape(found[name]) == np.shape(a), name
     assert difference(found, expected) < 1e-12
     for name in case.exact.split():
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+        assert_same(found[name], expected[name], err_msg=name)
 
 
 # --- Negative controls --------------------------------------------------------------

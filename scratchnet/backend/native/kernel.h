@@ -36,13 +36,6 @@ static long size_of(const array *x) {
     return size;
 }
 
-static int dtype_of(const host *h, const array *x) {
-    for (int k = 0; k < DTYPES; ++k)
-        if (x->dtype == h->dtypes[k])
-            return k;
-    return DTYPES;
-}
-
 /* Find the data of arrays that fit to the one at `whole`, all contiguous and apart.
 
 Return the dtype that T stands for, or -1 if an array is of another kind: NumPy then does
@@ -60,7 +53,7 @@ static int prepare(const host *h, const parameter *known, int n, int whole,
     *columns = 1;
     for (int k = 0; k < n; ++k) {
         const array *x = arrays[k];
-        int dtype = dtype_of(h, x), wanted = CONTIGUOUS | ALIGNED;
+        int dtype = dtype_of(x), wanted = CONTIGUOUS | ALIGNED;
         if (known[k].output)
             wanted |= WRITEABLE;
         if ((x->flags & wanted) != wanted || !fits(x, arrays[whole], known[k].role))
@@ -78,8 +71,8 @@ static int prepare(const host *h, const parameter *known, int n, int whole,
     for (int k = 0; k < n; ++k)
         for (int l = 0; l < n; ++l) {
             const char *x = data[k], *y = data[l];
-            const char *x_end = x + size_of(arrays[k]) * width(dtype_of(h, arrays[k]));
-            const char *y_end = y + size_of(arrays[l]) * width(dtype_of(h, arrays[l]));
+            const char *x_end = x + size_of(arrays[k]) * width(dtype_of(arrays[k]));
+            const char *y_end = y + size_of(arrays[l]) * width(dtype_of(arrays[l]));
             if (k != l && known[k].output && x < y_end && y < x_end)
                 return -1;
         }

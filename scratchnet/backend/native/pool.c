@@ -257,15 +257,12 @@ int product(const void *a_object, const void *b_object, const void *out_object) 
     product_call c;
     if (!a || !b || !out)
         return 0;
-    if (a->dtype != b->dtype || a->dtype != out->dtype || !(out->flags & WRITEABLE))
+    c.dtype = dtype_of(out);
+    if (c.dtype != FLOAT32 && c.dtype != FLOAT64)
+        return 0;
+    if (dtype_of(a) != c.dtype || dtype_of(b) != c.dtype || !(out->flags & WRITEABLE))
         return 0;
     if (!blas.sgemm)
-        return 0;
-    if (out->dtype == shared.dtypes[FLOAT32])
-        c.dtype = FLOAT32;
-    else if (out->dtype == shared.dtypes[FLOAT64])
-        c.dtype = FLOAT64;
-    else
         return 0;
     int size = width(c.dtype);
     if (!read_matrix(a, size, &c.a) || !read_matrix(b, size, &c.b) ||
@@ -294,10 +291,10 @@ void use_threads(int n) {
     atomic_store(&pool.threads, n < MOST ? n : MOST);
 }
 
-/* Return what kernels need: the dtypes given, and the pool. Products need a BLAS. */
-const host *setup(void *type, void *const *dtypes, void *const *products) {
+/* Return what kernels need: np.ndarray, and the pool. Products need a BLAS. */
+const host *setup(void *type, void *const *products) {
     static int again;
-    shared = (host){type, {dtypes[0], dtypes[1], dtypes[2]}, run};
+    shared = (host){type, run};
     memcpy(&blas, products, sizeof blas);
     if (!again && !pthread_atfork(NULL, NULL, forked) && !atexit(leave))
         again = 1;
