@@ -199,11 +199,11 @@ def fresh_discriminator(demo: Demo, gan: GAN, times: int) -> tuple[GAN, float]:
 
     """
     init, data, noise, other = backend.streams(demo.seed + 1000, 4)
-    steps, batch, lr = demo.choose((3000, 1024, 0.003), (400, 512, 0.01))
+    steps, batch = demo.choose((3000, 1024), (400, 512))
     batch, width = batch * times, 64
     new = GAN(
         gan.generator_sizes, (1, width, width, 1), rng=init, batch_size=batch,
-        output="linear", activation="tanh", discriminator_lr=cosine_decay(lr, steps),
+        output="linear", activation="tanh", discriminator_lr=cosine_decay(0.01, steps),
     )  # fmt: skip
     new.theta_g[:] = gan.theta_g
     spread(new, 10.0, init)  # steep, as q can jump

@@ -87,7 +87,7 @@ class Little(Demo):
     """A demo that trains D in few steps."""
 
     def choose(self, full, quick):
-        return (3, 64, 0.01)
+        return (3, 64)
 
 
 def test_a_fresh_d_learns_while_g_is_frozen(linear, tmp_path):
