@@ -1,4 +1,4 @@
-"""The chain rule, applied once from the result back to the inputs, gives all gradients.
+"""One walk from the result back to the inputs gives every gradient by the chain rule.
 
 The lecture trains networks ("실제 데이터로 분류할 만큼 유사한 데이터를 생성할 수 있도록
 생성네트워크 학습", the generator is trained until its data are classified as real) and
@@ -9,15 +9,17 @@ that uses one value twice,
 
 Drawn: the graph that the engine recorded, the derivative on each edge, the gradient at
 each node, and the order of the walk back. Measured: this walk, `backward()` and finite
-differences agree, and another order fails. a receives one share of its gradient from s
-and one from h = tanh(a). If the walk visits a before both have arrived, a can
+differences agree; in another order two walks fail, and a third is right but slow. a
+receives one share of its gradient from s and one from h = tanh(a). If the walk visits a
+before both have arrived, a can
 
 - ignore the late share: the gradient is wrong;
 - send its whole sum again: wrong, the first share counts twice;
 - send each share on separately: right, but every value that is used twice doubles the
-  work behind it.
+  number of later visits.
 
-Newest first is a topological order: no share arrives late.
+Inputs are made before results, so newest first is a topological order read backwards:
+no share arrives late.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,6 +86,8 @@ def finite_differences(start: dict[str, float] = START) -> dict[str, float]:
 
 
 # --- The walk back ------------------------------------------------------------------
+# `_node` is the engine's record of one call (graph.py, the next file to read): the
+# Tensors that it took, and vjp(g), which returns g times the local derivative.
 
 
 @dataclass
@@ -109,7 +113,7 @@ Waiting = dict[Tensor, None]  # in the order of discovery
 
 
 def newest(waiting: Waiting) -> Tensor:
-    """Choose the newest: a topological order, as inputs are made before results."""
+    """Choose the newest, so that each result comes before its inputs."""
     return max(waiting, key=lambda t: t._node.number)
 
 
@@ -185,9 +189,10 @@ def trace(turns: list[Turn]) -> list[str]:
         for sent in turn.sent:
             x = sent.to.name
             after = sent.before + sent.share
-            share = f"{turn.g:.4f} · {sent.local:.4f}"
+            local = f"{sent.local:.4f}" if sent.local >= 0 else f"({sent.local:.4f})"
+            share = f"{turn.g:.4f} · {local}"
             if sent.before:
-                share = f"{sent.before:.4f} + {share}"
+                share = f"{sent.before:.4f} + ({share})"
             lines.append(
                 f"       d{t.name}/d{x} = {DERIVATIVE[t.name, x]:6}  "
                 f"dL/d{x} = {share} = {after:.4f}"
@@ -371,7 +376,9 @@ def run(demo: Demo) -> None:
     L, leaves = graph["L"], [graph[name] for name in START]
     walks = [walk(L, choose, late) for _, _, choose, late in ORDERS]
     turns, gradients = walks[0]
-    demo.say(f"  L = (s − y)², s = tanh(a) · a, a = w·x + b; x = {X}, y = {Y}, {start}")
+    values = {"x": X, "y": Y, **start}
+    demo.say("  L = (s − y)², s = tanh(a) · a, a = w·x + b; "
+             + ", ".join(f"{k} = {v:.4g}" for k, v in values.items()))  # fmt: skip
     for line in trace(turns):
         demo.say(line)
     L.backward(retain_graph=True)
