@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from demos.gan import Played, averaged, draw_frames
+from demos.gan import averaged
 from demos.papers._jobs import Aim, Job, Row
-from scratchnet import backend
+from scratchnet import backend, plots
 from scratchnet.byhand import GAN
 from scratchnet.data.mixtures import Mixture, grid, ring
 from scratchnet.metrics import Coverage, mode_coverage
@@ -96,12 +96,33 @@ def train(job: Job, mixture: str, recipe: Recipe) -> dict[str, float]:
     gan.load_state_dict(job.stage("game", playing))
     x_f, found = samples()
     if recipe == BEST:
-        job.draw(lambda: draw_frames([Played(made, {steps: x_f})]))
+        data, _ = made.sample(SAMPLES, np.random.default_rng(0))
+        job.draw(lambda: draw(x_f, data, found, len(made.centers)))
     off = np.linalg.norm(x_f[:, None] - made.centers, axis=2).min(axis=1)
     return {
         "high quality, %": 100 * found.high_quality, "modes": float(found.modes),
         "KL": found.kl, "between modes, %": 100 * float(np.mean(off > 6 * made.sigma)),
     }  # fmt: skip
+
+
+@plots.styled
+def draw(samples: np.ndarray, data: np.ndarray, found: Coverage, k: int) -> Any:
+    """Draw samples (n, 2) of a mixture of k Gaussians, next to its data."""
+    figure, axes = plots.panels(1, 2, (2.3, 3.1))
+    edge = 1.15 * np.abs(data).max()
+    good = 100 * found.high_quality
+    for ax, x, color, title, note in (
+        (axes[0, 0], samples, plots.COLORS[0], "generated",
+         f"{found.modes} of {k} found\n{good:.0f} % within 3σ"),
+        (axes[0, 1], data, "black", "data", f"{k} Gaussians"),
+    ):  # fmt: skip
+        ax.scatter(*x.T, s=2, lw=0, color=color, alpha=0.5)
+        ax.set(title=title, xlabel=note, xticks=[], yticks=[], aspect="equal",
+               xlim=(-edge, edge), ylim=(-edge, edge))  # fmt: skip
+        ax.grid(visible=False)
+        ax.spines[:].set_visible(True)
+        ax.spines[:].set_color("#CCCCCC")
+    return figure
 
 
 BEST = Recipe()
