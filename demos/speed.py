@@ -373,7 +373,7 @@ def speed_figure(results: Results) -> Any:
         ax.grid(visible=False, axis="y")
         ax.set_yticks(range(len(drawn)), [NAMES.get(rival, rival) for rival in drawn])
     axes[0, 0].invert_yaxis()
-    ticks = [t for t in (0.5, 1, 2, 4, 8, 16) if t < axes[0, 0].get_xlim()[1]]
+    ticks = [2.0**k for k in range(-1, 9) if 2**k < axes[0, 0].get_xlim()[1]]
     axes[0, 0].set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes[0, 0].minorticks_off()
     for ax in axes[1]:
