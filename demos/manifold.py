@@ -8,7 +8,7 @@ Measured on held-out data, each number next to what simpler things get:
 
 - Intrinsic dimension: TwoNN estimates how many dimensions the data need. A roll in
   space needs 2. Pictures of one digit in which k factors vary need about k, and drawn
-  digits about 10 of 784. Baselines: the dimensions that PCA needs, and data without a
+  digits about 11 of 784. Baselines: the dimensions that PCA needs, and data without a
   manifold (a filled box, normal data of the same covariance, shuffled pixels).
 - A Swiss roll is a sheet rolled up in space. Its flat coordinates are known (length
   along the spiral, height), so R² says how much of them a code of two numbers contains.
@@ -166,7 +166,7 @@ def dimensions(demo: Demo) -> None:
         draw_dimensions(known, digits),
         "dimension",
         alt="The estimated dimension of pictures of one digit is about the number of "
-        "factors that vary; that of drawn digits is about 10, far below all baselines.",
+        "factors that vary; that of drawn digits is about 11, far below all baselines.",
     )
 
 
@@ -258,7 +258,7 @@ def draw_roll(
     space.set_title("the roll, points in space")
     for ax, (name, z) in zip(axes.flat[1:], codes.items(), strict=True):
         dots = ax.scatter(*z.T, c=s, s=5, cmap="viridis")
-        ax.set_title(f"{name}\nR² = {r2[name]:.2f}")
+        ax.set_title(f"{name}\nflat position, R² = {r2[name]:.2f}")
         ax.set_xlabel("first number of the code, z₁")
         ax.set_ylabel("second number, z₂")
         ax.set_xticks([])
