@@ -73,7 +73,7 @@ def table(rows: Sequence[Sequence[Claim]]) -> str:
     for row in rows:
         holds = f"{sum(c.holds for c in row)} of {len(row)}" if row[0].bounded else ""
         cells = [
-            f"**{row[0].what}**",
+            f"**{escaped(row[0].what)}**",
             bound(row),
             *spread([c.value for c in row]),
             holds,
@@ -81,8 +81,13 @@ def table(rows: Sequence[Sequence[Claim]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
         for name in row[0].baseline:
             values = spread([c.baseline[name] for c in row])
-            lines.append(f"| {' | '.join([name, '', *values, ''])} |")
+            lines.append(f"| {' | '.join([escaped(name), '', *values, ''])} |")
     return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Return a text whose bars, as in |x|, do not end a cell of a table."""
+    return text.replace("|", "\\|")
 
 
 def bound(row: Sequence[Claim]) -> str:

@@ -80,6 +80,13 @@ def test_the_page_has_medians_ranges_baselines_and_figures():
     assert text.endswith("![A deer.](x.png)\n")
 
 
+def test_bars_do_not_end_a_cell_of_the_page():
+    claims = [Claim("|a - b|", 1.0, at_most=2.0, baseline={"|a|": 3.0})]
+    text = page("x", "", "run x", 1, [claims], {})
+    assert "| **\\|a - b\\|** | ≤ 2 |" in text
+    assert "| \\|a\\| |  | 3 |" in text
+
+
 @pytest.mark.parametrize("other", [RUNS[0][:2], [*RUNS[0], RUNS[0][0]]])
 def test_a_page_needs_the_same_quantities_from_each_seed(other):
     with pytest.raises(ValueError, match="not measured once by every seed, alike"):
