@@ -15,8 +15,9 @@ numbers, but two suffice), or on the one number that decides the task.
 Then dimensions of pure noise are added to digits: how often does the nearest neighbour
 show the same digit, if it is found in all dimensions, or among the codes of an
 autoencoder that was trained on the same noisy vectors without labels? The baseline is
-8 random directions. PCA's codes are measured too: with much noise they are as good as
-the autoencoder's. The code must be short and fit the data, not nonlinear.
+8 random directions. PCA's codes help as much: the autoencoder's are better without
+noise, and not better with much noise. What helps is a short code that fits the data;
+it need not be nonlinear.
 """
 
 import math
@@ -477,6 +478,14 @@ def claim_neighbors(demo: Demo, d: int, found: dict[str, list[float]]) -> None:
         last[CODES],
         at_least=demo.choose(0.85, 0.8),
         baseline={ALL: last[ALL], RANDOM: last[RANDOM]},
+    )
+    demo.target(
+        f"{what} {CODES} minus {LINEAR}",
+        last[CODES] - last[LINEAR],
+        at_least=0.02,
+        baseline={LINEAR: 0.0},
+        tried="16,000 digits in place of 10,000, at a constant learning rate, gave "
+        "0.916 against 0.908 (random seed 0). PCA does as well here.",
     )
     demo.measure(f"{what} {LINEAR}", last[LINEAR])
     demo.measure(f"without noise, {CODES}", found[CODES][0])
