@@ -389,7 +389,8 @@ def draw_noise(
     ):
         ax.plot(added, 100 * np.array(values), color=color, marker=marker, ls=line,
                 ms=7, label=name)  # fmt: skip
-    ax.legend(loc="lower left", title="neighbours found among", alignment="left")
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.15), alignment="left",
+              title="neighbours found among")  # fmt: skip
     ax.set_xticks(added)
     ax.set_ylim(0, 102)
     ax.set_xlabel(f"dimensions of noise added to {SIDE**2} pixels")
