@@ -389,7 +389,7 @@ def draw_noise(
     ):
         ax.plot(added, 100 * np.array(values), color=color, marker=marker, ls=line,
                 ms=7, label=name)  # fmt: skip
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.15), alignment="left",
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2,
               title="neighbours found among")  # fmt: skip
     ax.set_xticks(added)
     ax.set_ylim(0, 102)
