@@ -1,49 +1,94 @@
-"""With more layers, a code of the same length reconstructs digits better.
+"""With more layers and ReLU, two numbers say more about a digit.
 
 The lecture: Stacked 오토인코더. "특징 추출을 더욱 정교하게 수행하기 위해 여러 개의
 층으로 구성된 오토인코더 - ReLU" (an autoencoder of several layers, to extract features
-more finely; ReLU). Measured as squared error on held-out digits:
+more finely; ReLU). Measured on held-out digits; no network sees a label:
 
-- depth: a code of 4 numbers with 1 to 4 hidden layers before it and as many after it.
-  All networks have about the same number of parameters, and the same number of steps
-  and learning rate;
-- pretraining (Bengio et al. 2007): the layers are trained one by one, then all
-  together. The comparison trains all layers together from the start, at equal cost: an
-  epoch of each layer alone takes as many multiplications as one epoch of the whole
-  stack. With sigmoids, small weights and gradient descent, the whole stack learns only
-  the mean picture, and pretraining makes a deep stack possible (Hinton & Salakhutdinov
-  2006). With ReLU, He's weights and Adam, the whole stack learns without pretraining.
-
-Each training is repeated from other initial weights, to show the variation by chance.
+- depth: codes of 2 numbers, from 1 and from 3 hidden layers with equally many
+  parameters. How often do the 10 nearest codes of a digit vote for its class?
+  Baselines: PCA and chance. The result is the mean of 3 starts;
+- layers: the same vote with 2 principal components of each layer, against a network
+  before training;
+- activation alone: ReLU against sigmoid, with the same initial weights, optimizer and
+  steps. Each start has the better of two learning rates, by its training error;
+- pretraining (Bengio et al. 2007): layers one by one, then all together, against all
+  together from the start, for equally many epochs. An epoch of each layer alone takes
+  as many multiplications as one epoch of the whole stack. Every pretrained layer must
+  beat the mean picture. With sigmoids, small weights and gradient descent, pretraining
+  makes a deep stack possible (Hinton & Salakhutdinov 2006). With Glorot's weights,
+  Adam and ReLU, the stack learns about as well without it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from demos._demo import Demo, main
 from scratchnet import backend, byhand, plots
-from scratchnet.data.digits import draw_digits
-from scratchnet.metrics import PCA, reconstruction_error
-from scratchnet.nn import Initializer, he_uniform
+from scratchnet.data.digits import Digits, draw_digits
+from scratchnet.metrics import PCA, knn_accuracy, reconstruction_error
+from scratchnet.nn import Initializer, glorot_uniform
 from scratchnet.optim import cosine_decay
-from scratchnet.training import fit, pretrain
+from scratchnet.training import fit
 
 SIDE = 20  # pixels
 PIXELS = SIDE**2
-CODE = 4  # numbers
-DEPTHS = (1, 2, 3, 4)  # hidden layers on either side
+CODE = 2  # numbers, for depth and activation
 WIDTH = 256  # of one hidden layer; `width` returns that of several
-STACK = (PIXELS, 200, 100, 50, CODE)  # for pretraining
+RATES = (5e-3, 1e-2)  # learning rates to choose from; ReLU diverges at 2e-2
+VOTERS = 10  # nearest codes
+STACK = (PIXELS, 200, 100, 50, 4)  # for pretraining
 BATCH = 50
+LAYERS = ("pixels", "layer 1", "layer 2", "layer 3", "code")
 SHOWN = (2, 3, 5, 6, 8, 9)  # the digits in the figure of pictures
 BLUE, ORANGE = plots.COLORS[:2]
 GRAY = "#666666"
 
+Pictures = dict[str, np.ndarray]  # rows of pictures (n, SIDE, SIDE), by name
 
-# --- Depth --------------------------------------------------------------------------
+
+class Data(NamedTuple):
+    """Digits to train on, held-out digits, and which of those are shown."""
+
+    train: Digits
+    held_out: Digits
+    shown: list[int]
+
+    def error(self, made: np.ndarray) -> float:
+        """Return the squared error per held-out image of reconstructions."""
+        return reconstruction_error(self.held_out.x, made)
+
+    def accuracy(self, encode: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Return the percentage of held-out digits whose neighbours vote right."""
+        train, held_out = self.train, self.held_out
+        codes = encode(train.x), encode(held_out.x)
+        return 100 * knn_accuracy(
+            codes[0], train.label, codes[1], held_out.label, k=VOTERS
+        )
+
+    def row(self, name: str, made: np.ndarray) -> Pictures:
+        """Return the pictures shown, of the reconstructions made (n, PIXELS)."""
+        pictures = made[self.shown].reshape(-1, SIDE, SIDE)
+        return {f"{name}\nerror {self.error(made):.1f}": pictures}
+
+
+# --- Depth and activation -----------------------------------------------------------
+
+
+class Network(NamedTuple):
+    """A way to make a code of CODE numbers, and how good it is."""
+
+    encode: Callable[[np.ndarray], np.ndarray]  # from the first start
+    reconstruct: Callable[[np.ndarray], np.ndarray]
+    starts: list[float]  # the accuracy from each start, percent
+    stack: Any = None  # None for PCA
+
+    @property
+    def accuracy(self) -> float:
+        """The mean accuracy of all starts, percent."""
+        return float(np.mean(self.starts))
 
 
 def width(hidden: int) -> int:
@@ -59,46 +104,197 @@ def width(hidden: int) -> int:
     return round((math.sqrt(ends**2 + 4 * more * ends * WIDTH) - ends) / (2 * more))
 
 
-def train_depth(demo: Demo, hidden: int, x: np.ndarray, seed: int) -> Any:
-    """Train a stack with `hidden` hidden layers on x (n, PIXELS), all together."""
-    init, shuffle = backend.streams(seed, 2)
-    epochs = demo.choose(9, 6)
-    rate = cosine_decay(5e-3, epochs * len(x) // BATCH)
-    stack = byhand.StackedAutoencoder(
+def untrained(hidden: int, activation: str, rng: np.random.Generator) -> Any:
+    """Return a stack with `hidden` hidden layers and new weights."""
+    return byhand.StackedAutoencoder(
         (PIXELS, *[width(hidden)] * hidden, CODE),
-        rng=init,
+        rng=rng,
         batch_size=BATCH,
-        init=he_uniform,
-        lr=rate,
+        init=glorot_uniform,
+        activation=activation,
     )
-    fit(stack, x, epochs=epochs, batch_size=BATCH, rng=shuffle)
-    return stack
+
+
+def train(
+    data: Data,
+    hidden: int,
+    activation: str,
+    *,
+    epochs: int,
+    seeds: Sequence[int],
+    rates: Sequence[float],
+) -> Network:
+    """Train a stack from each seed, with the better rate for that seed.
+
+    That rate gives the least error of the training digits, so that no label and no
+    held-out digit takes part in the choice.
+    """
+    x = data.train.x
+
+    def trained(seed: int, rate: float) -> tuple[float, Any]:
+        init, shuffle = backend.streams(seed, 2)
+        stack = untrained(hidden, activation, init)
+        stack.optimizer.lr = cosine_decay(rate, epochs * len(x) // BATCH)
+        fit(stack, x, epochs=epochs, batch_size=BATCH, rng=shuffle)
+        return reconstruction_error(x, stack.reconstruct(x)), stack
+
+    stacks = []
+    for seed in seeds:
+        found = [trained(seed, rate) for rate in rates]
+        stacks.append(min(found, key=lambda pair: pair[0])[1])
+    starts = [data.accuracy(stack.encode) for stack in stacks]
+    return Network(stacks[0].encode, stacks[0].reconstruct, starts, stacks[0])
+
+
+def linear(data: Data) -> Network:
+    """Return PCA, the best linear code."""
+    pca = PCA(CODE).fit(data.train.x)
+
+    def reconstruct(x: np.ndarray) -> np.ndarray:
+        return np.clip(pca.inverse_transform(pca.transform(x)), 0, 1)
+
+    return Network(pca.transform, reconstruct, [data.accuracy(pca.transform)])
+
+
+def accuracy_by_layer(data: Data, stack: Any) -> list[float]:
+    """Return the accuracy from CODE principal components of the pixels and layers."""
+    h, held_out = data.train.x, data.held_out.x
+    found = []
+    for k in range(len(stack.sizes)):
+        if k:
+            layer = stack.layer(k)
+            h, held_out = layer.encode(h), layer.encode(held_out)
+        pca = PCA(CODE).fit(h)
+        found.append(
+            100
+            * knn_accuracy(
+                pca.transform(h),
+                data.train.label,
+                pca.transform(held_out),
+                data.held_out.label,
+                k=VOTERS,
+            )
+        )
+    return found
 
 
 @plots.styled
-def draw_depth(depths: Sequence[int], errors: np.ndarray, of_pca: float) -> Any:
-    """Draw the errors (depths, seeds) against the number of hidden layers."""
-    figure, ((ax,),) = plots.panels(size=(6.4, 4.4))
-    mean = errors.mean(axis=1)
-    ax.plot(depths, mean, color=BLUE, label="autoencoder, mean")
-    for of_one in errors.T:
-        ax.plot(depths, of_one, "o", color=BLUE, ms=7, mfc="white", mew=1.5)
-    ax.lines[-1].set_label("from one random seed")
-    ax.axhline(of_pca, color=GRAY, ls=":", label=f"PCA, {CODE} components")
-    for depth, error in zip(depths, mean, strict=True):
-        ax.annotate(f"{error:.2f}", (depth, error), (0, 14), color=BLUE, weight="bold",
-                    textcoords="offset points", ha="center")  # fmt: skip
-    ax.set_xticks(depths, [f"{h}\n({width(h)} units each)" for h in depths])
-    ax.set_xlim(depths[0] - 0.4, depths[-1] + 0.4)
-    ax.set_ylim(0, 1.08 * of_pca)
-    ax.set_title(f"Deeper networks, same code length ({CODE}) and size")
-    ax.set_xlabel("hidden layers before the code")
-    ax.set_ylabel("squared error per image")
-    ax.legend(loc="lower left")
+def draw_planes(data: Data, networks: dict[str, Network], most: int = 500) -> Any:
+    """Draw the held-out digits at their codes, a panel for each network."""
+    figure, axes = plots.panels(2, 2, (3.3, 3.1))
+    digits = data.held_out
+    for ax, (name, network) in zip(axes.flat, networks.items(), strict=True):
+        code = network.encode(digits.x[:most])
+        plots.scatter_digits(ax, code, digits.label[:most], size=18)
+        ax.set_title(f"{name}\n{network.starts[0]:.0f} % by neighbours")
+        ax.tick_params(labelleft=False, labelbottom=False, length=0)
+    for ax in axes[-1]:
+        ax.set_xlabel("first number of the code")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("second number")
     return figure
 
 
-# --- Layer by layer -----------------------------------------------------------------
+@plots.styled
+def draw_accuracy(
+    networks: dict[str, Network], trained: Sequence[float], before: Sequence[float]
+) -> Any:
+    """Draw the accuracy of networks, and of the layers of one network."""
+    figure, (axes,) = plots.panels(1, 2, (3.4, 4.2), width_ratios=(1, 1.1))
+    left, right = axes
+    found = [("chance", [10.0]), *((k, one.starts) for k, one in networks.items())]
+    for name, starts in reversed(found):
+        label = name.replace(", ", "\n")
+        color = BLUE if "layer" in name else GRAY
+        left.barh(label, np.mean(starts), color=color, alpha=0.6, height=0.65)
+        left.text(112, label, f"{np.mean(starts):.0f}", ha="right", va="center")
+        left.plot(starts, [label] * len(starts), "o", color="black", ms=4, mfc="white")
+    left.set_xlim(0, 112)
+    left.grid(visible=False)
+    left.set_title(f"Codes of {CODE} numbers;\nmeans, a circle for each start")
+    right.plot(range(5), trained, "o-", color=BLUE, label="after training")
+    right.plot(range(5), before, "s--", color=ORANGE, label="before training")
+    right.set_xticks(range(5), [name.replace("layer ", "") for name in LAYERS])
+    right.set_ylim(0, 100)
+    right.set_title(f"3 hidden layers, ReLU:\n{CODE} components of layers")
+    right.set_xlabel("hidden layer")
+    right.set_ylabel("right votes of neighbours (%)")
+    left.set_xlabel("right votes of neighbours (%)")
+    right.legend(loc="lower left")
+    return figure
+
+
+ONE = "1 hidden layer, ReLU"
+LOGISTIC, THREE = "3 hidden layers, sigmoid", "3 hidden layers, ReLU"
+
+
+def train_all(demo: Demo, data: Data) -> dict[str, Network]:
+    """Return networks that differ in depth alone, or in activation alone."""
+    epochs = demo.choose(24, 8)
+    seeds = [1000 + 10 * demo.seed + i for i in range(demo.choose(3, 1))]
+    rates = RATES[: demo.choose(2, 1)]
+    kinds = {ONE: (1, "relu"), LOGISTIC: (3, "sigmoid"), THREE: (3, "relu")}
+    return {"PCA": linear(data)} | {
+        name: train(data, hidden, activation, epochs=epochs, seeds=seeds, rates=rates)
+        for name, (hidden, activation) in kinds.items()
+    }
+
+
+def compare_depths(demo: Demo, data: Data) -> Pictures:
+    """Vary depth alone, then activation alone; return reconstructions."""
+    networks = train_all(demo, data)
+    claim_depth(demo, {name: found.accuracy for name, found in networks.items()})
+    shown = {name: networks[name] for name in ("PCA", ONE, LOGISTIC, THREE)}
+    pictures: Pictures = {}
+    for name, network in shown.items():
+        made = network.reconstruct(data.held_out.x)
+        demo.measure(f"squared error, {name}", data.error(made))
+        pictures |= data.row(name.replace(", ", "\n"), made)
+    demo.save(draw_planes(data, shown),
+              alt="Digits at their codes of two numbers, from the first start: classes "
+              "overlap least with three hidden layers and ReLU.")  # fmt: skip
+    judge_layers(demo, data, networks)
+    return pictures
+
+
+def claim_depth(demo: Demo, accuracy: dict[str, float]) -> None:
+    """Claim what depth and ReLU gain; a quick run is too short for depth."""
+    baseline = {"chance": 10.0, "PCA": accuracy["PCA"]}
+    if demo.quick:
+        demo.claim("accuracy, 3 hidden layers, at least 10 points over PCA, %",
+                   accuracy[THREE], at_least=accuracy["PCA"] + 10,
+                   baseline=baseline)  # fmt: skip
+    else:
+        demo.claim("accuracy, 3 hidden layers, at least 3 points over 1, %",
+                   accuracy[THREE], at_least=accuracy[ONE] + 3,
+                   baseline=baseline | {ONE: accuracy[ONE]})  # fmt: skip
+    demo.claim("accuracy, ReLU, at least 3 points over sigmoid and PCA, %",
+               accuracy[THREE],
+               at_least=max(accuracy[LOGISTIC], accuracy["PCA"]) + 3,
+               baseline=baseline | {LOGISTIC: accuracy[LOGISTIC]})  # fmt: skip
+    for name, percent in accuracy.items():
+        demo.measure(f"accuracy, {name}, %", percent)
+
+
+def judge_layers(demo: Demo, data: Data, networks: dict[str, Network]) -> None:
+    """Measure the layers of the deep network; draw them and all networks."""
+    stack = networks[THREE].stack
+    init, _ = backend.streams(1000 + demo.seed, 2)
+    trained = accuracy_by_layer(data, stack)
+    before = accuracy_by_layer(data, untrained(3, "relu", init))
+    demo.claim("2 components of layer 3, at least 3 points over layer 1, %",
+               trained[3], at_least=trained[1] + 3,
+               baseline={"pixels": trained[0], "layer 1": trained[1],
+                         "layer 3 before training": before[3]})  # fmt: skip
+    for name, after, at_first in zip(LAYERS, trained, before, strict=True):
+        demo.measure(f"2 components of {name}, %", after)
+        demo.measure(f"2 components of {name}, before training, %", at_first)
+    demo.save(draw_accuracy(networks, trained, before), "accuracy",
+              alt="Three hidden layers with ReLU have the most right votes; the "
+              "accuracy rises by layer only after training.")  # fmt: skip
+
+
+# --- Pretraining --------------------------------------------------------------------
 
 
 def small(
@@ -115,17 +311,16 @@ class Means(NamedTuple):
     activation: str
     init: Initializer
     update: dict[str, Any]  # its name and options
-    layers_rate: float  # learning rate for single layers
-    rate: float  # initial rate for the whole stack; it falls to 0
+    layers_rate: float  # initial learning rate for each layer; it falls to 0
+    rate: float  # and for the whole stack
+    pretraining: int  # epochs
 
 
-THEN = Means(
-    "sigmoid, small weights,\ngradient descent", "sigmoid", small,
-    {"update": "sgd", "momentum": 0.9}, 0.01, 0.1,
-)  # fmt: skip
-NOW = Means(
-    "ReLU, He's weights,\nAdam", "relu", he_uniform, {"update": "adam"}, 3e-3, 3e-3,
-)  # fmt: skip
+OLD = Means("sigmoid, small weights,\ngradient descent", "sigmoid", small,
+            {"update": "sgd", "momentum": 0.9}, 0.05, 0.1, 6)  # fmt: skip
+SIGMOID = Means("sigmoid, Glorot's weights,\nAdam", "sigmoid", glorot_uniform,
+                {"update": "adam"}, 1e-3, 5e-3, 6)  # fmt: skip
+RELU = SIGMOID._replace(name="ReLU, Glorot's weights,\nAdam", activation="relu")
 
 
 class Learned(NamedTuple):
@@ -142,16 +337,41 @@ class Learned(NamedTuple):
     layers: dict[str, np.ndarray]
 
 
+def centre(layer: Any, h: np.ndarray) -> None:
+    """Set the biases of a ReLU layer so that its code of h has mean 0.
+
+    The codes h of the layer below have a large mean. With biases of 0, many outputs are
+    0 for every digit and have no gradient. The outputs start at the mean of h instead.
+    """
+    p, mean = layer.parameters, h.mean(axis=0)
+    p["encoder.0.b"][...] = -mean @ p["encoder.0.W"]
+    p["decoder.0.b"][...] = mean
+
+
+def pretrain(stack: Any, x: np.ndarray, means: Means, rng: np.random.Generator) -> None:
+    """Train the layers of a stack one by one."""
+    steps = means.pretraining * len(x) // BATCH
+    h = x
+    for k in range(1, len(stack.sizes)):
+        layer = stack.layer(k)
+        layer.optimizer.lr = cosine_decay(means.layers_rate, steps)
+        if means.activation == "relu" and k > 1:
+            centre(layer, h)
+        fit(layer, h, epochs=means.pretraining, batch_size=BATCH, rng=rng)
+        stack.set_layer(k, layer)
+        h = layer.encode(h)
+
+
 def learn(
     means: Means,
     x: np.ndarray,
     held_out: np.ndarray,
     *,
     epochs: int,
-    each: int,
+    layered: bool,
     seed: int,
 ) -> Learned:
-    """Train STACK for some epochs; the first `each` of them pretrain the layers."""
+    """Train STACK for some epochs; if `layered`, the first of them pretrain it."""
     init, shuffle = backend.streams(seed, 2)
     stack = byhand.StackedAutoencoder(
         STACK,
@@ -159,21 +379,22 @@ def learn(
         batch_size=BATCH,
         activation=means.activation,
         init=means.init,
-        lr=means.layers_rate,
+        lr=means.rate,
         **means.update,
     )
     learned = Learned(stack, [], [], {})
+    first = means.pretraining if layered else 0
 
     def note(history: Any = None) -> None:
-        learned.epochs.append(each + (len(history.losses) if history else 0))
+        learned.epochs.append(first + (len(history.losses) if history else 0))
         error = reconstruction_error(held_out, stack.reconstruct(held_out))
         learned.errors.append(error)
 
-    if each:
-        pretrain(stack, x, epochs=each, batch_size=BATCH, rng=shuffle)
+    if layered:
+        pretrain(stack, x, means, shuffle)
         learned.layers.update(stack.state_dict())
         note()
-    rest = epochs - each
+    rest = epochs - first
     stack.optimizer.lr = cosine_decay(means.rate, rest * len(x) // BATCH)
     fit(stack, x, epochs=rest, batch_size=BATCH, rng=shuffle, callback=note)
     return learned
@@ -190,162 +411,125 @@ def there_and_back(stack: Any, x: np.ndarray, k: int) -> np.ndarray:
     return h
 
 
+def stages(means: Means, learned: Learned, data: Data) -> list[np.ndarray]:
+    """Return the reconstructions from each layer after pretraining."""
+    stack = byhand.StackedAutoencoder(
+        STACK,
+        rng=np.random.default_rng(0),
+        batch_size=BATCH,
+        activation=means.activation,
+    )
+    stack.load_state_dict(learned.layers)
+    x = data.held_out.x
+    return [there_and_back(stack, x, k) for k in range(1, len(STACK))]
+
+
 @plots.styled
 def draw_learning(
-    found: Sequence[tuple[Means, list[Learned], list[Learned]]], of_mean: float
+    found: Sequence[tuple[Means, Learned, Learned]], of_mean: float
 ) -> Any:
     """Draw the error over the epochs, a panel for each Means.
 
     Args:
-        found: the means, the stacks trained together from the start, and those
-            pretrained.
+        found: the means, the stack trained together from the start, and the
+            pretrained one.
         of_mean: the error of the mean picture.
 
     """
-    figure, (axes,) = plots.panels(1, len(found), (3.5, 4.3), sharey=True)
+    figure, (axes,) = plots.panels(1, len(found), (2.5, 4.2), sharey=True)
     for ax, (means, whole, layered) in zip(axes, found, strict=True):
-        alone, last = layered[0].epochs[0], layered[0].epochs[-1]
-        ax.axvspan(0, alone, color=BLUE, alpha=0.12, lw=0,
+        ax.axvspan(0, means.pretraining, color=BLUE, alpha=0.12, lw=0,
                    label="pretraining, layer by layer")  # fmt: skip
         ax.axhline(of_mean, color=GRAY, ls=":", label="the mean picture")
-        for one in whole:
-            ax.plot(one.epochs, one.errors, color=ORANGE, lw=1.5)
-        ax.lines[-1].set_label("all layers together from the start")
-        for one in layered:
-            ax.plot(one.epochs, one.errors, "o--", color=BLUE, lw=1.5, markevery=[0])
-        ax.lines[-1].set_label("after pretraining, all layers together")
-        ax.set_title(means.name)
+        ax.plot(whole.epochs, whole.errors, color=ORANGE,
+                label="all layers together from the start")  # fmt: skip
+        ax.plot(layered.epochs, layered.errors, "o--", color=BLUE, markevery=[0],
+                label="after pretraining, all layers together")  # fmt: skip
+        ax.set_title(means.name, fontsize=10)
         ax.set_xlabel("epochs")
-        ax.set_xlim(0, last)
-        ax.set_ylim(4, 36)
+        ax.set_xlim(0, whole.epochs[-1])
+        ax.set_ylim(4, 20)
     axes[0].set_ylabel("squared error per image")
-    axes[0].set_yscale("log", base=2)
-    axes[0].yaxis.set_major_formatter("{x:g}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center",
                   ncols=2)  # fmt: skip
     return figure
 
 
-# --- All of it ----------------------------------------------------------------------
-
-
-Pictures = dict[str, np.ndarray]  # rows of pictures (n, SIDE, SIDE), by name
-
-
-class Data(NamedTuple):
-    """Digits to train on, held-out digits, and which of those are shown."""
-
-    x: np.ndarray  # (n, PIXELS)
-    held_out: np.ndarray
-    shown: list[int]
-    seeds: list[int]  # of each training
-
-    def row(self, name: str, made: np.ndarray) -> Pictures:
-        """Return the pictures shown, of the reconstructions made (n, PIXELS)."""
-        error = reconstruction_error(self.held_out, made)
-        pictures = made[self.shown].reshape(-1, SIDE, SIDE)
-        return {f"{name}\nerror {error:.1f}": pictures}
-
-
-def compare_depths(demo: Demo, data: Data) -> Pictures:
-    """Train stacks of several depths; return their reconstructions."""
-    depths = demo.choose(DEPTHS, (1, 3))
-    held_out = data.held_out
-    pca = PCA(CODE).fit(data.x)
-    linear = pca.inverse_transform(pca.transform(held_out))
-    of_pca = reconstruction_error(held_out, linear)
-    demo.say(f"  a code of {CODE} numbers; PCA: error {of_pca:.2f}")
-    rows, pictures = [], {}
-    for hidden in depths:
-        errors = []
-        for seed in data.seeds:
-            stack = train_depth(demo, hidden, data.x, seed)
-            made = stack.reconstruct(held_out)
-            errors.append(reconstruction_error(held_out, made))
-            if seed == data.seeds[0]:
-                name = f"{hidden} hidden layer{'s' * (hidden > 1)}"
-                pictures |= data.row(name, made)
-        rows.append(errors)
-        parameters = sum(a.size for a in stack.parameters.values())
-        demo.say(
-            f"  {hidden} x {width(hidden)} hidden units, {parameters:,} "
-            f"parameters: error {', '.join(f'{e:.2f}' for e in errors)}"
-        )
-    found = np.array(rows)
-    demo.save(draw_depth(depths, found, of_pca))
-    mean = found.mean(axis=1)
-    demo.claim("error, 3 hidden layers / 1", mean[depths.index(3)] / mean[0],
-               at_most=demo.choose(0.9, 0.96))  # fmt: skip
-    demo.claim("the worst with 3 or more / the best with 1",
-               found[depths.index(3):].max() / found[0].min(),
-               at_most=demo.choose(0.95, 0.96))  # fmt: skip
-    if 4 in depths:
-        demo.claim("error, 4 hidden layers / 3: no more to gain", mean[-1] / mean[-2],
-                   at_least=0.94, at_most=1.06)  # fmt: skip
-    return pictures
-
-
 def compare_training(demo: Demo, data: Data) -> Pictures:
     """Train with and without pretraining; return reconstructions by layer."""
-    of_mean = reconstruction_error(
-        data.held_out, np.broadcast_to(data.x.mean(axis=0), data.held_out.shape)
-    )
-    demo.say(f"  the mean picture: error {of_mean:.2f}")
-    found, ends = [], []
-    for means, epochs, each in (
-        (THEN, demo.choose(18, 30), demo.choose(4, 6)),
-        (NOW, demo.choose(12, 8), 2),
-    ):
-        both = [
-            [learn(means, data.x, data.held_out, epochs=epochs, each=alone, seed=seed)
-             for seed in data.seeds]
-            for alone in (0, each)
-        ]  # fmt: skip
-        found.append((means, *both))
-        ends.append([[one.errors[-1] for one in runs] for runs in both])
+    x, held_out = data.train.x, data.held_out.x
+    epochs, seed = demo.choose(14, 10), 2000 + demo.seed
+    mean_picture = np.broadcast_to(x.mean(axis=0), held_out.shape)
+    of_mean = data.error(mean_picture)
+    found = []
+    for means in (OLD, SIGMOID, RELU):
+        runs = [
+            learn(means, x, held_out, epochs=epochs, layered=layered, seed=seed)
+            for layered in (False, True)
+        ]
+        found.append((means, *runs))
+        worst = max(data.error(made) for made in stages(means, runs[1], data))
         name = means.name.replace("\n", " ")
-        demo.say(f"  {name}, {epochs} epochs:")
-        for what, errors in zip(("the whole", "pretrained"), ends[-1], strict=True):
-            demo.say(f"    {what}: error {', '.join(f'{e:.2f}' for e in errors)}")
-    demo.save(draw_learning(found, of_mean), "pretraining")
-    (then_whole, then_layers), (now_whole, now_layers) = np.array(ends)
-    demo.claim("then: the whole / the mean picture, at best",
-               then_whole.min() / of_mean, at_least=0.97)  # fmt: skip
-    demo.claim("then: pretrained / the whole, at worst",
-               then_layers.max() / then_whole.min(),
-               at_most=demo.choose(0.5, 0.8))  # fmt: skip
-    demo.claim("now: the whole, in fewer epochs / pretrained then",
-               now_whole.mean() / then_layers.mean(), at_most=1.0)  # fmt: skip
-    demo.claim("now: pretrained / the whole", now_layers.mean() / now_whole.mean(),
-               at_least=0.9, at_most=1.1)  # fmt: skip
-    return layer_by_layer(found[-1][-1][0], data)
+        demo.claim(f"{name}: worst stage of pretraining / the mean picture",
+                   worst / of_mean, at_most=0.95,
+                   baseline={"the mean picture": 1.0})  # fmt: skip
+    claim_pretraining(demo, found, of_mean)
+    demo.save(draw_learning(found, of_mean), "pretraining",
+              alt="Only with small weights and gradient descent does the stack stay "
+              "at the mean picture without pretraining.")  # fmt: skip
+    means, _, layered = found[-1]
+    pictures = data.row("the mean picture", mean_picture)
+    for k, (size, made) in enumerate(
+        zip(STACK[1:], stages(means, layered, data), strict=True), 1
+    ):
+        pictures |= data.row(f"pretrained\nlayer {k}, {size} units", made)
+    return pictures | data.row(
+        "then trained\ntogether", layered.stack.reconstruct(held_out)
+    )
 
 
-def layer_by_layer(learned: Learned, data: Data) -> Pictures:
-    """Return the reconstructions of a pretrained stack from each of its layers."""
-    stack = learned.stack
-    last = data.row("then trained\ntogether", stack.reconstruct(data.held_out))
-    stack.load_state_dict(learned.layers)
-    alone = {}
-    for k, size in enumerate(STACK[1:], 1):
-        made = there_and_back(stack, data.held_out, k)
-        alone |= data.row(f"pretrained\nlayer {k}, {size} units", made)
-    return alone | last
+def claim_pretraining(
+    demo: Demo, found: Sequence[tuple[Means, Learned, Learned]], of_mean: float
+) -> None:
+    """Claim what pretraining gains for each Means."""
+    old, sigmoid, relu = (
+        (whole.errors[-1], layered.errors[-1]) for _, whole, layered in found
+    )
+    demo.claim("small weights, gradient descent: no pretraining / the mean picture",
+               old[0] / of_mean, at_least=0.97,
+               baseline={"sigmoid, Glorot's weights, Adam": sigmoid[0] / of_mean,
+                         "ReLU, Glorot's weights, Adam": relu[0] / of_mean,
+                         "with pretraining": old[1] / of_mean})  # fmt: skip
+    demo.claim("small weights, gradient descent: error pretrained / not",
+               old[1] / old[0], at_most=demo.choose(0.6, 0.8),
+               baseline={"no pretraining": 1.0})  # fmt: skip
+    demo.claim("ReLU, Glorot's weights, Adam: error pretrained / not",
+               relu[1] / relu[0], at_least=0.9,
+               baseline={"sigmoid, small weights, gradient descent": old[1] / old[0],
+                         "sigmoid, Glorot's weights, Adam":
+                             sigmoid[1] / sigmoid[0]})  # fmt: skip
+    for (means, *_), ends in zip(found, (old, sigmoid, relu), strict=True):
+        name = means.name.replace("\n", " ")
+        demo.measure(f"{name}: squared error, no pretraining", ends[0])
+        demo.measure(f"{name}: squared error, pretrained", ends[1])
 
 
 def run(demo: Demo) -> None:
-    """Compare depths, then ways to train."""
-    data_rng, held_out_rng = backend.streams(demo.seed, 2)
-    x = draw_digits(demo.choose(12_000, 4_000), data_rng, pixels=SIDE).x
-    digits = draw_digits(2_000, held_out_rng, pixels=SIDE)
-    shown = [int(np.argmax(digits.label == digit)) for digit in SHOWN]
-    seeds = [1000 + 10 * demo.seed + i for i in range(demo.choose(3, 1))]
-    data = Data(x, digits.x, shown, seeds)
-    depths, layers = compare_depths(demo, data), compare_training(demo, data)
-    digit = {"digit": digits.images[shown]}
-    figure = plots.picture_rows(digit | depths | layers, "error: squared, per image")
-    figure.suptitle(f"Digits, reconstructed from a code of {CODE} or from a layer")
-    demo.save(figure, "pictures")
+    """Vary depth, activation and pretraining, one at a time."""
+    train_rng, held_out_rng = backend.streams(demo.seed, 2)
+    x = draw_digits(demo.choose(8_000, 4_000), train_rng, pixels=SIDE)
+    held_out = draw_digits(demo.choose(4_000, 1_000), held_out_rng, pixels=SIDE)
+    shown = [int(np.argmax(held_out.label == digit)) for digit in SHOWN]
+    data = Data(x, held_out, shown)
+    pictures = {"digit": held_out.images[shown]}
+    pictures |= compare_depths(demo, data)
+    pictures |= compare_training(demo, data)
+    figure = plots.picture_rows(pictures, "error: squared, per image")
+    figure.suptitle(
+        f"Digits from codes of {CODE} numbers, and from the layers of a stack"
+    )
+    demo.save(figure, "pictures",
+              alt="Held-out digits and their reconstructions.")  # fmt: skip
 
 
 if __name__ == "__main__":
