@@ -72,7 +72,7 @@ class Demo:
         *,
         at_least: float | None = None,
         at_most: float | None = None,
-        baseline: Mapping[str, float] | None = None,
+        baseline: Mapping[str, float],
     ) -> None:
         """Print a number, and whether it meets its bound where a baseline does not.
 
@@ -88,7 +88,9 @@ class Demo:
             ValueError: there is no bound or no baseline, so that nothing could fail.
 
         """
-        self._judge(Claim(what, value, at_least, at_most, dict(baseline or {})))
+        if not baseline:
+            raise ValueError(f"claim: {what!r} needs a baseline")
+        self._judge(Claim(what, value, at_least, at_most, dict(baseline)))
 
     def check(self, what: str, value: float, *, at_most: float) -> None:
         """Print how far two computations of one number are apart, and judge that.

@@ -43,7 +43,7 @@ RATE = {"float32": 50e12, "TF32": 350e12}
 BANDWIDTH = 4e12
 # Nodes of a captured step (tests/demos/test_gpu.py counts them), and an estimate for
 # PyTorch.
-NODES = {"autoencoder": 34, "deep autoencoder": 61, "VAE": 52, "GAN": 68}
+NODES = {"autoencoder": 32, "deep autoencoder": 55, "VAE": 50, "GAN": 62}
 TORCH_NODES = {"autoencoder": 45, "deep autoencoder": 85, "VAE": 75, "GAN": 110}
 PREDICTED = {
     "copy, TB/s": 4.0, "products float32, TFLOP/s": 50.0,

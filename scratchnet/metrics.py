@@ -260,8 +260,8 @@ def nearest_neighbors(x: Array, data: Array | None = None, k: int = 1) -> np.nda
         Row indices into the data (n, k), int64.
 
     Raises:
-        ValueError: a shape is wrong, a value is not finite, or the data have fewer than
-            k rows.
+        ValueError: a shape is wrong, a value is not finite, squared distances overflow,
+            or the data have fewer than k rows.
 
     """
     others = data is None
@@ -275,6 +275,10 @@ def nearest_neighbors(x: Array, data: Array | None = None, k: int = 1) -> np.nda
     found = np.empty((len(x), k), np.int64)
     for start, squared in _squared_distances(x, data):
         row = np.arange(len(squared))
+        if np.isnan(squared).any():
+            raise ValueError(
+                "nearest_neighbors: squared distances overflow; scale the data"
+            )
         if others:
             squared[row, start + row] = np.inf
         if k == 1:

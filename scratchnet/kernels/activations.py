@@ -4,6 +4,7 @@ Where it is faster on a GPU, a chain of calls also exists as one kernel in C; th
 chain in NumPy calls follows it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,29 +29,25 @@ def add_row(a: Array, b: Array) -> None:
 class Activation(NamedTuple):
     """An activation h = f(a) and its derivative, both without new memory.
 
-    `forward(a, scratch)` overwrites a with h. `layer(a, b, scratch)` does so after it
-    adds the row b, as in a dense layer. `backward(delta, h)` overwrites delta with
-    delta ⊙ f'(a), where f'(a) is computed from h; it overwrites h too.
+    `forward(a, scratch)` overwrites a with h. `backward(delta, h)` overwrites delta
+    with delta ⊙ f'(a), where f'(a) is computed from h; it overwrites h too.
     """
 
     forward: Callable[[Array, Array], None]
-    layer: Callable[[Array, Array, Array], None]
     backward: Callable[[Array, Array], None]
 
+    def layer(self, a: Array, b: Array, scratch: Array) -> None:
+        """Overwrite a with f(a + b), where b is a row: a dense layer."""
+        if known := _LAYERS.get(self.forward):
+            kernel, numbers = known
+            if backend.run_kernel(kernel, *numbers, b, a):
+                return
+        add_row(a, b)
+        self.forward(a, scratch)
 
-def _layer(
-    forward: Callable[[Array, Array], None],
-    kernel: Kernel | None = None,
-    *numbers: float,
-) -> Callable[[Array, Array, Array], None]:
-    """Return the function that adds a row and then calls `forward`."""
 
-    def layer(a: Array, b: Array, scratch: Array) -> None:
-        if kernel is None or not backend.run_kernel(kernel, *numbers, b, a):
-            add_row(a, b)
-            forward(a, scratch)
-
-    return layer
+# The kernel of a layer, and its numbers, by the activation's `forward`.
+_LAYERS: dict[Callable[[Array, Array], None], tuple[Kernel, tuple[float, ...]]] = {}
 
 
 def _linear(a: Array, scratch: Array) -> None:
@@ -67,6 +64,7 @@ def _relu(a: Array, scratch: Array) -> None:
 
 # NaN stays NaN.
 RELU_LAYER = Kernel("relu_layer", "", "T a", "a += b; a = a < 0 ? 0 : a;", rows="T b")
+_LAYERS[_relu] = RELU_LAYER, ()
 
 
 LEAKY_RELU = Kernel(
@@ -87,6 +85,7 @@ STEPS = Kernel(
 )
 
 
+@functools.cache
 def _leaky_relu(slope: float) -> Callable[[Array, Array], None]:
     def forward(a: Array, scratch: Array) -> None:
         if backend.run_kernel(LEAKY_RELU, slope, a):
@@ -94,6 +93,7 @@ def _leaky_relu(slope: float) -> Callable[[Array, Array], None]:
         np.multiply(a, slope, out=scratch)
         np.maximum(a, scratch, out=a)  # right for slope < 1
 
+    _LAYERS[forward] = LEAKY_RELU_LAYER, (slope,)
     return forward
 
 
@@ -132,6 +132,9 @@ def _sigmoid(a: Array, scratch: Array) -> None:
     np.divide(1, a, out=a)
 
 
+_LAYERS[_sigmoid] = SIGMOID_LAYER, ()
+
+
 def _sigmoid_backward(delta: Array, h: Array) -> None:
     if backend.run_kernel(SIGMOID_BACKWARD, delta, h):
         return
@@ -168,16 +171,12 @@ def activation(name: str, slope: float = 0.2) -> Activation:
     checks.choice("activation", "name", name, ACTIVATIONS)
     slope = checks.number("leaky_relu", "slope", slope, "[0, 1)")
     if name == "leaky_relu":
-        leaky = _leaky_relu(slope)
-        layer = _layer(leaky, LEAKY_RELU_LAYER, slope)
-        return Activation(leaky, layer, _steps(slope))
+        return Activation(_leaky_relu(slope), _steps(slope))
     return {
-        "linear": Activation(_linear, _layer(_linear), _linear_backward),
-        "relu": Activation(_relu, _layer(_relu, RELU_LAYER), _steps(0)),
-        "sigmoid": Activation(
-            _sigmoid, _layer(_sigmoid, SIGMOID_LAYER), _sigmoid_backward
-        ),
-        "tanh": Activation(_tanh, _layer(_tanh), _tanh_backward),
+        "linear": Activation(_linear, _linear_backward),
+        "relu": Activation(_relu, _steps(0)),
+        "sigmoid": Activation(_sigmoid, _sigmoid_backward),
+        "tanh": Activation(_tanh, _tanh_backward),
     }[name]
 
 

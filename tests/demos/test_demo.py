@@ -25,6 +25,8 @@ def test_a_claim_that_does_not_hold_fails_the_demo(tmp_path, capsys):
     assert capsys.readouterr().out.count("FAILS") == 3
     with pytest.raises(ValueError, match="needs at_least or at_most"):
         demo.claim("nothing", 1.0, baseline=chance)
+    with pytest.raises(ValueError, match="needs a baseline"):
+        demo.claim("nothing", 1.0, at_least=0.5, baseline={})
     assert demo.choose("full", "quick") == "quick"
 
 

@@ -705,7 +705,7 @@ def test_labels_are_for_pictures_only(run, here, labels):
 def test_a_run_records_its_threads_and_reuses_them(run, stopped, monkeypatch):
     before = backend.threads()
     monkeypatch.setattr(backend, "threads_for", lambda n: 1 if n < 1000 else 2)
-    monkeypatch.setattr(openblas, "_cores", lambda: 2)
+    monkeypatch.setattr(openblas, "cores", lambda: 2)
     used = []
     monkeypatch.setattr(
         train,
