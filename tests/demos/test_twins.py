@@ -17,6 +17,12 @@ def test_differences_are_the_derivative():
     np.testing.assert_allclose(found["b"], np.cos(p["b"]), rtol=1e-9)
 
 
+def test_differences_next_to_a_kink_take_a_small_step():
+    p = {"b": np.array([1.0])}
+    found = twins.differences(lambda: p["b"][0] + 9 * max(p["b"][0] - 1 - 5e-7, 0), p)
+    assert found["b"][0] == pytest.approx(1, abs=1e-7)
+
+
 def test_apart_is_relative_to_the_largest_entry():
     a = {"W": np.array([1.0, 4.0]), "b": np.array([0.5])}
     b = {"W": np.array([1.0, 4.0]), "b": np.array([0.7])}
