@@ -61,7 +61,7 @@ def test_products_of_rows_and_of_columns(four_threads, size, turned, dtype):
 
 
 def test_parts_of_matrices(four_threads):
-    """Rows with gaps between them; what is beside the part of `out` stays."""
+    """Rows with gaps between them; entries around the part of `out` stay."""
     a, b, out = drawn(60, 90)[::2, 10:50], drawn(80, 70)[40:, :64], np.zeros((40, 80))
     assert four_threads._product(a, b, out[5:35, 3:67])
     np.testing.assert_allclose(out[5:35, 3:67], a @ b, rtol=1e-12, atol=1e-12)

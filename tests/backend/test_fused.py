@@ -102,7 +102,7 @@ def test_activations(both, name, dtype):
 
 @both_widths
 def test_cross_entropy(both, dtype):
-    """With draws beside each other too, which have one target."""
+    """Also several draws of one target, as in the IWAE."""
 
     def compute():
         for shape in [(9, 4), (9, 3, 4)]:
