@@ -54,7 +54,6 @@ class Demo:
         self.draws = draws
         self.claims: list[Claim] = []
         self.figures: dict[str, str] = {}
-        self.failed: list[str] = []
         out.mkdir(parents=True, exist_ok=True)
 
     def choose(self, full: T, quick: T) -> T:
@@ -73,6 +72,7 @@ class Demo:
         at_least: float | None = None,
         at_most: float | None = None,
         baseline: Mapping[str, float],
+        tried: str = "",
     ) -> None:
         """Print a number, and whether it meets its bound where a baseline does not.
 
@@ -83,6 +83,8 @@ class Demo:
             at_most: the largest value that supports the claim.
             baseline: what the simplest things that could explain the number get: a
                 constant, the mean, a linear map, chance: {"the mean picture": 18.6}.
+            tried: of a target that is missed after real tries: what was tried. The
+                number is kept, and does not fail the demo.
 
         Raises:
             ValueError: there is no bound or no baseline, so that nothing could fail.
@@ -90,7 +92,7 @@ class Demo:
         """
         if not baseline:
             raise ValueError(f"claim: {what!r} needs a baseline")
-        self._judge(Claim(what, value, at_least, at_most, dict(baseline)))
+        self._judge(Claim(what, value, at_least, at_most, dict(baseline), tried))
 
     def check(self, what: str, value: float, *, at_most: float) -> None:
         """Print how far two computations of one number are apart, and judge that.
@@ -98,24 +100,6 @@ class Demo:
         Nothing simpler could explain their agreement, so there is no baseline.
         """
         self._judge(Claim(what, value, at_most=at_most))
-
-    def target(
-        self,
-        what: str,
-        value: float,
-        *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-        baseline: Mapping[str, float],
-        tried: str,
-    ) -> None:
-        """Print a number that misses its target, and keep it with what was tried.
-
-        It does not fail the demo.
-        """
-        missed = Claim(what, value, at_least, at_most, dict(baseline), tried)
-        self.claims.append(missed)
-        self.say(f"  {'met' if missed.holds else 'MISSED'}  {missed}")
 
     def measure(self, what: str, value: float) -> None:
         """Print a number that claims nothing, and keep it for the table."""
@@ -141,9 +125,17 @@ class Demo:
         if not claim.bounded:
             raise ValueError(f"claim: {claim.what!r} needs at_least or at_most")
         self.claims.append(claim)
-        self.say(f"  {'holds' if claim.holds else 'FAILS'}  {claim}")
-        if not claim.holds:
-            self.failed.append(claim.what)
+        holds, fails = ("met", "MISSED") if claim.tried else ("holds", "FAILS")
+        self.say(f"  {holds if claim.holds else fails}  {claim}")
+
+    @property
+    def failed(self) -> list[str]:
+        """The quantities whose claims do not hold; missed targets are not failures."""
+        return [
+            claim.what
+            for claim in self.claims
+            if claim.bounded and not claim.tried and not claim.holds
+        ]
 
 
 def perform(module: Any, quick: bool, out: Path, seed: int) -> bool:

@@ -480,7 +480,7 @@ def claim_neighbors(demo: Demo, d: int, found: dict[str, list[float]]) -> None:
         at_least=demo.choose(0.85, 0.8),
         baseline={ALL: last[ALL], RANDOM: last[RANDOM]},
     )
-    demo.target(
+    demo.claim(
         f"{what} {CODES} minus {LINEAR}",
         last[CODES] - last[LINEAR],
         at_least=0.02,

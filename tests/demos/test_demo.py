@@ -45,7 +45,7 @@ def test_a_claim_fails_if_a_baseline_meets_its_bound(tmp_path, capsys):
 def test_checks_targets_and_measures(tmp_path, capsys):
     demo = Demo("x", quick=True, out=tmp_path)
     demo.check("two sums apart", 1e-9, at_most=1e-8)
-    demo.target("SSIM", 0.6, at_least=0.7, baseline={"ridge": 0.5}, tried="3 layers")
+    demo.claim("SSIM", 0.6, at_least=0.7, baseline={"ridge": 0.5}, tried="3 layers")
     demo.measure("pictures", 10)
     assert demo.failed == []
     out = capsys.readouterr().out
