@@ -2,10 +2,8 @@
 
 import numpy as np
 
+from demos._classifier import trained
 from scratchnet import backend
-from scratchnet.models.supervised import Classifier
-from scratchnet.optim import Adam, cosine_decay
-from scratchnet.training import fit
 
 
 def told_apart(
@@ -26,12 +24,9 @@ def told_apart(
     init, shuffle = backend.streams(seed, 2)
     n = min(len(a), len(b)) // 2
     label = np.repeat([0, 1], n)
-    classifier = Classifier((a.shape[1], hidden, 2), rng=init)
-    rate = cosine_decay(1e-3, epochs * -(-2 * n // 128))
-    fit(
-        classifier, (np.concatenate([a[:n], b[:n]]), label), epochs=epochs,
-        batch_size=128, rng=shuffle, optimizer=Adam(classifier.parameters(), lr=rate),
-        progress=False,
+    classifier = trained(
+        (a.shape[1], hidden, 2), np.concatenate([a[:n], b[:n]]), label, epochs=epochs,
+        batch=128, init=init, shuffle=shuffle,
     )  # fmt: skip
     held_out = np.concatenate([a[n : 2 * n], b[n : 2 * n]])
     return classifier.accuracy(held_out, label)

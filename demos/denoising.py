@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from demos._classifier import trained
 from demos._demo import Demo, main
 from scratchnet import backend, plots
 from scratchnet.byhand import Autoencoder, DenoisingAutoencoder
@@ -43,9 +44,8 @@ from scratchnet.data.filters import (
 )
 from scratchnet.losses import squared_error
 from scratchnet.metrics import psnr, ssim
-from scratchnet.models.supervised import Classifier
 from scratchnet.nn import Module, evaluate, mlp
-from scratchnet.optim import Adam, AdamW, cosine_decay
+from scratchnet.optim import AdamW, cosine_decay
 from scratchnet.training import fit
 
 Map = Callable[[np.ndarray], np.ndarray]  # rows (n, d) -> rows (n, d)
@@ -327,7 +327,7 @@ def clear_fog(demo: Demo) -> Deer:
     fogged = FOG(test.x, test.x_depth, last)
     epochs, batch = demo.choose(4, 3), 8
 
-    def trained(given: np.ndarray, corruption: Any) -> Blocks:
+    def cleaner(given: np.ndarray, corruption: Any) -> Blocks:
         hidden = demo.choose((256, 256), (128, 128))
         model = Blocks(train.x, given, corruption=corruption, hidden=hidden, rng=init)
         rate = cosine_decay(3e-3, epochs * (len(train) // batch))
@@ -342,7 +342,7 @@ def clear_fog(demo: Demo) -> Deer:
         sharp: np.ndarray = model.seen(x)[:, : SIDE**2]
         return sharp
 
-    plain, model = trained(train.x, lambda x, depth, rng: x), trained(given, FOG)
+    plain, model = cleaner(train.x, lambda x, depth, rng: x), cleaner(given, FOG)
     ways = {
         FILTER: best(FOG_FILTERS, given[:500], train.x[:500])(fogged),
         MEAN: np.broadcast_to(train.x.mean(axis=0), test.x.shape),
@@ -353,30 +353,14 @@ def clear_fog(demo: Demo) -> Deer:
     cleaned = Cleaned(test.x, fogged, ways)
     right = {}
     for name, x in {"clear": train.x, "foggy": given}.items():
-        knows = classifier(demo, x, train.deer, init, shuffle)
+        knows = trained(
+            (SIDE**2, 256, 2), level(x), train.deer.astype(np.int64), epochs=4,
+            batch=100, init=init, shuffle=shuffle,
+        )  # fmt: skip
         for other_name, y in {"clear": test.x, "foggy": fogged}.items():
             found = knows.accuracy(level(y), test.deer)
             right[f"{name} scenes: accuracy on {other_name} ones"] = 100 * found
     return Deer(cleaned, test.deer, test.mask.reshape(test.x.shape), right)
-
-
-def classifier(
-    demo: Demo,
-    x: np.ndarray,
-    deer: np.ndarray,
-    init: np.random.Generator,
-    shuffle: np.random.Generator,
-) -> Classifier:
-    """Train a network on level scenes to predict whether there is a deer."""
-    model = Classifier((x.shape[1], 256, 2), rng=init)
-    epochs, batch = 4, 100
-    rate = cosine_decay(1e-3, epochs * (len(x) // batch))
-    fit(
-        model, (level(x), deer.astype(np.int64)),
-        epochs=epochs, batch_size=batch, rng=shuffle,
-        optimizer=Adam(model.parameters(), lr=rate),
-    )  # fmt: skip
-    return model
 
 
 # --- Figures ------------------------------------------------------------------------
@@ -417,11 +401,15 @@ def draw_scores(scores: dict[str, dict[str, Score]]) -> Any:
 
 @plots.styled
 def draw_pictures(
-    cleaned: Cleaned, shown: list[int], corrupted: str, what: str, ink: bool
+    cleaned: Cleaned,
+    scores: dict[str, Score],
+    shown: list[int],
+    corrupted: str,
+    what: str,
+    ink: bool,
 ) -> Any:
     """Draw clear, corrupted and cleaned pictures, with the mean scores of each row."""
     rows = {"clear": pictures(cleaned.clear[shown])}
-    scores = cleaned.scores()
     for way, x in cleaned.everything().items():
         name = corrupted if way == "corrupted" else way
         label = f"{name}\n{scores[way].psnr:.1f} dB, SSIM {scores[way].ssim:.2f}"
@@ -491,13 +479,17 @@ def run(demo: Demo) -> None:
     for name, cleaned in digits.items():
         what = f"Digits with {name} noise"
         demo.save(
-            draw_pictures(cleaned, list(range(8)), "noisy", what, ink=True),
+            draw_pictures(
+                cleaned, scores[name], list(range(8)), "noisy", what, ink=True
+            ),
             name.replace(" ", "-").lower(),
             alt=f"{what}: clear, noisy, and cleaned in five ways.",
         )
     shown = [*np.flatnonzero(deer.deer)[:6], *np.flatnonzero(~deer.deer)[:2]]
     demo.save(
-        draw_pictures(deer.cleaned, shown, "in fog", "Scenes in fog", ink=False),
+        draw_pictures(
+            deer.cleaned, scores["fog"], shown, "in fog", "Scenes in fog", ink=False
+        ),
         "deer",
         alt="Six water deer, a bush, a stone or a log: clear, in fog, and cleaned.",
     )

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from demos._classifier import features, trained
 from demos._demo import Demo, main
 from demos._two_samples import told_apart
 from demos.gan import BETAS, normal
@@ -42,9 +43,7 @@ from scratchnet import backend, plots
 from scratchnet.byhand import GAN, VAE, Autoencoder
 from scratchnet.data.digits import draw_digits
 from scratchnet.metrics import frechet_distance, nearest_distance, nearest_neighbors
-from scratchnet.models.supervised import Classifier
-from scratchnet.nn import evaluate
-from scratchnet.optim import Adam, AverageUpdate, cosine_decay, hold_then_decay
+from scratchnet.optim import AverageUpdate, cosine_decay, hold_then_decay
 from scratchnet.training import fit, fit_gan
 
 N = 10_000  # generated digits that are measured
@@ -105,15 +104,11 @@ class Judge:
         train = draw_digits(demo.choose(20_000, 4000), draw)
         self.inked = train.x.max(axis=0) > 0
         self.real = draw_digits(self.n, one).x
-        self.classifier = Classifier((784, 256, 64, 10), rng=init)
-        epochs = demo.choose(8, 5)
-        rate = cosine_decay(1e-3, epochs * -(-len(train.x) // 128))
-        fit(
-            self.classifier, (train.x, train.label), epochs=epochs, batch_size=128,
-            rng=shuffle, progress=False,
-            optimizer=Adam(self.classifier.parameters(), lr=rate),
+        self.classifier = trained(
+            (784, 256, 64, 10), train.x, train.label, epochs=demo.choose(8, 5),
+            batch=128, init=init, shuffle=shuffle,
         )  # fmt: skip
-        self.features = self._features(self.real)
+        self.features = features(self.classifier)(self.real)
         self.floor = self._measure(draw_digits(self.n, other).x)
 
     def __call__(self, inked: np.ndarray) -> Measured:
@@ -132,20 +127,9 @@ class Judge:
         return Measured(
             100 * told_apart(self.real, x, self.seed + 3000, epochs=self.epochs),
             100 * np.bincount(label, minlength=10) / len(x),
-            frechet_distance(self.features, self._features(x)),
+            frechet_distance(self.features, features(self.classifier)(x)),
             x[:1000],
         )
-
-    def _features(self, x: np.ndarray) -> np.ndarray:
-        """Return the values (n, 64) of the classifier's last hidden layer."""
-
-        def forward(h: Any) -> Any:
-            for layer in list(self.classifier.layers)[:-1]:
-                h = layer(h)
-            return h
-
-        found: np.ndarray = evaluate(forward, x)
-        return found
 
 
 # --- The games, and the baselines ---------------------------------------------------
@@ -286,22 +270,23 @@ def draw_shares(rows: dict[str, Measured]) -> Any:
     return figure
 
 
+def draw_rows(rows: dict[str, np.ndarray], notes: str) -> Any:
+    """Draw rows of pictures (n, 784)."""
+    pictures = {name: x.reshape(-1, 28, 28) for name, x in rows.items()}
+    return plots.picture_rows(pictures, notes)
+
+
 def draw_nearest(x: np.ndarray, train: np.ndarray) -> Any:
     """Draw pictures x, and below each the nearest training picture."""
     nearest = train[nearest_neighbors(x, train)[:, 0]]
     rows = {"generated": x, "nearest\ntraining picture": nearest}
-    pictures = {k: v.reshape(-1, 28, 28) for k, v in rows.items()}
-    return plots.picture_rows(
-        pictures, f"nearest of {len(train):,} pictures, by distance"
-    )
+    return draw_rows(rows, f"nearest of {len(train):,} pictures, by distance")
 
 
 def draw_walk(walk: np.ndarray) -> Any:
     """Draw walks (4, 7, 784), one in each row, from one z to another."""
-    rows = {f"walk {i + 1}": way.reshape(-1, 28, 28) for i, way in enumerate(walk)}
-    return plots.picture_rows(
-        rows, "G(z) along walks from one z, left, to another, right"
-    )
+    rows = {f"walk {i + 1}": way for i, way in enumerate(walk)}
+    return draw_rows(rows, "G(z) along walks from one z, left, to another, right")
 
 
 # --- All of it ----------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from demos._classifier import features as of_classifier
 from demos.gan import BETAS, averaged
 from demos.papers._data import Split, images
 from demos.papers._jobs import Aim, Job, Row
@@ -29,7 +30,6 @@ from scratchnet.metrics import (
     parzen_log_likelihood,
 )
 from scratchnet.models.supervised import Classifier
-from scratchnet.nn import evaluate
 from scratchnet.optim import Adam, cosine_decay, hold_then_decay
 from scratchnet.training import GANHistory, fit, fit_gan
 
@@ -74,18 +74,7 @@ def features(job: Job, data: Split) -> Any:
         return network.state_dict()
 
     network.load_state_dict(job.stage("classifier", training))
-    before_last = list(network.layers)[:-1]
-
-    def of(x: np.ndarray) -> np.ndarray:
-        def forward(h: Any) -> Any:
-            for layer in before_last:
-                h = layer(h)
-            return h
-
-        found: np.ndarray = evaluate(forward, x)
-        return found
-
-    return of
+    return of_classifier(network)
 
 
 def measures(job: Job, samples: np.ndarray, data: Split) -> dict[str, float]:

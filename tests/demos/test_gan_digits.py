@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from demos import gan_digits
+from demos._classifier import features
 from demos._page import by_quantity
 from demos.gan_digits import Judge, Measured, between, copies
 from scratchnet.models.supervised import Classifier
@@ -36,7 +37,7 @@ def test_a_judge_measures_real_pictures_against_themselves():
     np.testing.assert_array_equal(judge.pictures(np.ones((2, 500))).sum(axis=1), 500)
     judge.real[:, 500:] = 0
     judge.classifier = Classifier((784, 8, 10), rng=rng(1))
-    judge.features = judge._features(judge.real)
+    judge.features = features(judge.classifier)(judge.real)
     assert judge.features.shape == (400, 8)
     same = judge(judge.real[:, :500])
     assert same.frechet == pytest.approx(0, abs=1e-4)
