@@ -54,7 +54,7 @@ def no_waiting_for_the_disk():
 
 @pytest.fixture(autouse=True, scope="session")
 def compiled_once():
-    """Compile the source once for all processes that tests start.
+    """Compile the source once, for every process that a test starts.
 
     Python does this anyway, unless PYTHONDONTWRITEBYTECODE is set.
     """

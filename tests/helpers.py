@@ -1,6 +1,7 @@
 """Helpers of the tests: draws, damaged files, checks of both twins of a system."""
 
 import ast
+import contextlib
 import inspect
 import re
 import tracemalloc
@@ -9,6 +10,17 @@ import numpy as np
 import pytest
 
 from scratchnet import backend
+
+
+@contextlib.contextmanager
+def using(name):
+    """Use a backend; the suite's own is back at the end."""
+    before = backend.name()
+    backend.use(name)
+    try:
+        yield backend._library
+    finally:
+        backend.use(before)
 
 
 def assert_same(found, expected, err_msg=""):

@@ -93,11 +93,12 @@ class C(NumPy):
         """Return the kernel as a function; it returns 0 if NumPy has to do the work."""
         library = compiler.load(text(kernel))
         library.connect(ctypes.c_void_p(self._shared))
-        function: Callable[..., int] = getattr(library, kernel.name)
+        function: Any = getattr(library, kernel.name)
         numbers = [_NUMBERS[kind][1] for kind, _ in parameters(kernel.numbers)]
         objects = [ctypes.py_object] * len(_arrays(kernel))
-        function.argtypes = [*numbers, *objects]  # type: ignore[attr-defined]
-        return function
+        function.argtypes = [*numbers, *objects]
+        made: Callable[..., int] = function
+        return made
 
 
 # --- Kernels in C -------------------------------------------------------------------
@@ -106,7 +107,6 @@ class C(NumPy):
 _HEAD_SIZE = object.__basicsize__
 
 _HEAD = f"#define HEAD {_HEAD_SIZE}\n"
-
 
 LANES = 16  # sums at once of a row: a single one would wait for each addition
 

@@ -179,6 +179,7 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
+@functools.cache
 def _headers() -> list[str]:
     """Return the headers that a text may include."""
     return [path.read_text() for path in sorted(NATIVE.glob("*.h"))]

@@ -13,6 +13,7 @@ import pytest
 from scratchnet import backend
 from scratchnet.backend import BackendError, Kernel, c, openblas
 from tests.backend import compiled
+from tests.helpers import using
 
 pytestmark = compiled.needs_compiler
 
@@ -21,11 +22,8 @@ both_widths = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 @pytest.fixture
 def library():
-    """Use the backend; the suite's own is back at the end."""
-    before = backend.name()
-    backend.use("c")
-    yield backend._library
-    backend.use(before)
+    with using("c") as made:
+        yield made
 
 
 @pytest.fixture

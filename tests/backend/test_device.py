@@ -48,7 +48,7 @@ both_kinds = pytest.mark.parametrize("kind", ["hand", "engine"])
 
 @cache
 def run_on_the_host(run, name, kind):
-    """Train once for all tests, which only compare with the result."""
+    """Train once; every test compares with the result."""
     with device.the_host_alike():
         return run(kind, name)
 

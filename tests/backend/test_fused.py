@@ -1,7 +1,5 @@
 """The kernels in C against the same chain in NumPy's calls, entry by entry."""
 
-import contextlib
-
 import numpy as np
 import pytest
 
@@ -10,24 +8,14 @@ from scratchnet.backend.c import C
 from scratchnet.backend.philox import Stream
 from scratchnet.kernels import activations, updates
 from tests.backend import compiled, device
+from tests.helpers import using
 
 pytestmark = compiled.needs_compiler
 
 both_widths = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@contextlib.contextmanager
-def backend_c():
-    """Use the backend "c"; the suite's own is back at the end."""
-    before = backend.name()
-    backend.use("c")
-    try:
-        yield
-    finally:
-        backend.use(before)
-
-
-WAYS = {"for a GPU": lambda: device.use(kernels=True), "backend c": backend_c}
+WAYS = {"for a GPU": lambda: device.use(kernels=True), "backend c": lambda: using("c")}
 
 
 @pytest.fixture(params=WAYS)

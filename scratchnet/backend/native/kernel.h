@@ -45,6 +45,7 @@ static int prepare(const host *h, const parameter *known, int n, int whole,
                    const void *const *objects, const void **data, long *entries,
                    long *columns) {
     const array *arrays[n];
+    const char *ends[n];
     int T = T_;
     for (int k = 0; k < n; ++k)
         if (!(arrays[k] = array_in(h, objects[k])))
@@ -67,15 +68,13 @@ static int prepare(const host *h, const parameter *known, int n, int whole,
         if (known[k].role != ENTRY)
             *columns = arrays[whole]->shape[arrays[whole]->rank - 1];
         data[k] = x->data;
+        ends[k] = x->data + size_of(x) * width(dtype);
     }
     for (int k = 0; k < n; ++k)
-        for (int l = 0; l < n; ++l) {
-            const char *x = data[k], *y = data[l];
-            const char *x_end = x + size_of(arrays[k]) * width(dtype_of(arrays[k]));
-            const char *y_end = y + size_of(arrays[l]) * width(dtype_of(arrays[l]));
-            if (k != l && known[k].output && x < y_end && y < x_end)
+        for (int l = 0; l < n; ++l)
+            if (k != l && known[k].output && (const char *)data[k] < ends[l] &&
+                (const char *)data[l] < ends[k])
                 return -1;
-        }
     if (T == T_)
         return FLOAT64;
     return T == FLOAT32 || T == FLOAT64 ? T : -1;
