@@ -414,12 +414,9 @@ def draw_pictures(
         name = corrupted if way == "corrupted" else way
         label = f"{name}\n{scores[way].psnr:.1f} dB, SSIM {scores[way].ssim:.2f}"
         rows[label] = pictures(np.clip(x[shown], 0, 1))
-    figure = plots.picture_rows(rows, ink=ink)
     n = len(cleaned.clear)
-    figure.suptitle(
-        f"{what}: {len(shown)} of {n:,} held out; mean PSNR and SSIM of all"
-    )
-    return figure
+    title = f"{what}: {len(shown)} of {n:,} held out; mean PSNR and SSIM of all"
+    return plots.picture_rows(rows, title=title, ink=ink)
 
 
 # --- Claims -------------------------------------------------------------------------

@@ -524,11 +524,9 @@ def run(demo: Demo) -> None:
     pictures = {"digit": held_out.images[shown]}
     pictures |= compare_depths(demo, data)
     pictures |= compare_training(demo, data)
-    figure = plots.picture_rows(pictures, "error: squared, per image")
-    figure.suptitle(
-        f"Digits from codes of {CODE} numbers, and from the layers of a stack"
-    )
-    demo.save(figure, "pictures",
+    title = f"Digits from codes of {CODE} numbers, and from the layers of a stack"
+    demo.save(plots.picture_rows(pictures, "error: squared, per image", title=title),
+              "pictures",
               alt="Held-out digits and their reconstructions.")  # fmt: skip
 
 
