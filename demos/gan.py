@@ -264,7 +264,7 @@ def claim_the_best(demo: Demo, moments: list[Moment]) -> None:
     for i, what in enumerate(("mean of", "95 % quantile over x of")):
         demo.claim(
             f"fresh D, {what} |D - p / (p + q)|, largest of three moments",
-            fresh[:, i].max(), at_most=demo.choose(0.02, (0.03, 0.2)[i]),
+            fresh[:, i].max(), at_most=demo.choose(0.02, (0.03, 0.16)[i]),
             baseline={k: found[:, i].max() for k, found in off.items()},
         )  # fmt: skip
     demo.claim(
