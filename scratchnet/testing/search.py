@@ -106,15 +106,18 @@ def _zero(found: Finding, search: Search, g: Array | None) -> Finding:
 
 def _unseen(search: Search, name: str) -> str:
     """Return, in words, how many entries noise or the budget left unchecked."""
-    if search.lost:
+    accuracy = f"{search.probe.noise:.0e}"
+    unchecked = f"{search.left} entries of {name} remain unchecked"
+    if not search.lost:
         return (
-            f"{search.lost} entries of {name} cannot be judged: f is accurate to "
-            f"{search.probe.noise:.0e} only"
+            f"{unchecked} after {search.probe.calls} evaluations of f, which is "
+            f"accurate to {accuracy}"
         )
-    return (
-        f"{search.left} entries of {name} remain unchecked after {search.probe.calls} "
-        f"evaluations of f, which is accurate to {search.probe.noise:.0e}"
+    judged = (
+        f"{search.lost} entries of {name} cannot be judged: f is accurate to "
+        f"{accuracy} only"
     )
+    return f"{judged}; {unchecked}" if search.left else judged
 
 
 def _describe(found: Finding, search: Search, entries: list[Entry]) -> None:

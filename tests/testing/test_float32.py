@@ -1,7 +1,6 @@
 """Functions and gradients in float32: a right gradient is never called wrong."""
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -149,15 +148,19 @@ def test_gross_errors_are_found_in_float32(change):
         assert (report.verdict, report.input) == ("wrong", "W"), report
 
 
-def test_a_hopeless_case_is_given_up_in_time(monkeypatch):
-    """Most entries of a large network in float32 cannot be judged."""
-    monkeypatch.setattr(probing, "MAX_SECONDS", 0.1)
+@pytest.mark.parametrize("affordable", [100, 800])
+def test_a_hopeless_case_is_given_up_in_time(affordable, monkeypatch):
+    """Most entries of a large network in float32 cannot be judged; all are counted."""
+    monkeypatch.setattr(
+        probing.Probe,
+        "measure_time",
+        lambda probe: setattr(probe, "affordable", float(affordable)),
+    )
     f, gradient, inputs, _ = pairs.deep(0, pairs.relu, (784, 60, 1), 32)
-    start = time.perf_counter()
     report = report_of((f, gradient), inputs)
-    assert time.perf_counter() - start < 10
     assert report.verdict == "noisy"
-    assert re.search(r"4\d{4} (of 47040 )?entries", str(report))
+    counts = re.findall(r"(\d+) entries of W (?:cannot|remain)", str(report))
+    assert 40_000 < sum(map(int, counts)) <= 47_040, report
     assert report.calls < 5_000
     wrong = lambda W, b, V: (-gradient(W, b, V)[0], *gradient(W, b, V)[1:])
     report = report_of((f, wrong), inputs)

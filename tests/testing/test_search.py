@@ -1,6 +1,5 @@
 """One wrong entry is found among many, and a small error is found."""
 
-import time
 
 import numpy as np
 import pytest
@@ -68,11 +67,11 @@ def test_one_wrong_entry_in_10000_a_hundred_times(kind):
     needle_experiment(kind, 100)
 
 
-def test_a_large_check_of_a_cheap_function_takes_seconds():
+def test_a_large_check_takes_fewer_calls_than_there_are_entries():
     x, f, gradient = needle("abs", 0)
-    start = time.perf_counter()
-    report_of((f, gradient), x)
-    assert time.perf_counter() - start < 10
+    report = report_of((f, gradient), x)
+    assert report.verdict == "pass"
+    assert report.calls < len(x)
 
 
 def test_a_large_gradient_that_is_all_wrong_is_not_searched_to_the_end():
