@@ -1,6 +1,5 @@
 """One wrong entry is found among many, and a small error is found."""
 
-
 import numpy as np
 import pytest
 
