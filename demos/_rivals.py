@@ -39,10 +39,13 @@ from demos._systems import (
 # --- scratchnet ---------------------------------------------------------------------
 
 
-def by_hand(system: str, batch: int, weights: Weights) -> Stepper:
-    """Return the step by hand: NumPy, with the gradient derived on paper."""
-    from scratchnet import byhand
+def by_hand(
+    system: str, batch: int, weights: Weights, *, library: str = "numpy"
+) -> Stepper:
+    """Return the step by hand, with the gradient derived on paper."""
+    from scratchnet import backend, byhand
 
+    backend.use(library)
     options: Any = {"rng": np.random.default_rng(0), "batch_size": batch}
     model: Any
     if system == "GAN":
@@ -72,8 +75,7 @@ def on_gpu(
     from scratchnet import backend
     from scratchnet.backend.philox import Stream
 
-    backend.use(library)
-    made = by_hand(system, batch, weights)
+    made = by_hand(system, batch, weights, library=library)
 
     def turn(x: Any) -> Callable[[], object]:
         stream = Stream(1)
@@ -90,10 +92,13 @@ def on_gpu(
     )
 
 
-def engine(system: str, batch: int, weights: Weights) -> Stepper:
-    """Return the step by the engine: NumPy, with derivatives from the table."""
-    from scratchnet import models, optim
+def engine(
+    system: str, batch: int, weights: Weights, *, library: str = "numpy"
+) -> Stepper:
+    """Return the step by the engine, with derivatives from the table."""
+    from scratchnet import backend, models, optim
 
+    backend.use(library)
     rng = np.random.default_rng(0)
     model: Any
 
@@ -180,6 +185,8 @@ RIVALS: dict[str, Rival] = {
     "products, torch": Rival(partial(products, library="torch"), "torch"),
     "by hand": Rival(by_hand, "numpy"),
     "engine": Rival(engine, "numpy"),
+    "by hand, C": Rival(partial(by_hand, library="c"), "numpy"),
+    "engine, C": Rival(partial(engine, library="c"), "numpy"),
     "torch, default": Rival(partial(torch, adam={}), "torch"),
     "torch, foreach": Rival(partial(torch, adam={"foreach": True}), "torch"),
     "torch, fused": Rival(partial(torch, adam={"fused": True}), "torch"),

@@ -36,7 +36,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.typing import ArrayLike
 
 from scratchnet import backend
-from scratchnet.backend import Array
+from scratchnet.backend import Array, Kernel
 from scratchnet.graph import plain
 from scratchnet.table import (
     Axis,
@@ -381,6 +381,18 @@ def _times(a: Any, b: Any) -> Any:
     return a @ b
 
 
+_ROW_SUM = Kernel("row_sum", "T a", "T y", "y = a + b;", rows="T b")
+
+
+def _plus(a: Any, b: Any) -> Any:
+    """Return a + b; a kernel adds a row to a matrix."""
+    if type(a) is type(b) is np.ndarray and (a.ndim, b.ndim) == (2, 1):
+        y = backend.compute(_ROW_SUM, b, a)
+        if y is not None:
+            return y
+    return np.add(a, b)
+
+
 # For matrices: dL/da = g bᵀ and dL/db = aᵀ g, derived in byhand/mlp.py, (5) and (3).
 def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
@@ -407,6 +419,7 @@ def _vecdot(g: Any, other: Any, axis: int, ndim: int) -> Any:
 
 rule(np.matmul,          _matmul_a,                    _matmul_b)
 backend.follow(lambda: compute_by(np.matmul, backend.product()))
+backend.follow(lambda: compute_by(np.add, _plus if backend.name() == "c" else np.add))
 rule(np.vecdot,          lambda g, y, a, b, *, axis=-1: _vecdot(g, b, axis, a.ndim),
                          lambda g, y, a, b, *, axis=-1: _vecdot(g, a, axis, b.ndim))
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scratchnet.backend import Array
+from scratchnet.fused import in_c
 from scratchnet.table import Axis, primitive, rule
 from scratchnet.tensor import ArrayOrTensor, Tensor, where_or_zero
 
@@ -34,6 +35,7 @@ def relu(x: Array) -> Array:
 
 
 rule(relu, lambda g, y, x: where_or_zero(g, x > 0))
+in_c(relu, "x", "y = x < 0 ? 0 : x;", "d = x > 0 ? g : 0;")  # NaN stays NaN
 
 
 def _usual(slope: object) -> bool:
@@ -59,6 +61,12 @@ rule(
     _leaky_relu,
     lambda g, y, x, slope=0.2: where_or_zero(x * g, x <= 0),
 )
+in_c(
+    leaky_relu, "x",
+    "y = x > 0 ? x : slope * x;",
+    "d = g * (x > 0 ? 1 : x <= 0 ? slope : x);",  # NaN stays NaN
+    numbers={"slope": 0.2},
+)  # fmt: skip
 
 
 @primitive
@@ -69,6 +77,7 @@ def sigmoid(x: Array) -> Array:
 
 
 rule(sigmoid, lambda g, y, x: g * y * (1 - y))
+in_c(sigmoid, "x", "y = 1 / (1 + exp(-x));", "d = g * y * (1 - y);")
 
 
 @primitive

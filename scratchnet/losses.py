@@ -14,6 +14,7 @@ import numpy as np
 from scratchnet import backend, checks
 from scratchnet.backend import Array
 from scratchnet.functions import sigmoid, softmax
+from scratchnet.fused import in_c
 from scratchnet.table import primitive, rule
 from scratchnet.tensor import ArrayOrTensor, Tensor
 
@@ -43,8 +44,25 @@ def squared_error(prediction: ArrayOrTensor, target: Array | Tensor) -> ArrayOrT
 
     """
     prediction, target = _samples("squared_error", prediction=prediction, target=target)
-    loss: ArrayOrTensor = np.sum(np.square(prediction - target)) / len(target)
+    terms = _squared_difference(prediction, target)
+    loss: ArrayOrTensor = np.sum(terms) / len(target)
     return loss
+
+
+@primitive
+def _squared_difference(a: Array, b: Array) -> Array:
+    return np.square(a - b)
+
+
+rule(
+    _squared_difference,
+    lambda g, y, a, b: 2 * g * (a - b),
+    lambda g, y, a, b: -2 * g * (a - b),
+)
+in_c(
+    _squared_difference, "a b",
+    "y = (a - b) * (a - b);", "d = 2 * g * (a - b);", "d = -2 * g * (a - b);",
+)  # fmt: skip
 
 
 @primitive
@@ -60,6 +78,13 @@ rule(
     lambda g, y, a, x: g * (sigmoid(a) - x),
     lambda g, y, a, x: -g * a,
 )
+in_c(
+    _cross_entropy, "a x",
+    "T e = exp(a > 0 ? -a : a), u = 1 + e;"
+    "T log1p = u == 1 ? e : log(u) * (e / (u - 1));"  # (u - 1) / e is u's rounding
+    "y = (a > 0 ? a : 0) - a * x + log1p;",
+    "d = g * (1 / (1 + exp(-a)) - x);",
+)  # fmt: skip
 
 
 def binary_cross_entropy_with_logits(
@@ -157,7 +182,7 @@ def gaussian_terms(
     mean = checks.plain_array("gaussian_terms", "mean", mean)
     log_var = checks.plain_array("gaussian_terms", "log_var", log_var)
     x = checks.plain_array("gaussian_terms", "x", x)
-    square = np.square(mean - x) * np.exp(-log_var)
+    square = _squared_difference(mean, x) * np.exp(-log_var)
     terms: ArrayOrTensor = (square + (log_var + math.log(2 * math.pi))) / 2
     return terms
 

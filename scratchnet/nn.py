@@ -435,7 +435,9 @@ class Dense(Module):
         checks.rng("Dense", rng)
         checks.function("Dense", "init", init, "nn.glorot_uniform")
         dtype = checks.dtype("Dense", dtype)
-        self.W = Tensor(init(rng, (d_in, d_out), dtype), requires_grad=True)
+        W = backend.empty((d_in, d_out), dtype)
+        W[...] = backend.asarray(init(rng, W.shape, dtype))
+        self.W = Tensor(W, requires_grad=True)
         zeros = backend.zeros((d_out,), dtype)
         self.b = Tensor(zeros, requires_grad=True) if bias else None
 

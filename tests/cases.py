@@ -197,6 +197,12 @@ def cross_entropy(d: Draw, f: Function) -> Call:
     return f, [d.values(a, -4, 4), d.values(x, 0, 1)]
 
 
+@case(losses._squared_difference)
+def squared_difference(d: Draw, f: Function) -> Call:
+    a, b = d.shapes(2)
+    return f, [d.values(a, -4, 4), d.values(b, -4, 4)]
+
+
 @case(losses._softmax_cross_entropy)
 def softmax_cross_entropy(d: Draw, f: Function) -> Call:
     n, k = d.choose((3, 3), (2, 4), (1, 2), (3, 1), (0, 3))

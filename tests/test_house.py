@@ -25,7 +25,7 @@ FLOORS = [
     {"anomaly", "kernels", "twins"},
     {"graph"},
     {"table"},
-    {"tensor"},
+    {"fused", "tensor"},
     {"derivatives", "functions"},
     {"compositions"},
     {"testing", "nn", "losses", "optim"},
@@ -179,7 +179,8 @@ def test_importing_scratchnet_is_silent_and_loads_the_standard_library_only():
 
 
 ENGINE = {"anomaly", "backend", "checks", "graph", "table", "tensor"}
-NETWORKS = ENGINE | {"functions", "kernels", "nn"}
+FUNCTIONS = ENGINE | {"functions", "fused"}
+NETWORKS = FUNCTIONS | {"kernels", "nn"}
 BY_HAND = {"backend", "byhand", "checks", "kernels", "twins"}
 TRAINING = NETWORKS | {"optim", "training", "twins"}
 RUNS = TRAINING | BY_HAND | {"data", "losses", "models", "runs"}
@@ -189,9 +190,9 @@ PUBLIC = {
     "graph": {"anomaly", "backend"},
     "table": {"anomaly", "backend", "checks", "graph"},
     "tensor": ENGINE,
-    "functions": ENGINE,
+    "functions": FUNCTIONS,
     "anomaly": {"backend"},
-    "losses": ENGINE | {"functions"},
+    "losses": FUNCTIONS,
     "nn": NETWORKS,
     "optim": ENGINE | {"kernels"},
     "models": NETWORKS | {"losses", "twins"},

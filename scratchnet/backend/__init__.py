@@ -40,6 +40,7 @@ __all__ = [
     "bring",
     "capture",
     "choose_gpu",
+    "compute",
     "each_time",
     "empty",
     "follow",
@@ -271,6 +272,15 @@ def run_kernel(kernel: Kernel, *arguments: Any) -> bool:
     if not isinstance(arguments[-1], _library.array):
         return False
     return _library.run_kernel(kernel, arguments)
+
+
+def compute(kernel: Kernel, *arguments: Any) -> Array | None:
+    """Return the one output of a kernel as a new array, of the shape of its last input.
+
+    None if the backend "c" is not in use, the arrays are small, or the kernel does not
+    take them; the caller then computes the same with NumPy's functions.
+    """
+    return _library.compute(kernel, arguments)
 
 
 def capture(f: Callable[[], object]) -> Callable[[], object]:

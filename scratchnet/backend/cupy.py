@@ -83,6 +83,9 @@ class CuPy(Threads):
         made(*arguments)
         return True
 
+    def compute(self, kernel: Kernel, arguments: Sequence[Any]) -> Array | None:
+        return None
+
     def capture(self, f: Callable[[], object]) -> Callable[[], object]:
         return _Graph(self, f)
 

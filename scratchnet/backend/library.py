@@ -108,6 +108,9 @@ class Library(Protocol):
     def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
         """Run a kernel and return True, or return False if there are no kernels."""
 
+    def compute(self, kernel: Kernel, arguments: Sequence[Any]) -> Array | None:
+        """Return the output of a kernel as a new array, or None."""
+
     def capture(self, f: Callable[[], object]) -> Callable[[], object]:
         """Return a function that does the same as `f`, by a recording if possible."""
 

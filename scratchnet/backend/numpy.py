@@ -49,6 +49,9 @@ class NumPy(Threads):
     def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
         return False
 
+    def compute(self, kernel: Kernel, arguments: Sequence[Any]) -> Array | None:
+        return None
+
     def capture(self, f: Callable[[], object]) -> Callable[[], object]:
         return f
 

@@ -70,6 +70,19 @@ def products() -> list[int]:
     return [0] * len(names)
 
 
+def copies_small_factors() -> bool:
+    """Return whether OpenBLAS copies the factors of small products, as of large ones.
+
+    Its kernels for processors with AVX-512 do not.
+    """
+    for library in _libraries_of_numpy():
+        for form in ("scipy_openblas_get_corename64_", "openblas_get_corename64_"):
+            if (corename := getattr(library, form, None)) is not None:
+                corename.argtypes, corename.restype = [], ctypes.c_char_p
+                return corename() not in (b"SkylakeX", b"Cooperlake", b"SapphireRapids")
+    return True
+
+
 def _given(variable: str) -> int:
     """Return the number of threads that OpenBLAS reads in a variable, by C's atoi.
 

@@ -80,7 +80,7 @@ STEPS = Kernel(
     "steps",
     "",
     "T delta, T h",
-    "h = h > 0 ? (T)1 : slope; delta *= h;",
+    "h = h > 0 ? (T)1 : h <= 0 ? slope : h; delta *= h;",
     numbers="T slope",
 )
 

@@ -71,6 +71,11 @@ ADAM = Kernel(
     "adam", "T g", "T p, T m, T v",
     "m = beta1 * m + g;"
     "v = beta2 * v + g * g;"
+    # The moments of a dead unit shrink to denormal numbers and stay there. A processor
+    # takes many times as long for these, and they change no parameter.
+    "const T normal = sizeof(T) == 4 ? 0x1p-126 : 0x1p-1022;"
+    "m = m < normal && m > -normal ? 0 : m;"
+    "v = v < normal ? 0 : v;"
     "p = keep * p - lr_t * (m / (sqrt(v) + eps_t));",
     numbers="T lr_t, T eps_t, T keep, T beta1, T beta2",
 )  # fmt: skip

@@ -41,7 +41,11 @@ def drawn(*shape, dtype=np.float64):
 
 # --- Products -----------------------------------------------------------------------
 
-SIZES = [(1, 1, 1), (5, 3, 7), (1, 40, 9), (40, 1, 9), (33, 70, 1), (130, 300, 250)]
+# The last two have few rows and a large factor, which is multiplied by pieces.
+SIZES = [
+    (1, 1, 1), (5, 3, 7), (1, 40, 9), (40, 1, 9), (33, 70, 1), (130, 300, 250),
+    (20, 1100, 530), (3, 5000, 990),
+]  # fmt: skip
 
 
 @both_widths
@@ -56,6 +60,18 @@ def test_products_of_rows_and_of_columns(four_threads, size, turned, dtype):
     limit = 4 * k * np.finfo(dtype).eps
     expected = a.astype(np.longdouble) @ b
     np.testing.assert_allclose(out, expected, rtol=limit, atol=limit)
+
+
+@both_widths
+def test_arrays_begin_with_a_line_of_the_cache(library, dtype):
+    for shape in (0, 5, (3, 7), (0, 4), ()):
+        for a in (backend.zeros(shape, dtype), backend.empty(shape, dtype)):
+            assert a.shape == np.zeros(shape).shape
+            assert a.dtype == dtype
+            assert a.flags.c_contiguous
+            assert a.flags.writeable
+            assert a.ctypes.data % 64 == 0 or not a.size
+    assert not backend.zeros((3, 7), dtype).any()
 
 
 def test_parts_of_matrices(four_threads):

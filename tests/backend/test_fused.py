@@ -58,6 +58,28 @@ def test_adam(both, dtype, decay):
 
 
 @both_widths
+def test_moments_of_a_dead_unit_become_zero(both, dtype):
+    """Denormal numbers would take a processor many times as long, for ever."""
+    least = np.finfo(dtype).smallest_normal
+
+    def compute():
+        p, g = backend.asarray(np.ones(3, dtype)), backend.zeros(3, dtype)
+        adam = updates.AdamUpdate([p])
+        for name in ("m.0", "v.0"):
+            adam.state_arrays()[name][...] = backend.asarray(
+                np.array(
+                    [1, 1.05 * least, -1.05 * least if name == "m.0" else 0], dtype
+                )
+            )
+        adam.apply([p], [g])
+        return [p, *adam.state_arrays().values()]
+
+    for by_numpy, in_c in both(compute):
+        normal = np.where(np.abs(by_numpy) < least, 0, by_numpy)
+        np.testing.assert_allclose(in_c, normal, rtol=1e-6)
+
+
+@both_widths
 def test_a_row_is_added(both, dtype):
     def compute():
         a = backend.asarray(drawn(4, 3, dtype=dtype))
@@ -72,7 +94,7 @@ def test_a_row_is_added(both, dtype):
 def test_activations(both, name, dtype):
     def compute():
         a = drawn(40, 3, dtype=dtype)
-        a[:6, 0] = [0, -0.0, 200, -200, np.inf, -np.inf]
+        a[:7, 0] = [0, -0.0, 200, -200, np.inf, -np.inf, np.nan]
         h, f = backend.asarray(a.copy()), activations.activation(name)
         f.forward(h, backend.empty(a.shape, dtype))
         yield h.copy()

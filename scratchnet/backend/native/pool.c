@@ -5,16 +5,22 @@ takes what nobody has claimed, so it never waits for a worker that has not begun
 without a job looks for one for some microseconds, then sleeps. One job runs at a time: a
 second caller computes its own job alone. */
 
+#define _GNU_SOURCE /* affinities */
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "array.h"
 
 enum { MOST = 256 };   /* threads */
 enum { LOOKS = 2000 }; /* for a job, or for the end of one, before a thread sleeps */
+
+#define LATE 1e-3     /* seconds that a worker takes to begin if all cores are busy */
+#define PATIENCE 1.0 /* seconds until it is assumed that one is free again */
 
 /* A ticket is the number of a job, times 2^32, plus the block to claim next. */
 static const uint64_t BLOCK = 0xffffffff; /* as a block: none is left */
@@ -28,6 +34,9 @@ static struct {
     atomic_int threads, workers, sleeping;
     pthread_mutex_t mutex;
     pthread_cond_t begun, ended;
+    pthread_t known[MOST]; /* the workers */
+    int core;              /* of the caller; the workers keep off it */
+    _Atomic(double) called, crowded; /* when workers were woken; until when none is free */
 } pool = {.busy = ATOMIC_FLAG_INIT, .ticket = BLOCK, .threads = 1,
           .mutex = PTHREAD_MUTEX_INITIALIZER, .begun = PTHREAD_COND_INITIALIZER,
           .ended = PTHREAD_COND_INITIALIZER};
@@ -69,6 +78,51 @@ static int work(void) {
     return found;
 }
 
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + 1e-9 * now.tv_nsec;
+}
+
+/* Linux often wakes a thread on the core of the thread that wakes it. There it waits, up
+   to 40 ms, while that thread computes. So the workers keep off the core of the caller.
+   If other programs use all cores, a worker among them begins late, and ends late: then
+   it is better on the core of the caller, and the system moves the other programs. */
+#ifdef __linux__
+static cpu_set_t cores; /* of the last caller */
+
+static void make_room(void) {
+    int core = sched_getcpu();
+    double now = seconds();
+    atomic_store(&pool.called, now);
+    if (core == pool.core || now < atomic_load(&pool.crowded) || core < 0 ||
+        pthread_getaffinity_np(pthread_self(), sizeof cores, &cores))
+        return;
+    pool.core = core;
+    cpu_set_t others = cores;
+    if (CPU_COUNT(&cores) > 1)
+        CPU_CLR(core, &others);
+    for (int k = 0; k < atomic_load(&pool.workers); ++k)
+        pthread_setaffinity_np(pool.known[k], sizeof others, &others);
+}
+
+static void begin(void) {
+    double now = seconds();
+    if (pool.core < 0 || now - atomic_load(&pool.called) < LATE)
+        return;
+    atomic_store(&pool.crowded, now + PATIENCE);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(pool.core, &one);
+    pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+    pthread_setaffinity_np(pthread_self(), sizeof cores, &cores);
+    pool.core = -1;
+}
+#else
+static void make_room(void) {}
+static void begin(void) {}
+#endif
+
 static void *worker(void *unused) {
     for (;;) {
         for (int looks = 0; looks < LOOKS; ++looks) {
@@ -82,6 +136,7 @@ static void *worker(void *unused) {
             pthread_cond_wait(&pool.begun, &pool.mutex);
         atomic_fetch_sub(&pool.sleeping, 1);
         pthread_mutex_unlock(&pool.mutex);
+        begin();
     }
     return unused;
 }
@@ -96,7 +151,8 @@ static void hire(int wanted) {
         if (pthread_create(&thread, NULL, worker, NULL))
             break;
         pthread_detach(thread);
-        atomic_fetch_add(&pool.workers, 1);
+        pool.known[atomic_fetch_add(&pool.workers, 1)] = thread;
+        pool.core = -1; /* the new one may use all cores */
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -118,6 +174,7 @@ static void run(part function, const void *call, long n, long least) {
     atomic_store(&pool.call, call);
     atomic_store(&pool.finished, 0);
     atomic_store(&pool.ticket, job);
+    make_room();
     if (atomic_load(&pool.sleeping)) {
         pthread_mutex_lock(&pool.mutex);
         pthread_cond_broadcast(&pool.begun);
@@ -168,6 +225,7 @@ static struct {
     gemm64 dgemm;
     gemv32 sgemv;
     gemv64 dgemv;
+    int copies_all; /* it copies the factors of small products too */
 } blas;
 
 typedef struct {
@@ -194,31 +252,82 @@ static void *entry(const matrix *m, int64_t row, int64_t column, int dtype) {
     return (char *)m->data + place * width(dtype);
 }
 
+/* Return some rows of a matrix, or some of its columns. */
+static matrix rows_of(const matrix *m, int64_t from, int64_t count, int dtype) {
+    return (matrix){entry(m, from, 0, dtype), count, m->columns, m->step, m->turned};
+}
+
+static matrix columns_of(const matrix *m, int64_t from, int64_t count, int dtype) {
+    return (matrix){entry(m, 0, from, dtype), m->rows, count, m->step, m->turned};
+}
+
+/* Write a b to out, or add it. */
+static void multiply(const matrix *a, const matrix *b, const matrix *out, int add,
+                     int dtype) {
+    int ta = a->turned ? 112 : 111, tb = b->turned ? 112 : 111;
+    int64_t m = out->rows, n = out->columns, k = a->columns;
+    if (n == 1) {
+        int64_t stored_rows = a->turned ? k : m, stored_columns = a->turned ? m : k;
+        int64_t every = b->turned ? 1 : b->step, every_out = out->turned ? 1 : out->step;
+        if (dtype == FLOAT32)
+            blas.sgemv(101, ta, stored_rows, stored_columns, 1, (float *)a->data, a->step,
+                       (float *)b->data, every, add, (float *)out->data, every_out);
+        else
+            blas.dgemv(101, ta, stored_rows, stored_columns, 1, (double *)a->data, a->step,
+                       (double *)b->data, every, add, (double *)out->data, every_out);
+    } else if (dtype == FLOAT32)
+        blas.sgemm(101, ta, tb, m, n, k, 1, (float *)a->data, a->step, (float *)b->data,
+                   b->step, add, (float *)out->data, out->step);
+    else
+        blas.dgemm(101, ta, tb, m, n, k, 1, (double *)a->data, a->step, (double *)b->data,
+                   b->step, add, (double *)out->data, out->step);
+}
+
+/* Before OpenBLAS multiplies, it copies both factors into another order; on some
+   processors not for products of up to SMALL multiply-adds. If `out` has FEW rows or less,
+   copying b takes longer than the product, so such pieces are faster. A transposed b also
+   needs NARROW pieces (measured). */
+enum { SMALL = 1000000, FEW = 32, NARROW = 32, LEAST_PIECE = 8 };
+
+static void multiply_by_pieces(const matrix *a, const matrix *b, const matrix *out,
+                               int dtype) {
+    int64_t k = b->rows, n = b->columns, length = b->turned ? n : k;
+    int64_t piece = SMALL / (out->rows * (b->turned ? k : n));
+    piece = b->turned && piece > NARROW ? NARROW : piece - piece % LEAST_PIECE;
+    if (!piece)
+        piece = length;
+    for (int64_t from = 0; from < length; from += piece) {
+        int64_t count = length - from < piece ? length - from : piece;
+        if (b->turned) { /* some columns of the result */
+            matrix b_ = columns_of(b, from, count, dtype);
+            matrix out_ = columns_of(out, from, count, dtype);
+            multiply(a, &b_, &out_, 0, dtype);
+        } else { /* some terms of each sum */
+            matrix a_ = columns_of(a, from, count, dtype);
+            matrix b_ = rows_of(b, from, count, dtype);
+            multiply(&a_, &b_, out, from > 0, dtype);
+        }
+    }
+}
+
 /* Compute a part of the rows of out, or of its columns. */
 static void strips(const void *call, long begin, long end) {
     const product_call *c = call;
-    int64_t length = c->wide ? c->out.columns : c->out.rows, k = c->a.columns;
+    int64_t length = c->wide ? c->out.columns : c->out.rows;
     int64_t from = (int64_t)begin * STRIP, to = (int64_t)end * STRIP;
     int64_t count = (to < length ? to : length) - from;
-    int64_t m = c->wide ? c->out.rows : count, n = c->wide ? count : c->out.columns;
-    const void *a = entry(&c->a, c->wide ? 0 : from, 0, c->dtype);
-    const void *b = entry(&c->b, 0, c->wide ? from : 0, c->dtype);
-    void *out = entry(&c->out, c->wide ? 0 : from, c->wide ? from : 0, c->dtype);
-    int64_t lda = c->a.step, ldb = c->b.step, ldc = c->out.step;
-    int ta = c->a.turned ? 112 : 111, tb = c->b.turned ? 112 : 111;
-    if (n == 1) {
-        int64_t stored_rows = c->a.turned ? k : m, stored_columns = c->a.turned ? m : k;
-        int64_t every = c->b.turned ? 1 : ldb, every_out = c->out.turned ? 1 : ldc;
-        if (c->dtype == FLOAT32)
-            blas.sgemv(101, ta, stored_rows, stored_columns, 1, a, lda, b, every, 0, out,
-                       every_out);
-        else
-            blas.dgemv(101, ta, stored_rows, stored_columns, 1, a, lda, b, every, 0, out,
-                       every_out);
-    } else if (c->dtype == FLOAT32)
-        blas.sgemm(101, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, out, ldc);
+    matrix a = c->a, b = c->b, out;
+    if (c->wide) {
+        b = columns_of(&b, from, count, c->dtype);
+        out = columns_of(&c->out, from, count, c->dtype);
+    } else {
+        a = rows_of(&a, from, count, c->dtype);
+        out = rows_of(&c->out, from, count, c->dtype);
+    }
+    if (!blas.copies_all && out.rows <= FEW && out.columns > 1 && !a.turned)
+        multiply_by_pieces(&a, &b, &out, c->dtype);
     else
-        blas.dgemm(101, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, out, ldc);
+        multiply(&a, &b, &out, 0, c->dtype);
 }
 
 /* Read a matrix whose rows or columns are contiguous; return whether it is one. */
@@ -277,8 +386,9 @@ int product(const void *a_object, const void *b_object, const void *out_object) 
         c.b = transposed(row);
         c.out = transposed(c.out);
     }
-    /* Each block packs one factor whole and its part of the other: cut the longer side. */
-    c.wide = c.out.columns > c.out.rows;
+    /* Each block copies one factor whole and its part of the other, so the longer side is
+       cut. But the threads write to the same pages if they share the rows of `out`. */
+    c.wide = c.out.columns > 3 * c.out.rows;
     int64_t length = c.wide ? c.out.columns : c.out.rows;
     int64_t each = STRIP * c.a.columns * (c.wide ? c.out.rows : c.out.columns);
     run(strips, &c, (length + STRIP - 1) / STRIP, 1 + WORK / each);
@@ -292,10 +402,11 @@ void use_threads(int n) {
 }
 
 /* Return what kernels need: np.ndarray, and the pool. Products need a BLAS. */
-const host *setup(void *type, void *const *products) {
+const host *setup(void *type, void *const *products, int copies_all) {
     static int again;
     shared = (host){type, run};
-    memcpy(&blas, products, sizeof blas);
+    memcpy(&blas, products, 4 * sizeof *products);
+    blas.copies_all = copies_all;
     if (!again && !pthread_atfork(NULL, NULL, forked) && !atexit(leave))
         again = 1;
     return &shared;
