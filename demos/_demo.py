@@ -289,19 +289,26 @@ def main(
     *,
     few_threads: bool = True,
     seeds: bool = True,
+    others: Mapping[str, Any] | None = None,
 ) -> None:
     """Run one demo from the command line, and exit.
 
     Without `few_threads` NumPy's threads stay as they are. A benchmark has no `seeds`.
+    `others` are modules that options of these names run instead.
     """
     module = sys.modules[module_name]
     parser = options(module.__doc__ or "")
+    for option, other in (others or {}).items():
+        what = (other.__doc__ or "").partition(".")[0]
+        parser.add_argument(f"--{option}", action="store_const", dest="module",
+                            const=other, default=module, help=what)  # fmt: skip
     if seeds:
         add_seeds(parser)
     else:
         parser.set_defaults(seeds=None)
     args = parser.parse_args(argv)
+    chosen = getattr(args, "module", module)
     use_backend(parser, args.backend)
     if few_threads:
         use_few_threads()
-    sys.exit(from_console(lambda: 0 if run_module(module, args) else 1))
+    sys.exit(from_console(lambda: 0 if run_module(chosen, args) else 1))

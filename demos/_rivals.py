@@ -227,6 +227,12 @@ PRECISIONS = ("float32", "TF32")
 RIVALS_GPU = {k: r for precision in PRECISIONS for k, r in _on_gpu(precision).items()}
 
 
+# Steps in a turn. All steps have the same samples. So after about 700 steps Adam's
+# moments of units that are dead for them are denormal numbers, and a step of PyTorch's
+# takes 1.5 times as long. In a training, other samples revive most of these units.
+MOST = 100
+
+
 def peak() -> float:
     """Return the peak memory of this process in MiB, or NaN if unknown."""
     with contextlib.suppress(OSError, ValueError):
@@ -298,7 +304,7 @@ class Runner:
             return (time.perf_counter() - began) / k
 
         one = steps(3)
-        return {"ms": 1e3 * steps(max(3, round(seconds / one)))}
+        return {"ms": 1e3 * steps(min(max(3, round(seconds / one)), MOST))}
 
     def calls(self, rounds: int, number: int) -> dict[str, float]:
         """Return the microseconds of single calls on small arrays."""

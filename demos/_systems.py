@@ -19,12 +19,18 @@ NETS: dict[str, tuple[int, ...]] = {
     "discriminator": (784, 512, 1),
 }
 SYSTEMS = (*SIZES, "GAN")
+
+# The autoencoders of demos.speed --growth, by the width of their first layer.
+WIDTHS = (128, 256, 512, 1024, 2048, 4096)
+GROWING = {w: f"width {w}" for w in WIDTHS}
+SIZES |= {name: (784, w, w // 2, 64) for w, name in GROWING.items()}
+
 # Made first, so that code that a framework loads on first use is not counted.
 WARM_UP = "warm-up"
 SIZES[WARM_UP] = (784, 8, 4)
 LOSS = {
     "autoencoder": "squared", "deep autoencoder": "cross_entropy", WARM_UP: "squared"
-}  # fmt: skip
+} | dict.fromkeys(GROWING.values(), "cross_entropy")  # fmt: skip
 
 Weights = dict[str, np.ndarray]
 

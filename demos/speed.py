@@ -3,13 +3,15 @@
 This is a benchmark, not a claim of the lecture. Every installed rival takes the same
 steps (sizes, loss, Adam, float32, fresh noise) from the same weights. The demo fails if
 a rival's first losses differ from those by hand. Times are printed as ratios and claim
-nothing. The rivals take turns in each round, each in its own process with all cores. A
-ratio is computed within each round; the demo shows the median, the smallest and the
-largest of the rounds.
+nothing. The rivals take turns in each round, each in its own process with all cores.
+The first round is not counted: caches and processors are cold. A ratio is computed
+within each round; the demo shows the median, the smallest and the largest of the
+rounds.
 
 The floor is the time of the step's matrix products alone, by NumPy. Install the
 rivals to compare with (torch, jax, autograd, mygrad); _rivals.py and _frameworks.py
-contain their steps. With --backend cupy, _gpu.py measures on a GPU instead.
+contain their steps. With --growth, growth.py varies the width and the minibatch. With
+--backend cupy, _gpu.py measures on a GPU instead.
 """
 
 import contextlib
@@ -38,11 +40,13 @@ from scratchnet import backend, byhand, plots
 from scratchnet.training import checkpoint
 
 FLOOR, BY_HAND, ENGINE = "products", "by hand", "engine"
+BY_HAND_C, ENGINE_C = "by hand, C", "engine, C"  # with the backend "c"
 EAGER = ("torch, default", "torch, foreach", "torch, fused")
 # Longer names, for the figure.
 NAMES = {
     "products, torch": "products by PyTorch", BY_HAND: "scratchnet, by hand",
-    ENGINE: "scratchnet, engine", "torch, default": "PyTorch, default Adam",
+    ENGINE: "scratchnet, engine", BY_HAND_C: "scratchnet, by hand in C",
+    ENGINE_C: "scratchnet, engine in C", "torch, default": "PyTorch, default Adam",
     "torch, foreach": "PyTorch, foreach Adam", "torch, fused": "PyTorch, fused Adam",
     "torch.compile": "PyTorch, compiled", "JAX": "JAX, jitted",
 }  # fmt: skip
@@ -181,7 +185,7 @@ def measure(
     Args:
         rivals: their names.
         batches: sizes of minibatches.
-        rounds: the number of turns of each.
+        rounds: the number of turns of each, after one that is not counted.
         seconds: the length of a turn.
         systems: the models to train.
         pause: seconds to wait before each turn, until the others are idle.
@@ -193,7 +197,7 @@ def measure(
     """
     results = Results()
     apart: dict[str, float] = {}
-    turns = len(systems) * len(rivals) * len(batches) * (1 + rounds)
+    turns = len(systems) * len(rivals) * len(batches) * (2 + rounds)
     with (
         tempfile.TemporaryDirectory() as name,
         tqdm(total=turns, unit="turn", disable=None) as bar,
@@ -228,7 +232,7 @@ def measure(
                         if not error <= apart.get(rival, -1.0):  # NaN is the largest
                             apart[rival] = error
                     bar.update(len(batches))
-                for _ in range(rounds):
+                for turn in range(1 + rounds):
                     for n in batches:
                         for rival in present:
                             if rival in results.missing:
@@ -241,8 +245,9 @@ def measure(
                                 results.ms.pop(rival, None)
                                 results.memory.pop(rival, None)
                                 continue
-                            of_rival = results.ms.setdefault(rival, {})
-                            of_rival.setdefault((system, n), []).append(ms)
+                            if turn > 0:
+                                of_rival = results.ms.setdefault(rival, {})
+                                of_rival.setdefault((system, n), []).append(ms)
                             bar.update()
     return results, apart
 
@@ -304,42 +309,45 @@ def times_table(results: Results) -> str:
     return table(["ms a step", *results.ms], rows)
 
 
-def comparisons(results: Results) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return the ratios to compute: name -> (rival, the others)."""
-    eager = results.present(*EAGER)
-    wanted: dict[str, tuple[str, tuple[str, ...]]] = {
-        "by hand / products": (BY_HAND, (FLOOR,)),
-        "by hand / eager, default": (BY_HAND, results.present(EAGER[0])),
-        "by hand / best eager": (BY_HAND, eager),
-        "by hand / torch.compile": (BY_HAND, results.present("torch.compile")),
-        "by hand / JAX": (BY_HAND, results.present("JAX")),
-        "engine / eager, default": (ENGINE, results.present(EAGER[0])),
-        "engine / best eager": (ENGINE, eager),
-    }
-    return {name: pair for name, pair in wanted.items() if pair[1]}
+def comparisons(results: Results) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return the ratios to compute: (name, rival, the others)."""
+    made = [
+        (f"{rival} / {name}", rival, results.present(*others))
+        for rival in results.present(BY_HAND, BY_HAND_C, ENGINE, ENGINE_C)
+        for name, others in (
+            ("products", (FLOOR,)),
+            ("eager, default Adam", EAGER[:1]),
+            ("best eager", EAGER),
+            ("torch.compile", ("torch.compile",)),
+            ("JAX", ("JAX",)),
+        )
+    ]
+    return [one for one in made if one[2]]
 
 
 def ratios_table(results: Results) -> str:
-    """Return a table of the ratios, with geometric means."""
-    pairs = comparisons(results).values()
-    groups = {f"{system}, {n}": [(system, n)] for system, n in results.cells()}
-    for n in dict.fromkeys(n for _, n in results.cells()):
-        groups[f"geometric mean, {n}"] = [c for c in results.cells() if c[1] == n]
-    groups["geometric mean"] = results.cells()
+    """Return a table of the ratios: geometric means over the systems."""
+    batches = list(dict.fromkeys(n for _, n in results.cells()))
+    groups = [[c for c in results.cells() if c[1] == n] for n in batches]
+    groups.append(results.cells())
     rows = [
-        [name, *(str(results.ratio(*pair, cells)) for pair in pairs)]
-        for name, cells in groups.items()
+        [name, *(str(results.ratio(rival, others, cells)) for cells in groups)]
+        for name, rival, others in comparisons(results)
     ]
-    return table(["ratio", *comparisons(results)], rows)
+    return table(["geometric mean of", *map(str, batches), "all"], rows)
 
 
 def memory_table(results: Results) -> str:
-    """Return a table of each rival's memory in MiB."""
-    rows = [
-        [rival, *(f"{m:.0f}" for m in memory.values()), f"{results.process[rival]:.0f}"]
-        for rival, memory in results.memory.items()
-    ]
-    return table(["MiB", *SYSTEMS, "the whole process"], rows)
+    """Return a table of each rival's memory in MiB, and over the best of PyTorch."""
+    eager = [results.memory[rival] for rival in results.present(*EAGER)]
+    rows = []
+    for rival, memory in results.memory.items():
+        over = [m / min(e[s] for e in eager) for s, m in memory.items() if eager]
+        mean = f"{np.exp(np.mean(np.log(over))):.2f}" if over else ""
+        rows.append([rival, *(f"{m:.0f}" for m in memory.values()),
+                     f"{results.process[rival]:.0f}", mean])  # fmt: skip
+    head = ["MiB", *SYSTEMS, "the whole process", "mean / best eager"]
+    return table(head, rows)
 
 
 def calls_table(calls: dict[str, dict[str, float]]) -> str:
@@ -457,4 +465,6 @@ def around(demo: Demo) -> None:
 
 
 if __name__ == "__main__":
-    main(__name__, seeds=False)
+    from demos import growth
+
+    main(__name__, seeds=False, others={"growth": growth})
