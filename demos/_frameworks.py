@@ -199,8 +199,8 @@ def torch_seconds(f: Callable[[], object]) -> float:
 
 # --- Frameworks with NumPy's interface ----------------------------------------------
 #
-# autograd and mygrad compute part of these steps in float64, even for float32 arrays:
-# autograd the derivative of maximum, mygrad the maximum of an array and a number.
+# Numbers are float32 here, and maximum and mean are written in other functions:
+# autograd and mygrad would compute these in float64, even for float32 arrays.
 
 
 def losses_of(xp: Any, system: str) -> tuple[Callable[..., Any], ...]:
@@ -210,17 +210,19 @@ def losses_of(xp: Any, system: str) -> tuple[Callable[..., Any], ...]:
     parameters, D's, *batch).
     """
 
+    half, one, slope = map(np.float32, (0.5, 1, SLOPE))
+
     def relu(a: Any) -> Any:
-        return xp.maximum(a, 0)
+        return a * (a > 0)
 
     def leaky_relu(a: Any) -> Any:
-        return xp.maximum(a, SLOPE * a)
+        return a * xp.where(a > 0, one, slope)
 
     def sigmoid(a: Any) -> Any:
-        return 1 / (1 + xp.exp(-a))
+        return one / (one + xp.exp(-a))
 
     def softplus(a: Any) -> Any:
-        return xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a)))
+        return relu(a) + xp.log1p(xp.exp(-xp.abs(a)))
 
     f = leaky_relu if system == "GAN" else relu
     sizes = networks(system)
@@ -236,25 +238,28 @@ def losses_of(xp: Any, system: str) -> tuple[Callable[..., Any], ...]:
             x_f = sigmoid(net(g, "generator", z))
             a = net(d, "discriminator", xp.concatenate([x, x_f]))
             n = len(x)
-            return (xp.sum(softplus(-a[:n])) + xp.sum(softplus(a[n:]))) / n
+            total = xp.sum(softplus(-a[:n])) + xp.sum(softplus(a[n:]))
+            return total / np.float32(n)
 
         def loss_of_g(g: Any, d: Any, z: Any) -> Any:
             a = net(d, "discriminator", sigmoid(net(g, "generator", z)))
-            return xp.mean(softplus(-a))
+            return xp.sum(softplus(-a)) / np.float32(len(z))
 
         return loss_of_d, loss_of_g
 
     def loss_of(p: Any, x: Any, *eps: Any) -> Any:
-        kl: Any = 0.0
+        kl: Any = np.float32(0)
+        n = np.float32(len(x))
         z = net(p, "encoder", x)
         if eps:
             mu, log_var = z[:, :CODE], z[:, CODE:]
-            z = mu + xp.exp(log_var / 2) * eps[0]
-            kl = 0.5 * xp.sum(mu * mu + xp.exp(log_var) - 1 - log_var)
+            z = mu + xp.exp(log_var * half) * eps[0]
+            kl = half * xp.sum(mu * mu + xp.exp(log_var) - one - log_var)
         a = net(p, "decoder", z)
         if LOSS.get(system) == "squared":
-            return xp.sum((sigmoid(a) - x) ** 2) / len(x)
-        return (xp.sum(softplus(a) - a * x) + kl) / len(x)
+            e = sigmoid(a) - x
+            return xp.sum(e * e) / n
+        return (xp.sum(softplus(a) - a * x) + kl) / n
 
     return (loss_of,)
 
