@@ -394,7 +394,7 @@ def _plus(a: Any, b: Any) -> Any:
 
 
 # For matrices: dL/da = g bᵀ and dL/db = aᵀ g, derived in byhand/mlp.py, (5) and (3).
-def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
+def matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return np.expand_dims(g, -1) * b
     if a.ndim == 1:
@@ -402,7 +402,7 @@ def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
     return _times(g, swap(b))
 
 
-def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
+def matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
     if a.ndim == 1:
         return np.expand_dims(g, -1 if b.ndim == 1 else -2) * (
             a if b.ndim == 1 else np.expand_dims(a, -1)
@@ -417,7 +417,7 @@ def _vecdot(g: Any, other: Any, axis: int, ndim: int) -> Any:
     return np.moveaxis(product, -1, axis if axis < 0 else axis - ndim)
 
 
-rule(np.matmul,          _matmul_a,                    _matmul_b)
+rule(np.matmul,          matmul_a,                     matmul_b)
 backend.follow(lambda: compute_by(np.matmul, backend.product()))
 backend.follow(lambda: compute_by(np.add, _plus if backend.name() == "c" else np.add))
 rule(np.vecdot,          lambda g, y, a, b, *, axis=-1: _vecdot(g, b, axis, a.ndim),

@@ -85,11 +85,14 @@ def _unbroadcast(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     if type(g) is not np.ndarray and not isinstance(g, Variable):
         g = backend.asarray(g)
     if g.shape != shape:
-        if np.broadcast_shapes(shape, g.shape) != g.shape:
-            raise ValueError("not a shape that the input was broadcast to")
         padded = (1,) * (g.ndim - len(shape)) + shape
-        copied = (i for i, n in enumerate(padded) if n != g.shape[i])
-        g = np.reshape(np.sum(g, axis=tuple(copied)), shape)
+        pairs = list(zip(padded, g.shape, strict=False))
+        if g.ndim < len(shape) or any([n not in (1, m) for n, m in pairs]):
+            raise ValueError("not a shape that the input was broadcast to")
+        copied = tuple([i for i, (n, m) in enumerate(pairs) if n != m])
+        plain_rows = copied == (0,) and not isinstance(g, Variable)
+        total = backend.sum_of_rows(g) if plain_rows else np.sum(g, axis=copied)
+        g = np.reshape(total, shape)
     return g if g.dtype == dtype else g.astype(dtype)
 
 

@@ -15,9 +15,10 @@ from numpy.typing import DTypeLike
 
 from scratchnet import backend, checks, functions
 from scratchnet.backend import Array
+from scratchnet.derivatives import matmul_a, matmul_b
 from scratchnet.graph import mark_modified, no_grad
 from scratchnet.kernels import buffers
-from scratchnet.kernels.activations import ACTIVATIONS
+from scratchnet.kernels.activations import ACTIVATIONS, add_row
 from scratchnet.kernels.initializers import (
     Initializer,
     glorot_normal,
@@ -25,6 +26,7 @@ from scratchnet.kernels.initializers import (
     he_normal,
     he_uniform,
 )
+from scratchnet.table import primitive, rule, spelled
 from scratchnet.tensor import Tensor
 
 __all__ = [
@@ -402,6 +404,23 @@ def inference() -> Iterator[None]:
 # --- Layers -------------------------------------------------------------------------
 
 
+@primitive
+def _affine(x: Array, W: Array, b: Array) -> Array:
+    """Return x @ W + b: one function, so that the sum needs no further memory."""
+    y = backend.product()(x, W)
+    add_row(y, b)
+    return y
+
+
+rule(
+    _affine,
+    lambda g, y, x, W, b: matmul_a(g, y, x, W),
+    lambda g, y, x, W, b: matmul_b(g, y, x, W),
+    lambda g, y, x, W, b: g,
+)
+spelled("x @ W + b", _affine)
+
+
 class Dense(Module):
     """The affine map y = x W + b.
 
@@ -457,8 +476,7 @@ class Dense(Module):
                 f"{self._label()}: x is {x.dtype}, W is {self.W.dtype}; "
                 f"pass x.astype(np.{self.W.dtype})"
             )
-        y = x @ self.W
-        return y if self.b is None else y + self.b
+        return x @ self.W if self.b is None else _affine(x, self.W, self.b)
 
     def _label(self) -> str:
         d_in, d_out = self.W.shape

@@ -180,7 +180,7 @@ def test_importing_scratchnet_is_silent_and_loads_the_standard_library_only():
 
 ENGINE = {"anomaly", "backend", "checks", "graph", "table", "tensor"}
 FUNCTIONS = ENGINE | {"functions", "fused"}
-NETWORKS = FUNCTIONS | {"kernels", "nn"}
+NETWORKS = FUNCTIONS | {"derivatives", "kernels", "nn"}
 BY_HAND = {"backend", "byhand", "checks", "kernels", "twins"}
 TRAINING = NETWORKS | {"optim", "training", "twins"}
 RUNS = TRAINING | BY_HAND | {"data", "losses", "models", "runs"}

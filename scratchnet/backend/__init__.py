@@ -56,6 +56,7 @@ __all__ = [
     "scatter_add",
     "seconds",
     "streams",
+    "sum_of_rows",
     "sum_over_gpus",
     "threads",
     "threads_for",
@@ -248,6 +249,11 @@ def _names_once(part: Any) -> bool:
 def matmul(a: Array, b: Array, out: Array) -> Array:
     """Write the product of two matrices to `out`; `capture` can record it."""
     return _library.matmul(a, b, out)
+
+
+def sum_of_rows(a: Array) -> Array:
+    """Return the sum over the first axis of a plain array."""
+    return _library.sum_of_rows(a)
 
 
 def product() -> Callable[[Array, Array], Array]:

@@ -105,6 +105,9 @@ class Library(Protocol):
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
         """Write the product of two matrices to `out`, and return it."""
 
+    def sum_of_rows(self, a: Array) -> Array:
+        """Return the sum over the first axis."""
+
     def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
         """Run a kernel and return True, or return False if there are no kernels."""
 

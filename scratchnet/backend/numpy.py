@@ -46,6 +46,9 @@ class NumPy(Threads):
 
     product: Callable[[Array, Array], Array] = staticmethod(np.matmul)
 
+    def sum_of_rows(self, a: Array) -> Array:
+        return np.sum(a, axis=0)
+
     def run_kernel(self, kernel: Kernel, arguments: Sequence[Any]) -> bool:
         return False
 
