@@ -142,6 +142,7 @@ def test_a_rival_with_other_losses_fails_the_demo(tmp_path, monkeypatch, capsys)
     times = {name: {"exp": 1.5} for name in ("products", "engine")}
     times["engine"] = {"exp": 3.25}
     monkeypatch.setattr(speed, "measure_calls", lambda *a: times)
+    monkeypatch.setattr(speed, "measure_crowded", lambda *a: {"by hand": (2.0, 5.0)})
     monkeypatch.setattr(speed, "SYSTEMS", ("VAE",))
     demo = Demo("speed", True, tmp_path)
     speed.run(demo)
@@ -150,6 +151,7 @@ def test_a_rival_with_other_losses_fails_the_demo(tmp_path, monkeypatch, capsys)
     assert "Python" in json.loads((tmp_path / "speed.json").read_text())["machine"]
     out = capsys.readouterr().out
     assert "geometric mean" in out
+    assert "5.00 |   2.5 |" in out
     assert "| exp       |  1.50 |   3.25 |           1.75 |" in out
 
 
