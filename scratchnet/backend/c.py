@@ -131,10 +131,7 @@ _LINE = 64  # bytes in a line of a cache, and in the longest vector of a process
 
 
 def _aligned(make: Callable[..., Array], shape: Shape, dtype: np.dtype) -> Array:
-    """Make an array whose vectors do not cross lines of the cache.
-
-    A step of a VAE with a minibatch of 32 takes 0.95 of the time.
-    """
+    """Make an array whose vectors do not cross lines of the cache."""
     size = math.prod(np.atleast_1d(shape).tolist()) * dtype.itemsize
     memory = make(size + _LINE, np.uint8)
     first = -memory.ctypes.data % _LINE
