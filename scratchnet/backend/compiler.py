@@ -27,11 +27,12 @@ from pathlib import Path
 
 from scratchnet.backend.library import BackendError
 
-# Square roots and branches become vectors, and NaN and infinities stay right. Not
+# Square roots and branches become vectors, and NaN and infinities stay right. Products
+# are added without rounding (-ffp-contract) by all compilers: series.h needs it. Not
 # -ffast-math: a file linked with it makes the whole thread flush denormals to zero.
 FLAGS = (
     "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
-    "-fPIC", "-shared", "-pthread",
+    "-ffp-contract=fast", "-fPIC", "-shared", "-pthread",
 )  # fmt: skip
 
 NATIVE = Path(__file__).parent / "native"
