@@ -9,6 +9,7 @@ rounded to 6 bits, so 16 numbers are 12 bytes. The baselines are
   [0, 1];
 - PCA whose numbers have different numbers of bits, more where the variance is larger,
   as image formats do it (reverse water-filling: Cover & Thomas 2006, section 10.3.3);
+  it needs 2.4 times the bytes;
 - zlib, which keeps every pixel.
 
 Only the code is counted. The decoder and PCA's components are stored once.

@@ -369,8 +369,9 @@ def judge_reconstructions(
                  ks["autoencoder"].max())  # fmt: skip
     demo.measure("largest KS statistic: other real digits", floor.max())
     demo.save(draw_factors({"real digits": real} | found, ks, r2), "factors",
-              alt="The distribution of each factor in the VAE's reconstructions "
-              "follows that of real digits; that of PCA does not.")  # fmt: skip
+              alt="Size, rotation and slant of the VAE's reconstructions are "
+              "distributed as in real digits, thickness nearly; PCA's are not.",
+              )  # fmt: skip
 
 
 # --- New digits ---------------------------------------------------------------------
