@@ -617,7 +617,8 @@ def between(demo: Demo, coders: dict[str, Coder]) -> None:
         ),
         "interpolation",
         alt="A 2 that turns in steps: drawn; mixed as pixels, which shows two at once; "
-        "by PCA, the same in a blur; mixed as codes, which shows one 2, blurred halfway.",
+        "by PCA, the same in a blur; mixed as codes, which shows one 2, blurred "
+        "halfway.",
     )
     demo.claim(
         "squared error of the midpoint / that of pixels mixed",
