@@ -16,9 +16,8 @@ autoencoder sees neither labels nor factors. This demo measures, on held-out dig
   their usual factors.
 
 Baselines: the same network before training, PCA, and the pixels, from which all codes
-are computed. A nonlinear probe reads PCA's 10 numbers nearly as well as the code, and a
-linear one reads thickness better from PCA. So the probes do not favour the code; the
-other two measurements do.
+are computed. A nonlinear probe reads PCA's 10 numbers nearly as well as the code, and
+thickness as well. So the bounds for the other factors lie above what PCA gets.
 """
 
 from collections.abc import Callable
@@ -47,7 +46,10 @@ FACTORS: dict[str, dict[str, float]] = {
     "size": {},
     "slant": {"rotation": 0.0},
 }
-TARGET = {"rotation": 0.95, "thickness": 0.95, "size": 0.85, "slant": 0.85}  # R²
+# R². PCA's codes miss these, except thickness. They reach 0.95 for rotation and 0.85
+# for slant.
+TARGET = {"rotation": 0.967, "thickness": 0.95, "size": 0.86, "slant": 0.9}
+TRIED = {"thickness": "A nonlinear probe reads thickness as well from PCA's numbers."}
 WIDTH = 1.0  # of the nonlinear kernel, for codes with a mean square of 1
 RIDGE = {"linear": 1.0, "nonlinear": 1e-2}  # this and WIDTH: chosen on other digits
 NEAR = 200  # digits, among which each has its neighbour
@@ -268,7 +270,10 @@ def claim_factors(demo: Demo, r2: dict[str, dict[str, np.ndarray]]) -> None:
             f"{factor}, R² of a nonlinear probe of the code",
             means["code"][1],
             at_least=demo.choose(TARGET[factor], TARGET[factor] - 0.2),
-            baseline={"the network before training": means["untrained"][1]},
+            baseline={"the network before training": means["untrained"][1]}
+            # A network that is hardly trained has no claim against PCA.
+            | ({} if demo.quick else {"PCA": means["PCA"][1]}),
+            tried=TRIED.get(factor, ""),
         )
     for factor, found in r2.items():
         for space, r in found.items():

@@ -67,6 +67,7 @@ __all__ = [
 
 BACKENDS = ("numpy", "c", "cupy", "cupy-tf32")
 
+
 def _c() -> Library:
     # What compiling needs is loaded only for this backend: 11 ms.
     from scratchnet.backend.c import C
