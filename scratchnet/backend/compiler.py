@@ -27,14 +27,15 @@ from pathlib import Path
 
 from scratchnet.backend.library import BackendError
 
+_ARM = platform.machine() in ("aarch64", "arm64")
 # Square roots and branches become vectors, and NaN and infinities stay right. Products
 # are added without rounding (-ffp-contract) by all compilers: series.h needs it. Not
 # -ffast-math: a file linked with it makes the whole thread flush denormals to zero.
-_ARM = platform.machine() in ("aarch64", "arm64")
 FLAGS = (
     "-std=gnu11", "-O3",
     "-mcpu=native" if _ARM else "-march=native",  # clang has no -march=native for ARM
-    "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread",
+    "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+    "-fPIC", "-shared", "-pthread",
 )  # fmt: skip
 
 NATIVE = Path(__file__).parent / "native"
