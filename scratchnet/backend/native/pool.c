@@ -35,7 +35,7 @@ static struct {
     pthread_mutex_t mutex;
     pthread_cond_t begun, ended;
     pthread_t known[MOST]; /* the workers */
-    int core;              /* of the caller; the workers keep off it */
+    atomic_int core;       /* of the caller; the workers keep off it */
     _Atomic(double) called, crowded; /* when workers were woken; until when none is free */
 } pool = {.busy = ATOMIC_FLAG_INIT, .ticket = BLOCK, .threads = 1,
           .mutex = PTHREAD_MUTEX_INITIALIZER, .begun = PTHREAD_COND_INITIALIZER,
