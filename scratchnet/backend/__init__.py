@@ -87,7 +87,9 @@ def use(name: str) -> None:
     """Make arrays with NumPy ("numpy", "c") or, on a GPU, with CuPy ("cupy").
 
     With "c", NumPy's arrays are computed by kernels in C, which the C compiler of this
-    machine compiles once, and the products by a pool of threads.
+    machine compiles once, and the products by a pool of threads. Results are the same
+    to the last bit on one machine with one number of threads, if one thread of Python
+    computes at a time.
     With "cupy-tf32", factors of float32 matrix products are rounded to 11 binary digits
     instead of 24 (NVIDIA's TensorFloat-32): faster, but less exact.
 

@@ -31,6 +31,21 @@ from scratchnet.kernels.buffers import (
 )
 from scratchnet.kernels.schedules import Rate
 
+# The moments of a dead unit shrink to denormal numbers and stay there. A processor
+# takes many times as long for these, and they change no parameter: they become 0.
+_NORMAL = "const T normal = sizeof(T) == 4 ? 0x1p-126 : 0x1p-1022;"
+
+SGD = Kernel("sgd", "T g", "T p", "p -= lr * g;", numbers="T lr")
+
+MOMENTUM = Kernel(
+    "momentum", "T g", "T p, T v",
+    f"{_NORMAL}"
+    "v = momentum * v + g;"
+    "v = v < normal && v > -normal ? 0 : v;"
+    "p -= lr * v;",
+    numbers="T lr, T momentum",
+)  # fmt: skip
+
 
 def sgd_update(
     p: Array,
@@ -54,6 +69,11 @@ def sgd_update(
         momentum: the fraction of the velocity that is kept, in [0, 1).
 
     """
+    if velocity is None:
+        if backend.run_kernel(SGD, lr, g, p):
+            return
+    elif backend.run_kernel(MOMENTUM, lr, momentum, g, p, velocity):
+        return
     for block in blocks(p):
         p_, g_ = p[block], g[block]
         s = scratch[: len(p_)]
@@ -69,11 +89,9 @@ def sgd_update(
 
 ADAM = Kernel(
     "adam", "T g", "T p, T m, T v",
+    f"{_NORMAL}"
     "m = beta1 * m + g;"
     "v = beta2 * v + g * g;"
-    # The moments of a dead unit shrink to denormal numbers and stay there. A processor
-    # takes many times as long for these, and they change no parameter.
-    "const T normal = sizeof(T) == 4 ? 0x1p-126 : 0x1p-1022;"
     "m = m < normal && m > -normal ? 0 : m;"
     "v = v < normal ? 0 : v;"
     "p = keep * p - lr_t * (m / (sqrt(v) + eps_t));",
@@ -636,6 +654,11 @@ def make_update(
 # --- Averages -----------------------------------------------------------------------
 
 
+AVERAGE = Kernel(
+    "average", "T p", "T mean", "mean += share * (p - mean);", numbers="T share"
+)
+
+
 class AverageUpdate:
     """An exponential moving average (EMA): p̄ ← decay · p̄ + (1 − decay) · p.
 
@@ -677,6 +700,8 @@ class AverageUpdate:
             self._arrays, self._averages, self._scratch, strict=True
         ):
             p, m = at_least_1d(a), at_least_1d(mean)
+            if backend.run_kernel(AVERAGE, 1 - self.decay, p, m):
+                continue
             for block in blocks(p):
                 p_, m_ = p[block], m[block]
                 s = scratch[: len(p_)]

@@ -58,6 +58,33 @@ def test_adam(both, dtype, decay):
 
 
 @both_widths
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd(both, dtype, momentum):
+    def compute():
+        p = backend.asarray(drawn(7, 5, dtype=dtype))
+        sgd = updates.SGDUpdate([p], lr=0.1, momentum=momentum)
+        for k in range(4):
+            sgd.apply([p], [backend.asarray(np.sin(k + drawn(7, 5, dtype=dtype)))])
+        return [p, *sgd.state_arrays().values()]
+
+    assert_close(both(compute), dtype)
+
+
+@both_widths
+def test_a_running_average(both, dtype):
+    def compute():
+        p = backend.asarray(drawn(7, 5, dtype=dtype))
+        ema = updates.AverageUpdate([p], 0.9)
+        for _ in range(3):
+            p *= 2
+            ema.update()
+        ema.put()
+        return [p]
+
+    assert_close(both(compute), dtype)
+
+
+@both_widths
 def test_moments_of_a_dead_unit_become_zero(both, dtype):
     """Denormal numbers would take a processor many times as long, for ever."""
     least = np.finfo(dtype).smallest_normal
@@ -176,6 +203,8 @@ def test_every_kernel_is_compared(both, monkeypatch):
         test_activations: [(f, np.float32) for f in activations.ACTIVATIONS],
         test_streams: [(np.float32,)], test_a_row_is_added: [(np.float32,)],
         test_the_words_of_a_stream_are_the_same_bits: [()],
+        test_sgd: [(np.float32, momentum) for momentum in (0.0, 0.9)],
+        test_a_running_average: [(np.float32,)],
     }.items():  # fmt: skip
         for case in cases:
             test(both, *case)
