@@ -150,11 +150,12 @@ def draw_terms(turns: Turns) -> Any:
     steps = len(turns.first)
     left.plot(turns.first, color=blue, label="mean log D(x)")
     left.plot(turns.second, color=red, ls="--",
-              label="mean log(1 − D(G(z))), G raises log D(G(z))")  # fmt: skip
+              label="mean log(1 − D(G(z))); right: G raises log D(G(z))")  # fmt: skip
     right.plot([turns.first[-1]] * steps, color=blue)
     right.plot(turns.after["non_saturating"], color=red, ls="--")
     right.plot(turns.after["saturating"], "s", color=green, mfc="none", ms=7,
-               markevery=15, label="the same term, G lowers it directly")  # fmt: skip
+               markevery=15,
+               label="right: the same term, G lowers it directly")  # fmt: skip
     left.set_title("D learns, G is fixed")
     left.set_xlabel("steps of D")
     left.set_ylabel("nats")
