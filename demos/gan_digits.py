@@ -14,10 +14,10 @@ equal length:
   2018);
 - the average of G's weights over about the last eighth of the steps.
 
-The relativistic loss alone collapses too, and so does the lecture's V in a game three
-times as long. The penalties mend the game, with either loss about equally well, and
-averaging removes noise from the images. The best digits come from V with R1 and
-averaging in a game three times as long.
+The relativistic loss alone collapses too. The penalties mend the game, with either loss
+about equally well, and averaging removes noise from the images. A game three times as
+long helps too: the lecture's V, averaged, comes much nearer to real digits there, but
+one digit stays rare. The best digits come from V with R1 and averaging in such a game.
 
 All models see only the pixels that have ink in some digit; the others stay white. The
 demo measures, for 10,000 generated images:
@@ -228,7 +228,7 @@ def draw_remedies(rows: dict[str, Measured], shown: int = 5) -> Any:
     told, rarest, frechet = zip(*[(r.told, r.rarest, r.frechet) for r in rows.values()],
                                 strict=True)  # fmt: skip
     for ax, title, values, ticks, bound in (
-        (measures[0], "accuracy of\nfresh D (%)", told, (50, 75, 100), TOLD),
+        (measures[0], "accuracy of\nfresh D (%)", told, (50, TOLD, 100), TOLD),
         (measures[1], "rarest\ndigit (%)", rarest, (0, 7), RAREST),
         (measures[2], "Fréchet\ndistance", frechet, (0.1, 2, 100), FRECHET),
     ):
@@ -315,7 +315,9 @@ def claim(demo: Demo, rows: dict[str, Measured], copied: float) -> None:
     demo.claim(
         "share of the rarest digit (%)", best.rarest,
         at_least=demo.choose(RAREST, 0.5),
-        baseline={name: rows[name].rarest for name in (LECTURE, MEAN)},
+        baseline={name: one.rarest for name, one in simple.items()},
+        tried="The digits meet the bound, but with the random seed 0 those of the "
+        "VAE meet it too.",
     )  # fmt: skip
     demo.claim(
         "Fréchet distance from real digits", best.frechet,

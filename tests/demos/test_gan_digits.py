@@ -71,7 +71,7 @@ def test_the_claims_fail_if_a_baseline_does_as_well(tmp_path):
     gan_digits.report(demo, rows)
     by_quantity([demo.claims])  # raises if two quantities have one name
     gan_digits.claim(demo, rows | {gan_digits.MEAN: good}, 0.5)
-    assert len(demo.failed) == 3
+    assert len(demo.failed) == 2  # the rarest digit is a missed target
 
 
 def test_figures_show_every_source():
