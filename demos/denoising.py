@@ -19,7 +19,7 @@ thinner than that of `Fog()`, and the camera has less noise: in `Fog()` the ligh
 trees beyond 30 m is weaker than the noise, and the target is missed.
 
 Two things are measured and not claimed. On the pixels of the deer alone, ridge
-regression does about as well: the denoiser gains in what is far. And a classifier
+regression does better: the denoiser gains in what is far. And a classifier
 trained on foggy scenes finds the deer in fog.
 """
 
