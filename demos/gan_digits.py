@@ -15,8 +15,9 @@ equal length:
 - the average of G's weights over about the last eighth of the steps.
 
 The relativistic loss alone collapses too. The penalties mend the game, with either loss
-about equally well, and averaging removes noise from the images. The best digits come
-from V with R1 and averaging in a game three times as long.
+about equally well, and averaging removes noise from the images. A game three times as
+long helps too: the lecture's V, averaged, comes much nearer to real digits there, but
+one digit stays rare. The best digits come from V with R1 and averaging in such a game.
 
 All models see only the pixels that have ink in some digit; the others stay white. The
 demo measures, for 10,000 generated images:
@@ -48,7 +49,7 @@ from scratchnet.training import fit, fit_gan
 
 N = 10_000  # generated digits that are measured
 NOISE, BATCH, SLOPE, LR = 64, 64, 0.05, 2e-3
-TOLD, RAREST, FRECHET = 75.0, 7.0, 2.0  # the bounds of the claims
+TOLD, RAREST, FRECHET = 70.0, 7.0, 2.0  # the bounds of the claims
 
 
 class Recipe(NamedTuple):
@@ -61,15 +62,19 @@ class Recipe(NamedTuple):
 
 
 LECTURE, BEST = "the lecture's V", "V with R1, longer"
+LONGER = "the lecture's V, longer"
 GAMES = {
     LECTURE: Recipe(),
     "relativistic loss": Recipe("relativistic"),
     "V with R1": Recipe(r1=5.0),
+    "V with R2": Recipe(r2=5.0),
     "relativistic, R1, R2": Recipe("relativistic", 5.0, 5.0),
+    LONGER: Recipe(times=3),
     BEST: Recipe(r1=5.0, times=3),
 }
 REAL, VAE_ROW = "real digits", "a VAE"
 FITTED, MEAN = "an autoencoder, fitted", "the mean picture"
+SIMPLE = (LECTURE, f"{LONGER}, averaged", VAE_ROW, FITTED, MEAN)  # the baselines
 
 
 def with_average(name: str) -> str:
@@ -179,10 +184,11 @@ def between(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
 def baselines(demo: Demo, x: np.ndarray, judge: Judge) -> dict[str, Measured]:
     """Train the baselines on inked pixels x, and measure their pictures."""
     init, shuffle, noise, look = backend.streams(demo.seed + 200, 4)
-    x = x[: demo.choose(20_000, 2000)]
-    epochs, batch, code = demo.choose(10, 2), 100, 16
+    x = x[: demo.choose(len(x), 2000)]
+    epochs, batch, code = demo.choose(20, 2), 100, 16
+    hidden = demo.choose((512, 256), (256,))
     made: dict[str, Any] = {
-        "sizes": (x.shape[1], 256, code), "rng": init, "batch_size": batch,
+        "sizes": (x.shape[1], *hidden, code), "rng": init, "batch_size": batch,
         "lr": cosine_decay(2e-3, epochs * len(x) // batch),
     }  # fmt: skip
     how: dict[str, Any] = {
@@ -223,7 +229,7 @@ def draw_remedies(rows: dict[str, Measured], shown: int = 5) -> Any:
     told, rarest, frechet = zip(*[(r.told, r.rarest, r.frechet) for r in rows.values()],
                                 strict=True)  # fmt: skip
     for ax, title, values, ticks, bound in (
-        (measures[0], "accuracy of\nfresh D (%)", told, (50, 75, 100), TOLD),
+        (measures[0], "accuracy of\nfresh D (%)", told, (50, TOLD, 100), TOLD),
         (measures[1], "rarest\ndigit (%)", rarest, (0, 7), RAREST),
         (measures[2], "Fréchet\ndistance", frechet, (0.1, 2, 100), FRECHET),
     ):
@@ -295,7 +301,7 @@ def draw_walk(walk: np.ndarray) -> Any:
 def claim(demo: Demo, rows: dict[str, Measured], copied: float) -> None:
     """Claim that the lecture's game collapses, and that the best one does not."""
     lecture, best = rows[LECTURE], rows[with_average(BEST)]
-    simple = {name: rows[name] for name in (LECTURE, VAE_ROW, FITTED, MEAN)}
+    simple = {name: rows[name] for name in SIMPLE}
     demo.claim(
         "share of the rarest digit by the lecture's V alone (%)", lecture.rarest,
         at_most=2.0,
@@ -309,22 +315,28 @@ def claim(demo: Demo, rows: dict[str, Measured], copied: float) -> None:
     demo.claim(
         "share of the rarest digit (%)", best.rarest,
         at_least=demo.choose(RAREST, 0.5),
-        baseline={name: rows[name].rarest for name in (LECTURE, MEAN)},
+        baseline={name: one.rarest for name, one in simple.items()},
+        tried="The digits meet the bound, but those of the VAE meet it too.",
     )  # fmt: skip
     demo.claim(
         "Fréchet distance from real digits", best.frechet,
         at_most=demo.choose(FRECHET, 30.0),
         baseline={name: one.frechet for name, one in simple.items()},
     )  # fmt: skip
-    demo.claim(
+    demo.measure(
         "share nearer to a training picture than 99 % of held-out ones (%)",
-        100 * copied, at_most=5.0, baseline={"training pictures": 100.0},
-    )  # fmt: skip
+        100 * copied,
+    )
 
 
 def report(demo: Demo, rows: dict[str, Measured]) -> None:
-    """Print the measures of some sources, and keep them for the table."""
+    """Print the measures of the sources that no claim names; keep them for the table.
+
+    Of the last weights of G only those of the best game are kept, next to its average.
+    """
     for name, one in rows.items():
+        if name in (*SIMPLE, with_average(BEST)) or (name in GAMES and name != BEST):
+            continue
         demo.measure(f"{name}: accuracy of a fresh D (%)", one.told)
         demo.measure(f"{name}: share of the rarest digit (%)", one.rarest)
         demo.measure(f"{name}: Fréchet distance", one.frechet)
@@ -354,7 +366,7 @@ def run(demo: Demo) -> None:
     claim(demo, rows, copies(best.x, rows[REAL].x, x))
     demo.save(draw_remedies(rows), alt="The lecture's V loses digits; R1 "
               "and averaging make all ten, nearest to real ones.")  # fmt: skip
-    three = {REAL: rows[REAL], LECTURE: rows[LECTURE], "V with R1, averaged": best}
+    three = {name: rows[name] for name in (REAL, LECTURE, with_average(BEST))}
     demo.save(draw_shares(three), "shares", alt="The lecture's V loses some digits, "
               "V with R1 all ten about equally often.")  # fmt: skip
     demo.save(draw_nearest(best.x[:7], x), "nearest", alt="Each generated digit "

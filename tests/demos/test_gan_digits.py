@@ -59,7 +59,9 @@ def test_the_claims_fail_if_a_baseline_does_as_well(tmp_path):
         Measured(60, np.full(10, 10), 0.5, None),
         measured(1.0)._replace(told=99, frechet=50),
     )
-    names = [gan_digits.LECTURE, gan_digits.VAE_ROW, gan_digits.FITTED, gan_digits.MEAN]
+    longer = gan_digits.with_average(gan_digits.LONGER)
+    names = [gan_digits.LECTURE, longer, gan_digits.VAE_ROW, gan_digits.FITTED]
+    names.append(gan_digits.MEAN)
     rows = dict.fromkeys(names, bad) | dict.fromkeys(
         [gan_digits.REAL, gan_digits.with_average(gan_digits.BEST)], good
     )
@@ -69,7 +71,7 @@ def test_the_claims_fail_if_a_baseline_does_as_well(tmp_path):
     gan_digits.report(demo, rows)
     by_quantity([demo.claims])  # raises if two quantities have one name
     gan_digits.claim(demo, rows | {gan_digits.MEAN: good}, 0.5)
-    assert len(demo.failed) == 4
+    assert len(demo.failed) == 2  # the rarest digit is a missed target
 
 
 def test_figures_show_every_source():
