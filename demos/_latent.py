@@ -1,4 +1,4 @@
-"""Black-and-white pictures, log p(x) by an integral, and an autoencoder as a VAE."""
+"""Black-and-white pictures, log p(x), and a plain autoencoder as a VAE."""
 
 import math
 from typing import Any
@@ -50,6 +50,86 @@ def as_vae(model: Autoencoder, mean: np.ndarray, root: np.ndarray, width: float)
               activation=ACTIVATION)  # fmt: skip
     vae.load_state_dict({k: v.astype(model.dtype) for k, v in state.items()})
     return vae
+
+
+def logits(vae: VAE, z: np.ndarray) -> np.ndarray:
+    """Return the logits of p(x | z) (n, d) for the codes z (n, c)."""
+    parts = []
+    for i in range(0, len(z), vae.batch_size):
+        codes = backend.asarray(z[i : i + vae.batch_size].astype(vae.dtype))
+        parts.append(backend.to_numpy(vae.decoder.forward(codes)).copy())
+    return np.concatenate(parts)
+
+
+def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return log p(x | z) + log p(z) of each row (n,), without the factors of 2π."""
+    return vae.log_p_x(x, z) - np.sum(z**2, axis=1) / 2
+
+
+def derivatives(
+    vae: VAE, x: np.ndarray, z: np.ndarray, h: float = 0.01
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradient of `log_joint` by z (n, c), and a precision (n, c, c).
+
+    The precision is I + Jᵀ diag(p (1 - p)) J (Gauss-Newton), with J the derivatives of
+    the logits by z, from differences, and p the probabilities of the pixels.
+    """
+    n, c = z.shape
+    ends = z[:, None] + h * np.concatenate([np.eye(c), -np.eye(c)])
+    a = logits(vae, ends.reshape(-1, c)).reshape(n, 2, c, -1)
+    J = (a[:, 0] - a[:, 1]) / (2 * h)  # (n, c, d), transposed
+    p = vae.decode(z)
+    scaled = J * np.sqrt(p * (1 - p))[:, None]
+    gradient = (J @ (x - p)[:, :, None])[:, :, 0] - z
+    return gradient, scaled @ scaled.swapaxes(1, 2) + np.eye(c)
+
+
+def most_probable(vae: VAE, x: np.ndarray, rounds: int = 10) -> np.ndarray:
+    """Return for each row of x a z (n, c) where `log_joint` is large.
+
+    The search starts from the encoder's mean. A Gauss-Newton step, or a part of it, is
+    taken where it helps.
+    """
+    z = vae.encode(x)
+    best = log_joint(vae, x, z)
+    for _ in range(rounds):
+        gradient, precision = derivatives(vae, x, z)
+        step = np.linalg.solve(precision, gradient[:, :, None])[:, :, 0]
+        for part in (1, 0.5, 0.25, 0.1):
+            moved = z + (part * step).astype(z.dtype)
+            found = log_joint(vae, x, moved)
+            better = found > best
+            z[better], best[better] = moved[better], found[better]
+    return z
+
+
+def log_weights(
+    vae: VAE, x: np.ndarray, rng: np.random.Generator, draws: int, wider: float = 1.15
+) -> np.ndarray:
+    """Return log p(x, z) - log q(z) of draws of z from q, for each row: (n, draws).
+
+    The mean of p(x, z) / q(z) is p(x). Here q is a Gaussian around `most_probable` with
+    the precision of `derivatives` (Laplace's method), but wider, so that its tails
+    cover those of p(z | x). It does not depend on how good the encoder is.
+    """
+    z = most_probable(vae, x)
+    precision = derivatives(vae, x, z)[1]
+    root = wider * np.linalg.inv(
+        np.linalg.cholesky(precision)
+    )  # covariance: rootᵀ root
+    eps = rng.standard_normal((len(x), draws, z.shape[1]))
+    log_q = -np.sum(eps**2, axis=2) / 2 - np.linalg.slogdet(root)[1][:, None]
+    drawn = (z[:, None] + eps @ root).astype(vae.dtype)
+    joint = [
+        log_joint(vae, np.repeat(row[None], draws, axis=0), codes)
+        for row, codes in zip(x, drawn, strict=True)
+    ]
+    return np.stack(joint) - log_q
+
+
+def log_mean(log_w: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mean of exp(log_w) along the second axis: (n,)."""
+    return np.logaddexp.reduce(log_w, axis=1) - math.log(log_w.shape[1])
 
 
 def integrated_log_p(

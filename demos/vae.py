@@ -12,16 +12,22 @@ held-out digits:
   the Kolmogorov-Smirnov statistic (0: equal distributions, 1: separate ones). Size and
   slant vary more than usual here. A supervised network, the ruler, measures the
   factors; it learned from blurred digits too. Slant is fixed where rotation is read,
-  and rotation where slant is read. Baselines: PCA with a code as long, and the mean
-  picture. A plain autoencoder does this even better than the VAE;
+  and rotation where slant is read. The VAE meets the bound for size, rotation and
+  slant, and nearly for thickness. But this needs no VAE: a plain autoencoder does it
+  better. PCA with a code as long and the mean picture miss the bound;
 - new digits: the accuracy of a classifier that learns to tell them from real ones (50 %
   if nothing tells them apart; Lopez-Paz & Oquab 2017). Next to the VAE stands a plain
-  autoencoder, its codes drawn from a Gaussian fitted to them, or from N(0, 1);
-- log p(x), the bound on it (ELBO), and the gap between them. The plain autoencoder with
-  a Gaussian is a VAE of a fixed σ too (the best of several), so it has both numbers;
-  the simplest baseline is independent pixels. Here x is black and white: each pixel is
-  black with its grey value as the probability. For grey x the Bernoulli formula is not
-  the logarithm of a density;
+  autoencoder, its codes drawn from a Gaussian fitted to them, or from N(0, 1). Here
+  the VAE is better;
+- log p(x) of held-out digits, where the VAE is better too, by less than 2 nats. The
+  autoencoder with a Gaussian is a VAE of a fixed σ (the best of several), so it has
+  both log p(x) and a bound (ELBO). For independent pixels log p(x) is exact; for the
+  others it is an estimate, from 1,000 draws of z around the most probable z of each
+  digit. It is a lower bound in the mean, but flat: 300 draws give nearly the same. With
+  a code of 2 an integral confirms it. The bound of the VAE alone does not show that it
+  is better: it lies below the estimate of the autoencoder. Here x is black and white:
+  each pixel is black with its grey value as the probability. For grey x the Bernoulli
+  formula is not the logarithm of a density;
 - whether new digits are copies: the least distance to a training digit.
 
 Pictures of digits are the mean of p(x | z), not draws from it.
@@ -29,6 +35,7 @@ Pictures of digits are the mean of p(x | z), not draws from it.
 
 import math
 import statistics
+import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +46,9 @@ from demos._latent import (
     as_vae,
     black_and_white,
     integrated_log_p,
+    log_mean,
     log_odds,
+    log_weights,
     plane,
     start,
 )
@@ -63,7 +72,8 @@ PIXELS = SIDE**2
 CODE = 24  # numbers
 BATCH = 100
 WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # σ of q(z | x), where p(z) has σ = 1
-DRAWS = (1, 3, 10, 30, 100, 300)  # draws of z for each picture
+DRAWS = (1, 3, 10, 30, 100, 300)  # draws of z from q(z | x) for each digit
+FEW, MANY = 300, 1000  # draws of z for an estimate of log p(x)
 WIDE = {  # drawn wider than usual, to be seen over the wobble of the hand
     "size": (0.42, 0.62),
     "slant": (-0.3, 0.45),
@@ -79,16 +89,26 @@ READ: tuple[tuple[tuple[str, ...], dict[str, float]], ...] = (
     (("thickness", "size", "rotation"), {"slant": 0.075}),
     (("slant",), {"rotation": 0.0}),
 )
-TRIED = (
-    "the VAE blurs thin strokes, and the ruler reads them as thicker. With sizes as "
+FITTED = "autoencoder, codes from a fitted Gaussian"
+STANDARD = "autoencoder, codes from N(0, 1)"
+PIXELWISE = "mean picture (independent pixels)"
+TIE = "A plain autoencoder meets the bound too, and is better than the VAE."
+THICKER = (
+    "The VAE blurs thin strokes, and the ruler reads them as thicker. With sizes as "
     "usual, a ruler that learned from sharp digits only read 0.133, and this one "
-    "0.043, but then size had 0.066."
+    f"0.043, but then size had 0.066. {TIE}"
+)
+BELOW = (
+    "The autoencoder's log p(x) is estimated with draws around the most probable z. "
+    "Draws from its encoder's q(z | x), 300 for each digit, gave 6 to 7 nats less, "
+    "which is less than the VAE's bound. A VAE trained on black-and-white digits (one "
+    "seed) had a bound higher by 0.9 nats, but no higher log p(x)."
 )
 BLUE, ORANGE, GREEN = plots.COLORS[:3]
 LOOKS = {  # the colour and line of each source of digits
     "real digits": ("black", "-"),
     "VAE": (BLUE, "--"),
-    "autoencoder": (GREEN, "-."),
+    "plain autoencoder": (GREEN, "-."),
     "PCA": (ORANGE, ":"),
 }
 
@@ -163,11 +183,11 @@ def plain_as_vaes(model: Autoencoder, x: np.ndarray, seed: int) -> dict[str, VAE
     some = black_and_white(x[:500], rng)
     codes = model.encode(x).astype(np.float64)
     priors = {
-        "autoencoder, fitted": (
+        FITTED: (
             codes.mean(axis=0),
             np.linalg.cholesky(np.cov(codes.T)),
         ),
-        "autoencoder, N(0, 1)": (np.zeros(CODE), np.eye(CODE)),
+        STANDARD: (np.zeros(CODE), np.eye(CODE)),
     }
     return {
         name: max(
@@ -187,6 +207,7 @@ class Tightness(NamedTuple):
     elbo: float
     by_draws: np.ndarray  # importance-weighted bounds, for DRAWS
     errors: np.ndarray  # their standard errors, because z is drawn
+    estimate: float  # of log p(x), from MANY draws
     exact: float  # log p(x), integrated
 
 
@@ -203,6 +224,7 @@ def tightness(demo: Demo, vae: VAE, x: np.ndarray) -> Tightness:
         float(np.mean([vae.elbo(x, rng).mean() for _ in range(20)])),
         np.array(means),
         np.array(errors),
+        float(log_mean(log_weights(vae, x, rng, MANY)).mean()),
         float(integrated_log_p(vae, x, demo.choose(0.03, 0.06)).mean()),
     )
 
@@ -223,7 +245,7 @@ def draw_bound(bound: Bound, log_p: float, tight: Tightness) -> Any:
     left.fill_between(epochs, bound.elbo, bound.log_p_x, color=GREEN, alpha=0.2, lw=0,
                       label="KL(q(z | x) ‖ p(z))")  # fmt: skip
     left.plot(epochs[-1], log_p, "D", color="black", ms=7, clip_on=False,
-              label=f"log p(x), {DRAWS[-1]} draws")  # fmt: skip
+              label="log p(x), estimated")  # fmt: skip
     left.plot(epochs, bound.elbo, color=BLUE, label="the bound (ELBO)")
     left.set_xlim(0, epochs[-1])
     left.set_xticks(range(0, len(epochs) + 1, 5))
@@ -238,9 +260,11 @@ def draw_bound(bound: Bound, log_p: float, tight: Tightness) -> Any:
         fmt="o-",
         color=GREEN,
         capsize=3,
-        label="bound from many draws\n(± 2 standard errors)",
+        label="bound from draws of q(z | x)\n(± 2 standard errors)",
     )
     right.plot(1, tight.elbo, "s", color=BLUE, ms=8, label="the bound (ELBO)")
+    right.plot(MANY, tight.estimate, "D", color="black", ms=7,
+               label="log p(x), estimated")  # fmt: skip
     gap = tight.exact - tight.elbo
     right.set_ylim(tight.elbo - gap, tight.exact + 0.3 * gap)
     right.set_xscale("log")
@@ -267,6 +291,8 @@ def judge_bound(demo: Demo, bound: Bound, log_p: float, flat: VAE, x: Any) -> No
     above = (tight.by_draws - tight.exact) / tight.errors
     demo.check("code of 2: largest excess of a bound over log p(x) (standard errors)",
                float(above.max()), at_most=3)  # fmt: skip
+    demo.check("code of 2: the estimate of log p(x) against the integral (nats)",
+               abs(tight.estimate - tight.exact), at_most=0.1)  # fmt: skip
     demo.save(draw_bound(bound, log_p, tight),
               alt="The bound rises in training and lies below log p(x); with a code of "
               "2 numbers, bounds from more draws of z approach it.")  # fmt: skip
@@ -285,7 +311,7 @@ def teach(demo: Demo) -> list[Ruler]:
     rulers = []
     for i, (names, fixed) in enumerate(READ):
         (rng,) = backend.streams(demo.seed + 2000 + i, 1)
-        digits = wide(demo.choose(30_000, 5_000), rng, **fixed)
+        digits = wide(demo.choose(30_000, 4_000), rng, **fixed)
         rulers.append(Ruler(names, blurred(digits), 5, demo.seed + 2500 + i))
     return rulers
 
@@ -306,12 +332,11 @@ def draw_factors(
     for i, (ax, (label, unit)) in enumerate(
         zip(axes.flat, FACTORS.values(), strict=True)
     ):
-        for name, y in read.items():
-            color, style = LOOKS[name]
-            ax.ecdf(unit * y[:, i], color=color, ls=style, lw=1.8,
+        for name, (color, style) in LOOKS.items():
+            ax.ecdf(unit * read[name][:, i], color=color, ls=style, lw=1.8,
                     label=f"{name}, reconstructed" if name in ks else name)  # fmt: skip
-        for j, (name, found) in enumerate(ks.items()):
-            ax.text(0.98, 0.03 + 0.1 * j, f"{name}: KS {found[i]:.3f}", fontsize=9,
+        for j, name in enumerate(k for k in ks if k in LOOKS):
+            ax.text(0.98, 0.03 + 0.1 * j, f"{name}: KS {ks[name][i]:.3f}", fontsize=9,
                     color=LOOKS[name][0], transform=ax.transAxes, ha="right",
                     bbox={"color": "white", "pad": 1})  # fmt: skip
         low, high = np.quantile(unit * read["real digits"][:, i], [0.001, 0.999])
@@ -336,7 +361,7 @@ def judge_reconstructions(
         rng: draws the held-out digits.
 
     """
-    rulers, n = teach(demo), demo.choose(4000, 2000)
+    rulers, n = teach(demo), demo.choose(4000, 1000)
     digits = [wide(n, rng, **fixed) for _, fixed in READ]
     others = [wide(n, rng, **fixed) for _, fixed in READ]
 
@@ -346,32 +371,30 @@ def judge_reconstructions(
     pca = PCA(CODE).fit(x)
     ways = {name: model.reconstruct for name, model in models.items()} | {
         "PCA": lambda x: np.clip(pca.inverse_transform(pca.transform(x)), 0, 1),
+        "mean picture": lambda y: y * 0 + x.mean(axis=0),
     }
     real = read(lambda x: x, digits)
     found = {name: read(way, digits) for name, way in ways.items()}
     ks = {name: statistic(y, real) for name, y in found.items()}
-    mean = statistic(read(lambda y: y * 0 + x.mean(axis=0), digits), real)
     floor = statistic(read(lambda x: x, others), real)
     r2 = np.concatenate([r.r2(d) for r, d in zip(rulers, digits, strict=True)])
     for i, name in enumerate(FACTORS):
         demo.claim(f"R² of the ruler: {name}", r2[i], baseline={"the mean": 0.0},
                    at_least=demo.choose(0.85, 0.75))  # fmt: skip
-    for i, name in enumerate(FACTORS):
-        bounded: dict[str, Any] = {
-            "at_most": demo.choose(0.05, 0.3 if name == "thickness" else 0.09),
-            "baseline": {f"PCA, {CODE} numbers": ks["PCA"][i],
-                         "the mean picture": mean[i]},
-        }  # fmt: skip
-        what = f"KS statistic of the VAE's reconstructions: {name}"
-        missed = name == "thickness" and not demo.quick
-        demo.claim(what, ks["VAE"][i], tried=TRIED if missed else "", **bounded)
-    demo.measure("largest KS statistic: the plain autoencoder's reconstructions",
-                 ks["autoencoder"].max())  # fmt: skip
+    for name, columns, tried in (
+        ("size, rotation and slant, the largest", slice(1, None), TIE),
+        ("thickness", slice(1), THICKER),
+    ):
+        worst = {way: float(each[columns].max()) for way, each in ks.items()}
+        demo.claim(
+            f"KS statistic of the VAE's reconstructions: {name}",
+            worst.pop("VAE"), at_most=0.05, baseline=worst, tried=tried,
+        )  # fmt: skip
     demo.measure("largest KS statistic: other real digits", floor.max())
     demo.save(draw_factors({"real digits": real} | found, ks, r2), "factors",
               alt="Size, rotation and slant of the VAE's reconstructions are "
-              "distributed as in real digits, thickness nearly; PCA's are not.",
-              )  # fmt: skip
+              "distributed nearly as in real digits, thickness less so; the plain "
+              "autoencoder's are closer, PCA's are not close.")  # fmt: skip
 
 
 # --- New digits ---------------------------------------------------------------------
@@ -382,20 +405,21 @@ class Judged(NamedTuple):
 
     accuracy: float  # %, of telling its digits from real ones
     elbo: float = math.nan  # nats, on held-out digits
-    log_p: float = math.nan  # nats, on held-out digits
+    log_p: float = math.nan  # nats, on held-out digits; an estimate
+    rise: float = math.nan  # nats, of the estimate from FEW draws to MANY
 
 
 @plots.styled
 def draw_judged(judged: dict[str, Judged]) -> Any:
     """Draw how well new digits are told from real ones, and log p(x), by source."""
     figure, ((left, right),) = plots.panels(1, 2, (3.8, 3.8), sharey=True)
-    rows = list(judged)
-    accuracy, elbo, log_p = zip(*judged.values(), strict=True)
+    rows = [textwrap.fill(name, 22) for name in judged]
+    accuracy, elbo, log_p, _ = zip(*judged.values(), strict=True)
     left.axvline(50, color="black", ls=":")
     left.annotate("chance", (50, len(rows) - 0.6), (4, 0), textcoords="offset points")
     left.plot(accuracy, rows, "o", color=ORANGE, ms=8)
     right.plot(elbo, rows, "s", color=BLUE, ms=8, label="the bound (ELBO)")
-    right.plot(log_p, rows, "D", color="black", ms=6, label="log p(x)")
+    right.plot(log_p, rows, "D", color="black", ms=6, label="log p(x), estimated")
     for ax, values, right_of in (
         (left, accuracy, True), (right, elbo, False), (right, log_p, True)
     ):  # fmt: skip
@@ -407,10 +431,12 @@ def draw_judged(judged: dict[str, Judged]) -> Any:
                             ha="left" if right_of else "right")  # fmt: skip
     left.set_xlim(45, 108)
     left.set_xticks(range(50, 101, 10))
-    left.set_title("how often a classifier tells\nnew digits from real ones")
+    left.set_title(
+        "how often a classifier tells\nnew digits from real ones\n(lower is better)"
+    )
     left.set_xlabel("accuracy (%)")
     right.margins(x=0.3)
-    right.set_title("how probable the model calls\nheld-out digits")
+    right.set_title("log p(x) of held-out digits\n(higher is better)")
     right.set_xlabel("nats per digit, black and white")
     left.set_ylim(len(rows) - 0.5, -0.5)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower right",
@@ -418,11 +444,11 @@ def draw_judged(judged: dict[str, Judged]) -> Any:
     return figure
 
 
-def judge_samples(
+def judge(
     demo: Demo, made: dict[str, np.ndarray], vaes: dict[str, VAE], x: np.ndarray,
     held_out: np.ndarray,
-) -> float:  # fmt: skip
-    """Tell new digits from real ones, and measure log p(x) of held-out digits.
+) -> dict[str, Judged]:  # fmt: skip
+    """Tell new digits from real ones, and estimate log p(x) of held-out digits.
 
     Args:
         demo: the demo.
@@ -430,52 +456,62 @@ def judge_samples(
         vaes: the models that made them, where they have a bound.
         x, held_out: the training digits and others (n, PIXELS).
 
-    Returns:
-        log p(x) of the VAE, in nats.
-
     """
     (rng,) = backend.streams(demo.seed + 6000, 1)
-    some = black_and_white(held_out[: demo.choose(200, 50)], rng)
+    some = black_and_white(held_out[: demo.choose(500, 30)], rng)
     judged = {}
     for name, digits in made.items():
         accuracy = 100 * told_apart(held_out, digits, demo.seed + 6100)
         judged[name] = Judged(accuracy)
         if name in vaes:
-            elbo = vaes[name].elbo(some, rng).mean()
-            log_p = vaes[name].log_likelihood(some, rng, DRAWS[-1]).mean()
-            judged[name] = Judged(accuracy, float(elbo), float(log_p))
-    mean = "independent pixels"
-    log_p = float(log_bernoulli(some, log_odds(x)[None]).mean())
-    judged[mean] = judged[mean]._replace(log_p=log_p)
-    simple, fitted = ("autoencoder, N(0, 1)", mean), judged["autoencoder, fitted"]
+            elbo = float(vaes[name].elbo(some, rng).mean())
+            log_w = log_weights(vaes[name], some, rng, MANY)
+            few, many = (float(log_mean(log_w[:, :k]).mean()) for k in (FEW, MANY))
+            judged[name] = Judged(accuracy, elbo, many, many - few)
+    exact = float(log_bernoulli(some, log_odds(x)[None]).mean())
+    judged[PIXELWISE] = judged[PIXELWISE]._replace(log_p=exact)
+    return judged
+
+
+def claim_samples(demo: Demo, judged: dict[str, Judged]) -> None:
+    """Compare the VAE's new digits and its log p(x) with those of the others."""
+    vae, fitted = judged["VAE"], judged[FITTED]
+    simple = {name: judged[name] for name in (STANDARD, PIXELWISE)}
+    # A quick VAE is no better than the fitted autoencoder.
+    rivals = simple if demo.quick else {FITTED: fitted} | simple
     demo.claim(
-        "accuracy of telling from real digits: VAE (%)", judged["VAE"].accuracy,
-        at_most=85.0, baseline={k: judged[k].accuracy for k in simple},
-    )  # fmt: skip
-    demo.claim(
-        "log p(x) of held-out digits: the VAE's bound (nats)", judged["VAE"].elbo,
-        at_least=-100.0, baseline={k: judged[k].log_p for k in simple},
+        "accuracy of telling from real digits: VAE (%)", vae.accuracy,
+        at_most=demo.choose(77.0, 80.0),
+        baseline={name: rival.accuracy for name, rival in rivals.items()},
     )  # fmt: skip
     if not demo.quick:
         demo.claim(
             "accuracy: the fitted autoencoder's over the VAE's (points)",
-            fitted.accuracy - judged["VAE"].accuracy, at_least=3.0,
-            baseline={k: fitted.accuracy - judged[k].accuracy for k in simple},
+            fitted.accuracy - vae.accuracy, at_least=3.0,
+            baseline={k: fitted.accuracy - v.accuracy for k, v in simple.items()},
+        )  # fmt: skip
+        baseline = {k: v.log_p - fitted.log_p for k, v in simple.items()}
+        demo.claim(
+            "log p(x), both estimated: the VAE's over the fitted autoencoder's (nats)",
+            vae.log_p - fitted.log_p, at_least=1.0, baseline=baseline,
         )  # fmt: skip
         demo.claim(
-            "log p(x): the VAE's bound over the fitted autoencoder's log p(x) (nats)",
-            judged["VAE"].elbo - fitted.log_p, at_least=1.0,
-            baseline={k: judged[k].log_p - fitted.log_p for k in simple},
+            "log p(x): the VAE's bound over the fitted autoencoder's estimate (nats)",
+            vae.elbo - fitted.log_p, at_least=1.0, baseline=baseline, tried=BELOW,
         )  # fmt: skip
-    demo.measure("accuracy: autoencoder, fitted (%)", fitted.accuracy)
+    demo.check(f"estimates of log p(x): largest rise from {FEW} to {MANY:,} draws "
+               "(nats)", max(model.rise for model in judged.values()
+                             if not math.isnan(model.rise)), at_most=0.2)  # fmt: skip
     demo.measure("accuracy: real digits (%)", judged["real digits"].accuracy)
-    demo.measure("log p(x): VAE (nats)", judged["VAE"].log_p)
-    demo.measure("log p(x): autoencoder, fitted (nats)", fitted.log_p)
-    demo.measure("bound: autoencoder, fitted (nats)", fitted.elbo)
+    for name in ("VAE", FITTED, STANDARD):
+        demo.measure(f"estimate of log p(x): {name} (nats)", judged[name].log_p)
+    demo.measure(f"log p(x): {PIXELWISE} (nats)", judged[PIXELWISE].log_p)
+    for name in ("VAE", FITTED, STANDARD):
+        demo.measure(f"bound on log p(x): {name} (nats)", judged[name].elbo)
     demo.save(draw_judged(judged), "judged",
-              alt="How often a classifier tells the digits of each model from real "
-              "ones, and log p(x) of held-out digits with its bound.")  # fmt: skip
-    return judged["VAE"].log_p
+              alt="The VAE's digits are harder to tell from real ones than the "
+              "autoencoder's, and log p(x) of held-out digits is a little higher; the "
+              "VAE's bound is closer to its log p(x).")  # fmt: skip
 
 
 def interpolate(vae: VAE, a: np.ndarray, b: np.ndarray, n: int = 7) -> np.ndarray:
@@ -499,7 +535,7 @@ def pictures(x: np.ndarray) -> np.ndarray:
 def show_samples(demo: Demo, made: dict[str, np.ndarray], train: np.ndarray) -> None:
     """Draw new digits of each source, and the nearest to training digits."""
     two = (10, 2 * SIDE, SIDE)  # ten panels of two digits, one above the other
-    rows = {k.replace(", ", ",\n", 1): x[:20].reshape(two) for k, x in made.items()}
+    rows = {textwrap.fill(k, 22): x[:20].reshape(two) for k, x in made.items()}
     demo.save(plots.picture_rows(rows), "samples", alt="Digits drawn by the VAE, by "
               "the plain autoencoder, and real ones.")  # fmt: skip
     n = demo.choose(2000, 500)
@@ -547,10 +583,10 @@ def show_ways(demo: Demo, vae: VAE, flat: VAE, digits: Digits) -> None:
 def run(demo: Demo) -> None:
     """Train two VAEs and a plain autoencoder, and judge what they make."""
     train_rng, held_out_rng, real_rng, rng = backend.streams(demo.seed, 4)
-    x = wide(demo.choose(40_000, 5_000), train_rng).x
+    x = wide(demo.choose(40_000, 4_000), train_rng).x
     n, epochs = demo.choose(8_000, 2_000), demo.choose(15, 12)
     held_out = wide(n, held_out_rng)
-    followed = black_and_white(held_out.x[: demo.choose(1_000, 500)], rng)
+    followed = black_and_white(held_out.x[: demo.choose(1_000, 300)], rng)
     vae, bound = train_vae(demo, CODE, epochs, x, followed, demo.seed + 3000)
     flat, _ = train_vae(
         demo, 2, demo.choose(8, 4), x[:20_000], followed, demo.seed + 4000
@@ -561,11 +597,15 @@ def run(demo: Demo) -> None:
     made = {
         "real digits": wide(n, real_rng).x,
         **{name: model.decode(z) for name, model in vaes.items()},
-        "independent pixels": np.tile(x.mean(axis=0), (n, 1)),
+        PIXELWISE: np.tile(x.mean(axis=0), (n, 1)),
     }
-    judge_reconstructions(demo, x, {"VAE": vae, "autoencoder": plain}, held_out_rng)
-    log_p = judge_samples(demo, made, vaes, x, held_out.x)
-    judge_bound(demo, bound, log_p, flat, followed[: demo.choose(100, 30)])
+    models = {"VAE": vae, "plain autoencoder": plain}
+    judge_reconstructions(demo, x, models, held_out_rng)
+    judged = judge(demo, made, vaes, x, held_out.x)
+    claim_samples(demo, judged)
+    judge_bound(
+        demo, bound, judged["VAE"].log_p, flat, followed[: demo.choose(100, 30)]
+    )
     show_samples(demo, made, x)
     show_ways(demo, vae, flat, held_out)
 
