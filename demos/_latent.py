@@ -110,13 +110,12 @@ def log_weights(
 
     The mean of p(x, z) / q(z) is p(x). Here q is a Gaussian around `most_probable` with
     the precision of `derivatives` (Laplace's method), but wider, so that its tails
-    cover those of p(z | x). It does not depend on how good the encoder is.
+    cover those of p(z | x). The encoder only starts the search for z.
     """
     z = most_probable(vae, x)
     precision = derivatives(vae, x, z)[1]
-    root = wider * np.linalg.inv(
-        np.linalg.cholesky(precision)
-    )  # covariance: rootᵀ root
+    # The covariance is rootᵀ root.
+    root = wider * np.linalg.inv(np.linalg.cholesky(precision))
     eps = rng.standard_normal((len(x), draws, z.shape[1]))
     log_q = -np.sum(eps**2, axis=2) / 2 - np.linalg.slogdet(root)[1][:, None]
     drawn = (z[:, None] + eps @ root).astype(vae.dtype)

@@ -47,6 +47,51 @@ def test_log_p_integrated_of_all_pictures_adds_up_to_one():
     assert np.exp(log_p).sum() == pytest.approx(1, abs=1e-5)
 
 
+def test_log_p_estimated_is_log_p_integrated(flat):
+    model, x = flat
+    log_w = _latent.log_weights(model, x, np.random.default_rng(1), 20_000)
+    error = np.exp(log_w - log_w.max(axis=1)[:, None])
+    error = error.std(axis=1) / error.mean(axis=1) / np.sqrt(log_w.shape[1])
+    exact = _latent.integrated_log_p(model, x, step=0.1)
+    assert np.all(np.abs(_latent.log_mean(log_w) - exact) < 4 * error)
+    assert np.all(error < 0.01)
+
+
+def test_the_gradient_by_z_is_that_of_differences(flat):
+    model, x = flat
+    z = np.random.default_rng(1).normal(size=(5, 2))
+    gradient, _ = _latent.derivatives(model, x, z, h=1e-6)
+    for i, h in enumerate(1e-6 * np.eye(2)):
+        ends = [_latent.log_joint(model, x, z + sign * h) for sign in (1, -1)]
+        np.testing.assert_allclose((ends[0] - ends[1]) / 2e-6, gradient[:, i], 1e-4)
+
+
+def test_the_precision_of_a_linear_model_is_that_of_logistic_regression():
+    rng = np.random.default_rng(0)
+    model = byhand.VAE((12, 2), rng=rng, batch_size=16, dtype=np.float64)
+    x, z = rng.random((5, 12)), rng.normal(size=(5, 2))
+    W, p = model.parameters["decoder.0.W"], model.decode(z)
+    _, precision = _latent.derivatives(model, x, z)
+    expected = np.einsum("cd,nd,ed->nce", W, p * (1 - p), W) + np.eye(2)
+    np.testing.assert_allclose(precision, expected, rtol=1e-9)
+
+
+def test_the_most_probable_z_of_a_smooth_decoder_has_no_gradient():
+    rng = np.random.default_rng(0)
+    model = byhand.VAE(
+        (12, 8, 2), rng=rng, batch_size=16, activation="tanh", dtype=np.float64
+    )
+    model.theta += rng.normal(0, 0.3, model.theta.shape)
+    x = rng.random((5, 12))
+    gradient, _ = _latent.derivatives(model, x, _latent.most_probable(model, x), 1e-6)
+    np.testing.assert_allclose(gradient, 0, atol=1e-5)
+
+
+def test_the_logarithm_of_a_mean():
+    log_w = np.log([[1.0, 3.0], [2.0, 2.0]]) + 1000
+    np.testing.assert_allclose(_latent.log_mean(log_w), np.log([2, 2]) + 1000)
+
+
 def test_the_plane_is_in_the_order_of_rows():
     points = _latent.plane(np.array([1.0, 2.0]))
     np.testing.assert_array_equal(points, [[1, 1], [2, 1], [1, 2], [2, 2]])
