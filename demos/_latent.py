@@ -84,14 +84,29 @@ def derivatives(
     return gradient, scaled @ scaled.swapaxes(1, 2) + np.eye(c)
 
 
-def most_probable(vae: VAE, x: np.ndarray, rounds: int = 10) -> np.ndarray:
+def log_joints(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return `log_joint` of every row of x (n, d) with every code z (m, c): (n, m)."""
+    a = logits(vae, z)
+    # Σ x a - softplus(a), for every x and z.
+    return x @ a.T + log_bernoulli(np.zeros(1, a.dtype), a) - np.sum(z**2, axis=1) / 2
+
+
+def most_probable(
+    vae: VAE, x: np.ndarray, rng: np.random.Generator, rounds: int = 10
+) -> np.ndarray:
     """Return for each row of x a z (n, c) where `log_joint` is large.
 
-    The search starts from the encoder's mean. A Gauss-Newton step, or a part of it, is
-    taken where it helps.
+    The search starts from the encoder's mean, or from the best of 1,000 draws of the
+    prior, if that is better. A Gauss-Newton step, or a part of it, is taken where it
+    helps.
     """
     z = vae.encode(x)
     best = log_joint(vae, x, z)
+    drawn = rng.standard_normal((1000, z.shape[1]), vae.dtype)
+    joints = log_joints(vae, x, drawn)
+    better = joints.max(axis=1) > best
+    z[better] = drawn[joints.argmax(axis=1)[better]]
+    best = np.maximum(best, joints.max(axis=1))
     for _ in range(rounds):
         gradient, precision = derivatives(vae, x, z)
         step = np.linalg.solve(precision, gradient[:, :, None])[:, :, 0]
@@ -112,7 +127,7 @@ def log_weights(
     the precision of `derivatives` (Laplace's method), but wider, so that its tails
     cover those of p(z | x). The encoder only starts the search for z.
     """
-    z = most_probable(vae, x)
+    z = most_probable(vae, x, rng)
     precision = derivatives(vae, x, z)[1]
     # The covariance is rootᵀ root.
     root = wider * np.linalg.inv(np.linalg.cholesky(precision))
@@ -140,18 +155,11 @@ def integrated_log_p(
     """
     axis = np.arange(-edge, edge + step / 2, step)
     z = plane(axis)
-    log_p = np.empty((len(x), len(z)))
-    nothing = np.zeros(1, vae.dtype)
-    for start in range(0, len(z), vae.batch_size):
-        rows = slice(start, start + vae.batch_size)
-        codes = backend.asarray(z[rows].astype(vae.dtype))
-        a = backend.to_numpy(vae.decoder.forward(codes))
-        # Σ x a - softplus(a), for every x and z.
-        log_p[:, rows] = x @ a.T + log_bernoulli(nothing, a)
-    log_p -= np.sum(z**2, axis=1) / 2
-    largest = log_p.max(axis=1)
-    total = np.exp(log_p - largest[:, None]).sum(axis=1)
-    return largest + np.log(total) + 2 * math.log(step) - math.log(2 * math.pi)
+    # Not all z at once: for each z there are d logits.
+    parts = np.array_split(z, math.ceil(len(z) / 1000))
+    joints = np.hstack([log_joints(vae, x, some) for some in parts])
+    total = np.logaddexp.reduce(joints, axis=1)
+    return total + 2 * math.log(step) - math.log(2 * math.pi)
 
 
 def plane(axis: np.ndarray) -> np.ndarray:

@@ -19,14 +19,14 @@ held-out digits:
   if nothing tells them apart; Lopez-Paz & Oquab 2017). Next to the VAE stands a plain
   autoencoder, its codes drawn from a Gaussian fitted to them, or from N(0, 1). Here
   the VAE is better;
-- log p(x) of held-out digits, where the VAE is better too, by less than 2 nats. The
-  autoencoder with a Gaussian is a VAE of a fixed σ (the best of several), so it has
-  both log p(x) and a bound (ELBO). For independent pixels log p(x) is exact; for the
-  others it is an estimate, from 1,000 draws of z around the most probable z of each
-  digit. It is a lower bound in the mean, but flat: 300 draws give nearly the same. With
-  a code of 2 an integral confirms it. The bound of the VAE alone does not show that it
-  is better: it lies below the estimate of the autoencoder. Here x is black and white:
-  each pixel is black with its grey value as the probability. For grey x the Bernoulli
+- log p(x) of 500 held-out digits. Here the VAE is a little better. The autoencoder with
+  a Gaussian is a VAE of a fixed σ (the best of several), so it has both log p(x) and a
+  bound on it (ELBO). log p(x) is estimated from 1,000 draws of z around the most
+  probable z of each digit. In the mean this is a lower bound, but it is flat: 300 draws
+  give nearly the same. So does an integral, where the code has 2 numbers. The VAE's
+  bound alone does not show that it is better, because it lies below the autoencoder's
+  estimate. For independent pixels log p(x) is exact. Here x is black and white: each
+  pixel is black with its grey value as the probability. For grey x the Bernoulli
   formula is not the logarithm of a density;
 - whether new digits are copies: the least distance to a training digit.
 
@@ -212,7 +212,7 @@ class Tightness(NamedTuple):
 
 
 def tightness(demo: Demo, vae: VAE, x: np.ndarray) -> Tightness:
-    """Compare log p(x) of a VAE with a code of 2 with tighter and tighter bounds."""
+    """Compare log p(x) of a VAE with a code of 2 with an estimate and bounds."""
     (rng,) = backend.streams(demo.seed + 1000, 1)
     means, errors = [], []
     for k in DRAWS:
@@ -295,7 +295,8 @@ def judge_bound(demo: Demo, bound: Bound, log_p: float, flat: VAE, x: Any) -> No
                abs(tight.estimate - tight.exact), at_most=0.1)  # fmt: skip
     demo.save(draw_bound(bound, log_p, tight),
               alt="The bound rises in training and lies below log p(x); with a code of "
-              "2 numbers, bounds from more draws of z approach it.")  # fmt: skip
+              "2 numbers, bounds from more draws of z approach it, and the estimate "
+              "meets it.")  # fmt: skip
 
 
 # --- How reconstructions are distributed --------------------------------------------
@@ -431,10 +432,8 @@ def draw_judged(judged: dict[str, Judged]) -> Any:
                             ha="left" if right_of else "right")  # fmt: skip
     left.set_xlim(45, 108)
     left.set_xticks(range(50, 101, 10))
-    left.set_title(
-        "how often a classifier tells\nnew digits from real ones\n(lower is better)"
-    )
-    left.set_xlabel("accuracy (%)")
+    left.set_title("new digits told from real ones\n(lower is better)")
+    left.set_xlabel("accuracy of a classifier (%)")
     right.margins(x=0.3)
     right.set_title("log p(x) of held-out digits\n(higher is better)")
     right.set_xlabel("nats per digit, black and white")
@@ -446,7 +445,7 @@ def draw_judged(judged: dict[str, Judged]) -> Any:
 
 def judge(
     demo: Demo, made: dict[str, np.ndarray], vaes: dict[str, VAE], x: np.ndarray,
-    held_out: np.ndarray,
+    held_out: np.ndarray, black: np.ndarray,
 ) -> dict[str, Judged]:  # fmt: skip
     """Tell new digits from real ones, and estimate log p(x) of held-out digits.
 
@@ -455,20 +454,20 @@ def judge(
         made: new digits, by source.
         vaes: the models that made them, where they have a bound.
         x, held_out: the training digits and others (n, PIXELS).
+        black: some of those others in black and white.
 
     """
     (rng,) = backend.streams(demo.seed + 6000, 1)
-    some = black_and_white(held_out[: demo.choose(500, 30)], rng)
     judged = {}
     for name, digits in made.items():
         accuracy = 100 * told_apart(held_out, digits, demo.seed + 6100)
         judged[name] = Judged(accuracy)
         if name in vaes:
-            elbo = float(vaes[name].elbo(some, rng).mean())
-            log_w = log_weights(vaes[name], some, rng, MANY)
+            elbo = float(vaes[name].elbo(black, rng).mean())
+            log_w = log_weights(vaes[name], black, rng, MANY)
             few, many = (float(log_mean(log_w[:, :k]).mean()) for k in (FEW, MANY))
             judged[name] = Judged(accuracy, elbo, many, many - few)
-    exact = float(log_bernoulli(some, log_odds(x)[None]).mean())
+    exact = float(log_bernoulli(black, log_odds(x)[None]).mean())
     judged[PIXELWISE] = judged[PIXELWISE]._replace(log_p=exact)
     return judged
 
@@ -481,7 +480,7 @@ def claim_samples(demo: Demo, judged: dict[str, Judged]) -> None:
     rivals = simple if demo.quick else {FITTED: fitted} | simple
     demo.claim(
         "accuracy of telling from real digits: VAE (%)", vae.accuracy,
-        at_most=demo.choose(77.0, 80.0),
+        at_most=demo.choose(77.0, 85.0),
         baseline={name: rival.accuracy for name, rival in rivals.items()},
     )  # fmt: skip
     if not demo.quick:
@@ -584,9 +583,9 @@ def run(demo: Demo) -> None:
     """Train two VAEs and a plain autoencoder, and judge what they make."""
     train_rng, held_out_rng, real_rng, rng = backend.streams(demo.seed, 4)
     x = wide(demo.choose(40_000, 4_000), train_rng).x
-    n, epochs = demo.choose(8_000, 2_000), demo.choose(15, 12)
+    n, epochs = demo.choose(8_000, 2_000), demo.choose(15, 10)
     held_out = wide(n, held_out_rng)
-    followed = black_and_white(held_out.x[: demo.choose(1_000, 300)], rng)
+    followed = black_and_white(held_out.x[: demo.choose(500, 40)], rng)
     vae, bound = train_vae(demo, CODE, epochs, x, followed, demo.seed + 3000)
     flat, _ = train_vae(
         demo, 2, demo.choose(8, 4), x[:20_000], followed, demo.seed + 4000
@@ -601,7 +600,7 @@ def run(demo: Demo) -> None:
     }
     models = {"VAE": vae, "plain autoencoder": plain}
     judge_reconstructions(demo, x, models, held_out_rng)
-    judged = judge(demo, made, vaes, x, held_out.x)
+    judged = judge(demo, made, vaes, x, held_out.x, followed)
     claim_samples(demo, judged)
     judge_bound(
         demo, bound, judged["VAE"].log_p, flat, followed[: demo.choose(100, 30)]

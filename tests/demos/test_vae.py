@@ -83,8 +83,16 @@ def test_the_most_probable_z_of_a_smooth_decoder_has_no_gradient():
     )
     model.theta += rng.normal(0, 0.3, model.theta.shape)
     x = rng.random((5, 12))
-    gradient, _ = _latent.derivatives(model, x, _latent.most_probable(model, x), 1e-6)
+    z = _latent.most_probable(model, x, rng)
+    gradient, _ = _latent.derivatives(model, x, z, h=1e-6)
     np.testing.assert_allclose(gradient, 0, atol=1e-5)
+
+
+def test_every_row_with_every_code(flat):
+    model, x = flat
+    z = np.random.default_rng(1).normal(size=(3, 2))
+    rows = [_latent.log_joint(model, np.repeat(row[None], 3, 0), z) for row in x]
+    np.testing.assert_allclose(_latent.log_joints(model, x, z), rows, rtol=1e-12)
 
 
 def test_the_logarithm_of_a_mean():
