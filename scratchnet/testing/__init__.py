@@ -33,16 +33,19 @@ The files, in the order to read them:
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from scratchnet.testing import strategies
-from scratchnet.testing.findings import VERDICTS, subscript
+from scratchnet.testing.adapters import problems_of
+from scratchnet.testing.findings import VERDICTS
 from scratchnet.testing.mutants import Mutant, mutations
 from scratchnet.testing.oracles import Oracle
 from scratchnet.testing.probe import Probe
-from scratchnet.testing.problems import Function, Inputs, problems_of
+from scratchnet.testing.problems import Function, Inputs, subscript
 from scratchnet.testing.procedure import Rng, check
 from scratchnet.testing.report import GradientError, GradientReport
 
@@ -63,6 +66,10 @@ def gradcheck(
     oracle: Oracle = "auto",
     allow: Collection[str] = (),
     raise_exception: bool = True,
+    dtype: DTypeLike | None = None,
+    jac: bool | Callable[..., Any] | None = None,
+    args: Sequence[Any] = (),
+    **options: Any,
 ) -> GradientReport:
     """Check the gradient of f at `inputs` against finite differences of f.
 
@@ -110,13 +117,25 @@ def gradcheck(
     if not set(allow) <= set(VERDICTS) or isinstance(allow, str):
         raise ValueError(f"gradcheck: allow={allow!r}; use some of {VERDICTS}")
     report = GradientReport("vacuous", False, "")
-    for problem in problems_of(f, inputs, order):
+    _refuse_unknown(options)
+    for problem in problems_of(f, inputs, order, dtype=dtype, jac=jac, args=args):
         report = check(problem, rng, oracle, allow)
         if report.verdict != "vacuous" and not report:
             break
     if raise_exception and not report:
         raise GradientError(report.message, report) from report.exception
     return report
+
+
+# Arguments of torch.autograd.gradcheck: those without a meaning here, and their defaults
+# for the others. The steps and the tolerance are measured, and every entry is covered.
+IGNORED = {"eps", "fast_mode", "nondet_tol"}
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    """Raise TypeError for an option that is not known."""
+    if unknown := sorted(options.keys() - IGNORED):
+        raise TypeError(f"gradcheck: {', '.join(unknown)}: not supported")
 
 
 # pytest hides the frames for which this is true, so that its traceback ends at the line

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import SupportsInt
 
 from scratchnet.testing.oracles import RIDDERS, Slope
 
@@ -98,8 +96,3 @@ class Finding:
     located: dict[int, Slope] = field(default_factory=dict)
     partial: bool = False
     kinks: list[Entry] = field(default_factory=list)
-
-
-def subscript(index: Sequence[SupportsInt]) -> str:
-    """Write an index as in code: [17, 3]; empty for an array without axes."""
-    return f"[{', '.join(str(int(i)) for i in index)}]" if len(index) else ""

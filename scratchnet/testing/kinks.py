@@ -12,10 +12,10 @@ import math
 
 import numpy as np
 
-from scratchnet.testing.findings import Entry, Finding, subscript
+from scratchnet.testing.findings import Entry, Finding
 from scratchnet.testing.oracles import RIDDERS
 from scratchnet.testing.probe import Probe
-from scratchnet.testing.problems import Array, random_signs
+from scratchnet.testing.problems import Array, random_signs, subscript
 
 MAX_TOGETHER = 32  # entries that are judged together
 AWAY = 1e-4  # distance from the kink where pieces are searched, in units of the entries

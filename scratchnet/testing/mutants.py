@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scratchnet.testing.findings import subscript
-from scratchnet.testing.problems import Array, Problem
+from scratchnet.testing.problems import Array, Problem, subscript
 
 Mutation = Callable[[Array], Array]
 
@@ -40,7 +39,8 @@ class Mutant(Problem):
         self.mutate = mutate
         self.names, self.xs, self.dtypes = problem.names, problem.xs, problem.dtypes
         self.may_be_zero = [True] * len(self.xs)
-        self.label = problem.label
+        self.label, self.notes = problem.label, problem.notes
+        self.is_gradient, self.max_alone = problem.is_gradient, problem.max_alone
 
     def value(self, xs: list[Array]) -> Array:
         """Return f at `xs`, unchanged."""

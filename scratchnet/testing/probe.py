@@ -19,7 +19,6 @@ import numpy as np
 from scratchnet.testing.problems import (
     Array,
     Problem,
-    SecondOrder,
     flatten,
     random_signs,
 )
@@ -72,7 +71,7 @@ class Probe:
         self.base = self.base.astype(np.float64)
         self.c = random_signs(rng, self.base.shape)  # never 0: every output counts
         # For a single number the cotangent is only a factor: report d f, not d (c f).
-        self.number = self.base.size == 1 and not isinstance(problem, SecondOrder)
+        self.number = self.base.size == 1 and not problem.is_gradient
         self.unit = float(self.c.ravel()[0]) if self.number else 1.0
         self.label = "f" if self.number else problem.label
         self.scale = [

@@ -2,7 +2,7 @@
 
 `Pair` holds two functions of plain arrays. `TensorFunction` holds a function of Tensors
 with the engine's gradient. `SecondOrder` holds the gradient of such a function with its
-own gradient. `problems_of` chooses among them.
+own gradient. `adapters.problems_of` chooses among them and other libraries'.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, SupportsInt, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +47,8 @@ class Problem(abc.ABC):
         may_be_zero: whether a gradient of zero may pass; otherwise it is vacuous.
         label: the name, in a report, of the number that is differentiated.
         max_alone: up to this many entries, each is checked alone.
+        is_gradient: whether f is itself a gradient: then c is an input too.
+        notes: lines for the report.
 
     """
 
@@ -56,6 +58,8 @@ class Problem(abc.ABC):
     may_be_zero: list[bool]
     label = "sum(c * f)"
     max_alone = MAX_ALONE
+    is_gradient = False
+    notes: Sequence[str] = ()
 
     @abc.abstractmethod
     def value(self, xs: list[Array]) -> Array:
@@ -65,6 +69,14 @@ class Problem(abc.ABC):
     def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
         """Return d sum(c * f)/dx for each x; None if no gradient reached it."""
 
+    def randomness(self) -> str:
+        """Return, in words, what may make two calls differ."""
+        return ""
+
+    def output_at(self, k: int, shape: tuple[int, ...]) -> str:
+        """Return the name of entry k of the outputs, which have this shape."""
+        return f"f{subscript(np.unravel_index(k, shape))}"
+
 
 class _OfInputs(Problem):
     """A problem with the inputs as the caller gave them.
@@ -72,10 +84,12 @@ class _OfInputs(Problem):
     Floating inputs are differentiated, in float64; the others are constants.
     """
 
-    def __init__(self, f: Function, inputs: Inputs) -> None:
+    def __init__(
+        self, f: Function, inputs: Inputs, names: Sequence[str] | None = None
+    ) -> None:
         self.f = f
-        self.inputs = _listed(inputs)
-        names = _names(f, self.inputs)
+        self.inputs = listed(inputs)
+        names = names or _names(f, self.inputs)
         for name, x in zip(names, self.inputs, strict=True):
             _refuse_mask(x, name)
         self.constants: list[Array] = [np.asarray(plain(x)) for x in self.inputs]
@@ -98,7 +112,7 @@ class _OfInputs(Problem):
         self.may_be_zero = [False] * len(self.xs)
 
 
-def _listed(inputs: Inputs) -> list[ArrayLike | Tensor]:
+def listed(inputs: Inputs) -> list[ArrayLike | Tensor]:
     """Return the inputs as a list, also a single input."""
     if isinstance(inputs, (np.ndarray, np.generic, Tensor)):
         return [inputs]
@@ -107,6 +121,13 @@ def _listed(inputs: Inputs) -> list[ArrayLike | Tensor]:
 
 def _names(f: Function, inputs: Sequence[ArrayLike | Tensor]) -> list[str]:
     """Name each input by its Tensor, else by the parameter of f, else by position."""
+    given = [x.name if isinstance(x, Tensor) else None for x in inputs]
+    others = argument_names(f, len(inputs))
+    return [name or other for name, other in zip(given, others, strict=True)]
+
+
+def argument_names(f: Function, n: int) -> list[str]:
+    """Name the first n arguments of f by its parameters, or else by position."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):  # a built-in
@@ -114,14 +135,17 @@ def _names(f: Function, inputs: Sequence[ArrayLike | Tensor]) -> list[str]:
     names = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
     rest = [p.name for p in parameters if p.kind == p.VAR_POSITIONAL]
     first = len(names)
-    for i in range(first, len(inputs)):
+    for i in range(first, n):
         names.append(f"{rest[0]}[{i - first}]" if rest else f"input {i}")
-    given = [x.name if isinstance(x, Tensor) else None for x in inputs]
-    return [name or other for name, other in zip(given, names, strict=False)]
+    return names[:n]
 
 
 class MaskedError(TypeError):
     """An input or a result is a masked array."""
+
+
+class SeveralError(TypeError):
+    """f returned several arrays, or complex numbers."""
 
 
 def _refuse_mask(x: object, what: str) -> None:
@@ -136,7 +160,12 @@ def _array(y: object) -> Array:
     """Return the result of f as an array of floats (complex, for a complex step)."""
     _refuse_mask(y, "the result of f")
     y = plain(y)
-    if not isinstance(y, (tuple, list)) and np.asarray(y).dtype.kind in "fc":
+    if isinstance(y, (tuple, list, Mapping)):
+        raise SeveralError(
+            f"gradcheck: f returned {type(y).__name__}; it must return one array of "
+            "floats"
+        )
+    if np.asarray(y).dtype.kind in "fc":
         return np.array(y)
     kind = getattr(y, "dtype", type(y).__name__)
     raise TypeError(f"gradcheck: f returned {kind}; it must return one array of floats")
@@ -151,9 +180,12 @@ class Pair(_OfInputs):
     def __init__(self, f: Function, gradient: Function, inputs: Inputs) -> None:
         super().__init__(f, inputs)
         self.derivative = gradient
-        n, shape = len(self.inputs), self.value(self.xs).shape
-        self.takes_no_cotangent = shape == () and _takes(gradient, n)
-        if not self.takes_no_cotangent and not _takes(gradient, n + 1):
+        y = self.value([self.constants[i] for i in self.places])
+        if y.dtype.kind == "c":
+            raise SeveralError(f"gradcheck: f returned {y.dtype}; it must be real")
+        n, shape = len(self.inputs), y.shape
+        self.takes_no_cotangent = shape == () and takes(gradient, n)
+        if not self.takes_no_cotangent and not takes(gradient, n + 1):
             raise TypeError(
                 f"gradcheck: f takes {n} inputs and returns shape {shape}, so the "
                 "second of the pair must be "
@@ -194,7 +226,7 @@ class Pair(_OfInputs):
         return [None if g is None else g * float(c) for g in arrays]
 
 
-def _takes(f: Function, n: int) -> bool:
+def takes(f: Function, n: int) -> bool:
     """Return whether f can be called with n arguments."""
     try:
         inspect.signature(f).bind(*[None] * n)
@@ -216,8 +248,10 @@ class TensorFunction(_OfInputs):
     its values and restores them afterwards.
     """
 
-    def __init__(self, f: Function, inputs: Inputs) -> None:
-        super().__init__(f, inputs)
+    def __init__(
+        self, f: Function, inputs: Inputs, names: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(f, inputs, names)
         tensors = [x for x in self.inputs if isinstance(x, Tensor)]
         if len(set(tensors)) < len(tensors):
             raise ValueError("gradcheck: one Tensor is given twice as an input")
@@ -331,6 +365,7 @@ class SecondOrder(Problem):
 
     label = "sum(c * gradient of f)"
     max_alone = 1  # each value is a backward pass
+    is_gradient = True
 
     def __init__(self, first: TensorFunction) -> None:
         c = random_signs(np.random.default_rng(1), first.value(first.xs).shape)
@@ -360,27 +395,6 @@ class SecondOrder(Problem):
         return total
 
 
-def problems_of(
-    f: Function | Sequence[Function], inputs: Inputs, order: int
-) -> list[Problem]:
-    """Return the problems to check: f, and for order 2 also its gradient."""
-    if order not in (1, 2):
-        raise ValueError(f"gradcheck: order={order!r}; use 1 or 2")
-    if callable(f):
-        first = TensorFunction(f, inputs)
-        return [first] if order == 1 else [first, SecondOrder(first)]
-    if not isinstance(f, (tuple, list)) or len(f) != 2 or not all(map(callable, f)):
-        raise TypeError(
-            "gradcheck: f must be a function of Tensors, or a pair (f, gradient)"
-        )
-    if order == 2:
-        raise ValueError(
-            "gradcheck: order=2 needs a function of Tensors; for a pair, check the "
-            "gradient as another pair: (gradient, its vjp)"
-        )
-    return [Pair(f[0], f[1], inputs)]
-
-
 # --- For all of them ----------------------------------------------------------------
 
 
@@ -397,3 +411,8 @@ def random_signs(rng: np.random.Generator, shape: int | tuple[int, ...]) -> Arra
     """Return random weights of both signs, with sizes between 0.5 and 1.5."""
     weights: Array = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
     return weights
+
+
+def subscript(index: Sequence[SupportsInt]) -> str:
+    """Write an index as in code: [17, 3]; empty for an array without axes."""
+    return f"[{', '.join(str(int(i)) for i in index)}]" if len(index) else ""

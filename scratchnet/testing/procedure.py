@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from scratchnet.testing.findings import VERDICTS, Finding, subscript
+from scratchnet.testing.findings import VERDICTS, Finding
 from scratchnet.testing.kinks import judge_kinks
 from scratchnet.testing.mistakes import Evidence, explain
 from scratchnet.testing.oracles import Oracle
@@ -25,6 +25,7 @@ from scratchnet.testing.problems import (
     SecondOrder,
     TensorFunction,
     flatten,
+    subscript,
 )
 from scratchnet.testing.report import GradientReport, report_of
 from scratchnet.testing.search import examine
@@ -80,7 +81,8 @@ def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]
     again = problem.value(problem.xs)
     if _differ(again, probe.base):
         text = f"f gave {_first(probe.base)}, then {_first(again)}, for the same inputs"
-        return [Finding("nondeterministic", detail=text)]
+        why = problem.randomness() or "does it draw random numbers (dropout)?"
+        return [Finding("nondeterministic", detail=f"{text}; {why}")]
     try:
         given = problem.gradient(problem.xs, probe.c)
         repeated = problem.gradient(problem.xs, probe.c)
@@ -94,6 +96,9 @@ def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]
     for name, g, h in zip(problem.names, given, repeated, strict=True):
         if _differ(h, g):
             text = f"the gradient of {name} changes from call to call"
+            if g is not None and h is not None and not _differ(h, 2 * g):
+                text += ": the second is twice the first. Does the code accumulate it? "
+                text += "Set it to 0 before each call"
             return [Finding("nondeterministic", name, detail=text)]
     probe.measure_rounding(given)
     probe.measure_time()

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from scratchnet.testing.findings import Entry, Finding, subscript
+from scratchnet.testing.findings import Entry, Finding
 from scratchnet.testing.oracles import COMPLEX, RIDDERS
 from scratchnet.testing.probe import Probe
-from scratchnet.testing.problems import Array
+from scratchnet.testing.problems import Array, subscript
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientReport:
     """The result of a check. `str(report)` is the message, `bool(report)` is `ok`.
 
@@ -68,6 +68,10 @@ class GradientReport:
         """Return the message."""
         return self.message
 
+    def __repr__(self) -> str:
+        """Return the message, which pytest shows of `assert gradcheck(...)`."""
+        return self.message
+
     def __bool__(self) -> bool:
         """Return `ok`."""
         return self.ok
@@ -111,6 +115,7 @@ def report_of(
     lines += [f"rule: {rule}"] if rule else []
     others = [g for g in findings[1:] if g.verdict == "wrong"]
     lines += [f"also wrong: {g.name} ({g.detail})" for g in others]
+    lines += probe.problem.notes
     head = f"gradcheck: {f.verdict.upper()}  {head}"
     return replace(report, message="\n  ".join([head, *lines]))
 
@@ -154,6 +159,7 @@ def _passed(
         f"gradcheck: pass  d {probe.label}/d ({names}): "
         f"no entry of {entries} is off by more than {blind:.0e} ({oracle})"
     )
+    message = "\n  ".join([message, *probe.problem.notes])
     return replace(
         report, message=message, input=None, oracle=oracle, entries=entries, blind=blind
     )
