@@ -148,6 +148,9 @@ THIRD_PARTY = {
     "tqdm": {"training", "data"},
     "hypothesis": {"testing"},
     "cupy": {"backend"},
+    # Each only in the file that is loaded for an object of that library.
+    "torch": {"testing"},
+    "jax": {"testing"},
 }
 
 

@@ -127,8 +127,8 @@ def gradcheck(
     return report
 
 
-# Arguments of torch.autograd.gradcheck: those without a meaning here, and their defaults
-# for the others. The steps and the tolerance are measured, and every entry is covered.
+# Arguments of torch.autograd.gradcheck without a meaning here: the steps and the
+# tolerance are measured, and every entry is covered.
 IGNORED = {"eps", "fast_mode", "nondet_tol"}
 
 

@@ -113,7 +113,6 @@ TWICE = Tensor(X, requires_grad=True)
         (lambda: gradcheck((np.exp,), X), TypeError, "pair"),
         (lambda: gradcheck(np.exp, 1), TypeError, "no input can be differentiated"),
         (lambda: gradcheck(np.exp, X + 1j), TypeError, "must be real"),
-        (lambda: gradcheck(lambda x: (x, x), X), TypeError, "one array"),
         (lambda: gradcheck(np.argmax, X), TypeError, "int64"),
         (lambda: gradcheck((np.exp, lambda x: x), X), TypeError, r"vjp\(g, \*inputs\)"),
         (lambda: gradcheck((np.sum, lambda: 0), X), TypeError, r"gradient\(\*inputs\)"),

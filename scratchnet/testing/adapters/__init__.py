@@ -1,8 +1,8 @@
 """From the arguments of `gradcheck` to the problems that it checks.
 
 The type of the inputs decides: tensors of torch, arrays of JAX, a layer, or `jac=`;
-otherwise a pair of NumPy functions, or a function of Tensors. A library is imported only
-if an object of it is passed. To support another library, write a `Foreign` (foreign.py).
+otherwise a pair of NumPy functions, or a function of Tensors. A library is imported
+only if an object of it is passed. For another library, write a `Foreign` (foreign.py).
 """
 
 from __future__ import annotations
