@@ -48,6 +48,7 @@ class Problem(abc.ABC):
         label: the name, in a report, of the number that is differentiated.
         max_alone: up to this many entries, each is checked alone.
         is_gradient: whether f is itself a gradient: then c is an input too.
+        coarse: whether f is called in a precision below float64.
         notes: lines for the report.
 
     """
@@ -59,6 +60,7 @@ class Problem(abc.ABC):
     label = "sum(c * f)"
     max_alone = MAX_ALONE
     is_gradient = False
+    coarse = False
     notes: Sequence[str] = ()
 
     @abc.abstractmethod

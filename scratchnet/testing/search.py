@@ -83,7 +83,7 @@ def _unconfirmed(
     found.blind = search.blind
     if disputed and not entries:
         # Either the complex step does not hold for f, or it sees a smaller error.
-        closer = [search.entry(i) for i in search.by_complex_step(PARTS) or []]
+        closer = [search.entry(i) for i in search.by_complex_step(CLOSE_LOOKS) or []]
         return [e for e in closer if e.verdict == "wrong"]
     return entries
 
@@ -169,8 +169,10 @@ class _Measured(NamedTuple):
     Attributes:
         slope: the slope along the block.
         agrees: whether the gradient has that slope.
-        blind: the largest relative error of a single entry that could hide there.
-        confirmed: the gradient agrees, and no error of the size sought could hide.
+        blind: the largest relative error of a single entry that could hide there, in
+            the entries that are confirmed.
+        confirmed: which entries are: the gradient agrees, and an error of the size
+            sought would show.
         constant: the gradient is zero, and f does not change, to the last bit.
         hidden: the gradient agrees, and noise would hide an error in any entry.
 
@@ -179,7 +181,7 @@ class _Measured(NamedTuple):
     slope: Slope
     agrees: bool
     blind: float
-    confirmed: bool
+    confirmed: Array
     constant: bool
     hidden: bool
 
@@ -222,6 +224,9 @@ class Search:
         )
         self.zero = bool(np.all(size <= 8 * zero))
         size = np.where(size < floor, 10 * floor, size)
+        if probe.problem.coarse:  # rounding hides the smallest entries: compare less
+            most = 0.1 * float(np.max(size))
+            size = np.maximum(size, np.minimum(zero / NOISY, most))
         self.size = zero / TARGET if self.zero else size
         self.least = 1e-3 * float(np.max(self.size))
         # Group similar magnitudes: small entries need not show next to large ones.
@@ -243,7 +248,8 @@ class Search:
             block = blocks.pop()
             d = self._direction(block, weight)
             slope = Slope(self.probe.imaginary(self.j, d), 0.0)
-            agrees, blind = self._compare(slope, d)
+            agrees, margin = self._compare(slope, d)
+            blind = margin / float(np.min(np.abs(d * self.size)[block]))
             if agrees and (blind <= TARGET or len(block) == 1):
                 self.blind = max(self.blind, blind)
             elif len(block) == 1:
@@ -272,9 +278,13 @@ class Search:
                 self.left += len(block)
                 continue
             seen = self._measure(block, aim)
-            if seen.confirmed:
+            if np.any(seen.confirmed):
                 self.blind = max(self.blind, seen.blind)
-            elif len(block) == 1 and seen.agrees:  # more accuracy takes long
+                budget.done += int(np.sum(seen.confirmed))
+                rest = block[~seen.confirmed]
+                blocks += [rest] if rest.size else []
+                continue
+            if len(block) == 1 and seen.agrees:  # more accuracy takes long
                 i, slope = int(block[0]), seen.slope
                 later.append((abs(slope.value - self.analytic[i]) / slope.error, i))
             elif len(block) == 1:
@@ -289,12 +299,30 @@ class Search:
             elif budget.hopeless and (seen.agrees or seen.slope.kind):
                 self.left += len(block)
             else:
+                if not seen.agrees and not seen.slope.kind:
+                    block, others = self._narrowed(block, aim)
+                    blocks += [others] if others.size else []
                 blocks += _split(block)
                 continue
             budget.done += len(block)
         if not wrong:
             found += self._look_closer(sorted(later, reverse=True), budget)
         return found
+
+    def _narrowed(self, block: Array, aim: float) -> tuple[Array, Array]:
+        """Halve a block whose slope differs, down to a few entries; one is wrong.
+
+        Also return the other entries, together: most likely they are right.
+        """
+        others = [block[:0]]
+        while len(block) > MAX_LOCATED:
+            half, other = np.array_split(block, 2)
+            if self._measure(half, aim).agrees:
+                half, other = other, half
+            block = half
+            others.append(other)
+        rest = np.concatenate(others)
+        return block, rest[np.argsort(-self.size[rest], kind="stable")]
 
     def _measure(self, block: Array, aim: float) -> _Measured:
         """Measure the slope along a block, and compare the gradient with it."""
@@ -304,16 +332,18 @@ class Search:
         unit, depth = (self.scale[block[0]], 3) if alone else (1.0, 1)
         line = Line(self.probe, self.j, d, unit, self.least * np.max(np.abs(d)))
         slope = line.slope(aim * np.min(reach) / 4, depth)
-        agrees, blind = self._compare(slope, d)
-        # The best accuracy that rounding permits, for the smallest and largest entry.
+        agrees, margin = self._compare(slope, d)
+        # The best accuracy that rounding permits, for each entry.
         noise = self.probe.noise / (FIRST_STEP * unit)
-        enough = max(aim, min(NOISY, 4 * noise / np.min(reach)))
+        enough = np.maximum(aim, np.minimum(NOISY, 4 * noise / reach))
+        confirmed = agrees & (margin <= (NOISY if alone else enough) * reach)
+        blind = np.max(margin / reach, initial=0.0, where=confirmed)
         zeros = not np.any(self.analytic[block])
         return _Measured(
             slope,
             agrees,
-            blind,
-            confirmed=agrees and blind <= (NOISY if alone else enough),
+            float(blind),
+            confirmed,
             constant=agrees and zeros and not np.any(line.moved),
             hidden=bool(agrees and noise > NOISY * np.max(reach) and not zeros),
         )
@@ -355,13 +385,12 @@ class Search:
     def _compare(self, slope: Slope, d: Array) -> tuple[bool, float]:
         """Return whether the gradient has this slope along d, within the error bounds.
 
-        Also return the largest relative error of a single entry that could hide there.
+        Also return the margin: a smaller effect of a single entry could hide there.
         """
         on = d != 0
         margin = slope.error + float(np.abs(d[on]) @ self.doubt[on])
         agrees = abs(slope.value - float(d[on] @ self.analytic[on])) <= margin
-        least = float(np.min(np.abs(d * self.size)[on]))
-        return agrees and not slope.kind, margin / least
+        return agrees and not slope.kind, margin
 
     def entry(self, i: int) -> Entry:
         """Examine one entry as closely as possible."""

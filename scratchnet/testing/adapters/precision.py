@@ -15,6 +15,8 @@ class OwnPrecision(Problem):
     The rounding of the inputs is measured together with that of f.
     """
 
+    coarse = True
+
     def __init__(self, problem: Problem, dtype: np.dtype[Any] | None = None) -> None:
         self.problem = problem
         self.own = [dtype or d for d in problem.dtypes]
