@@ -75,6 +75,7 @@ class Finding:
         mistake: the name of the kind of mistake.
         oracle: the oracle that the entries were compared with.
         blind: for a pass, the largest relative error of one entry that may be missed.
+        together: the same of all entries together, if f is called in a low precision.
         exception: the error that the gradient raised.
         located: the wrong entries that are not at a kink, with their slopes.
         partial: whether more entries may be wrong than those in `located`.
@@ -92,6 +93,7 @@ class Finding:
     mistake: str = ""
     oracle: str = RIDDERS
     blind: float = 0.0
+    together: float = 0.0
     exception: Exception | None = None
     located: dict[int, Slope] = field(default_factory=dict)
     partial: bool = False

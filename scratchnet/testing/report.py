@@ -159,6 +159,8 @@ def _passed(
         f"gradcheck: pass  d {probe.label}/d ({names}): "
         f"no entry of {entries} is off by more than {blind:.0e} ({oracle})"
     )
+    if together := max(f.together for f in findings):
+        message += f", all together by {together:.0e}"
     message = "\n  ".join([message, *probe.problem.notes])
     return replace(
         report, message=message, input=None, oracle=oracle, entries=entries, blind=blind

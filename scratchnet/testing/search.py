@@ -24,6 +24,8 @@ from scratchnet.testing.problems import Array, random_signs
 
 TARGET = 1e-4  # a relative error of this size in any one entry must be seen
 CONFIRMED = 1e-2  # the same for the real differences that confirm a complex step
+VAGUE = 0.5  # in a low precision, an entry with a larger relative error is noisy
+TOGETHER = 1e-2  # in a low precision: a factor of all entries of this size must be seen
 NEGLIGIBLE = 1e-6  # entries below this part of the largest may be less accurate
 FLOAT32_ERROR = 1e-6  # an error that float32 inside f explains is not wrong
 SMALLEST_NORMAL = float(np.finfo(float).tiny)
@@ -58,6 +60,10 @@ def examine(
             elif verdict == "noisy":
                 found.differ += search.lost + search.left
             return found
+    if probe.problem.coarse and (detail := search.contradiction()):
+        return replace(found, verdict="wrong", detail=detail)
+    if found.blind >= 1 and search.together > VAGUE:  # nothing would show
+        search.lost = x.size
     if search.lost or search.left:
         return replace(found, verdict="noisy", detail=_unseen(search, name))
     if oracle == "complex" and found.oracle != COMPLEX:
@@ -80,7 +86,7 @@ def _unconfirmed(
         search.lost = search.left = 0
         return [e for e in entries if e.verdict != "noisy"]
     entries = search.by_differences(TARGET, MAX_CALLS, most)
-    found.blind = search.blind
+    found.blind, found.together = search.blind, search.together
     if disputed and not entries:
         # Either the complex step does not hold for f, or it sees a smaller error.
         closer = [search.entry(i) for i in search.by_complex_step(CLOSE_LOOKS) or []]
@@ -201,6 +207,7 @@ class Search:
         zero: whether the gradient is zero up to rounding.
         complex: whether f takes complex numbers.
         blind: the largest relative error of one entry that may be missed.
+        together: the same of all entries together, if f is coarse.
         lost: how many entries noise hides.
         left: how many entries were not checked, for lack of budget.
 
@@ -213,6 +220,7 @@ class Search:
         self.doubt = probe.rounding[j]
         self.scale = probe.scale[j]
         self.blind = 0.0
+        self.together = 0.0
         self.lost = 0
         self.left = 0
         self.complex = False
@@ -267,7 +275,8 @@ class Search:
         blocks = self._blocks(aim == TARGET)
         found: list[Entry] = []
         later: list[tuple[float, int]] = []
-        wrong = 0
+        wrong = looks = 0
+        coarse = self.probe.problem.coarse
         # Entries that even many of the widest steps cannot show.
         hidden = self.probe.noise / FIRST_STEP / self.scale > 8 * NOISY * self.size
         noisy = bool(np.any(hidden & (self.analytic != 0.0)))
@@ -290,7 +299,9 @@ class Search:
             elif len(block) == 1:
                 i = int(block[0])
                 quick = self._entry(i, seen.slope)
-                found += [quick] if wrong >= CLOSE_LOOKS else self._suspect(i)
+                looks += 1
+                enough = wrong >= CLOSE_LOOKS or (coarse and looks > 4 * CLOSE_LOOKS)
+                found += [quick] if enough else self._suspect(i)
                 wrong += bool(found) and found[-1].verdict == "wrong"
             elif seen.constant:
                 pass
@@ -337,6 +348,13 @@ class Search:
         noise = self.probe.noise / (FIRST_STEP * unit)
         enough = np.maximum(aim, np.minimum(NOISY, 4 * noise / reach))
         confirmed = agrees & (margin <= (NOISY if alone else enough) * reach)
+        whole = float(np.linalg.norm(d[block] * self.analytic[block]))
+        if self.probe.problem.coarse and agrees and alone:
+            confirmed |= margin <= min(16 * noise, VAGUE * reach[0])
+        elif self.probe.problem.coarse and agrees:
+            # Rounding permits no more: a smaller block would not show smaller errors.
+            confirmed |= margin <= max(16 * noise, TOGETHER * whole)
+            self.together = max(self.together, margin / (whole or math.inf))
         blind = np.max(margin / reach, initial=0.0, where=confirmed)
         zeros = not np.any(self.analytic[block])
         return _Measured(
@@ -366,8 +384,12 @@ class Search:
     def _suspect(self, i: int) -> list[Entry]:
         """Return entry i in a list, if a close look does not confirm it."""
         entry = self.entry(i)
-        known = entry.slope.error + entry.doubt <= NOISY * self.size[i]
-        return [entry] if entry.verdict != "noisy" or not known else []
+        blind = (entry.slope.error + entry.doubt) / self.size[i]
+        most = VAGUE if self.probe.problem.coarse else NOISY
+        if entry.verdict != "noisy" or blind > most:
+            return [entry]
+        self.blind = max(self.blind, blind)
+        return []
 
     def _blocks(self, alone: bool) -> list[Array]:
         n = len(self.order)
@@ -392,6 +414,21 @@ class Search:
         agrees = abs(slope.value - float(d[on] @ self.analytic[on])) <= margin
         return agrees and not slope.kind, margin
 
+    def contradiction(self) -> str:
+        """Return, in words, how all entries together are wrong, if no single one is."""
+        said = ""
+        for _ in range(3):  # random directions; each must show it
+            d = self._direction(self.order, self.scale)
+            slope = Line(self.probe, self.j, d, 1.0, self.least).slope(0.0, 1)
+            claimed, (_, margin) = float(d @ self.analytic), self._compare(slope, d)
+            least = TOGETHER * float(np.linalg.norm(d * self.analytic))
+            if slope.kind or not abs(slope.value - claimed) > max(4 * margin, least):
+                return ""
+            a, b = claimed / self.probe.unit, slope.value / self.probe.unit
+            said = f"along a random direction it claims {a:.7g}, f changes by {b:.7g}"
+        name = self.probe.problem.names[self.j]
+        return f"the gradient of {name}: {said}; no single entry shows it"
+
     def entry(self, i: int) -> Entry:
         """Examine one entry as closely as possible."""
         claimed, doubt = float(self.analytic[i]), float(self.doubt[i])
@@ -405,10 +442,11 @@ class Search:
             again = own.slope(0.0, depth=6)
             if not again.kind and again.error <= enough:
                 line, slope = own, again
+        coarse, off = self.probe.problem.coarse, abs(slope.value - claimed)
         if math.isfinite(slope.value) and not slope.kind:
             if claimed == 0.0 and slope.error > enough and self._flat(i, size):
                 slope = Slope(0.0, 0.0, line.unit)
-            elif slope.error > enough:
+            elif slope.error > enough and not (coarse and off > slope.error + doubt):
                 slope = line.by_fits(slope, enough)
             off = abs(slope.value - claimed)
             if not off <= slope.error + doubt:
