@@ -32,6 +32,7 @@ The files, in the order to read them:
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -39,12 +40,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratchnet.testing import strategies
+from scratchnet.testing import probe, strategies
 from scratchnet.testing.adapters import problems_of
 from scratchnet.testing.findings import VERDICTS
 from scratchnet.testing.mutants import Mutant, mutations
 from scratchnet.testing.oracles import Oracle
-from scratchnet.testing.probe import Probe
+from scratchnet.testing.probe import Limits, Probe
 from scratchnet.testing.problems import Function, Inputs, subscript
 from scratchnet.testing.procedure import Rng, check
 from scratchnet.testing.report import GradientError, GradientReport
@@ -66,9 +67,14 @@ def gradcheck(
     oracle: Oracle = "auto",
     allow: Collection[str] = (),
     raise_exception: bool = True,
+    *,
     dtype: DTypeLike | None = None,
     jac: bool | Callable[..., Any] | None = None,
     args: Sequence[Any] = (),
+    forward: bool = False,
+    seconds: float | None = None,
+    atol: float = 0.0,
+    rtol: float = 0.0,
     **options: Any,
 ) -> GradientReport:
     """Check the gradient of f at `inputs` against finite differences of f.
@@ -116,10 +122,11 @@ def gradcheck(
         raise ValueError(f"gradcheck: oracle={oracle!r}; use auto, complex or ridders")
     if not set(allow) <= set(VERDICTS) or isinstance(allow, str):
         raise ValueError(f"gradcheck: allow={allow!r}; use some of {VERDICTS}")
+    forward = bool(_torch_options(options) or forward)
+    limits = _limits(seconds, atol, rtol)
     report = GradientReport("vacuous", False, "")
-    _refuse_unknown(options)
     for problem in problems_of(f, inputs, order, dtype=dtype, jac=jac, args=args):
-        report = check(problem, rng, oracle, allow)
+        report = check(problem, rng, oracle, allow, limits=limits, forward=forward)
         if report.verdict != "vacuous" and not report:
             break
     if raise_exception and not report:
@@ -127,15 +134,34 @@ def gradcheck(
     return report
 
 
-# Arguments of torch.autograd.gradcheck without a meaning here: the steps and the
-# tolerance are measured, and every entry is covered.
+# Arguments of torch.autograd.gradcheck. These have no meaning here: the steps and the
+# rounding are measured, and every entry is covered.
 IGNORED = {"eps", "fast_mode", "nondet_tol"}
+# These are accepted with the value that asks for nothing more.
+REFUSED = {
+    "check_undefined_grad": False, "check_grad_dtypes": False, "masked": False,
+    "check_batched_grad": False, "check_batched_forward_ad": False,
+    "check_backward_ad": True,
+}  # fmt: skip
 
 
-def _refuse_unknown(options: dict[str, Any]) -> None:
-    """Raise TypeError for an option that is not known."""
-    if unknown := sorted(options.keys() - IGNORED):
-        raise TypeError(f"gradcheck: {', '.join(unknown)}: not supported")
+def _torch_options(options: dict[str, Any]) -> bool:
+    """Return `check_forward_ad`; raise TypeError for an option that is not known."""
+    forward = bool(options.pop("check_forward_ad", False))
+    for name, value in options.items():
+        if name in IGNORED or (name in REFUSED and value == REFUSED[name]):
+            continue
+        raise TypeError(f"gradcheck: {name}={value!r} is not supported; leave it out")
+    return forward
+
+
+def _limits(seconds: float | None, atol: float, rtol: float) -> Limits:
+    """Return the limits of a check that begins now."""
+    for name, value in {"seconds": seconds, "atol": atol, "rtol": rtol}.items():
+        if value is not None and not value >= 0:
+            raise ValueError(f"gradcheck: {name}={value!r}; use 0 or more")
+    deadline = math.inf if seconds is None else probe.clock() + seconds
+    return Limits(float(atol), float(rtol), deadline)
 
 
 # pytest hides the frames for which this is true, so that its traceback ends at the line
@@ -163,10 +189,10 @@ def assert_detects(
     __tracebackhide__ = _is_gradient_error
     gradcheck(f, inputs, order, rng, oracle, allow=("vacuous",))
     problem = problems_of(f, inputs, order)[-1]
-    probe = Probe(problem, np.random.default_rng(rng))
+    measured = Probe(problem, np.random.default_rng(rng))
     tried = 0
-    for j, g in enumerate(problem.gradient(problem.xs, probe.c)):
-        for change, mutate in mutations(g, probe.rng).items():
+    for j, g in enumerate(problem.gradient(problem.xs, measured.c)):
+        for change, mutate in mutations(g, measured.rng).items():
             tried += 1
             mutant = Mutant(problem, j, mutate)
             report = check(mutant, rng, oracle, find_rule=False)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from scratchnet.testing.oracles import RIDDERS, Slope
 
 # The most serious first.
-VERDICTS = ("nondeterministic", "wrong", "kink", "noisy", "vacuous", "pass")
+VERDICTS = (
+    "nondeterministic", "wrong", "kink", "noisy", "unfinished", "vacuous", "pass",
+)  # fmt: skip
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Entry:
         slope: the slope that an oracle measured there.
         doubt: a bound on the rounding of `analytic`.
         oracle: the oracle.
+        tolerance: an error up to this is accepted.
 
     """
 
@@ -29,6 +32,7 @@ class Entry:
     slope: Slope
     doubt: float
     oracle: str = RIDDERS
+    tolerance: float = 0.0
 
     @property
     def off(self) -> float:
@@ -37,8 +41,10 @@ class Entry:
 
     @property
     def verdict(self) -> str:
-        """The verdict on this entry: "wrong", "kink" or "noisy"."""
+        """The verdict on this entry: "tolerated", "wrong", "kink" or "noisy"."""
         s = self.slope
+        if not s.kind and self.off + s.error <= self.tolerance:
+            return "tolerated"
         if s.kind == "kink":
             # At a kink any value between the two slopes is a valid convention.
             margin = s.error + self.doubt + 1e-3 * max(abs(s.left), abs(s.right))
@@ -76,6 +82,8 @@ class Finding:
         oracle: the oracle that the entries were compared with.
         blind: for a pass, the largest relative error of one entry that may be missed.
         together: the same of all entries together, if f is called in a low precision.
+        tolerated: how many entries differ within the caller's tolerance.
+        unchecked: how many entries were not checked before the deadline.
         exception: the error that the gradient raised.
         located: the wrong entries that are not at a kink, with their slopes.
         partial: whether more entries may be wrong than those in `located`.
@@ -94,6 +102,8 @@ class Finding:
     oracle: str = RIDDERS
     blind: float = 0.0
     together: float = 0.0
+    tolerated: int = 0
+    unchecked: int = 0
     exception: Exception | None = None
     located: dict[int, Slope] = field(default_factory=dict)
     partial: bool = False

@@ -13,6 +13,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,12 +30,30 @@ MAX_SECONDS = 3.0  # time limit for f, twice, if some entries stay unknown
 
 Elements = Callable[[list[Array], Array], Array]  # (xs, c) -> (n,)
 
+clock = time.perf_counter
+
+
+class Limits(NamedTuple):
+    """The caller's limits: which errors are accepted, and when the check must end.
+
+    An entry may be off by atol + rtol * abs(slope). `deadline` is a time of `clock`.
+    """
+
+    atol: float = 0.0
+    rtol: float = 0.0
+    deadline: float = math.inf
+
+
+class TimeUpError(Exception):
+    """The deadline has passed."""
+
 
 class Probe:
     """A problem, a cotangent for it, and measurements at its inputs.
 
     Attributes:
         problem: the function and its gradient.
+        limits: the caller's limits.
         rng: the generator of all random numbers in the check.
         base: f at the inputs.
         c: the cotangent, of the shape of `base`.
@@ -59,8 +78,11 @@ class Probe:
     noise: float
     rounding: list[Array]
 
-    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+    def __init__(
+        self, problem: Problem, rng: np.random.Generator, limits: Limits | None = None
+    ) -> None:
         self.problem = problem
+        self.limits = limits or Limits()
         self.rng = rng
         self.calls = 0
         self.affordable = math.inf
@@ -78,6 +100,10 @@ class Probe:
             np.maximum(np.abs(x), 0.5 * np.abs(x).sum() / max(x.size, 1) or 1.0).ravel()
             for x in problem.xs
         ]
+
+    def late(self) -> bool:
+        """Return whether the deadline has passed."""
+        return clock() > self.limits.deadline
 
     def value(self, j: int, step: Array) -> Array | None:
         """Return f with input j moved by a step; None outside the domain of f."""
@@ -118,6 +144,10 @@ class Probe:
         """Measure the rounding of f (`blur`) and of each gradient (`rounding`).
 
         `gradient` is None if it does not fit the inputs.
+
+        Raises:
+            TimeUpError: the deadline has passed.
+
         """
 
         def terms(xs: list[Array], c: Array) -> Array:
@@ -149,10 +179,10 @@ class Probe:
     def measure_time(self) -> None:
         """Measure how many evaluations of f are `affordable`."""
         j = int(np.argmax([x.size for x in self.problem.xs]))
-        start = time.perf_counter()
+        start = clock()
         for _ in range(4):
             self.change(j, 1e-6 * self.scale[j], np.zeros(self.base.shape, bool))
-        self.affordable = 4 * MAX_SECONDS / (time.perf_counter() - start)
+        self.affordable = 4 * MAX_SECONDS / (clock() - start)
 
     def noise_of(self, moved: Array) -> float:
         """Bound the rounding of the sum of some outputs; of all if none is marked."""
@@ -195,6 +225,8 @@ class Probe:
         places = np.array([-1, -0.83, -0.61, -0.42, -0.17, 0, 0.21, 0.38, 0.67, 0.8, 1])
         samples = []
         for t in shift + length * places:
+            if self.late():
+                raise TimeUpError
             self.calls += 1
             *xs, c = (x + t * d for x, d in zip(point, sides, strict=True))
             try:

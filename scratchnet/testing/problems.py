@@ -71,6 +71,15 @@ class Problem(abc.ABC):
     def gradient(self, xs: list[Array], c: Array) -> list[Array | None]:
         """Return d sum(c * f)/dx for each x; None if no gradient reached it."""
 
+    def jvp(self, xs: list[Array], vs: list[Array]) -> Array:
+        """Return the derivative of f along vs, by forward mode.
+
+        Raises:
+            TypeError: there is no forward mode.
+
+        """
+        raise TypeError("gradcheck: forward mode needs a function of torch or JAX")
+
     def randomness(self) -> str:
         """Return, in words, what may make two calls differ."""
         return ""

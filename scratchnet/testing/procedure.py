@@ -17,7 +17,8 @@ from scratchnet.testing.findings import VERDICTS, Finding
 from scratchnet.testing.kinks import judge_kinks
 from scratchnet.testing.mistakes import Evidence, explain
 from scratchnet.testing.oracles import Oracle
-from scratchnet.testing.probe import EPS, Probe
+from scratchnet.testing.outputs import forward_mode, wrong_output
+from scratchnet.testing.probe import EPS, Limits, Probe, TimeUpError
 from scratchnet.testing.problems import (
     Array,
     MaskedError,
@@ -28,7 +29,7 @@ from scratchnet.testing.problems import (
     subscript,
 )
 from scratchnet.testing.report import GradientReport, report_of
-from scratchnet.testing.search import examine
+from scratchnet.testing.search import examine, unfinished
 
 Rng = int | np.random.Generator
 
@@ -39,19 +40,25 @@ def check(
     oracle: Oracle = "auto",
     allow: Collection[str] = (),
     find_rule: bool = True,
+    limits: Limits | None = None,
+    forward: bool = False,
 ) -> GradientReport:
     """Check the gradients of all inputs of a problem; return the report.
 
-    With `find_rule`, also find the kind of mistake and the wrong rule.
+    With `find_rule`, also find the kind of mistake, the wrong output and the wrong
+    rule. With `forward`, compare forward mode with a gradient that passes.
     """
-    probe = Probe(problem, np.random.default_rng(rng))
+    probe = Probe(problem, np.random.default_rng(rng), limits)
+    rule, output = None, ""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        findings = _findings(probe, oracle, find_rule)
+        findings = _findings(probe, oracle, find_rule, forward)
         findings.sort(key=lambda f: VERDICTS.index(f.verdict))
-        wrong = findings[0].verdict == "wrong" and findings[0].worst is not None
-        rule = _wrong_rule(problem) if wrong and find_rule else None
-    return report_of(probe, findings, rule, allow)
+        first = findings[0]
+        if first.verdict == "wrong" and first.worst and find_rule and not probe.late():
+            output = wrong_output(probe, problem.names.index(first.name), first.worst)
+            rule = _wrong_rule(problem)
+    return report_of(probe, findings, rule, output, allow)
 
 
 def _wrong_rule(problem: Problem) -> str | None:
@@ -72,7 +79,9 @@ def _wrong_rule(problem: Problem) -> str | None:
     return "each function is right alone; is a link cut (.data, detach)?"
 
 
-def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]:
+def _findings(
+    probe: Probe, oracle: Oracle, find_mistake: bool, forward: bool
+) -> list[Finding]:
     """Return a finding for each input, or one that makes the search pointless."""
     problem = probe.problem
     if not np.all(np.isfinite(probe.base)):
@@ -80,7 +89,7 @@ def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]
         return [Finding("noisy", detail=f"f{subscript(at)} itself is {probe.base[at]}")]
     again = problem.value(problem.xs)
     if _differ(again, probe.base):
-        text = f"f gave {_first(probe.base)}, then {_first(again)}, for the same inputs"
+        text = f"f gave {_different(probe.base, again)}, for the same inputs"
         why = problem.randomness() or "does it draw random numbers (dropout)?"
         return [Finding("nondeterministic", detail=f"{text}; {why}")]
     try:
@@ -100,18 +109,32 @@ def _findings(probe: Probe, oracle: Oracle, find_mistake: bool) -> list[Finding]
                 text += ": the second is twice the first. Does the code accumulate it? "
                 text += "Set it to 0 before each call"
             return [Finding("nondeterministic", name, detail=text)]
-    probe.measure_rounding(given)
+    try:
+        probe.measure_rounding(given)
+    except TimeUpError:
+        return [_unchecked(probe, j) for j in range(len(given))]
     probe.measure_time()
-    found = [examine(probe, j, g, oracle) for j, g in enumerate(given)]
-    judge_kinks(probe, found)
+    found = [
+        _unchecked(probe, j) if probe.late() else examine(probe, j, g, oracle)
+        for j, g in enumerate(given)
+    ]
+    if not probe.late():
+        judge_kinks(probe, found)
     for j, f in enumerate(found):
-        if f.located and find_mistake:
+        if f.located and find_mistake and not probe.late():
             g = given[j]
             claimed = np.zeros(f.shape) if g is None else g
             explain(f, Evidence(probe, j, claimed, given, f.located, f.partial, oracle))
     if all(f.verdict == "pass" for f in found):
         found += _in_own_precision(probe, given)
+        found += forward_mode(probe, given) if forward else []
     return found
+
+
+def _unchecked(probe: Probe, j: int) -> Finding:
+    """Return the finding of an input that was not looked at before the deadline."""
+    name, x = probe.problem.names[j], probe.problem.xs[j]
+    return unfinished(Finding("pass", name, x.shape, unchecked=x.size))
 
 
 def _unfit(
@@ -145,9 +168,13 @@ def _differ(a: Array | None, b: Array | None) -> bool:
     return not np.allclose(a, b, rtol=0, atol=1e-6 * largest, equal_nan=True)
 
 
-def _first(y: Array) -> str:
-    """Write the first entry of y."""
-    return f"{y.ravel()[0]:.7g}" if y.size else "nothing"
+def _different(a: Array, b: Array) -> str:
+    """Write the entries of two results that differ most."""
+    if a.shape != b.shape:
+        return f"shape {a.shape}, then {b.shape}"
+    with np.errstate(invalid="ignore"):
+        k = int(np.argmax(np.nan_to_num(np.abs(a - b), nan=np.inf)))
+    return f"{a.ravel()[k]:.7g}, then {b.ravel()[k]:.7g}"
 
 
 def _in_own_precision(probe: Probe, gradients: Sequence[Array | None]) -> list[Finding]:

@@ -36,9 +36,12 @@ class GradientReport:
         pattern: what the wrong entries have in common, if anything, in words.
         mistake: the name of the kind of mistake, if it is known. Correcting it as
             `pattern` says then gives the right gradient.
+        output: an output of f whose derivative is wrong there, in words.
         rule: the function of the graph whose own rule is wrong, and its argument.
         blind: for a pass, the largest relative error of one entry that may be missed
             (for entries of at least 1e-6 of the largest).
+        tolerated: how many entries differ, but within the caller's `atol` and `rtol`.
+        unchecked: how many entries were not checked before `seconds` were over.
         cotangent: c, if `analytic` and `numeric` belong to sum(c * f).
         exception: the error that the gradient raised.
         calls: how often f was evaluated.
@@ -58,8 +61,11 @@ class GradientReport:
     differ: int = 0
     pattern: str | None = None
     mistake: str | None = None
+    output: str | None = None
     rule: str | None = None
     blind: float | None = None
+    tolerated: int = 0
+    unchecked: int = 0
     cotangent: Array | None = field(default=None, repr=False, compare=False)
     exception: Exception | None = field(default=None, repr=False, compare=False)
     calls: int = 0
@@ -87,7 +93,11 @@ class GradientError(AssertionError):
 
 
 def report_of(
-    probe: Probe, findings: list[Finding], rule: str | None, allow: Collection[str]
+    probe: Probe,
+    findings: list[Finding],
+    rule: str | None,
+    output: str,
+    allow: Collection[str],
 ) -> GradientReport:
     """Return the report of the first finding, the most serious one."""
     f, entry = findings[0], findings[0].worst
@@ -100,7 +110,10 @@ def report_of(
         differ=f.differ,
         pattern=f.pattern or None,
         mistake=f.mistake or None,
+        output=output or None,
         rule=rule,
+        tolerated=sum(g.tolerated for g in findings),
+        unchecked=sum(g.unchecked for g in findings),
         cotangent=None if probe.number else probe.c,
         exception=f.exception,
         calls=probe.calls,
@@ -112,10 +125,13 @@ def report_of(
         report = _with_entry(report, f, entry, probe)
         head = f"d {probe.label}/d {f.name}{subscript(report.index or ())}"
         lines += _lines(f, entry, probe)
+    lines += [output] if output else []
     lines += [f"rule: {rule}"] if rule else []
-    others = [g for g in findings[1:] if g.verdict == "wrong"]
-    lines += [f"also wrong: {g.name} ({g.detail})" for g in others]
-    lines += probe.problem.notes
+    lines += [f"also wrong: {g.name} ({g.detail})" for g in findings[1:]
+              if g.verdict == "wrong"]  # fmt: skip
+    lines += [f"not checked in time: {g.unchecked} entries of {g.name}"
+              for g in findings[1:] if g.unchecked]  # fmt: skip
+    lines += _notes(report, probe)
     head = f"gradcheck: {f.verdict.upper()}  {head}"
     return replace(report, message="\n  ".join([head, *lines]))
 
@@ -161,10 +177,25 @@ def _passed(
     )
     if together := max(f.together for f in findings):
         message += f", all together by {together:.0e}"
-    message = "\n  ".join([message, *probe.problem.notes])
+    message = "\n  ".join([message, *_notes(report, probe)])
     return replace(
         report, message=message, input=None, oracle=oracle, entries=entries, blind=blind
     )
+
+
+def _notes(report: GradientReport, probe: Probe) -> list[str]:
+    """Return the lines at the end: what to know about this check."""
+    notes = list(probe.problem.notes)
+    if report.verdict == "vacuous":
+        notes.append('if that is right, pass allow=["vacuous"]')
+    if report.verdict == "unfinished":
+        notes.append(f"the time was over after {probe.calls} evaluations of f")
+    if report.tolerated:
+        atol, rtol, _ = probe.limits
+        notes.append(
+            f"{report.tolerated} entries differ, within atol={atol:g} and rtol={rtol:g}"
+        )
+    return notes
 
 
 def _digits(a: float, b: float) -> tuple[str, str]:

@@ -49,6 +49,9 @@ def examine(
         return replace(found, verdict="vacuous", detail=f"{name} has no entries")
     search = Search(probe, j, np.zeros(x.size) if g is None else g.ravel())
     entries = _unconfirmed(found, search, oracle, MAX_LOCATED if describe else 1)
+    found.tolerated = len(search.tolerated)
+    if probe.late():
+        found.unchecked, search.left = search.left, 0
     for verdict in ("wrong", "kink", "noisy"):
         some = [e for e in entries if e.verdict == verdict]
         if some:
@@ -66,12 +69,21 @@ def examine(
         search.lost = x.size
     if search.lost or search.left:
         return replace(found, verdict="noisy", detail=_unseen(search, name))
+    if found.unchecked:
+        return unfinished(found)
     if oracle == "complex" and found.oracle != COMPLEX:
         detail = f'the complex step does not hold for f and {name}; use oracle="auto"'
         return replace(found, verdict="noisy", detail=detail)
     if search.zero and not probe.problem.may_be_zero[j]:
         return _zero(found, search, g)
     return found
+
+
+def unfinished(found: Finding) -> Finding:
+    """Return the finding if the deadline came before all entries were checked."""
+    of = math.prod(found.shape)
+    detail = f"{found.unchecked} of {of} entries of {found.name} were not checked"
+    return replace(found, verdict="unfinished", detail=detail)
 
 
 def _unconfirmed(
@@ -82,8 +94,9 @@ def _unconfirmed(
     if disputed == []:
         found.oracle, found.blind = COMPLEX, search.blind
         entries = search.by_differences(CONFIRMED, MAX_CALLS // 10, most)
-        # The complex step has confirmed the entries that the differences leave open.
-        search.lost = search.left = 0
+        if not search.probe.late():
+            # The complex step confirmed the entries that the differences leave open.
+            search.lost = search.left = 0
         return [e for e in entries if e.verdict != "noisy"]
     entries = search.by_differences(TARGET, MAX_CALLS, most)
     found.blind, found.together = search.blind, search.together
@@ -153,10 +166,11 @@ def _count(search: Search) -> dict[int, Slope]:
 
     Empty if the gradient is large, or if real differences contradict a slope.
     """
-    if len(search.analytic) > MAX_COUNTED:
+    if len(search.analytic) > MAX_COUNTED or search.probe.late():
         return {}
     numeric = np.array([search.imaginary(i) for i in range(len(search.analytic))])
     margin = 4 * search.doubt + 1e-9 * np.maximum(np.abs(numeric), search.size)
+    margin += search.tolerance(numeric, 1.0)
     wrong = np.flatnonzero(~(np.abs(search.analytic - numeric) <= margin))
     largest = wrong[np.argsort(-np.abs(search.analytic - numeric)[wrong])[:1]]
     for i in (*largest, *search.probe.rng.permutation(wrong)[:3]):
@@ -179,6 +193,7 @@ class _Measured(NamedTuple):
             the entries that are confirmed.
         confirmed: which entries are: the gradient agrees, and an error of the size
             sought would show.
+        weight: the sum of abs(c) over the outputs that change.
         constant: the gradient is zero, and f does not change, to the last bit.
         hidden: the gradient agrees, and noise would hide an error in any entry.
 
@@ -188,6 +203,7 @@ class _Measured(NamedTuple):
     agrees: bool
     blind: float
     confirmed: Array
+    weight: float
     constant: bool
     hidden: bool
 
@@ -208,6 +224,7 @@ class Search:
         complex: whether f takes complex numbers.
         blind: the largest relative error of one entry that may be missed.
         together: the same of all entries together, if f is coarse.
+        tolerated: the entries with an error within the caller's tolerance.
         lost: how many entries noise hides.
         left: how many entries were not checked, for lack of budget.
 
@@ -221,6 +238,7 @@ class Search:
         self.scale = probe.scale[j]
         self.blind = 0.0
         self.together = 0.0
+        self.tolerated: set[int] = set()
         self.lost = 0
         self.left = 0
         self.complex = False
@@ -254,6 +272,8 @@ class Search:
         self.blind = 0.0
         while blocks and len(found) < most:
             block = blocks.pop()
+            if self.probe.late():
+                return None
             d = self._direction(block, weight)
             slope = Slope(self.probe.imaginary(self.j, d), 0.0)
             agrees, margin = self._compare(slope, d)
@@ -298,7 +318,11 @@ class Search:
                 later.append((abs(slope.value - self.analytic[i]) / slope.error, i))
             elif len(block) == 1:
                 i = int(block[0])
-                quick = self._entry(i, seen.slope)
+                quick = self._entry(i, seen.slope, seen.weight)
+                if quick.verdict == "tolerated":
+                    self.tolerated.add(i)
+                    budget.done += 1
+                    continue
                 looks += 1
                 enough = wrong >= CLOSE_LOOKS or (coarse and looks > 4 * CLOSE_LOOKS)
                 found += [quick] if enough else self._suspect(i)
@@ -326,7 +350,7 @@ class Search:
         Also return the other entries, together: most likely they are right.
         """
         others = [block[:0]]
-        while len(block) > MAX_LOCATED:
+        while len(block) > MAX_LOCATED and not self.probe.late():
             half, other = np.array_split(block, 2)
             if self._measure(half, aim).agrees:
                 half, other = other, half
@@ -362,6 +386,7 @@ class Search:
             agrees,
             float(blind),
             confirmed,
+            self._weight(line),
             constant=agrees and zeros and not np.any(line.moved),
             hidden=bool(agrees and noise > NOISY * np.max(reach) and not zeros),
         )
@@ -384,6 +409,9 @@ class Search:
     def _suspect(self, i: int) -> list[Entry]:
         """Return entry i in a list, if a close look does not confirm it."""
         entry = self.entry(i)
+        if entry.verdict == "tolerated":
+            self.tolerated.add(i)
+            return []
         blind = (entry.slope.error + entry.doubt) / self.size[i]
         most = VAGUE if self.probe.problem.coarse else NOISY
         if entry.verdict != "noisy" or blind > most:
@@ -453,11 +481,22 @@ class Search:
                 slope = line.verify(slope, claimed)
             if off <= FLOAT32_ERROR * abs(claimed) and self._agreed(slope, i) is None:
                 slope = replace(slope, error=max(slope.error, off))
-        return self._entry(i, slope)
+        return self._entry(i, slope, self._weight(line))
 
-    def _entry(self, i: int, slope: Slope) -> Entry:
+    def _entry(self, i: int, slope: Slope, weight: float) -> Entry:
         """Return entry i with its measured slope."""
-        return Entry(i, float(self.analytic[i]), slope, float(self.doubt[i]))
+        tolerance = float(self.tolerance(slope.value, weight))
+        claimed, doubt = float(self.analytic[i]), float(self.doubt[i])
+        return Entry(i, claimed, slope, doubt, tolerance=tolerance)
+
+    def _weight(self, line: Line) -> float:
+        """Return the sum of abs(c) over the outputs that change along a line."""
+        return float(np.sum(np.abs(self.probe.c), where=line.moved))
+
+    def tolerance(self, slope: Array | float, weight: float) -> Array | float:
+        """Return the error that the caller accepts: `atol` counts for each output."""
+        limits = self.probe.limits
+        return limits.atol * weight + limits.rtol * np.abs(slope)
 
     def _flat(self, i: int, size: float) -> bool:
         """Return whether f does not change with entry i, to the last bit.
@@ -535,6 +574,8 @@ class Budget:
 
     def over(self) -> bool:
         """Return whether the budget for blocks is used up."""
+        if self.probe.late():
+            return True
         if self.used > self.patience:
             slow = self.used * self.entries > self.calls * self.done
             self.hopeless = self.hopeless or self.noisy or slow
@@ -543,4 +584,4 @@ class Budget:
 
     def spent(self) -> bool:
         """Return whether the budget for close looks is used up."""
-        return self.used > min(2 * self.patience, self.calls)
+        return self.used > min(2 * self.patience, self.calls) or self.probe.late()

@@ -52,6 +52,10 @@ class Foreign(abc.ABC):
     ) -> Sequence[Array | None]:
         """Return the gradients for cotangents of all outputs of `value`."""
 
+    def jvp(self, arrays: list[Array], tangents: list[Array]) -> list[Array]:
+        """Return the derivatives of all outputs of `value`, by forward mode."""
+        raise TypeError("gradcheck: forward mode needs a function of torch or JAX")
+
     def gradient_as_function(self, cotangents: list[Array]) -> Foreign:
         """Return (arrays, cotangents) -> gradients as another function, for order 2."""
         raise ValueError(
@@ -93,7 +97,14 @@ class Adapted(Problem):
 
     def value(self, xs: list[Array]) -> Array:
         """Return all outputs; several in one vector, complex ones as real numbers."""
-        outputs = [y for _, y in self.foreign.value(self._joined(xs))]
+        return self._flat([y for _, y in self.foreign.value(self._joined(xs))], xs)
+
+    def jvp(self, xs: list[Array], vs: list[Array]) -> Array:
+        """Return the derivative of `value` along vs, by forward mode."""
+        found = self.foreign.jvp(self._joined(xs), self._joined(vs))
+        return self._flat(found, xs)
+
+    def _flat(self, outputs: list[Array], xs: list[Array]) -> Array:
         if len(outputs) != len(self.outputs):
             raise ValueError("gradcheck: f returned another number of outputs")
         if len(outputs) == 1 and not self.outputs[0][2]:

@@ -53,6 +53,16 @@ class JaxFunction(Foreign):
             gradients = self._pull(self._variables(arrays), cotangents)
             return [_to_numpy(g) for g in gradients]
 
+    def jvp(self, arrays: list[Array], tangents: list[Array]) -> list[Array]:
+        """Return the derivatives of jax.jvp."""
+        with _precision(arrays):
+            _, found = jax.jvp(
+                lambda *given: [y for _, y in self._outputs(list(given))],
+                self._variables(arrays),
+                self._variables(tangents),
+            )
+            return [_to_numpy(y) for y in found]
+
     def gradient_as_function(self, cotangents: list[Array]) -> Foreign:
         """Return the gradients as a function, which JAX differentiates again."""
         variables = [self.leaves[i] for i in self.places]

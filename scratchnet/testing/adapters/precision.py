@@ -40,6 +40,10 @@ class OwnPrecision(Problem):
         """Return the gradient at the rounded inputs, in its own dtype."""
         return self.problem.gradient(self._rounded(xs), c.astype(self.lowest))
 
+    def jvp(self, xs: list[Array], vs: list[Array]) -> Array:
+        """Return the derivative along vs, by forward mode."""
+        return self.problem.jvp(self._rounded(xs), self._rounded(vs))
+
     def randomness(self) -> str:
         """Return, in words, what may make two calls differ."""
         return self.problem.randomness()

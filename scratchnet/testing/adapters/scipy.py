@@ -31,14 +31,14 @@ def problem(
         return np.asarray(returned[0] if jac is True else returned)
 
     def derivative(x: Array) -> Array:
-        found = fun(x.copy(), *args)[1] if jac is True else jac(x.copy(), *args)  # type: ignore[operator]
+        found = jac(x.copy(), *args) if callable(jac) else fun(x.copy(), *args)[1]
         # SciPy accepts sparse matrices.
         return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
 
     def vjp(c: Array, x: Array) -> Array:
         jacobian = derivative(x)
         if c.size == 1 and jacobian.size == x.size:
-            return c.ravel()[0] * jacobian.reshape(x.shape)
+            return np.asarray(c.ravel()[0] * jacobian.reshape(x.shape))
         if jacobian.shape != (c.size, x.size):
             raise ValueError(
                 f"jac returned shape {jacobian.shape}; fun returns {c.size} values for "

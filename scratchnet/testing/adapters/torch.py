@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from scratchnet.testing.adapters import trees
 from scratchnet.testing.adapters.foreign import Foreign
@@ -62,6 +63,17 @@ class TorchFunction(Foreign):
         gradients = _grad(kept, variables, given)
         return [None if g is None else _to_numpy(g) for g in gradients]
 
+    def jvp(self, arrays: list[Array], tangents: list[Array]) -> list[Array]:
+        """Return the derivatives of torch.autograd.forward_ad."""
+        with forward_ad.dual_level():
+            pairs = zip(self._variables(arrays), self._variables(tangents), strict=True)
+            duals = [forward_ad.make_dual(x.detach(), v.detach()) for x, v in pairs]
+            outputs = self._outputs(duals)
+            kept = [outputs[i][1] for i in self.kept]
+            found = [(y, forward_ad.unpack_dual(y).tangent) for y in kept]
+            tangents_of = [torch.zeros_like(y) if v is None else v for y, v in found]
+            return [_to_numpy(v) for v in tangents_of]
+
     def gradient_as_function(self, cotangents: list[Array]) -> Foreign:
         """Return the gradients as a function, recorded by torch (create_graph)."""
         variables = self._variables(self.arrays)
@@ -92,6 +104,10 @@ class TorchFunction(Foreign):
         """Call f; return its floating outputs, each with its name."""
         wide = any(x.dtype in (torch.float64, torch.complex128) for x in variables)
         leaves = [_constant(leaf, wide) for leaf in self.leaves]
+        pairs = zip(self.places, variables, strict=True)
+        if any(x.is_complex() and not self.leaves[i].is_complex() for i, x in pairs):
+            # A complex step: most operations refuse real and complex numbers together.
+            leaves = [y + 0j if _is_floating(y) else y for y in leaves]
         for i, x in zip(self.places, variables, strict=True):
             leaves[i] = x.clone()  # f may write into it
         returned = self.f(*trees.rebuild(self.arguments, iter(leaves)))
@@ -130,11 +146,12 @@ def adapter(f: Any, inputs: list[Any]) -> Foreign:
     """Return the adapter of a function, a Function, its `apply`, or a module."""
     if isinstance(f, torch.nn.Module):
         return Module(f, inputs)
-    owner = f if isinstance(f, type) else getattr(f, "__self__", None)
+    owner: Any = f if isinstance(f, type) else getattr(f, "__self__", None)
     if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
-        f = owner.apply
-        takes_ctx = owner.setup_context is torch.autograd.Function.setup_context
-        names = argument_names(owner.forward, len(inputs) + takes_ctx)[takes_ctx:]
+        function: Any = owner
+        f = function.apply
+        takes_ctx = function.setup_context is torch.autograd.Function.setup_context
+        names = argument_names(function.forward, len(inputs) + takes_ctx)[takes_ctx:]
     else:
         names = trees.argument_paths(f, inputs)
     return TorchFunction(f, inputs, names)
