@@ -11,6 +11,7 @@ from scratchnet.testing.oracles import RIDDERS, Slope
 VERDICTS = (
     "nondeterministic", "wrong", "kink", "noisy", "unfinished", "vacuous", "pass",
 )  # fmt: skip
+ITERATED = 1e-10  # no mistake is smaller, but the error of an iterative f may be
 
 
 @dataclass
@@ -55,7 +56,8 @@ class Entry:
             return "noisy"
         if s.kind:
             return "kink"
-        if not math.isfinite(s.value) or self.off <= s.error + self.doubt:
+        doubt = self.doubt + ITERATED * abs(s.value)
+        if not math.isfinite(s.value) or self.off <= s.error + doubt:
             return "noisy"
         return "wrong"
 

@@ -127,7 +127,7 @@ def _pattern(e: Evidence) -> str:
                 said.append(f"they share {word} {places[0]}{some}")
     if not np.any(e.claimed.ravel()[where]):
         said.append(f"each{some} is 0")
-    elif (ratio := _ratio(e)) is not None:
+    elif (ratio := _ratio(e)) is not None and f"{ratio:.7g}" != "1":
         said.append(f"analytic / numeric = {ratio:.7g} in each{some}")
     return "; ".join(said)
 
@@ -383,6 +383,8 @@ def _diagonal(e: Evidence) -> Mistake | None:
     n = e.x.size
     square = jacobian.reshape(n, n)
     if not _alike(e.claimed.ravel(), np.diag(square)):
+        return None
+    if _alike(np.diag(square), square.sum(axis=1)):  # there is nothing off the diagonal
         return None
     if not _alike_to(square.sum(axis=1), e.located, 1e-5):
         return None

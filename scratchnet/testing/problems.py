@@ -188,8 +188,14 @@ def _array(y: object) -> Array:
 class Pair(_OfInputs):
     """Two functions of plain arrays: f, and its gradient or its vjp."""
 
-    def __init__(self, f: Function, gradient: Function, inputs: Inputs) -> None:
-        super().__init__(f, inputs)
+    def __init__(
+        self,
+        f: Function,
+        gradient: Function,
+        inputs: Inputs,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(f, inputs, names)
         self.derivative = gradient
         y = self.value([self.constants[i] for i in self.places])
         if y.dtype.kind == "c":

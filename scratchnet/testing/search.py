@@ -34,6 +34,7 @@ CLOSE_LOOKS = 4  # this many wrong entries are examined closely; others are coun
 MAX_LOCATED = 64  # this many wrong entries are located; a complex step counts the rest
 MAX_COUNTED = 4096  # ... in gradients of up to this size
 MAX_CALLS = 50_000  # evaluations of f for one input; then the search stops
+COARSE_CALLS = 3000  # the same in a low precision, where more calls show little more
 
 
 # --- One input ----------------------------------------------------------------------
@@ -98,7 +99,8 @@ def _unconfirmed(
             # The complex step confirmed the entries that the differences leave open.
             search.lost = search.left = 0
         return [e for e in entries if e.verdict != "noisy"]
-    entries = search.by_differences(TARGET, MAX_CALLS, most)
+    calls = COARSE_CALLS if search.probe.problem.coarse else MAX_CALLS
+    entries = search.by_differences(TARGET, calls, most)
     found.blind, found.together = search.blind, search.together
     if disputed and not entries:
         # Either the complex step does not hold for f, or it sees a smaller error.
@@ -223,6 +225,7 @@ class Search:
         zero: whether the gradient is zero up to rounding.
         complex: whether f takes complex numbers.
         blind: the largest relative error of one entry that may be missed.
+        bound: the same for each entry, by the measurements so far (n,).
         together: the same of all entries together, if f is coarse.
         tolerated: the entries with an error within the caller's tolerance.
         lost: how many entries noise hides.
@@ -238,6 +241,7 @@ class Search:
         self.scale = probe.scale[j]
         self.blind = 0.0
         self.together = 0.0
+        self.bound = np.full(len(analytic), math.inf)
         self.tolerated: set[int] = set()
         self.lost = 0
         self.left = 0
@@ -304,7 +308,7 @@ class Search:
         while blocks and wrong < most:
             block = blocks.pop()
             if budget.over():
-                self.left += len(block)
+                self._leave(block)
                 continue
             seen = self._measure(block, aim)
             if np.any(seen.confirmed):
@@ -329,10 +333,12 @@ class Search:
                 wrong += bool(found) and found[-1].verdict == "wrong"
             elif seen.constant:
                 pass
+            elif seen.hidden and coarse:
+                self._leave(block)
             elif seen.hidden:
                 self.lost += len(block)
             elif budget.hopeless and (seen.agrees or seen.slope.kind):
-                self.left += len(block)
+                self._leave(block)
             else:
                 if not seen.agrees and not seen.slope.kind:
                     block, others = self._narrowed(block, aim)
@@ -343,6 +349,14 @@ class Search:
         if not wrong:
             found += self._look_closer(sorted(later, reverse=True), budget)
         return found
+
+    def _leave(self, block: Array) -> None:
+        """Note entries that the budget does not suffice for."""
+        bound = float(np.max(self.bound[block]))
+        if self.probe.problem.coarse and math.isfinite(bound):
+            self.blind = max(self.blind, bound)
+        else:
+            self.left += len(block)
 
     def _narrowed(self, block: Array, aim: float) -> tuple[Array, Array]:
         """Halve a block whose slope differs, down to a few entries; one is wrong.
@@ -372,13 +386,15 @@ class Search:
         noise = self.probe.noise / (FIRST_STEP * unit)
         enough = np.maximum(aim, np.minimum(NOISY, 4 * noise / reach))
         confirmed = agrees & (margin <= (NOISY if alone else enough) * reach)
-        whole = float(np.linalg.norm(d[block] * self.analytic[block]))
-        if self.probe.problem.coarse and agrees and alone:
-            confirmed |= margin <= min(16 * noise, VAGUE * reach[0])
-        elif self.probe.problem.coarse and agrees:
+        if agrees:
+            self.bound[block] = np.minimum(self.bound[block], margin / reach)
+        if self.probe.problem.coarse and agrees:
             # Rounding permits no more: a smaller block would not show smaller errors.
-            confirmed |= margin <= max(16 * noise, TOGETHER * whole)
-            self.together = max(self.together, margin / (whole or math.inf))
+            most = VAGUE * reach[0] if alone else math.inf
+            confirmed |= margin <= min(16 * noise, most)
+        if self.probe.problem.coarse and len(block) == len(self.order) > 1:
+            whole = float(np.linalg.norm(d * self.analytic))
+            self.together = margin / whole if agrees and whole else 1.0
         blind = np.max(margin / reach, initial=0.0, where=confirmed)
         zeros = not np.any(self.analytic[block])
         return _Measured(
@@ -401,7 +417,7 @@ class Search:
         found: list[Entry] = []
         for _, i in later:
             if budget.spent() or len(found) >= CLOSE_LOOKS:
-                self.left += 1
+                self._leave(np.array([i]))
             else:
                 found += self._suspect(i)
         return found

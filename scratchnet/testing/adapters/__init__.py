@@ -134,7 +134,7 @@ def _second(problem: Problem) -> Problem:
 
 def _in_a_precision_of_f(problem: Problem) -> Problem:
     """Return the problem in float64, if f takes float64; else in its own precision."""
-    if not isinstance(problem, Adapted) or all(d.itemsize == 8 for d in problem.dtypes):
+    if all(d.itemsize >= 8 for d in problem.dtypes):
         return problem
     try:
         problem.value(problem.xs)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.testing.problems import Array, Pair
+from scratchnet.testing.problems import Array, Pair, argument_names
 
 
 def problem(
@@ -46,4 +46,4 @@ def problem(
             )
         return (c.ravel() @ jacobian).reshape(x.shape)
 
-    return Pair(value, vjp, [np.array(x)])
+    return Pair(value, vjp, [np.array(x)], argument_names(fun, 1))
