@@ -107,7 +107,7 @@ class Line:
         rows: list[list[float]] = []
         gaps: list[float] = []
         t = start or FIRST_STEP * self.unit
-        last = (LAST_STEP if depth > 1 else 1e-5) * self.unit  # split blocks early
+        last = (LAST_STEP if depth > 1 else 1e-7) * self.unit  # split blocks early
         while t > last:
             left, right, noise = self.sides(t)
             middle = (left + right) / 2
