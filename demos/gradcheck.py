@@ -17,8 +17,8 @@ How verdicts count, for all checkers alike:
 - scipy.optimize.check_grad returns an error and no verdict: at most 1e-6 times the norm
   of the gradient (1e-6 if that is zero) is accepted. It judges functions that return a
   number; the other checkers judge all pairs.
-- An entry is named rightly if it differs from the right gradient; for a whole array,
-  such as one of a wrong shape, the input is enough.
+- An entry is named correctly if it differs from the right gradient. Of arguments that
+  are tied at a kink, either may be named.
 
 `--out demos` writes the table into demos/gradcheck.md.
 """
@@ -26,9 +26,10 @@ How verdicts count, for all checkers alike:
 import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from demos import _checkers, speed
 from demos._awkward import RIGHT
@@ -107,13 +108,23 @@ def names_a_wrong_entry(pair: Pair, verdict: Verdict) -> bool:
     if verdict.input is None or pair.wrong is None:
         return False
     g = np.random.default_rng(1).standard_normal(np.shape(pair.f(*pair.inputs)))
-    right = np.asarray(pair.vjp(g, *pair.inputs)[verdict.input])
-    returned = pair.wrong(g, *pair.inputs)[verdict.input]
-    found = np.zeros_like(right) if returned is None else np.asarray(returned)
-    if found.shape != right.shape:
-        return True
-    differs = np.abs(found - right) > 1e-9 * np.max(np.abs(right))
-    return bool(np.any(differs) if verdict.index is None else differs[verdict.index])
+    off = [
+        differences(right, np.zeros_like(right) if found is None else found)
+        for right, found in zip(
+            pair.vjp(g, *pair.inputs), pair.wrong(g, *pair.inputs), strict=True
+        )
+    ]
+    if "kink" in pair.allow:  # two inputs that are tied are wrong together
+        off = [np.any(off, axis=0)] * len(off)
+    named = off[verdict.input]
+    return bool(np.any(named) if verdict.index is None else named[verdict.index])
+
+
+def differences(right: Any, found: Any) -> NDArray[np.bool_]:
+    """Return which entries of a gradient differ; all, if its shape does."""
+    if np.shape(found) != np.shape(right):
+        return np.ones(np.shape(right), bool)
+    return np.asarray(np.abs(found - right) > 1e-9 * np.max(np.abs(right)))
 
 
 def table(results: dict[str, Result]) -> str:

@@ -203,6 +203,13 @@ def test_a_named_entry_counts_only_if_it_is_wrong():
     assert gradcheck.names_a_wrong_entry(pair, Verdict(False, 0, (617,)))
     assert not gradcheck.names_a_wrong_entry(pair, Verdict(False, 0, (616,)))
     assert not gradcheck.names_a_wrong_entry(pair, Verdict(False))
+    pair = next(pair for pair in WRONG if pair.name.startswith("minimum"))
+    g = cotangent(pair)
+    both = pair.vjp(g, *pair.inputs), pair.wrong(g, *pair.inputs)
+    a, b = (np.flatnonzero(right - wrong) for right, wrong in zip(*both, strict=True))
+    assert a.size == 0  # the right gradient gives all to a, the wrong one also to b
+    for j in (0, 1):
+        assert gradcheck.names_a_wrong_entry(pair, Verdict(False, j, (b[0],)))
 
 
 def test_scratchnet_and_central_differences_find_an_error_and_name_it():
