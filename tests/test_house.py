@@ -33,7 +33,7 @@ FLOORS = [
     {"training"},
     {"runs"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "_pytest"},
 ]
 # Parts next to the floors, and all that they may import.
 ASIDE = {
@@ -148,6 +148,7 @@ THIRD_PARTY = {
     "tqdm": {"training", "data"},
     "hypothesis": {"testing"},
     "cupy": {"backend"},
+    "pytest": {"_pytest"},
     # Each only in the file that is loaded for an object of that library.
     "torch": {"testing"},
     "jax": {"testing"},

@@ -1,4 +1,4 @@
-"""Start a command: python -m scratchnet train vae, ... sample, ... encode."""
+"""Start a command: python -m scratchnet train vae, ... sample, ... gradcheck."""
 
 import argparse
 import contextlib
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from scratchnet import backend
 from scratchnet.cli.console import from_console, say
 from scratchnet.cli.encode import encode
+from scratchnet.cli.gradcheck import gradcheck
 from scratchnet.cli.options import parser
 from scratchnet.cli.reconstruct import reconstruct
 from scratchnet.cli.sample import sample
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "encode": encode,
+    "gradcheck": gradcheck,
 }
 
 

@@ -177,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_uses(commands)
+    _add_gradcheck(commands)
     return top
 
 
@@ -251,6 +252,36 @@ def _add_uses(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )  # fmt: skip
     commands.add_parser(
         "encode", parents=[of_images], help="write the codes of images to .csv or .npz"
+    )
+
+
+def _add_gradcheck(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    """Add the command that checks gradients."""
+    own = commands.add_parser(
+        "gradcheck", help="check gradients of your own, in CI without pytest",
+        description="Check gradients. The exit status is 0 if all are right, 1 if one "
+        "is wrong, 2 if one could not be checked.",
+    )  # fmt: skip
+    own.add_argument(
+        "targets", nargs="+", metavar="package.module:function",
+        help="a function without arguments that returns (f, inputs), or a dict of "
+        "arguments of scratchnet.testing.gradcheck",
+    )  # fmt: skip
+    own.add_argument(
+        "--order", type=int, choices=(1, 2), default=1,
+        help="2: check second derivatives too (default: 1)",
+    )  # fmt: skip
+    own.add_argument(
+        "--dtype", choices=("float32", "float16"),
+        help="call f in this precision only, if it refuses float64",
+    )  # fmt: skip
+    own.add_argument(
+        "--seconds", type=float, help="time limit for each check (default: none)"
+    )
+    own.add_argument(
+        "--seed", type=seed, default=0, help="random seed of the check (default: 0)"
     )
 
 

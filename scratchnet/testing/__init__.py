@@ -117,7 +117,7 @@ def gradcheck(
             not caught.
 
     """
-    __tracebackhide__ = _is_gradient_error
+    __tracebackhide__ = hides
     if oracle not in ("auto", "complex", "ridders"):
         raise ValueError(f"gradcheck: oracle={oracle!r}; use auto, complex or ridders")
     if not set(allow) <= set(VERDICTS) or isinstance(allow, str):
@@ -129,8 +129,8 @@ def gradcheck(
         report = check(problem, rng, oracle, allow, limits=limits, forward=forward)
         if report.verdict != "vacuous" and not report:
             break
-    if raise_exception and not report:
-        raise GradientError(report.message, report) from report.exception
+    if raise_exception:
+        report.raise_if_wrong()
     return report
 
 
@@ -166,7 +166,7 @@ def _limits(seconds: float | None, atol: float, rtol: float) -> Limits:
 
 # pytest hides the frames for which this is true, so that its traceback ends at the line
 # that called the check. (For other errors, such as f's own, it shows all frames.)
-_is_gradient_error = operator.methodcaller("errisinstance", GradientError)
+hides = operator.methodcaller("errisinstance", GradientError)
 
 
 def assert_detects(
@@ -186,7 +186,7 @@ def assert_detects(
         GradientError: the gradient does not pass, or a change was not noticed.
 
     """
-    __tracebackhide__ = _is_gradient_error
+    __tracebackhide__ = hides
     gradcheck(f, inputs, order, rng, oracle, allow=("vacuous",))
     problem = problems_of(f, inputs, order)[-1]
     measured = Probe(problem, np.random.default_rng(rng))

@@ -82,9 +82,21 @@ class GradientReport:
         """Return `ok`."""
         return self.ok
 
+    def with_line(self, line: str) -> GradientReport:
+        """Return the report with one more line at the end of its message."""
+        return replace(self, message=f"{self.message}\n  {line}")
+
+    def raise_if_wrong(self) -> None:
+        """Raise GradientError if the gradient was not accepted."""
+        __tracebackhide__ = True
+        if not self:
+            raise GradientError(self.message, self) from self.exception
+
 
 class GradientError(AssertionError):
     """A gradient was not accepted. `.report` is the whole report."""
+
+    __module__ = "scratchnet.testing"  # where users import it; pytest prints this
 
     def __init__(self, message: str, report: GradientReport) -> None:
         """Store the report with the message."""
