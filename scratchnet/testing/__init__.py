@@ -1,7 +1,7 @@
 """Check a gradient against differences of the function, and name what is wrong.
 
-    gradcheck(f, inputs)                  # f of Tensors: the engine's gradient
     gradcheck((f, gradient), inputs)      # plain NumPy: your own gradient, by hand
+    gradcheck(f, inputs)                  # f of Tensors, torch or JAX, or a layer
 
     GradientError: gradcheck: WRONG  d f/d W[17, 3]
       analytic   0.4181093
@@ -20,11 +20,13 @@ The files, in the order to read them:
 
 - procedure: one check from beginning to end;
 - problems: a function and its gradient, in one form for all callers;
+- adapters: functions of torch, JAX and SciPy, layers, nested inputs;
 - probe: values of f near the inputs, and their rounding;
 - oracles: slopes of f, each with a bound on its error (fits: from many values);
 - search: how a wrong entry is located;
 - kinks: when a gradient at a kink is wrong, and when it is not;
 - mistakes: the typical mistake in a wrong gradient;
+- outputs: the output of f that shows it, and forward mode;
 - findings, report: the verdicts, and the message in words;
 - mutants: wrong gradients, for `assert_detects`;
 - strategies: Hypothesis strategies for inputs to check at.
@@ -80,21 +82,32 @@ def gradcheck(
     """Check the gradient of f at `inputs` against finite differences of f.
 
     Args:
-        f: a function of Tensors, differentiated by the engine; or a pair of functions
-            of plain arrays. If f returns a number, the pair is `(f, gradient)`:
-            `gradient(*inputs)` returns the gradient, or a tuple of one for each input.
-            If f returns an array, the pair is `(f, vjp)`: `vjp(g, *inputs)`, the
-            vector-Jacobian product, returns the same for sum(g * f), with random
-            weights g. None claims that a gradient is zero; the gradients of integer
-            inputs may be left out.
-        inputs: an array, or a tuple or list of several: those to differentiate. Bind
-            the others: `gradcheck((lambda w: f(w, x), lambda w: df(w, x)), w)`.
-            Integers are constants. Use float64 if possible; float32
-            inputs are checked in float64, and then their gradient in float32 is
-            compared with it. A Tensor that requires a gradient is checked in place,
-            even if f does not take it as an argument:
+        f: what to check, one of
+            - a pair of functions of plain arrays. If f returns a number, the pair is
+              `(f, gradient)`: `gradient(*inputs)` returns the gradient, or a tuple of
+              one for each input. If f returns an array, the pair is `(f, vjp)`:
+              `vjp(g, *inputs)`, the vector-Jacobian product, returns the same for
+              sum(g * f), with random weights g. None claims that a gradient is zero;
+              the gradients of integer inputs may be left out;
+            - a function of Tensors, differentiated by the engine;
+            - a function of torch tensors, a `torch.autograd.Function` or its `apply`,
+              or a `torch.nn.Module`, whose parameters are checked too;
+            - a function of JAX arrays, differentiated by `jax.vjp`;
+            - a layer: an object with `forward(x)` and `backward(g)`, which returns the
+              gradient of x and leaves those of parameters next to them (`W` and `dW`,
+              or dicts `params` and `grads`);
+            - with `jac`, a function of SciPy's optimizers.
+        inputs: an array, or a tuple or list of several: those to differentiate. Inside,
+            dicts, lists and tuples may be nested (JAX: any pytree); a report then names
+            `encoder.0.W`. Bind the others:
+            `gradcheck((lambda w: f(w, x), lambda w: df(w, x)), w)`.
+            Integers are constants. Use float64 if possible; float32 inputs are checked
+            in float64 if f takes it, and then their gradient in float32 is compared
+            with it. Of torch's tensors only those that require a gradient are checked,
+            if there is one. A Tensor that requires a gradient is checked in place, even
+            if f does not take it as an argument:
             `gradcheck(lambda *_: model.loss(x), model.parameters())`.
-        order: 2 checks the gradient of the gradient too (functions of Tensors only).
+        order: 2 checks the gradient of the gradient too (Tensors, torch and JAX).
         rng: a seed, or a generator, for the cotangent and the directions.
         oracle: "auto"; "ridders", real differences only (Ridders 1982); "complex", the
             complex step only (Squire & Trapp 1998): if it does not hold for f, the
@@ -104,6 +117,19 @@ def gradcheck(
             allow=("vacuous",) if zero is right. At a kink, a gradient that is not a
             subgradient is always "wrong".
         raise_exception: False returns the report even if the gradient is not accepted.
+        dtype: float32 calls f in that precision only. A small error in one entry then
+            disappears in rounding; the report says how small.
+        jac: as in `scipy.optimize.minimize`: True if f returns (value, gradient); or
+            the function that returns the gradient, or the Jacobian (m, n) of m values.
+        args: more arguments of f and `jac`, as in SciPy.
+        forward: compare forward mode with the checked gradient (torch and JAX).
+        seconds: the check ends after this time. If entries are left, and none is
+            wrong, the verdict is "unfinished".
+        atol, rtol: an entry that is off by at most atol + rtol * abs(slope) is accepted
+            (for several outputs, atol counts for each); the report says how many are.
+        options: the other arguments of `torch.autograd.gradcheck`, so that its calls
+            run as they are. `eps`, `fast_mode` and `nondet_tol` are not needed;
+            `check_forward_ad` is `forward`; those that ask for more are refused.
 
     Returns:
         The report; it is true if the gradient is accepted.
@@ -126,6 +152,7 @@ def gradcheck(
     limits = _limits(seconds, atol, rtol)
     report = GradientReport("vacuous", False, "")
     for problem in problems_of(f, inputs, order, dtype=dtype, jac=jac, args=args):
+        forward = forward and not problem.is_gradient
         report = check(problem, rng, oracle, allow, limits=limits, forward=forward)
         if report.verdict != "vacuous" and not report:
             break

@@ -41,6 +41,7 @@ class Evidence:
         located: the wrong entries that were found, with their slopes.
         partial: whether there may be more wrong entries.
         oracle: the caller's choice.
+        seen: how many entries are right in the last candidate that was right.
 
     """
 
@@ -51,6 +52,7 @@ class Evidence:
     located: dict[int, Slope]
     partial: bool
     oracle: Oracle
+    seen: int = 0
 
     @property
     def x(self) -> Array:
@@ -83,9 +85,8 @@ class Evidence:
             if not abs(flat[i] - s.value) <= margin:
                 return False
         found = examine(self.probe, self.j, candidate, self.oracle, describe=False)
-        return found.verdict == "pass" or (
-            bool(self.located) and found.verdict != "wrong"
-        )
+        self.seen = self.x.size if found.verdict == "pass" else len(self.located)
+        return bool(self.seen) and found.verdict != "wrong"
 
     def jacobian(self) -> Array | None:
         """Measure c * df/dx, of shape x.shape + f.shape; None if it is large."""
@@ -105,8 +106,13 @@ class Evidence:
 
 def explain(found: Finding, evidence: Evidence) -> None:
     """Add to `found` what the wrong entries share, and the kind of mistake."""
-    mistake = _mistake(evidence)
-    said = [_pattern(evidence), mistake.words if mistake else ""]
+    mistake, n = _mistake(evidence), evidence.x.size
+    said = [_pattern(evidence)]
+    if mistake and n > 1:
+        seen = f"all {n}" if evidence.seen == n else f"{evidence.seen} of {n}"
+        said.append(f"{mistake.words} (seen in {seen} entries)")
+    elif mistake:
+        said.append(mistake.words)
     found.pattern = "; ".join(filter(None, said))
     found.mistake = mistake.name if mistake else ""
 
@@ -160,6 +166,7 @@ def _all_zero(e: Evidence) -> Mistake | None:
     """Nothing was computed, or the result was multiplied by zero."""
     if np.any(e.claimed):
         return None
+    e.seen = e.x.size
     return Mistake("zero", "it is 0 everywhere")
 
 
@@ -388,6 +395,7 @@ def _diagonal(e: Evidence) -> Mistake | None:
         return None
     if not _alike_to(square.sum(axis=1), e.located, 1e-5):
         return None
+    e.seen = n
     words = "it is the diagonal of df/dx alone: the terms off the diagonal are missing"
     return Mistake("diagonal", words)
 

@@ -78,6 +78,8 @@ def forward_mode(probe: Probe, given: list[Array | None]) -> list[Finding]:
             if not off(v):
                 continue
         except Exception as error:
+            if str(error).startswith("gradcheck: "):  # there is no forward mode
+                raise
             text = f"forward mode raised {type(error).__name__}: {error}"
             return [Finding("wrong", detail=text, exception=error)]
         some = np.arange(x.size)

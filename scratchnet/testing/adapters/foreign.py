@@ -29,6 +29,7 @@ class Foreign(abc.ABC):
         names: the names of the arrays that are differentiated.
         arrays: their values, real or complex, in the dtypes of the caller.
         convention: the complex gradient of a real L in terms of z = a + ib, in words.
+        notes: lines for the report.
         conjugate: whether that is dL/da - i dL/db; else dL/da + i dL/db.
 
     """
@@ -37,6 +38,7 @@ class Foreign(abc.ABC):
     arrays: list[Array]
     convention = ""
     conjugate = False
+    notes: Sequence[str] = ()
 
     @abc.abstractmethod
     def value(self, arrays: list[Array]) -> list[tuple[str, Array]]:
@@ -92,8 +94,9 @@ class Adapted(Problem):
         self.outputs = [(name, y.shape, y.dtype.kind == "c") for name, y in outputs]
         if not outputs:
             raise TypeError("gradcheck: f returned no array of floating numbers")
+        self.notes = list(foreign.notes)
         if any(a.dtype.kind == "c" for a in foreign.arrays):
-            self.notes = [f"complex gradients: {foreign.convention}"]
+            self.notes.append(f"complex gradients: {foreign.convention}")
 
     def value(self, xs: list[Array]) -> Array:
         """Return all outputs; several in one vector, complex ones as real numbers."""

@@ -25,6 +25,7 @@ class TorchFunction(Foreign):
     """
 
     convention = "dL/da + i dL/db for z = a + ib (torch)"
+    state: Sequence[int] = ()  # leaves that nobody differentiates: a module's buffers
 
     def __init__(
         self, f: Callable[..., Any], arguments: Sequence[Any], names: Sequence[str]
@@ -40,6 +41,10 @@ class TorchFunction(Foreign):
         floating = [i for i, leaf in enumerate(self.leaves) if _is_floating(leaf)]
         asked = [i for i in floating if self.leaves[i].requires_grad]
         self.places = asked or floating
+        left = [found[i][0] for i in floating if i not in (*self.places, *self.state)]
+        if left:
+            names = ", ".join(left)
+            self.notes = [f"not checked, since requires_grad is False: {names}"]
         self.names = [found[i][0] for i in self.places]
         self.arrays = [_to_numpy(self.leaves[i]) for i in self.places]
         self.kept: list[int] = []
@@ -121,8 +126,10 @@ class Module(TorchFunction):
     def __init__(self, module: torch.nn.Module, inputs: Sequence[Any]) -> None:
         self.module = module
         names = argument_names(module.forward, len(inputs))
-        state = [dict(module.named_parameters()), dict(module.named_buffers())]
-        super().__init__(self._call, [*state, *inputs], ["", "", *names])
+        parameters = dict(module.named_parameters())
+        buffers = dict(module.named_buffers())
+        self.state = range(len(parameters), len(parameters) + len(buffers))
+        super().__init__(self._call, [parameters, buffers, *inputs], ["", "", *names])
 
     def _call(
         self, parameters: dict[str, Any], buffers: dict[str, Any], *inputs: Any
