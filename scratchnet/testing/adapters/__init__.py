@@ -163,7 +163,10 @@ def library_of(x: Any) -> str:
     for one in (x, owner):
         if isinstance(one, type):
             classes += one.__mro__
-    packages = [c.__module__.partition(".")[0] for c in classes]
+    classes.append(getattr(x, "__objclass__", type(x)))  # torch.Tensor.sin
+    modules = [c.__module__ for c in classes]
+    modules.append(getattr(x, "__module__", None) or "")  # torch.sin
+    packages = [module.partition(".")[0] for module in modules]
     if isinstance(x, ModuleType):
         packages.append(x.__name__.partition(".")[0])
     return next((LIBRARIES[p] for p in packages if p in LIBRARIES), "")

@@ -13,8 +13,6 @@ from scratchnet.testing.adapters import trees
 from scratchnet.testing.adapters.foreign import Foreign
 from scratchnet.testing.problems import Array, argument_names
 
-HALF = (torch.float16, torch.bfloat16)
-
 
 class TorchFunction(Foreign):
     """A function of tensors, with the gradient of `torch.autograd.grad`.
@@ -107,8 +105,8 @@ class TorchFunction(Foreign):
 
     def _outputs(self, variables: list[Any]) -> list[tuple[str, Any]]:
         """Call f; return its floating outputs, each with its name."""
-        wide = any(x.dtype in (torch.float64, torch.complex128) for x in variables)
-        leaves = [_constant(leaf, wide) for leaf in self.leaves]
+        real = max((x.dtype.to_real() for x in variables), key=lambda d: d.itemsize)
+        leaves = [_constant(leaf, real) for leaf in self.leaves]
         pairs = zip(self.places, variables, strict=True)
         if any(x.is_complex() and not self.leaves[i].is_complex() for i, x in pairs):
             # A complex step: most operations refuse real and complex numbers together.
@@ -180,20 +178,17 @@ def _like(x: Any, a: Array) -> Any:
     """Return a new tensor with the values of `a`, where x is and with its strides."""
     values = torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape))
     dtype = values.dtype
-    if x.dtype in HALF and dtype in (torch.float16, torch.float32):
-        dtype = x.dtype
     return torch.empty_like(x, dtype=dtype, requires_grad=False).copy_(values)
 
 
-def _constant(x: Any, wide: bool) -> Any:
-    """Return a copy of a constant; in the precision of the variables."""
+def _constant(x: Any, real: torch.dtype) -> Any:
+    """Return a copy of a constant, in the precision of the variables."""
     if not isinstance(x, torch.Tensor):
         return x
     x = x.detach()
-    if not _is_floating(x) or (x.dtype in HALF and not wide):
+    if not _is_floating(x):
         return x.clone()
-    wanted = (torch.float32, torch.float64), (torch.complex64, torch.complex128)
-    return x.to(wanted[x.is_complex()][wide], copy=True)
+    return x.to(real.to_complex() if x.is_complex() else real, copy=True)
 
 
 def _grad(
