@@ -6,6 +6,7 @@ scratchnet is installed. So it imports the checker only when a test uses the fix
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,8 @@ class Checker:
         options["raise_exception"] = False
         report = testing.gradcheck(*args, **options)
         if not report and repeat:
-            report = report.with_line(repeat)
+            message = f"{report.message}\n  {repeat}"
+            report = dataclasses.replace(report, message=message)
         self.record(report, options.get("rng"))
         if raise_exception:
             report.raise_if_wrong()

@@ -82,10 +82,6 @@ class GradientReport:
         """Return `ok`."""
         return self.ok
 
-    def with_line(self, line: str) -> GradientReport:
-        """Return the report with one more line at the end of its message."""
-        return replace(self, message=f"{self.message}\n  {line}")
-
     def raise_if_wrong(self) -> None:
         """Raise GradientError if the gradient was not accepted."""
         __tracebackhide__ = True

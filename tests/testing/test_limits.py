@@ -8,8 +8,7 @@ import pytest
 from scratchnet.testing import gradcheck, probe
 from tests.testing.examples import report_of
 
-R = np.random.default_rng(0)
-X = R.normal(size=(5, 4))
+X = np.random.default_rng(0).normal(size=(5, 4))
 
 
 def cube(x):
@@ -48,7 +47,7 @@ def test_a_right_gradient_needs_no_tolerance():
 
 @pytest.mark.parametrize("n", [20, 500])
 def test_the_entry_outside_the_tolerance_is_found_among_those_inside(n):
-    x = R.normal(size=n) + 3
+    x = np.random.default_rng(1).normal(size=n) + 3
     error = np.full(n, 1e-5)
     error[7] = 1e-2
     report = report_of((cube, off_by(error)), x, atol=1e-4)
@@ -57,7 +56,7 @@ def test_the_entry_outside_the_tolerance_is_found_among_those_inside(n):
 
 def test_atol_counts_for_each_output():
     """Each entry of the Jacobian is off by 1e-5; their weighted sum by more."""
-    A = R.normal(size=(50, 3))
+    A = np.random.default_rng(1).normal(size=(50, 3))
     pair = (lambda x: A @ x, lambda g, x: g @ (A + 1e-5))
     assert report_of(pair, np.ones(3)).verdict == "wrong"
     assert gradcheck(pair, np.ones(3), atol=1e-5 * (1 + 1e-6))
@@ -90,13 +89,13 @@ def slow(tick, f):
 
 
 def test_without_a_limit_the_clock_does_not_matter(ticking):
-    x = R.normal(size=2000)
+    x = np.random.default_rng(1).normal(size=2000)
     gradcheck((slow(ticking, cube), off_by(0)), x)
 
 
-@pytest.mark.parametrize("seconds", [0, 3, 20, 35])
+@pytest.mark.parametrize("seconds", [0, 3, 15, 24])
 def test_what_is_not_checked_in_time_is_said(ticking, seconds):
-    x = R.normal(size=2000)
+    x = np.random.default_rng(1).normal(size=2000)
     f = lambda x: np.abs(np.tanh(x)) * 2  # no complex step
     gradient = lambda g, x: 2 * g * np.sign(x) * (1 - np.tanh(x) ** 2)
     report = report_of((slow(ticking, f), gradient), x, seconds=seconds)
@@ -111,7 +110,8 @@ def test_what_is_not_checked_in_time_is_said(ticking, seconds):
 
 
 def test_a_mistake_that_was_found_in_time_is_wrong(ticking):
-    a, b = R.normal(size=6), R.normal(size=(30, 30))
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=6), rng.normal(size=(30, 30))
 
     def f(a, b):
         ticking()
