@@ -93,7 +93,7 @@ def test_without_a_limit_the_clock_does_not_matter(ticking):
     gradcheck((slow(ticking, cube), off_by(0)), x)
 
 
-@pytest.mark.parametrize("seconds", [0, 3, 15, 24])
+@pytest.mark.parametrize("seconds", [0, 3, 10])
 def test_what_is_not_checked_in_time_is_said(ticking, seconds):
     x = np.random.default_rng(1).normal(size=2000)
     f = lambda x: np.abs(np.tanh(x)) * 2  # no complex step
