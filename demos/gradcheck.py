@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from demos import _checkers, speed
+from demos import _checkers, _scale, speed
 from demos._awkward import RIGHT
 from demos._checkers import Checker, Verdict
 from demos._demo import Demo, main
@@ -174,7 +174,15 @@ def run(demo: Demo) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the steps of some leave a function's domain
         results = {name: judge(check) for name, check in checkers.items()}
-    found = f"{table(results)}\n\nWith {_checkers.versions()}.\n\n{lists(results)}"
+    rows = _scale.rows(_scale.SIZES[: demo.choose(3, 2)])
+    size = speed.table(_scale.HEAD, [_scale.cells(row) for row in rows])
+    found = (
+        f"{table(results)}\n\nWith {_checkers.versions()}.\n\n{lists(results)}\n\n"
+        "Checks of many entries by scratchnet. The wrong entry has "
+        f"{_scale.SHARE:g} of the largest gradient. Smallest error seen: of one entry, "
+        "relative to it. In float32 rounding hides more.\n\n"
+        f"{size}"
+    )
     demo.say(f"\n{found}\n")
     path = demo.out / "gradcheck.md"
     write(path, found)
@@ -188,6 +196,19 @@ def run(demo: Demo) -> None:
         "right gradients that scratchnet rejects", sum(map(len, ours.alarms)),
         at_most=2, baseline={BASELINE: sum(map(len, baseline.alarms))},
     )  # fmt: skip
+    exact = [row for row in rows if "float32" not in row.name]
+    demo.claim(
+        "calls of f for a right gradient, at most",
+        max(row.right.calls for row in exact), at_most=300,
+        baseline={"two calls for each entry": 2 * max(_scale.SIZES)},
+    )  # fmt: skip
+    demo.claim(
+        "calls of f to name a wrong entry, at most, in 10^5 and 10^6",
+        max(row.wrong.calls for row in exact if row.named and row.entries > 10**4),
+        at_most=1000, baseline={"two calls for each entry": 2 * 10**5},
+    )  # fmt: skip
+    demo.check("wrong entries that are not named, in float64",
+               sum(not row.named for row in exact), at_most=0)  # fmt: skip
     unnamed = ours.judged[0] - len(ours.missed) - (ours.named or 0)
     demo.check("rejections that name a right entry or none", unnamed, at_most=0)
 
