@@ -34,18 +34,17 @@ def gradcheck(args: argparse.Namespace) -> int:
 
 def _status(target: str, args: argparse.Namespace) -> int:
     """Check one target and print its report; return its exit status."""
-    given: dict[str, Any] = {"order": args.order, "rng": args.seed}
-    if args.dtype:
-        given["dtype"] = args.dtype
-    if args.seconds is not None:
-        given["seconds"] = args.seconds
+    options = {
+        "order": args.order, "rng": args.seed, "dtype": args.dtype,
+        "seconds": args.seconds, "raise_exception": False,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        options = given | _arguments(target)
-        report = testing.gradcheck(**options, raise_exception=False)
+        report = testing.gradcheck(**(_arguments(target) | given))
     except TargetError as error:
         print(f"scratchnet: {target}: {error}", file=sys.stderr)
         return 2
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) would look like a pass
         if str(error).startswith("gradcheck: "):  # a wrong argument, not an error of f
             print(f"scratchnet: {target}: {error}", file=sys.stderr)
         else:
@@ -58,7 +57,7 @@ def _status(target: str, args: argparse.Namespace) -> int:
 def _arguments(target: str) -> dict[str, Any]:
     """Call the function that the target names; return the arguments of a check."""
     module_name, colon, name = target.partition(":")
-    if not (module_name and colon and name):
+    if not all([*module_name.split("."), colon, name]):
         raise TargetError("use package.module:function")
     try:
         module = importlib.import_module(module_name)
@@ -77,7 +76,9 @@ def _arguments(target: str) -> dict[str, Any]:
         if {"f", "inputs"} <= returned.keys():
             return returned
     elif isinstance(returned, tuple) and len(returned) == 2:
-        return {"f": returned[0], "inputs": returned[1]}
+        f, inputs = returned
+        if not callable(inputs):  # (f, gradient) is half of what is needed
+            return {"f": f, "inputs": inputs}
     raise TargetError(
         f"{name}() must return (f, inputs), or a dict with f, inputs and other "
         "arguments of gradcheck"

@@ -270,7 +270,7 @@ def _add_gradcheck(
         "arguments of scratchnet.testing.gradcheck",
     )  # fmt: skip
     own.add_argument(
-        "--order", type=int, choices=(1, 2), default=1,
+        "--order", type=int, choices=(1, 2),
         help="2: check second derivatives too (default: 1)",
     )  # fmt: skip
     own.add_argument(
@@ -280,9 +280,7 @@ def _add_gradcheck(
     own.add_argument(
         "--seconds", type=float, help="time limit for each check (default: none)"
     )
-    own.add_argument(
-        "--seed", type=seed, default=0, help="random seed of the check (default: 0)"
-    )
+    own.add_argument("--seed", type=seed, help="random seed of the check (default: 0)")
 
 
 class _Refusing(argparse.ArgumentParser):

@@ -23,6 +23,13 @@ def wrong():
 def with_options():
     return {"f": lambda x: (f(x), 3 * x ** 2), "inputs": x, "jac": True, "rng": 5}
 
+def draws():
+    vjp = lambda g, x: g * np.cos(x)
+    def noted(g, x):
+        print("cotangent", *g)
+        return vjp(g, x)
+    return {"f": (np.sin, noted), "inputs": x, "rng": 5, "raise_exception": True}
+
 def float32_only():
     def g(x):
         assert x.dtype == np.float32
@@ -31,6 +38,12 @@ def float32_only():
 
 def nothing():
     return f
+
+def only_the_pair():
+    return f, lambda x: 3 * x ** 2
+
+def leaves():
+    raise SystemExit(0)
 
 def inputs_missing():
     return {"f": f}
@@ -95,17 +108,27 @@ def test_the_options_are_those_of_the_checker(capsys):
     assert "order=2" in capsys.readouterr().err
 
 
+def test_an_option_of_the_command_replaces_that_of_the_dict(capsys):
+    def cotangent(*options):
+        assert status("own.checks:draws", *options) == 0
+        return capsys.readouterr().out.splitlines()[0]
+
+    assert cotangent() == cotangent("--seed", "5") != cotangent("--seed", "0")
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         ("own.checks", "use package.module:function"),
         (":right", "use package.module:function"),
         ("own.checks:", "use package.module:function"),
+        (".checks:right", "use package.module:function"),
         ("own.absent:right", "there is no module own.absent"),
         ("absent.checks:right", "there is no module absent"),
         ("own.checks:absent", "own.checks has no function absent"),
         ("own.checks:value", "own.checks has no function value"),
         ("own.checks:nothing", "nothing() must return (f, inputs)"),
+        ("own.checks:only_the_pair", "must return (f, inputs)"),
         ("own.checks:inputs_missing", "must return (f, inputs)"),
         ("own.checks:misuse", "f must be a function"),
     ],
@@ -124,6 +147,7 @@ def test_a_wrong_target_is_one_line_and_exits_with_2(capsys, target, message):
     [
         ("own.needs:right", "No module named 'no_such_package'"),
         ("own.checks:broken", "RuntimeError: an error of f"),
+        ("own.checks:leaves", "SystemExit: 0"),
     ],
 )
 def test_an_error_of_the_users_code_is_shown_as_it_is(capsys, target, error):
