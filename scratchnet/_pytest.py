@@ -7,8 +7,11 @@ scratchnet is installed. So it imports the checker only when a test uses the fix
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import random
+import sys
 from collections.abc import Generator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,13 +67,32 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Begin the line of a wrong gradient in the summary with its verdict."""
+    """Show the message of a wrong gradient; its verdict begins the summary."""
+    testing = sys.modules.get("scratchnet.testing")
+    if testing is None or call.excinfo is None:
+        return (yield)
+    error = call.excinfo.value
+    if isinstance(error, AssertionError):
+        _show_once(call.excinfo, testing.GradientReport)
     report = yield
-    error = call.excinfo.value if call.excinfo else None
     crash = getattr(report.longrepr, "reprcrash", None)
-    if crash and type(error).__qualname__ == "GradientError":
+    if crash and isinstance(error, testing.GradientError):
         crash.message = str(error)
     return report
+
+
+def _show_once(failure: pytest.ExceptionInfo[Any], kind: type[GradientReport]) -> None:
+    """Show the report of `assert gradcheck(..., raise_exception=False)` once.
+
+    pytest prints it twice, as the value and where the value is from, each time on one
+    line and without its middle. The frame of the assertion has the whole report.
+    """
+    for entry in failure.traceback[-1:]:
+        for value in entry.locals.values():
+            if isinstance(value, kind):
+                start = f"assert {value}".replace("\n", "\\n")[:100]
+                if str(failure.value).startswith(start):
+                    failure.value.args = (f"assert {value}",)
 
 
 _RUNNING = pytest.StashKey[pytest.Item]()
@@ -81,43 +103,46 @@ def gradcheck(request: pytest.FixtureRequest) -> Checker:
     """Check a gradient, as `scratchnet.testing.gradcheck`, with the seed of the option.
 
     The verdict, the input and the index of the worst entry become properties of the
-    test, in JUnit's XML. With Hypothesis, a failing example is reported as usual.
+    test, in JUnit's XML. With Hypothesis, a failing example is reported as usual: the
+    fixture serves a whole session, and Hypothesis accepts it.
     """
-    return Checker(request.config)
+    from scratchnet import testing  # here: Hypothesis limits the time of the test alone
+
+    return Checker(request.config, testing)
 
 
 class Checker:
     """`scratchnet.testing.gradcheck` for the test that runs."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
+    def __init__(self, config: pytest.Config, testing: ModuleType) -> None:
+        self.config, self.testing = config, testing
 
-    def __call__(
-        self, *args: Any, raise_exception: bool = True, **options: Any
-    ) -> GradientReport:
+    def __call__(self, *args: Any, **options: Any) -> GradientReport:
         """Check a gradient; the arguments are those of `testing.gradcheck`."""
-        from scratchnet import testing
-
-        __tracebackhide__ = testing.hides
+        __tracebackhide__ = self.testing.hides
         seed = self.config.getoption("--gradcheck-seed") or 0
-        repeat = ""
-        if "rng" not in options and len(args) < 4:
-            options["rng"] = seed
-            repeat = f"repeat it with --gradcheck-seed={seed}"
-        options["raise_exception"] = False
-        report = testing.gradcheck(*args, **options)
+        bound = inspect.signature(self.testing.gradcheck).bind(*args, **options)
+        given = bound.arguments
+        repeat = "" if "rng" in given else f"repeat it with --gradcheck-seed={seed}"
+        given.setdefault("rng", seed)
+        raises = given.get("raise_exception", True)
+        given["raise_exception"] = False
+        report: GradientReport = self.testing.gradcheck(*bound.args, **bound.kwargs)
         if not report and repeat:
             message = f"{report.message}\n  {repeat}"
             report = dataclasses.replace(report, message=message)
-        self.record(report, options.get("rng"))
-        if raise_exception:
+        self.record(report, given["rng"])
+        if raises:
             report.raise_if_wrong()
         return report
 
     def record(self, report: GradientReport, seed: object) -> None:
-        """Record a check as properties of the test; a failed one is not replaced."""
+        """Record a check as properties of the test: the last one, or the last failed.
+
+        Hypothesis ends with the example that it shows.
+        """
         properties = self.config.stash[_RUNNING].user_properties
-        if ("gradcheck.ok", "False") in properties:
+        if report and ("gradcheck.ok", "False") in properties:
             return
         kept = [p for p in properties if not p[0].startswith("gradcheck.")]
         found = {name: getattr(report, name) for name in RECORDED}

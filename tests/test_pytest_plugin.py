@@ -1,16 +1,20 @@
 """The pytest plugin, in sessions of pytest as a user starts them."""
 
-import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import hypothesis.extra.numpy
 import pytest
 
-ROOT = Path(__file__).parents[1]
+import scratchnet.testing
+
+pytest_plugins = ["pytester"]
+
+# A process can load NumPy only once: here, for all sessions in this process.
+LOADED = (hypothesis.extra.numpy, scratchnet.testing)
+ROOT = str(Path(__file__).parents[1])
 INSTALLED = any(
     point.value == "scratchnet._pytest" for point in entry_points(group="pytest11")
 )
@@ -32,37 +36,46 @@ def test_wrong(gradcheck):
 def test_report(gradcheck):
     assert gradcheck((f, wrong), W, raise_exception=False)
 
+def test_report_of_imported():
+    report = scratchnet.testing.gradcheck((f, wrong), W, raise_exception=False)
+    assert report
+
 def test_imported():
     scratchnet.testing.gradcheck((f, wrong), W)  # the line of the caller
 
 def test_several(gradcheck):
-    gradcheck((f, wrong), W, raise_exception=False)
+    gradcheck((f, lambda W: -right(W)), -W, raise_exception=False)
+    gradcheck((f, wrong), W, 1, 7, "auto", (), False)
     gradcheck((f, right), W)
 
 def test_unused():
     pass
+
+class GradientError(AssertionError):
+    pass
+
+def test_not_ours():
+    raise GradientError("another library")
 """
 MESSAGE = "gradcheck: WRONG  d f/d W[0, 1]"
 
 
 @pytest.fixture
-def session(tmp_path):
+def session(pytester, monkeypatch):
     """Return a function that runs pytest on a file of tests; it returns the output."""
+    monkeypatch.delenv("CI", raising=False)  # pytest cuts the summary, unless in CI
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PYTHONPATH", ROOT, prepend=":")
 
-    def run(*options, tests=TESTS, status=None):
-        (tmp_path / "test_user.py").write_text(tests, encoding="utf-8")
+    def run(*options, tests=TESTS, status=None, alone=False):
+        pytester.makepyfile(test_user=tests)
         plugin = [] if INSTALLED else ["-p", "scratchnet._pytest"]
-        command = [sys.executable, "-m", "pytest", "-q", *plugin, *options]
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        env = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
-        found = subprocess.run(
-            [*command, "-p", "no:cacheprovider"], cwd=tmp_path, capture_output=True,
-            text=True, check=False,
-            env=env | {"PYTHONPATH": path, "CI": "true"},
-        )  # fmt: skip
+        start = pytester.runpytest_subprocess if alone else pytester.runpytest_inprocess
+        found = start("-q", *plugin, "-p", "no:cacheprovider", *options)
         if status is not None:
-            assert found.returncode == status, found.stdout + found.stderr
-        return found.stdout + found.stderr
+            assert found.ret == status
+        return found.stdout.str() + found.stderr.str()
 
     return run
 
@@ -70,7 +83,11 @@ def session(tmp_path):
 def properties(file):
     """Return the properties of each test in JUnit's XML."""
     return {
-        case.get("name"): {p.get("name"): p.get("value") for p in case.iter("property")}
+        case.get("name"): {
+            p.get("name"): p.get("value")
+            for p in case.iter("property")
+            if p.get("name").startswith("gradcheck.")
+        }
         for case in ElementTree.parse(file).iter("testcase")
     }
 
@@ -83,40 +100,61 @@ def test_a_failure_shows_the_report_at_the_line_of_the_caller(session):
     assert "/testing/" not in printed
     assert "_pytest.py" not in printed
     for test in ("test_wrong", "test_imported"):
-        assert f"FAILED test_user.py::{test} - {MESSAGE}" in printed
+        assert f"FAILED test_user.py::{test} - {MESSAGE}\n" in printed
     assert re.search(r"E +analytic +8\n", printed)
-    failures, _, summary = printed.partition("short test summary")
-    for part in (failures, summary):  # of the fixture's failure alone
-        assert part.count("repeat it with --gradcheck-seed=0") == 1
+    # of the fixture's failure alone
+    assert printed.count("repeat it with --gradcheck-seed=0") == 1
 
 
-def test_an_assertion_shows_the_report(session):
+def test_an_assertion_shows_the_report_once(session):
     printed = session("-k", "test_report", status=1)
-    assert f"FAILED test_user.py::test_report - assert {MESSAGE}" in printed
+    assert printed.count(f"E       assert {MESSAGE}\n") == 2
+    assert printed.count("analytic   8\n") == 2
+    assert "where" not in printed
+    for test in ("test_report", "test_report_of_imported"):
+        assert f"FAILED test_user.py::{test} - assert gradcheck: WRONG" in printed
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")])
-def test_the_verdict_becomes_properties_in_junit(session, tmp_path, options):
-    pytest.importorskip("xdist")
-    session("--junit-xml=out.xml", "--gradcheck-seed=7", *options, status=1)
-    found = properties(tmp_path / "out.xml")
+def test_an_error_of_the_same_name_is_shown_as_pytest_does(session):
+    printed = session("-k", "test_not_ours", status=1)
+    assert "- test_user.GradientError: another library\n" in printed
+
+
+WRONG = {
+    "gradcheck.verdict": "wrong", "gradcheck.ok": "False", "gradcheck.seed": "7",
+    "gradcheck.input": "W", "gradcheck.index": "(0, 1)",
+    "gradcheck.mistake": "factor",
+}  # fmt: skip
+
+
+def test_the_verdict_becomes_properties_in_junit(session, pytester):
+    session("--junit-xml=out.xml", "--gradcheck-seed=7", status=1)
+    found = properties(pytester.path / "out.xml")
     assert found["test_right"] == {
         "gradcheck.verdict": "pass", "gradcheck.ok": "True", "gradcheck.seed": "7",
     }  # fmt: skip
-    assert found["test_wrong"] == {
-        "gradcheck.verdict": "wrong", "gradcheck.ok": "False", "gradcheck.seed": "7",
-        "gradcheck.input": "W", "gradcheck.index": "(0, 1)",
-        "gradcheck.mistake": "factor",
-    }  # fmt: skip
-    assert found["test_several"] == found["test_wrong"]  # the failed check is kept
+    assert found["test_wrong"] == WRONG
+    assert found["test_several"] == WRONG  # the last one that failed
     assert found["test_unused"] == found["test_imported"] == {}
+
+
+def test_workers_share_a_random_seed_and_return_the_properties(session, pytester):
+    pytest.importorskip("xdist")
+    options = ["--junit-xml=out.xml", "--gradcheck-seed=random", "-n", "2"]
+    tests = "right or wrong or several"
+    printed = session(*options, "-k", tests, status=1, alone=True)
+    found = properties(pytester.path / "out.xml")
+    seeds = {p.pop("gradcheck.seed") for p in found.values() if "verdict" in str(p)}
+    assert len(seeds - {"7"}) == 1  # test_several passes 7 itself
+    assert found["test_wrong"].items() <= WRONG.items()
+    assert len(found["test_wrong"]) == 5
+    assert f"FAILED test_user.py::test_wrong - {MESSAGE}\n" in printed
 
 
 SEEDS = """
 import numpy as np
 
 def test_seed(gradcheck, request):
-    seeds = []
     def f(x):
         return np.sin(x)
     report = gradcheck((f, lambda g, x: g), np.ones(3), raise_exception=False)
@@ -150,13 +188,6 @@ def test_another_seed_is_a_usage_error(session, seed):
     assert f"--gradcheck-seed={seed}: use 0, 1, 2, ... or random" in printed
 
 
-def test_workers_share_a_random_seed(session, tmp_path):
-    pytest.importorskip("xdist")
-    session("--junit-xml=out.xml", "--gradcheck-seed=random", "-n", "2", status=1)
-    found = properties(tmp_path / "out.xml").values()
-    assert len({p["gradcheck.seed"] for p in found if p}) == 1
-
-
 HYPOTHESIS = """
 import numpy as np
 from hypothesis import given, strategies as st
@@ -175,25 +206,40 @@ def test_wrong(gradcheck, x):
 """
 
 
-def test_with_hypothesis_the_report_of_the_smallest_example_is_shown(session):
-    printed = session(tests=HYPOTHESIS, status=1)
+def test_with_hypothesis_the_report_of_the_smallest_example_is_shown(session, pytester):
+    printed = session("--junit-xml=out.xml", tests=HYPOTHESIS, status=1)
     assert "1 failed, 1 passed" in printed
     assert re.search(r"(Falsifying example|Failing test case): test_wrong\(", printed)
-    assert "gradcheck: WRONG  d f/d x[0]" in printed
+    assert "gradcheck: WRONG  d f/d x[0]\n" in printed
     assert "worst of 1 entries" in printed  # shrunk to one entry
+    found = properties(pytester.path / "out.xml")
+    assert found["test_wrong"]["gradcheck.index"] == "(0,)"  # of that example
+    assert found["test_right"]["gradcheck.verdict"] == "pass"
 
 
 UNUSED = """
 import sys
 
+def ours():
+    names = {name for name in sys.modules if name.startswith("scratchnet.")}
+    return names - {"scratchnet._pytest"}
+
 def test_nothing_is_loaded():
     assert "numpy" not in sys.modules
-    assert not any(name.startswith("scratchnet.") for name in
-                   sys.modules.keys() - {"scratchnet._pytest"})
+    assert not ours()
+
+def test_the_fixture_loads_it_before_the_test(gradcheck):
+    assert "scratchnet.testing" in ours()
 """
 
 
 def test_a_session_that_does_not_use_it_loads_nothing(session):
-    printed = session("--durations=0", "-vv", tests=UNUSED, status=0)
+    options = ["--durations=0", "-vv", "-k", "nothing"]
+    printed = session(*options, tests=UNUSED, status=0, alone=True)
     assert "1 passed" in printed
     assert "gradcheck" not in printed
+
+
+def test_it_loads_the_checker_before_the_first_call(session):
+    printed = session("-k", "fixture", tests=UNUSED, status=0, alone=True)
+    assert "1 passed" in printed
