@@ -148,14 +148,14 @@ def draw_terms(turns: Turns) -> Any:
     blue, red, green = plots.COLORS[:3]
     left, right = axes[0]
     steps = len(turns.first)
+    second = "mean log(1 − D(G(z)))"
     left.plot(turns.first, color=blue, label="mean log D(x)")
-    left.plot(turns.second, color=red, ls="--",
-              label="mean log(1 − D(G(z))); right: G raises log D(G(z))")  # fmt: skip
-    right.plot([turns.first[-1]] * steps, color=blue)
-    right.plot(turns.after["non_saturating"], color=red, ls="--")
+    left.plot(turns.second, color=red, ls="--", label=second)
+    right.plot([turns.first[-1]] * steps, color=blue, label="mean log D(x)")
+    right.plot(turns.after["non_saturating"], color=red, ls="--",
+               label=f"{second};\nG raises log D(G(z))")  # fmt: skip
     right.plot(turns.after["saturating"], "s", color=green, mfc="none", ms=7,
-               markevery=15,
-               label="right: the same term, G lowers it directly")  # fmt: skip
+               markevery=15, label=f"{second};\nG lowers this term")  # fmt: skip
     left.set_title("D learns, G is fixed")
     left.set_xlabel("steps of D")
     left.set_ylabel("nats")
@@ -163,7 +163,8 @@ def draw_terms(turns: Turns) -> Any:
     left.set_xlim(-1, 40)  # nothing moves later
     right.set_title("G learns, D is fixed")
     right.set_xlabel("steps of G")
-    figure.legend(loc="outside lower center")
+    for ax in (left, right):
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 

@@ -168,3 +168,15 @@ def test_the_gaussian_has_the_mean_and_the_covariance_of_the_data():
     assert y.shape == x.shape
     np.testing.assert_allclose(y.mean(axis=0), x.mean(axis=0), atol=0.1)
     np.testing.assert_allclose(np.cov(y.T), np.cov(x.T), rtol=0.1)
+
+
+def test_v_alone_has_no_penalty_and_the_lectures_loss(monkeypatch):
+    played = []
+    monkeypatch.setattr(
+        gan, "fit_gan", lambda game, *args, **options: played.append(game)
+    )
+    for alone in (False, True):
+        gan.play(ring(), 20, 0, alone=alone)
+    ours, lectures = played
+    assert (ours.r1, ours.objective) == (0.1, "non_saturating")
+    assert (lectures.r1, lectures.objective) == (0.0, "saturating")
