@@ -30,6 +30,7 @@ __all__ = [
     "panels",
     "picture_rows",
     "planes",
+    "png",
     "save",
     "scatter_digits",
     "sheets",
@@ -41,6 +42,7 @@ __all__ = [
 window = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
 try:
     import matplotlib
+    import matplotlib.image
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator
@@ -111,6 +113,25 @@ def panels(
         checks.number("panels", "size", side, checks.POSITIVE)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows))
     return figure, figure.subplots(rows, columns, squeeze=False, **layout)
+
+
+def png(picture: ArrayLike, *, ink: bool = True) -> bytes:
+    """Return a picture (rows, columns) in [0, 1] as the content of a PNG file.
+
+    Args:
+        picture: its pixels.
+        ink: whether 1 is black, as ink on paper; otherwise 1 is white.
+
+    """
+    a = np.asarray(picture, float)
+    if a.ndim != 2 or not a.size:
+        raise ValueError(f"plots.png: shape {a.shape}; (rows, columns) expected")
+    content = io.BytesIO()
+    matplotlib.image.imsave(
+        content, np.clip(a, 0, 1), cmap="gray_r" if ink else "gray", vmin=0, vmax=1,
+        format="png", metadata={"Software": ""},
+    )  # fmt: skip
+    return content.getvalue()
 
 
 def save(figure: Figure, path: str | Path) -> Path:

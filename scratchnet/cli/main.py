@@ -12,6 +12,7 @@ from scratchnet.cli.encode import encode
 from scratchnet.cli.gradcheck import gradcheck
 from scratchnet.cli.options import parser
 from scratchnet.cli.reconstruct import reconstruct
+from scratchnet.cli.report import report
 from scratchnet.cli.sample import sample
 from scratchnet.cli.train import train
 from scratchnet.training.distributed import GroupError
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "reconstruct": reconstruct,
     "encode": encode,
     "gradcheck": gradcheck,
+    "report": report,
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from scratchnet import __version__, backend, twins
 from scratchnet.cli.reconstruct import IMAGES_SHOWN
 from scratchnet.kernels import activations
+from scratchnet.report.words import LANGUAGES
 from scratchnet.runs.images import SYNTHETIC
 from scratchnet.runs.model import CORRUPTIONS
 from scratchnet.runs.systems import ENGINES, SYSTEMS
@@ -177,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_uses(commands)
+    _add_report(commands)
     _add_gradcheck(commands)
     return top
 
@@ -253,6 +255,23 @@ def _add_uses(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     commands.add_parser(
         "encode", parents=[of_images], help="write the codes of images to .csv or .npz"
     )
+
+
+def _add_report(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    """Add the command that writes the page of a run."""
+    own = commands.add_parser(
+        "report", help="write the page of a run: one HTML file to open or to mail"
+    )
+    own.add_argument("run", type=name, help="the folder of a run")
+    own.add_argument(
+        "--out", type=name, help="output file (default: report.html in the folder)"
+    )
+    own.add_argument(
+        "--lang", choices=LANGUAGES, default="en",
+        help="the language that the page shows first (default: en)",
+    )  # fmt: skip
 
 
 def _add_gradcheck(

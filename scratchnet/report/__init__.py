@@ -1,0 +1,58 @@
+"""The report: one page per run, with the run's own decoder in it.
+
+    scratchnet.report.write("runs/vae")        # writes runs/vae/report.html
+
+The page opens by a double click and needs no network. contents reads the run, page
+puts the HTML together, words has its words in English and Korean, doctor the rules
+about a GAN; page.html, page.css and page.js are the files of the page.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from scratchnet.report.contents import read
+from scratchnet.report.page import render
+from scratchnet.report.words import LANGUAGES
+from scratchnet.training import checkpoint
+
+__all__ = ["write"]
+
+REPORT = "report.html"
+MOST = 8_000_000  # bytes of a page
+
+
+def write(
+    run: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    language: str = "en",
+) -> Path:
+    """Write the page of a run.
+
+    Args:
+        run: the folder that `python -m scratchnet train` wrote.
+        path: the file to write; by default report.html in that folder.
+        language: "en" or "ko": the language that the page shows first.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        FileNotFoundError: there is no run in the folder.
+        ValueError: the run is damaged, its images have changed, the language is
+            unknown, or the page would have more than 8 MB.
+
+    """
+    if language not in LANGUAGES:
+        raise ValueError(f"report: language={language!r}; 'en' or 'ko' expected")
+    folder = Path(run)
+    made = render(read(folder), language).encode()
+    if len(made) > MOST:
+        raise ValueError(
+            f"report: the page would have {len(made) / 1e6:.1f} MB; at most "
+            f"{MOST / 1e6:.0f} MB (smaller images or a smaller network)"
+        )
+    out = folder / REPORT if path is None else Path(path)
+    checkpoint.write_whole(out, made)
+    return out
