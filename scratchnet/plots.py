@@ -123,7 +123,7 @@ def png(picture: ArrayLike, *, ink: bool = True) -> bytes:
         ink: whether 1 is black, as ink on paper; otherwise 1 is white.
 
     """
-    a = np.asarray(picture, float)
+    a = checks.array("plots.png", "picture", picture)
     if a.ndim != 2 or not a.size:
         raise ValueError(f"plots.png: shape {a.shape}; (rows, columns) expected")
     content = io.BytesIO()

@@ -434,6 +434,7 @@ figure, ((ax,),) = plots.panels(1, 1, (4.6, 3.6))
 call("plots.panels", plots.panels, 1, 1, (4.6, 3.6))
 call("plots.scatter_digits", plots.scatter_digits, ax, pictures[:, 0, :2], digit, 26.0)
 call("plots.as_images", plots.as_images, "sheets", "'a'", pictures)
+call("plots.png", plots.png, pictures[0], ink=True)
 call("plots.save", plots.save, figure, FOLDER / "f.png")
 call("plots.styled", plots.styled, plots.sheets)
 
