@@ -3,12 +3,9 @@
 import argparse
 
 from scratchnet import report as reports
-from scratchnet.runs.trained import load_run
 
 
 def report(args: argparse.Namespace) -> None:
     """Write the page of a run, and print its name."""
-    run = load_run(args.run, "byhand")
-    out = run.file(args.out, reports.REPORT)
-    path = reports.write(run.folder, out, args.lang)
+    path = reports.write(args.run, args.out, args.lang)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, open it in a browser")

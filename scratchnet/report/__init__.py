@@ -41,18 +41,19 @@ def write(
     Raises:
         FileNotFoundError: there is no run in the folder.
         ValueError: the run is damaged, its images have changed, the language is
-            unknown, or the page would have more than 8 MB.
+            unknown, the page would have more than 8 MB, or the file is another one
+            of the run or exists and is not the run's.
 
     """
     if language not in LANGUAGES:
         raise ValueError(f"report: language={language!r}; 'en' or 'ko' expected")
-    folder = Path(run)
-    made = render(read(folder), language).encode()
+    found = read(Path(run))
+    made = render(found, language).encode()
     if len(made) > MOST:
         raise ValueError(
             f"report: the page would have {len(made) / 1e6:.1f} MB; at most "
             f"{MOST / 1e6:.0f} MB (smaller images or a smaller network)"
         )
-    out = folder / REPORT if path is None else Path(path)
+    out = found.run.file(None if path is None else os.fspath(path), REPORT)
     checkpoint.write_whole(out, made)
     return out

@@ -1,7 +1,7 @@
 """The page of a run: one HTML file that needs no network.
 
-`render` puts the contents of a run into page.html, with page.css and page.js inside. The
-page asks for nothing: its policy admits only its own style and script, by their hash.
+`render` puts the contents of a run into page.html, with page.css and page.js inside.
+The page asks for nothing: its policy admits only its own style and script, by hash.
 """
 
 from __future__ import annotations
