@@ -118,7 +118,7 @@ def _zero(found: Finding, search: Search, g: Array | None) -> Finding:
     small = FLOAT32_ERROR * float(np.sum(np.abs(probe.c * probe.base)))
     if np.any(np.abs(g.ravel()) * search.scale > small):  # not even in float32
         accuracy = f"f is accurate to {probe.noise:.0e} only"
-        detail = f"the gradient of {name} is small: {accuracy}"
+        detail = f"rounding of f hides the gradient of {name}: {accuracy}"
         return replace(found, verdict="noisy", detail=detail)
     lost = " up to rounding" if np.any(g) else ""
     detail = f"the gradient of {name} is 0{lost}, and so is the slope of f"

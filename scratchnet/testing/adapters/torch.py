@@ -178,6 +178,8 @@ def _like(x: Any, a: Array) -> Any:
     """Return a new tensor with the values of `a`, where x is and with its strides."""
     values = torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape))
     dtype = values.dtype
+    if x.layout != torch.strided:
+        return values.to(x.device).to_sparse(layout=x.layout)
     return torch.empty_like(x, dtype=dtype, requires_grad=False).copy_(values)
 
 

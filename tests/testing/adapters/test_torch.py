@@ -236,6 +236,16 @@ def test_in_place_functions_and_shared_memory():
     gradcheck(lambda x: x.T @ x, tensors((3, 4)).T)
 
 
+def test_sparse_outputs_tied_weights_and_frozen_parameters():
+    gradcheck(lambda x: x.to_sparse(), tensors((3, 3)))
+    net = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(2)))
+    net[1].weight = net[0].weight
+    gradcheck(net, torch.randn(3, 4))
+    net[0].bias.requires_grad_(False)
+    report = gradcheck(net, torch.randn(3, 4))
+    assert "requires_grad is False: 0.bias, input" in str(report)
+
+
 def test_a_numpy_input_is_answered_with_the_way_to_convert():
     for f in (Linear.apply, Linear, torch.sin, lambda x: torch.sin(x), Net()):
         with pytest.raises(TypeError, match=r"pass torch.from_numpy\(x\) instead of x"):
