@@ -35,6 +35,7 @@ The files, in the order to read them:
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -148,6 +149,8 @@ def gradcheck(
         raise ValueError(f"gradcheck: oracle={oracle!r}; use auto, complex or ridders")
     if not set(allow) <= set(VERDICTS) or isinstance(allow, str):
         raise ValueError(f"gradcheck: allow={allow!r}; use some of {VERDICTS}")
+    if not isinstance(rng, (numbers.Integral, np.random.Generator)):
+        raise TypeError(f"gradcheck: rng={rng!r}; use a seed or a generator")
     forward = bool(_torch_options(options) or forward)
     limits = _limits(seconds, atol, rtol)
     report = GradientReport("vacuous", False, "")
@@ -185,7 +188,11 @@ def _torch_options(options: dict[str, Any]) -> bool:
 def _limits(seconds: float | None, atol: float, rtol: float) -> Limits:
     """Return the limits of a check that begins now."""
     for name, value in {"seconds": seconds, "atol": atol, "rtol": rtol}.items():
-        if value is not None and not value >= 0:
+        if value is None:
+            continue
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"gradcheck: {name}={value!r}; use a number, 0 or more")
+        if not value >= 0:
             raise ValueError(f"gradcheck: {name}={value!r}; use 0 or more")
     deadline = math.inf if seconds is None else probe.clock() + seconds
     return Limits(float(atol), float(rtol), deadline)

@@ -194,6 +194,15 @@ def _factor(e: Evidence) -> Mistake | None:
         if n > 2 and math.isclose(ratio, 1 / n, rel_tol=1e-6):
             words = f"{n} is {what}: do not divide by {n} (f is a sum, not a mean)"
             return Mistake("sum", words)
+    n = round(1 / ratio) if abs(ratio) < 1 else round(ratio)
+    if n > 2 and ratio == n:
+        words = f"it is {n} times the right gradient: is the division by {n} missing?"
+        return Mistake("factor", words)
+    if n > 2 and ratio == 1 / n:
+        words = (
+            f"it is 1/{n} of the right gradient: is it divided by {n} without reason?"
+        )
+        return Mistake("factor", words)
     return Mistake("factor", f"it is {ratio:.7g} times the right gradient")
 
 

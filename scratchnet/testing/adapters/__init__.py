@@ -48,7 +48,10 @@ def problems_of(
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order={order!r}; use 1 or 2")
     if dtype is not None:
-        dtype = np.dtype(dtype)
+        try:
+            dtype = np.dtype(dtype)
+        except TypeError:
+            raise TypeError(f"gradcheck: dtype={dtype!r}; use np.float32") from None
         if dtype.kind != "f":
             raise ValueError(f"gradcheck: dtype={dtype}; use a real floating dtype")
     first = _problem(f, inputs, dtype, jac, args)
