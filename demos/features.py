@@ -222,7 +222,8 @@ def draw_direction(
     for ax, (name, z), color in zip(axes, found.items(), plots.COLORS, strict=False):
         z = z * np.sign(np.corrcoef(z, rotation)[0, 1]) / z.std()
         ax.plot(np.degrees(rotation), z, ".", ms=3, color=color, alpha=0.5)
-        ax.set_title(f"{name}: |ρ| = {rho[name]:.2f}")
+        title = {"code": "autoencoder's code"}.get(name, name)
+        ax.set_title(f"{title}: |ρ| = {rho[name]:.2f}")
         ax.set_xticks([-45, 0, 45])
         ax.set_xlabel("rotation of the digit (degrees)")
         ax.yaxis.set_major_formatter("{x:g}")
