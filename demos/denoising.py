@@ -15,8 +15,9 @@ clean the same pictures:
 - a plain autoencoder: the network of the denoiser, trained on clear pictures only.
 
 The denoiser of the fog is dense too, but works block by block, see `Blocks`. The fog is
-thinner than that of `Fog()`, and the camera has less noise: in `Fog()` the light from
-trees beyond 30 m is weaker than the noise, and the target is missed.
+thinner than that of `Fog()`, and the camera has less noise (0.002, not 0.005): in
+`Fog()` the light from trees beyond 30 m is weaker than the noise, and the target is
+missed.
 
 Two things are measured and not claimed. On the pixels of the deer alone, ridge
 regression does better: the denoiser gains in what is far. And a classifier
@@ -148,8 +149,8 @@ def clean_digits(demo: Demo) -> dict[str, Cleaned]:
     draw, other, init, shuffle, noisy, last = backend.streams(demo.seed, 6)
     pixels = demo.choose(28, 16)
     x = draw_digits(demo.choose(25_000, 4500), draw, pixels=pixels).x
-    clear = draw_digits(1000, other, pixels=pixels).x
-    epochs, batch = demo.choose(5, 12), 100
+    clear = draw_digits(demo.choose(1000, 500), other, pixels=pixels).x
+    epochs, batch = demo.choose(5, 10), 100
     sizes = (pixels**2, 512)
     options: Any = {
         "rng": init, "batch_size": batch, "active_code": True, "loss": "cross_entropy",
@@ -456,7 +457,7 @@ def claim_psnr(demo: Demo, name: str, found: dict[str, float]) -> None:
 def claim_ssim(demo: Demo, name: str, found: dict[str, float]) -> None:
     """Claim the SSIM of the denoiser: above each baseline; in fog also at least 0.7."""
     simpler = {way: value for way, value in found.items() if way != DENOISER}
-    margin = demo.choose(0.005 if name == "fog" else 0.05, 0.001)
+    margin = demo.choose(0.01 if name == "fog" else 0.05, 0.001)
     least, bound = max(simpler.values()) + margin, f"best baseline + {margin:g}"
     if name == "fog":
         if demo.quick:  # the network ties with ridge regression
@@ -474,8 +475,8 @@ def claim_thick_fog(demo: Demo, scores: dict[str, Score]) -> None:
         "the fog of Fog(): PSNR over that of ridge regression (dB)",
         scores[DENOISER].psnr - scores[RIDGE].psnr, at_least=1.0,
         baseline={RIDGE: 0.0},
-        tried="A network that works block by block and sees a scene in three sizes; "
-        "scenes in three fogs. The other claims are about a thinner one.",
+        tried="A network that works block by block and sees a scene in three sizes. "
+        "The other claims are about a thinner fog.",
     )  # fmt: skip
 
 
