@@ -54,8 +54,19 @@ def test_training_keeps_the_rate_with_the_least_error(data):
     alone = stacked.train(data, 1, "relu", epochs=1, seeds=[0, 1], rates=(5e-3,))
     assert found.stack.sizes == (stacked.PIXELS, stacked.WIDTH, stacked.CODE)
     assert found.starts == alone.starts
-    assert found.starts[0] == data.accuracy(found.encode)
     assert found.accuracy == np.mean(found.starts)
+    assert found.rates == [5e-3, 5e-3]
+    assert min(found.errors[1e-9]) > max(found.errors[5e-3])
+
+
+def test_the_network_shown_is_that_of_the_worse_start(data):
+    found = stacked.train(data, 1, "relu", epochs=1, seeds=[0, 1], rates=(5e-3,))
+    assert data.accuracy(found.encode) == min(found.starts)
+
+
+def test_ranks_by_hand():
+    z = np.array([[0.1, -5], [7, 0], [0.2, -9]])
+    np.testing.assert_array_equal(stacked.ranks(z), [[1, 2], [3, 3], [2, 1]])
 
 
 def test_two_components_of_the_pixels_and_of_the_code(data):
@@ -65,6 +76,9 @@ def test_two_components_of_the_pixels_and_of_the_code(data):
     assert found[0] == pytest.approx(stacked.linear(data).accuracy)
     # Two components of a code of two numbers only rotate it.
     assert found[-1] == pytest.approx(data.accuracy(stack.encode), abs=5.1)
+    whole = stacked.accuracy_by_layer(data, stack, reduced=False)
+    assert whole[0] == data.accuracy(np.asarray)
+    assert whole[-1] == data.accuracy(stack.encode)
 
 
 def test_there_and_back_through_all_layers_is_the_stack(stack):
