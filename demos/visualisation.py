@@ -1,4 +1,4 @@
-"""An autoencoder maps digits to the plane, where each digit has its own region.
+"""An autoencoder maps digits to the plane, where most lie next to the same digit.
 
 The lecture: 데이터 시각화. "고차원 데이터를 저차원으로 변환" (it maps data from many
 dimensions to few). An autoencoder and a variational autoencoder map 784 pixels to two
@@ -25,8 +25,8 @@ COMPONENTS = 50  # of PCA, before the discriminant
 SHOWN = 1500  # digits in a panel
 DISCRIMINANT = "linear, with labels"
 ALT = (
-    "Four planes of digits: PCA's digits overlap, the autoencoder's lie in regions of "
-    "their own."
+    "Four planes of digits: PCA's overlap; in the autoencoder's and the VAE's most "
+    "digits lie in regions of their own, but some mix, as 3, 5 and 9 do."
 )
 
 Encoder = Callable[[np.ndarray], np.ndarray]
