@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 
 from scratchnet.report.contents import read
-from scratchnet.report.page import render
+from scratchnet.report.page import render, render_history
 from scratchnet.report.words import LANGUAGES
-from scratchnet.training import checkpoint
+from scratchnet.training import GANHistory, History, checkpoint
 
 __all__ = ["write"]
 
@@ -24,14 +24,15 @@ MOST = 8_000_000  # bytes of a page
 
 
 def write(
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | History | GANHistory,
     path: str | os.PathLike[str] | None = None,
     language: str = "en",
 ) -> Path:
-    """Write the page of a run.
+    """Write the page of a run, or the curves of a history.
 
     Args:
-        run: the folder that `python -m scratchnet train` wrote.
+        run: the folder that `python -m scratchnet train` wrote; or what `fit` or
+            `fit_gan` returned: that page has the curves only.
         path: the file to write; by default report.html in that folder.
         language: "en" or "ko": the language that the page shows first.
 
@@ -47,6 +48,11 @@ def write(
     """
     if language not in LANGUAGES:
         raise ValueError(f"report: language={language!r}; 'en' or 'ko' expected")
+    if isinstance(run, (History, GANHistory)):
+        if path is None:
+            raise ValueError("report: a history has no folder; pass path=")
+        checkpoint.write_whole(Path(path), render_history(run, language).encode())
+        return Path(path)
     found = read(Path(run))
     made = render(found, language).encode()
     if len(made) > MOST:

@@ -11,6 +11,8 @@ import hashlib
 import json
 import platform
 import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -25,6 +27,7 @@ from scratchnet.report.curves import Curve, chart
 from scratchnet.report.words import both, pair, text
 from scratchnet.runs.files import WEIGHTS
 from scratchnet.runs.systems import SYSTEMS
+from scratchnet.training import GANHistory, History
 
 # What the lecture says about a system, by the section that shows it.
 SAYS: dict[str, dict[str, str]] = {
@@ -39,25 +42,45 @@ SAYS: dict[str, dict[str, str]] = {
 
 def render(found: Contents, language: str) -> str:
     """Return the page of a run, in one language first; a button shows the other."""
-    style, script = (file(name).strip() for name in ("page.css", "page.js"))
-    system = found.run.system
-    trained = sentence(found)
     key, values = found.result
+    return assembled(
+        language,
+        title=text(found.run.system, language),
+        heading=sentence(found),
+        result=both(key, **values),
+        sections="\n".join(sections(found)),
+        footer=footer(found),
+        data=embedded(found),
+    )
+
+
+def render_history(history: History | GANHistory, language: str) -> str:
+    """Return a page with the curves of a training alone."""
+    return assembled(
+        language,
+        title=text("curves", language),
+        heading=both("curves"),
+        result=both("curves_alone"),
+        sections=f"<section>{curves(asdict(history))}</section>",
+        footer=f"<p>{both('versions')}: {versions()}</p>",
+        data="{}",
+    )
+
+
+def assembled(language: str, *, title: str, **parts: str) -> str:
+    """Return a page: the parts in page.html, with the style and the script inside."""
+    style, script = (file(name).strip() for name in ("page.css", "page.js"))
     return Template(file("page.html")).substitute(
         language=language,
         policy=policy(style, script),
-        title=escape(text(system, language)),
+        title=escape(title),
         style=style,
         script=script,
         is_english=str(language == "en").lower(),
         is_korean=str(language == "ko").lower(),
         dark=both("dark"),
-        heading=trained,
-        result=both(key, **values),
         noscript=both("noscript"),
-        sections="\n".join(sections(found)),
-        footer=footer(found),
-        data=embedded(found),
+        **parts,
     )
 
 
@@ -103,6 +126,8 @@ def sentence(found: Contents) -> str:
 
 def sections(found: Contents) -> list[str]:
     """Return the sections of the page, in order."""
+    squared = found.about.options.get("loss") == "squared"
+    loss = "loss_squared" if squared else "loss_nats"
     made = [
         ("reconstructions", pictures(found, found.rows)),
         ("samples", pictures(found, found.samples)),
@@ -110,7 +135,7 @@ def sections(found: Contents) -> list[str]:
         ("pad", pad(found)),
         ("walk", walk(found)),
         ("plane", plane(found)),
-        ("curves", curves(found)),
+        ("curves", curves(found.history, loss, found.pca_error)),
         ("kl", divergences(found)),
     ]
     names = {"plane": "codes"}
@@ -232,24 +257,28 @@ def plane(found: Contents) -> str:
 # --- Curves and numbers -------------------------------------------------------------
 
 
-def curves(found: Contents) -> str:
-    """Return the curves of the training."""
-    h = found.history
-    if found.run.system == "gan":
-        steps = h["steps"]
-        d = [
-            Curve("d_real", steps, h["real"]),
-            Curve("d_generated", steps, h["generated"]),
-        ]
-        return chart(d, {"half": 0.5}, "step", "probability") + chart(
-            [Curve("v", steps, h["v"])], {"log4": -np.log(4)}, "step", "v"
+def curves(
+    h: Mapping[str, Any], loss: str = "loss", pca_error: float | None = None
+) -> str:
+    """Return the curves of a training.
+
+    Args:
+        h: a history, as in history.json.
+        loss: the key of the name of the loss.
+        pca_error: the squared error of PCA, a line of reference.
+
+    """
+    if "v" in h:
+        answers = {"d_real": h["real"], "d_generated": h["generated"]}
+        drawn = [Curve(name, h["steps"], values) for name, values in answers.items()]
+        return chart(drawn, {"half": 0.5}, "step", "probability") + chart(
+            [Curve("v", h["steps"], h["v"])], {"log4": -np.log(4)}, "step", "v"
         )
     drawn = [Curve("training_loss", *enumerated(h["losses"]))]
     if h["validation_losses"]:
         drawn.append(Curve("validation_loss", *enumerated(h["validation_losses"])))
-    lines = {} if found.pca_error is None else {"pca_loss": found.pca_error}
-    squared = found.about.options.get("loss") == "squared"
-    return chart(drawn, lines, "epoch", "loss_squared" if squared else "loss_nats")
+    lines = {} if pca_error is None else {"pca_loss": pca_error}
+    return chart(drawn, lines, "epoch", loss)
 
 
 def enumerated(values: list[float]) -> tuple[list[float], list[float]]:
@@ -291,11 +320,16 @@ def footer(found: Contents) -> str:
     rows: dict[str, Any] = {
         "command": f"<code>{escape(shlex.join(command))}</code>",
         "seed": str(given["seed"]),
-        "versions": f"scratchnet {__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}",
+        "versions": versions(),
         "weights": f'<a href="{WEIGHTS}" download>{weights}</a>',
     }
     if found.decoder is not None:
         rows["check"] = f'{both("check_words")}<span class="difference">–</span>'
     lines = "".join(f"<dt>{both(k)}</dt><dd>{v}</dd>" for k, v in rows.items())
     return f"<h2>{both('about')}</h2><dl>{lines}</dl>"
+
+
+def versions() -> str:
+    """Return the versions that wrote the page."""
+    python = platform.python_version()
+    return f"scratchnet {__version__}, NumPy {np.__version__}, Python {python}"

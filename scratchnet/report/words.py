@@ -76,6 +76,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "data": ("real images", "실제 데이터"),
     "generated": ("generated images", "생성된 데이터"),
     # Curves
+    "curves_alone": (
+        "The curves of a training; the page of a run has its pictures and decoder too.",
+        "학습 곡선입니다. 학습(run)의 페이지에는 그림과 디코더도 있습니다.",
+    ),
+    "loss": ("loss", "손실"),
     "loss_squared": ("squared error per image", "이미지당 제곱 오차"),
     "loss_nats": ("loss per image (nats)", "이미지당 손실(나트)"),
     "training_loss": ("training images", "학습 이미지"),

@@ -16,6 +16,7 @@ from scratchnet import plots, report
 from scratchnet.cli.main import main
 from scratchnet.report import contents, page
 from scratchnet.runs import images
+from scratchnet.training import GANHistory, History
 
 SMALL = "--examples 300 --batch-size 100 --hidden 32"
 TRAIN = {
@@ -163,6 +164,22 @@ def test_the_language_that_is_shown_first(runs, tmp_path, language):
     assert f'<html lang="{language}" data-language="{language}">' in text
     assert "판별 네트워크" in text
     assert "discriminator" in text
+
+
+@pytest.mark.parametrize(
+    ("history", "curves"),
+    [
+        (History([3.0, 2.0], [3.5, 2.5], [1, 1]), 2),
+        (GANHistory([1, 2], [-1.0, -1.3], [0.9, 0.6], [0.1, 0.4]), 3),
+    ],
+)
+def test_a_history_alone_has_its_curves(tmp_path, history, curves):
+    out = report.write(history, tmp_path / "page.html")
+    text = out.read_text(encoding="utf-8")
+    assert text.count("<polyline") == curves
+    assert "<canvas" not in text
+    with pytest.raises(ValueError, match="pass path="):
+        report.write(history)
 
 
 def test_other_languages_are_refused(runs):
