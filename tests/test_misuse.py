@@ -30,6 +30,7 @@ from scratchnet import (
     nn,
     optim,
     plots,
+    report,
     testing,
     training,
 )
@@ -435,6 +436,8 @@ call("plots.panels", plots.panels, 1, 1, (4.6, 3.6))
 call("plots.scatter_digits", plots.scatter_digits, ax, pictures[:, 0, :2], digit, 26.0)
 call("plots.as_images", plots.as_images, "sheets", "'a'", pictures)
 call("plots.png", plots.png, pictures[0], ink=True)
+history = scratchnet.training.History([1.0], [], [1.0])
+call("report.write", report.write, history, FOLDER / "r.html", "en")
 call("plots.save", plots.save, figure, FOLDER / "f.png")
 call("plots.styled", plots.styled, plots.sheets)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from scratchnet import checks
 from scratchnet.report.contents import read
 from scratchnet.report.page import render, render_history
 from scratchnet.report.words import LANGUAGES
@@ -51,15 +52,17 @@ def write(
     if isinstance(run, (History, GANHistory)):
         if path is None:
             raise ValueError("report: a history has no folder; pass path=")
-        checkpoint.write_whole(Path(path), render_history(run, language).encode())
-        return Path(path)
-    found = read(Path(run))
+        out = checks.path("report", path)
+        checkpoint.write_whole(out, render_history(run, language).encode())
+        return out
+    found = read(checks.path("report", run))
     made = render(found, language).encode()
     if len(made) > MOST:
         raise ValueError(
             f"report: the page would have {len(made) / 1e6:.1f} MB; at most "
             f"{MOST / 1e6:.0f} MB (smaller images or a smaller network)"
         )
-    out = found.run.file(None if path is None else os.fspath(path), REPORT)
+    given = None if path is None else str(checks.path("report", path))
+    out = found.run.file(given, REPORT)
     checkpoint.write_whole(out, made)
     return out

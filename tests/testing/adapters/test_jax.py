@@ -15,6 +15,13 @@ X = np.linspace(-2, 2, 12).reshape(4, 3) + 0.1
 Layer = collections.namedtuple("Layer", "W b")
 
 
+@pytest.fixture(autouse=True)
+def float32_by_default():
+    """Use JAX's default precision, also after a test that changed it."""
+    with jax.enable_x64(False):
+        yield
+
+
 def with_gradient(gradient):
     """Return softplus with this derivative, as a custom_vjp."""
 
