@@ -21,11 +21,12 @@ from scratchnet import __version__, backend, optim, plots
 from scratchnet.cli.console import say
 from scratchnet.cli.judge import JUDGES
 from scratchnet.cli.options import checked
-from scratchnet.runs.files import HISTORY, WEIGHTS, Folder, RunCheckpoints
+from scratchnet.runs.files import HISTORY, MOMENTS, WEIGHTS, Folder, RunCheckpoints
 from scratchnet.runs.identity import About, RunError
 from scratchnet.runs.images import SYNTHETIC, Images, digest, load_both
 from scratchnet.runs.job import Job
 from scratchnet.runs.model import check_images, facts_of
+from scratchnet.runs.moments import Moments
 from scratchnet.runs.resume import found_there, last_state, resumed
 from scratchnet.runs.streams import Streams
 from scratchnet.runs.systems import SYSTEMS
@@ -110,7 +111,7 @@ def begin(
         shape=images.shape,
         id=secrets.token_hex(8),
         threads=threads_of(options, images, before, group),
-        files=(WEIGHTS, HISTORY, *drawn),
+        files=(WEIGHTS, HISTORY, MOMENTS, *drawn),
     )
     if group:
         given = {f"--{k}": v for k, v in options.items() if k != "data"}
@@ -127,9 +128,15 @@ def begin(
     state = last_state(checkpoints) if args.resume and first else None
     state = group.from_first(state) if group else state
     save = adding(checkpoints, {}, command=about.command())
+    moments = None
+    # A run that began without moments continues without them.
+    if first and (state is None or "moments.steps" in state.arrays):
+        moments = Moments(held_out, streams.moments, state)
+        save = adding(save, moments.arrays)
     job = Job(
-        args.system, options, facts, images, held_out, streams, save, state, group
-    )
+        args.system, options, facts, images, held_out, streams, save, state, group,
+        moments,
+    )  # fmt: skip
     return job, about, checkpoints
 
 
@@ -182,6 +189,8 @@ def descend(job: Job) -> tuple[Any, dict[str, Any]]:
     steps = options["epochs"] * math.ceil(len(job.train.x) / options["batch_size"])
     rate = optim.hold_then_decay(options["lr"], steps)
     model = job.build(lr=rate)
+    if job.moments is not None:
+        job.moments.watch(model, options["epochs"], batch_size=options["batch_size"])
     make = partial(optim.Adam, lr=rate)
     engine = options["engine"] == "autograd"
     common: Any = {
@@ -206,6 +215,7 @@ def descend(job: Job) -> tuple[Any, dict[str, Any]]:
         epochs=options["epochs"],
         noise=streams.noise if hasattr(model, "with_noise") else None,
         validation=job.held_out.batch(model),
+        callback=job.moments,
         checkpoints=adding(job.checkpoints, {}, **record),
         resume=resume,
         **common,
@@ -238,6 +248,10 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
     every = max(1, steps // 200)
     if job.resume is not None:  # unchanged, even if the run is longer now
         every = job.resume.facts["arguments"].get("every", every)
+    if job.moments is not None:
+        job.moments.watch(
+            gan, steps, batch_size=options["batch_size"], every=every, average=average
+        )
     history = fit_gan(
         gan,
         job.train.x,
@@ -249,6 +263,7 @@ def play(job: Job) -> tuple[Any, dict[str, Any]]:
         optimizers=optimizers,
         average=average,
         every=every,
+        callback=job.moments,
         checkpoints=job.checkpoints,
         resume=job.resume,
     )
@@ -321,6 +336,8 @@ def finish(
         versions={"scratchnet": __version__, "numpy": np.__version__},
     )
     checkpoint.write_json(out / HISTORY, record)
+    if job.moments is not None:
+        job.moments.write(out / MOMENTS)
     figures, result = JUDGES[job.system](job, model, record)
     for name, figure in figures.items():
         plots.save(figure, out / name)

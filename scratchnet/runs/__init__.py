@@ -7,6 +7,7 @@ ground up:
     systems, model      the systems with their options; a model made from facts
     identity, lock      the content of run.json; one process at a time
     files, resume       the files that belong to a run; whether it can be resumed
+    moments             pictures that are kept while a model trains
     job, trained        a training to do; a trained run, read back
 """
 

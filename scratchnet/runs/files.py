@@ -27,7 +27,7 @@ from scratchnet.training.checkpoint import (
 from scratchnet.training.distributed import Group
 
 RUN, STATES = "run.json", "checkpoints"
-WEIGHTS, HISTORY = "weights.npz", "history.json"
+WEIGHTS, HISTORY, MOMENTS = "weights.npz", "history.json", "moments.npz"
 
 
 @dataclass

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from scratchnet.runs.images import Images
 from scratchnet.runs.model import build
+from scratchnet.runs.moments import Moments
 from scratchnet.runs.streams import Streams
 from scratchnet.training.checkpoint import Save, State
 from scratchnet.training.distributed import Group
@@ -22,6 +23,7 @@ class Job(NamedTuple):
     checkpoints: Save
     resume: State | None  # the state to resume from
     group: Group | None = None  # the processes that train it
+    moments: Moments | None = None  # what it keeps for its page
 
     def build(self, **update: Any) -> Any:
         """Make the model; a model by hand gets these options of its update."""

@@ -16,6 +16,7 @@ class Streams(NamedTuple):
     shuffle: np.random.Generator
     noise: np.random.Generator
     judge: np.random.Generator
+    moments: np.random.Generator
 
     @classmethod
     def of(cls, seed: int) -> "Streams":

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratchnet import __version__
-from scratchnet.runs.files import HISTORY, RUN, WEIGHTS, Folder
+from scratchnet.runs.files import HISTORY, MOMENTS, RUN, WEIGHTS, Folder
 from scratchnet.runs.identity import RunError, is_size, is_text
 from scratchnet.runs.images import SYNTHETIC, Images, check_shape, load_images
 from scratchnet.runs.model import build
@@ -78,7 +78,7 @@ class Run(NamedTuple):
 
         """
         path = Path(out) if out else self.folder / name
-        kept = [self.folder / n for n in (WEIGHTS, HISTORY, RUN)]
+        kept = [self.folder / n for n in (WEIGHTS, HISTORY, MOMENTS, RUN)]
         if any(path.exists() and one.exists() and path.samefile(one) for one in kept):
             raise RunError(
                 f"{path}: this file is part of the run; choose another --out"

@@ -294,18 +294,36 @@ class State(NamedTuple):
 Save = Callable[[Callable[[], State]], None]
 
 
-def adding(save: Save, arrays: Mapping[str, Array], **facts: Any) -> Save:
-    """Return a Save that adds arrays and facts to each state before `save` gets it."""
+def adding(
+    save: Save,
+    arrays: Mapping[str, Array] | Callable[[], Mapping[str, Array]],
+    **facts: Any,
+) -> Save:
+    """Return a Save that adds arrays and facts to each state before `save` gets it.
+
+    Args:
+        save: gets the states.
+        arrays: arrays by name; or a function that returns those of the moment.
+        **facts: any values that JSON can hold.
+
+    """
     checks.function("adding", "save", save, "Checkpoints(folder)")
+    if callable(arrays):
+        return _Adding(save, lambda: State(_copied(arrays()), facts))
+    kept = State(_copied(arrays), facts)
+    return _Adding(save, lambda: kept)
+
+
+def _copied(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Return copies on the host."""
     _check_arrays("adding", arrays)
-    kept = {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
-    return _Adding(save, State(kept, facts))
+    return {name: np.array(backend.to_numpy(a)) for name, a in arrays.items()}
 
 
 class _Adding:
     """A Save that adds to every state; its group is that of the inner Save."""
 
-    def __init__(self, save: Save, more: State) -> None:
+    def __init__(self, save: Save, more: Callable[[], State]) -> None:
         self.save, self.more = save, more
         self.group = getattr(save, "group", None)
 
@@ -316,8 +334,8 @@ class _Adding:
         save_last(self.save, partial(self._both, state))
 
     def _both(self, state: Callable[[], State]) -> State:
-        inner = state()
-        return State(inner.arrays | self.more.arrays, inner.facts | self.more.facts)
+        inner, more = state(), self.more()
+        return State(inner.arrays | more.arrays, inner.facts | more.facts)
 
 
 def save_last(save: Save | None, state: Callable[[], State]) -> None:
