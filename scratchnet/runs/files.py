@@ -3,6 +3,7 @@
     runs/vae/run.json       describes the run, and lists the names of its files
     runs/vae/checkpoints/   states to resume from; after the end the last one stays
     runs/vae/weights.npz    the result, next to history.json and pictures
+    runs/vae/moments.npz    pictures of the same inputs while it was trained
 
 The folder may hold other files. A file is overwritten or removed only if run.json lists
 it, or if it is a state with the id of the run.

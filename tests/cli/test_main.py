@@ -97,7 +97,7 @@ def test_training_writes_the_files_that_it_lists(runs, name):
         path = runs / name / f"{picture}.png"
         assert path.read_bytes().startswith(b"\x89PNG")
     own = {f"{picture}.png" for picture in PICTURES[name].split()}
-    own |= {"weights.npz", "history.json"}
+    own |= {"weights.npz", "history.json", "moments.npz"}
     there = {path.name for path in (runs / name).iterdir()}
     assert there == own | {"run.json", "checkpoints"}
     about = json.loads((runs / name / "run.json").read_text("utf-8"))

@@ -40,12 +40,13 @@ def run(capsys, command):
 
 
 def outcome(folder):
-    """Return the weights and the history of a finished run, without times."""
+    """Return what a finished run wrote: weights, history without times, moments."""
     weights, facts = checkpoint.load(folder / "weights.npz")
     history = json.loads((folder / "history.json").read_text())
     for one in [history, *history.get("pretraining", [])]:
         one.pop("seconds", None)
-    return weights, history, facts["options"]
+    moments = (folder / "moments.npz").read_bytes()
+    return weights, history, facts["options"], moments
 
 
 def assert_same(one, two):
