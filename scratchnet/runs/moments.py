@@ -36,6 +36,7 @@ class MomentsRead(NamedTuple):
 
     Attributes:
         steps: epochs of training before each moment (m,); steps of a GAN's generator.
+            The first is 0, the untrained model; for a stack, before its pretraining.
         pictures: by kind, uint8 (m, n, rows, columns). "reconstructions" of the same
             held-out images; "samples" of the same z, a GAN's by its averaged weights.
         numbers: by name, float64 (m,); for a GAN see `numbers_of`.
