@@ -335,9 +335,9 @@ def finish(
         held_out=job.held_out.digest,
         versions={"scratchnet": __version__, "numpy": np.__version__},
     )
-    checkpoint.write_json(out / HISTORY, record)
     if job.moments is not None:
         job.moments.write(out / MOMENTS)
+    checkpoint.write_json(out / HISTORY, record)
     figures, result = JUDGES[job.system](job, model, record)
     for name, figure in figures.items():
         plots.save(figure, out / name)
